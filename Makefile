@@ -1,0 +1,30 @@
+# Every target sets up what it needs. `make demo` and `make test` work on a machine with only python, make and git.
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
+  "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo "$$p" && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+export DO_NOT_TRACK := 1
+export DAGSTER_DISABLE_TELEMETRY := yes
+export RUNTIME__DLTHUB_TELEMETRY := false
+
+.PHONY: help setup demo dev test test-all lint format bench chaos lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## Create .venv with the locked dependencies
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; none was found on PATH." >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (about a minute) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+lock:  ## Resolve requirements.lock again (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --no-config --no-emit-index-url --no-emit-find-links \
+	  --generate-hashes --custom-compile-command "make lock" --group dev pyproject.toml -o requirements.lock

@@ -1,0 +1,17 @@
+"""Media in bulk through Segmind's paid API, with Dagster and dlt: pay once, lose nothing, know the cost.
+
+The flow, and the package that holds each step:
+
+    prompts        1  files to values: one file, one prompt set, one partition
+    planning       2  values, what the ledger knows and the caps, to decisions with reasons; pure
+    gateway        3  the HTTP of generation: submit, poll, fetch, and what an answer means
+    ledger         4  what was asked, spent and received, durable before and after each step
+    outputs        4  the bytes: verified, written whole or not at all
+    runner       3+4  carries out a plan
+    source         5  the dlt source over settled ledger rows, its pipeline and the load lock
+    reports        6  rows to answers
+    orchestration  7  assets, sensors, schedules: the only package that imports Dagster
+
+`registry` says what can be called, `settings` where and with which limits, `sandbox` is a local Segmind.
+Only `source` and `reports` import dlt; only `gateway` and `source` speak HTTP. A test holds these rules.
+"""
