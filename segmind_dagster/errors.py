@@ -1,0 +1,210 @@
+"""Every error this project raises on purpose.
+
+SegmindDagsterError
+├── SettingsError              a setting is missing, malformed or contradicts another
+├── RegistryError              a model that the registry does not know
+├── PromptSetError             one prompt file or more cannot be used; carries every problem found
+├── GatewayError               an HTTP exchange with Segmind did not give what it should
+├── OutputError                bytes that must not be stored under a good name
+├── BudgetError                a cap would be exceeded, or a price needed for a cap is unknown
+├── LedgerError
+│   ├── IllegalTransitionError a state change the transition table does not allow
+│   ├── LostOwnershipError     another run owns the generation now
+│   ├── OriginMismatchError    the data folder belongs to another API origin
+│   └── LedgerMissingError     outputs or rows exist, but the ledger is empty
+└── LoadLockError              another loader kept the lock for too long
+
+Messages say what was attempted, what was seen and what to do; the facts are attributes as well.
+What Segmind answered is classified in `gateway.failures`, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class SegmindDagsterError(Exception):
+    """Base of all errors raised on purpose by this project."""
+
+
+class SettingsError(SegmindDagsterError):
+    """A setting is missing, malformed, or contradicts another one.
+
+    Args:
+        setting: name of the environment variable or TOML key at fault.
+        message: what is wrong and what to do.
+    """
+
+    def __init__(self, setting: str, message: str) -> None:
+        self.setting = setting
+        super().__init__(f"{setting}: {message}")
+
+
+class RegistryError(SegmindDagsterError):
+    """A model that no registry entry describes.
+
+    Args:
+        name: the slug or resource name asked for.
+        known: the names that exist.
+    """
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        super().__init__(
+            f"Model {name!r} is not in the registry. Known models: {', '.join(self.known)}. "
+            "To add one, see 'Adding a model' in README.md."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a prompt file.
+
+    Args:
+        file: name of the file, relative to the prompts folder.
+        message: what is wrong and what to do.
+        field: dotted name of the field at fault, e.g. `prompts[2].params.steps`.
+        line: line of a text file, 1-based.
+        row: data row of a CSV or JSONL file, 1-based.
+    """
+
+    file: str
+    message: str
+    field: str | None = None
+    line: int | None = None
+    row: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.row is not None:
+            place += f", row {self.row}"
+        elif self.line is not None:
+            place += f", line {self.line}"
+        if self.field:
+            place += f", {self.field}"
+        return f"{place}: {self.message}"
+
+
+class PromptSetError(SegmindDagsterError):
+    """Prompt files that cannot be used; nothing was submitted.
+
+    Args:
+        problems: every problem found, not only the first.
+    """
+
+    SHOWN = 20
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        shown = "\n".join(f"  - {problem}" for problem in self.problems[: self.SHOWN])
+        more = len(self.problems) - self.SHOWN
+        rest = f"\n  ... and {more} more" if more > 0 else ""
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        super().__init__(f"{count} in the prompt files; nothing was submitted:\n{shown}{rest}")
+
+
+class OutputError(SegmindDagsterError):
+    """Bytes that are not the output they should be; nothing was stored under a good name.
+
+    Args:
+        reason: what was seen, in a few words.
+        is_permanent: whether fetching the same URL again cannot help.
+    """
+
+    def __init__(self, reason: str, *, is_permanent: bool = False) -> None:
+        self.reason = reason
+        self.is_permanent = is_permanent
+        super().__init__(reason)
+
+
+class BudgetError(SegmindDagsterError):
+    """A cap stands in the way; nothing of this plan was submitted."""
+
+
+class LedgerError(SegmindDagsterError):
+    """The ledger cannot do what was asked."""
+
+
+class IllegalTransitionError(LedgerError):
+    """A state change that the transition table does not allow.
+
+    Args:
+        generation_id: the generation.
+        current: its state now.
+        target: the state asked for.
+    """
+
+    def __init__(self, generation_id: str, current: str, target: str) -> None:
+        self.generation_id = generation_id
+        self.current = current
+        self.target = target
+        super().__init__(f"Generation {generation_id} cannot go from '{current}' to '{target}'.")
+
+
+class LostOwnershipError(LedgerError):
+    """The generation belongs to another run now; this run must not touch it.
+
+    Args:
+        generation_id: the generation.
+    """
+
+    def __init__(self, generation_id: str) -> None:
+        self.generation_id = generation_id
+        super().__init__(f"Generation {generation_id} is owned by another run now.")
+
+
+class OriginMismatchError(LedgerError):
+    """The data folder holds results of another API origin.
+
+    Args:
+        recorded: origin the ledger belongs to.
+        configured: origin of this run.
+        place: the ledger, in a form safe to show.
+    """
+
+    def __init__(self, recorded: str, configured: str, place: str) -> None:
+        self.recorded = recorded
+        self.configured = configured
+        super().__init__(
+            f"The ledger at {place} belongs to {recorded}, but this run is configured for {configured}. "
+            "Results of one origin never answer requests to another: set SEGMIND_DATA_DIR to another folder, "
+            "or SEGMIND_API_URL back."
+        )
+
+
+class LedgerMissingError(LedgerError):
+    """The ledger is empty although outputs exist, so payments may be forgotten.
+
+    Args:
+        ledger: the ledger, in a form safe to show.
+        outputs: where outputs were found.
+    """
+
+    def __init__(self, ledger: str, outputs: str) -> None:
+        super().__init__(
+            f"The ledger at {ledger} is empty, but {outputs} holds outputs that were paid for. Starting from an "
+            "empty ledger could pay for them again. Restore the ledger from a backup, or set SEGMIND_DATA_DIR to "
+            "a new folder."
+        )
+
+
+class LoadLockError(SegmindDagsterError):
+    """Another loader kept the load lock for longer than this one may wait.
+
+    Args:
+        holder: who holds it, as far as is known.
+        waited_s: how long this loader waited.
+    """
+
+    def __init__(self, holder: str, waited_s: float) -> None:
+        self.holder = holder
+        self.waited_s = waited_s
+        super().__init__(
+            f"Waited {waited_s:.0f} s for the load lock; it is held by {holder}. Every generated result is safe in "
+            "the ledger: materialize again once that process has finished, nothing is paid for twice."
+        )

@@ -1,0 +1,249 @@
+"""Where things are and which limits hold: environment and `.dlt/*.toml`, read once into one value.
+
+An explicit argument wins over the environment, the environment over `.dlt/secrets.toml` and
+`.dlt/config.toml` (`[sources.segmind]`), those over the defaults. Relative paths start at the project
+folder, never at the working folder. Nothing is read at import; credentials of a dlt destination are
+dlt's own business and do not appear here.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from segmind_dagster.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SEGMIND_API_URL = "https://api.segmind.com"
+SEGMIND_PLATFORM_URL = "https://api.spotprod.segmind.com"
+SEGMIND_STORAGE_URL = "https://workflows-api.segmind.com"
+# outputs and uploaded inputs are served from these (docs:async, docs:storage)
+SEGMIND_OUTPUT_HOSTS = ("images.segmind.com", "storage.segmind.com", "videos.segmind.com")
+
+# the second is the section name that dlt's own page on Segmind tells people to use
+TOML_SECTIONS = ("segmind", "segmind_consistent_character_ai_source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One run's settings; see README.md for the table of variables.
+
+    Args:
+        project_dir: folder that relative paths start from.
+        api_key: key of the account; None until something needs it.
+        api_url: gateway base, serves `/v1` and `/v2`.
+        platform_url: serves the models list and the request history.
+        storage_url: serves `upload-asset`.
+        output_hosts: hosts that outputs may be fetched from; the API's host always may.
+        account: label that keeps two accounts of one origin apart.
+        prompts_dir: prompt files.
+        data_dir: everything kept: ledger, locks, outputs, the DuckDB file.
+        outputs_url: fsspec URL of the outputs folder.
+        ledger_url: SQLAlchemy URL of the ledger.
+        destination: dlt destination name.
+        requests_per_minute: upper bound for this account, over all processes.
+        max_in_flight: jobs submitted and not yet finished, per run.
+        run_budget_usd: cap of one run.
+        daily_budget_usd: cap of one UTC day.
+        unknown_settle_seconds: how long a lost submission must stay absent from the provider's history
+            before it may be sent again.
+    """
+
+    project_dir: Path
+    api_key: str | None = field(default=None, repr=False)
+    api_url: str = SEGMIND_API_URL
+    platform_url: str = SEGMIND_PLATFORM_URL
+    storage_url: str = SEGMIND_STORAGE_URL
+    output_hosts: tuple[str, ...] = SEGMIND_OUTPUT_HOSTS
+    account: str | None = None
+    prompts_dir: Path
+    data_dir: Path
+    outputs_url: str
+    ledger_url: str = field(repr=False)
+    destination: str = "duckdb"
+    requests_per_minute: float = 60
+    max_in_flight: int = 1000
+    run_budget_usd: Decimal = Decimal(25)
+    daily_budget_usd: Decimal = Decimal(100)
+    unknown_settle_seconds: float = 120
+
+    @property
+    def api_origin(self) -> str:
+        """Scheme, host and port of the API, and the account label if there is one."""
+        parts = urlsplit(self.api_url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        return f"{origin}#{self.account}" if self.account else origin
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the API runs on this machine, so that nothing costs money."""
+        return urlsplit(self.api_url).hostname in {"127.0.0.1", "::1", "localhost"}
+
+    def require_api_key(self) -> str:
+        """The API key.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        if not self.api_key:
+            raise SettingsError(
+                "SEGMIND_API_KEY",
+                "no API key is set. Export SEGMIND_API_KEY, or put `api_key` under [sources.segmind] in "
+                ".dlt/secrets.toml. Without a key, `make demo` and `segmind-dagster sandbox` run everything "
+                "against a local stand-in.",
+            )
+        return self.api_key
+
+    def with_data_dir(self, data_dir: Path) -> Settings:
+        """A copy that keeps everything in another folder."""
+        return replace(
+            self,
+            data_dir=data_dir,
+            outputs_url=str(data_dir / "outputs"),
+            ledger_url=f"sqlite:///{data_dir / 'ledger.sqlite'}",
+        )
+
+
+def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings.
+
+    Args:
+        environ: environment to read; the process's own when omitted.
+        overrides: fields of `Settings` given explicitly; they win over everything.
+
+    Raises:
+        SettingsError: a value cannot be used; the message names it.
+    """
+    reader = _Reader(os.environ if environ is None else environ, overrides.get("project_dir"))
+    root = reader.project_dir
+    api_url = reader.url("api_url") or SEGMIND_API_URL
+    is_segmind = api_url == SEGMIND_API_URL
+    data_dir = Path(overrides["data_dir"]) if overrides.get("data_dir") else reader.path("data_dir", "data")
+    values: dict[str, Any] = {
+        "project_dir": root,
+        "api_key": reader.api_key(),
+        "api_url": api_url,
+        "platform_url": reader.url("platform_url") or (SEGMIND_PLATFORM_URL if is_segmind else api_url),
+        "storage_url": reader.url("storage_url") or (SEGMIND_STORAGE_URL if is_segmind else api_url),
+        "output_hosts": reader.names("output_hosts") or (SEGMIND_OUTPUT_HOSTS if is_segmind else ()),
+        "account": reader.text("account"),
+        "prompts_dir": reader.path("prompts_dir", "prompts"),
+        "data_dir": data_dir,
+        "outputs_url": reader.location("outputs_url") or str(data_dir / "outputs"),
+        "ledger_url": reader.text("ledger_url") or f"sqlite:///{data_dir / 'ledger.sqlite'}",
+        "destination": reader.text("destination") or "duckdb",
+        "requests_per_minute": float(reader.positive("requests_per_minute", "60")),
+        "max_in_flight": reader.whole("max_in_flight", "1000"),
+        "run_budget_usd": reader.positive("run_budget_usd", "25"),
+        "daily_budget_usd": reader.positive("daily_budget_usd", "100"),
+        "unknown_settle_seconds": float(reader.positive("unknown_settle_seconds", "120", zero_allowed=True)),
+    }
+    return Settings(**{**values, **overrides, "project_dir": root})
+
+
+def find_project_dir(environ: Mapping[str, str], start: Path) -> Path:
+    """`SEGMIND_PROJECT_DIR`, else the nearest folder upward that holds `.dlt/`, else where we are."""
+    if named := environ.get("SEGMIND_PROJECT_DIR"):
+        folder = Path(named).expanduser().resolve()
+        if not folder.is_dir():
+            raise SettingsError("SEGMIND_PROJECT_DIR", f"{folder} is not a folder.")
+        return folder
+    start = start.resolve()
+    # the home folder may hold a global .dlt/, which marks no project
+    home = Path(environ.get("HOME", "/nonexistent")).resolve()
+    return next((p for p in (start, *start.parents) if p != home and (p / ".dlt").is_dir()), start)
+
+
+class _Reader:
+    """Looks a setting up: `SEGMIND_<NAME>`, `SOURCES__SEGMIND__<NAME>`, then the TOML files."""
+
+    def __init__(self, environ: Mapping[str, str], project_dir: Path | None) -> None:
+        self._environ = environ
+        self.project_dir = Path(project_dir).resolve() if project_dir else find_project_dir(environ, Path.cwd())
+        self._tables = [
+            table
+            for name in ("secrets.toml", "config.toml")
+            for table in _source_tables(self.project_dir / ".dlt" / name)
+        ]
+
+    def text(self, name: str) -> str | None:
+        """The setting as text, stripped; None when it is not given or empty."""
+        upper = name.upper()
+        sections = (f"SOURCES__{section.upper()}__{upper}" for section in TOML_SECTIONS)
+        for variable in (f"SEGMIND_{upper}", *sections):
+            if value := self._environ.get(variable, "").strip():
+                return value
+        for table in self._tables:
+            if name in table and str(table[name]).strip():
+                value = table[name]
+                return ",".join(map(str, value)) if isinstance(value, list) else str(value).strip()
+        return None
+
+    def api_key(self) -> str | None:
+        key = self.text("api_key")
+        if key is None or key.startswith("<"):  # dlt writes placeholders such as <configure me>
+            return None
+        if not key.isascii() or any(c.isspace() or c in "\"'" for c in key):
+            raise SettingsError("SEGMIND_API_KEY", "the key holds quotes, spaces or other stray characters.")
+        return key
+
+    def path(self, name: str, default: str) -> Path:
+        return (self.project_dir / Path(self.text(name) or default).expanduser()).resolve()
+
+    def location(self, name: str) -> str | None:
+        """An fsspec URL, or a path made absolute."""
+        value = self.text(name)
+        return value if value is None or "://" in value else str(self.path(name, value))
+
+    def url(self, name: str) -> str | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
+            raise SettingsError(_variable(name), f"{value!r} is not a plain http(s) URL.")
+        if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
+            raise SettingsError(_variable(name), f"{value!r} would send the API key unencrypted; use https.")
+        return value.rstrip("/").removesuffix("/v1").removesuffix("/v2")
+
+    def names(self, name: str) -> tuple[str, ...]:
+        return tuple(part.strip().lower() for part in (self.text(name) or "").split(",") if part.strip())
+
+    def positive(self, name: str, default: str, *, zero_allowed: bool = False) -> Decimal:
+        value = self.text(name) or default
+        try:
+            number = Decimal(value)
+        except InvalidOperation as error:
+            raise SettingsError(_variable(name), f"{value!r} is not a number.") from error
+        if not number.is_finite() or number < 0 or (number == 0 and not zero_allowed):
+            raise SettingsError(_variable(name), f"{value!r} is not a positive number.")
+        return number
+
+    def whole(self, name: str, default: str) -> int:
+        number = self.positive(name, default)
+        if number != int(number):
+            raise SettingsError(_variable(name), f"{number} is not a whole number.")
+        return int(number)
+
+
+def _variable(name: str) -> str:
+    return f"SEGMIND_{name.upper()}"
+
+
+def _source_tables(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f".dlt/{path.name}", f"the file is not valid TOML: {error}") from error
+    sources = document.get("sources", {})
+    tables = [sources.get(section) for section in TOML_SECTIONS] if isinstance(sources, dict) else []
+    return [table for table in tables if isinstance(table, dict)]
