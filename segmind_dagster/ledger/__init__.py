@@ -1,0 +1,20 @@
+"""What was asked, spent and received: durable before and after every step that costs money.
+
+`states` is the one transition table, `records` the values, `schema` the tables, `migrations` their history,
+`commits` the group-committing writer, `writes` every state change, `reads` every question, `store` opens it
+all. Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning`.
+"""
+
+from segmind_dagster.ledger.records import Claim, GenerationRecord, Outcome, Spent
+from segmind_dagster.ledger.states import State
+from segmind_dagster.ledger.store import Ledger, open_ledger
+
+__all__ = [
+    "Claim",
+    "GenerationRecord",
+    "Ledger",
+    "Outcome",
+    "Spent",
+    "State",
+    "open_ledger",
+]

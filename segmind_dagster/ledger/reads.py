@@ -1,0 +1,198 @@
+"""Every question asked of the ledger, as functions of one connection. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Select, and_, func, select
+
+from segmind_dagster.ledger.records import Claim, GenerationRecord, Spent
+from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS, META, RUNS, SET_GENERATIONS, UPLOADS
+from segmind_dagster.ledger.states import IN_PROGRESS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Row
+
+_CHUNK = 500
+_RECENT = 200
+_FREE = Decimal(0)
+
+
+def snapshot(
+    connection: Connection, generation_ids: Sequence[str], *, is_alive: Callable[[str], bool]
+) -> dict[str, GenerationRecord]:
+    """What the ledger knows about these generations; those it does not know are left out."""
+    found: dict[str, GenerationRecord] = {}
+    for start in range(0, len(generation_ids), _CHUNK):
+        chunk = generation_ids[start : start + _CHUNK]
+        rows = connection.execute(_records().where(GENERATIONS.c.generation_id.in_(chunk)))
+        found.update((row.generation_id, _record(row, is_alive)) for row in rows)
+    return found
+
+
+def unfinished(
+    connection: Connection, *, is_alive: Callable[[str], bool], prompt_set: str | None = None
+) -> list[GenerationRecord]:
+    """Everything sent whose outcome is not settled, oldest first; of one set, or of all."""
+    query = _records(with_body=True).where(GENERATIONS.c.state.in_(IN_PROGRESS)).order_by(GENERATIONS.c.intent_at)
+    if prompt_set is not None:
+        query = query.where(GENERATIONS.c.prompt_set == prompt_set)
+    return [_record(row, is_alive) for row in connection.execute(query)]
+
+
+def latest_claim(connection: Connection, generation_id: str) -> Claim:
+    """The claim under which the generation was last touched."""
+    row = connection.execute(
+        select(GENERATIONS.c.owner, GENERATIONS.c.attempts).where(GENERATIONS.c.generation_id == generation_id)
+    ).one()
+    return Claim(generation_id, row.attempts, row.owner)
+
+
+def owners(connection: Connection) -> dict[str, tuple[str, int, datetime]]:
+    """Place, process id and lease end of every run that still owns something."""
+    owning = select(GENERATIONS.c.owner).where(GENERATIONS.c.state.in_(IN_PROGRESS)).distinct()
+    rows = connection.execute(select(RUNS).where(RUNS.c.owner.in_(owning)))
+    return {row.owner: (row.place, row.pid, row.lease_until) for row in rows}
+
+
+def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: str) -> Spent:
+    """Money committed by a run, on a day and by a set: charged, or reserved for what is in progress."""
+    committed = func.sum(func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd))
+
+    def total(condition: Any) -> Decimal:
+        return connection.execute(select(committed).where(condition)).scalar() or _FREE
+
+    return Spent(
+        run_usd=total(ATTEMPTS.c.run_id == run_id) if run_id else _FREE,
+        day_usd=connection.execute(select(DAYS.c.committed_usd).where(DAYS.c.day == day)).scalar() or _FREE,
+        set_usd=total(ATTEMPTS.c.prompt_set == prompt_set),
+    )
+
+
+def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tuple[list[Decimal], list[int]]]:
+    """Recent reported costs in USD and latencies in ms of each model, as this account has seen them."""
+    seen: dict[str, tuple[list[Decimal], list[int]]] = {}
+    for slug in model_slugs:
+        rows = connection.execute(
+            select(ATTEMPTS.c.cost_usd, ATTEMPTS.c.cost_source, ATTEMPTS.c.latency_ms)
+            .where(ATTEMPTS.c.model_slug == slug, ATTEMPTS.c.state == "succeeded")
+            .order_by(ATTEMPTS.c.completed_at.desc())
+            .limit(_RECENT)
+        ).all()
+        costs = [row.cost_usd for row in rows if row.cost_source != "estimated" and row.cost_usd is not None]
+        latencies = [row.latency_ms for row in rows if row.latency_ms is not None]
+        if costs or latencies:
+            seen[slug] = (costs, latencies)
+    return seen
+
+
+def owned_requests(connection: Connection, request_ids: Sequence[str]) -> frozenset[str]:
+    """Which of these request ids the ledger already accounts for."""
+    owned: set[str] = set()
+    for start in range(0, len(request_ids), _CHUNK):
+        chunk = request_ids[start : start + _CHUNK]
+        owned.update(
+            connection.execute(select(ATTEMPTS.c.request_id).where(ATTEMPTS.c.request_id.in_(chunk))).scalars()
+        )
+    return frozenset(owned)
+
+
+def upload_url(connection: Connection, sha256: str) -> str | None:
+    """Where an input file was uploaded to, if it was."""
+    return connection.execute(select(UPLOADS.c.url).where(UPLOADS.c.sha256 == sha256)).scalar()
+
+
+def meta(connection: Connection, key: str) -> str | None:
+    """A fact about the ledger as a whole."""
+    return connection.execute(select(META.c.value).where(META.c.key == key)).scalar()
+
+
+def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
+    """Count of generations by state, and what they cost."""
+    rows = connection.execute(
+        select(
+            GENERATIONS.c.state, func.count().label("generations"), func.sum(GENERATIONS.c.cost_usd).label("usd")
+        ).group_by(GENERATIONS.c.state)
+    )
+    return {row.state: (row.generations, row.usd or _FREE) for row in rows}
+
+
+def set_totals(connection: Connection, prompt_set: str, resource: str) -> dict[str, int]:
+    """Count by state of what a set asks of a model now."""
+    rows = connection.execute(
+        select(GENERATIONS.c.state, func.count().label("generations"))
+        .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == GENERATIONS.c.generation_id)
+        .where(
+            SET_GENERATIONS.c.prompt_set == prompt_set,
+            SET_GENERATIONS.c.resource == resource,
+            SET_GENERATIONS.c.is_current,
+        )
+        .group_by(GENERATIONS.c.state)
+    )
+    counts: dict[str, int] = defaultdict(int)
+    counts.update({row.state: row.generations for row in rows})
+    return counts
+
+
+def set_rows(
+    connection: Connection, *, resource: str, prompt_sets: Sequence[str] | None
+) -> Iterator[Mapping[str, Any]]:
+    """A model's generations as each prompt set sees them, with whether that set paid for them.
+
+    Args:
+        connection: the ledger.
+        resource: the model's resource name.
+        prompt_sets: only of these sets; of all when None.
+    """
+    query = (
+        select(
+            GENERATIONS,
+            SET_GENERATIONS.c.prompt_set.label("set_key"),
+            SET_GENERATIONS.c.is_current,
+            (GENERATIONS.c.prompt_set != SET_GENERATIONS.c.prompt_set).label("is_reused"),
+        )
+        .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == GENERATIONS.c.generation_id)
+        .where(SET_GENERATIONS.c.resource == resource)
+        .order_by(SET_GENERATIONS.c.prompt_set, SET_GENERATIONS.c.position)
+    )
+    if prompt_sets is not None:
+        query = query.where(SET_GENERATIONS.c.prompt_set.in_(prompt_sets))
+    yield from _stream(connection, query)
+
+
+def attempt_rows(
+    connection: Connection, *, resources: Sequence[str], prompt_sets: Sequence[str] | None
+) -> Iterator[Mapping[str, Any]]:
+    """The POSTs sent for these models, of the generations that these sets hold (of all when None)."""
+    query = select(ATTEMPTS).where(ATTEMPTS.c.resource.in_(resources)).order_by(ATTEMPTS.c.intent_at)
+    if prompt_sets is not None:
+        held = select(SET_GENERATIONS.c.generation_id).where(
+            and_(SET_GENERATIONS.c.prompt_set.in_(prompt_sets), SET_GENERATIONS.c.resource.in_(resources))
+        )
+        query = query.where(ATTEMPTS.c.generation_id.in_(held))
+    yield from _stream(connection, query)
+
+
+def _stream(connection: Connection, query: Select[Any]) -> Iterator[Mapping[str, Any]]:
+    for row in connection.execution_options(yield_per=1000).execute(query).mappings():
+        yield dict(row)
+
+
+def _records(*, with_body: bool = False) -> Select[Any]:
+    columns = GENERATIONS.c
+    wanted = [
+        columns.generation_id, columns.model_slug, columns.prompt_set, columns.state, columns.owner, columns.attempts,
+        columns.request_id, columns.submitted_at, columns.intent_at, columns.failure_kind, columns.error,
+        columns.cost_usd, columns.output_uri,
+    ]  # fmt: skip
+    return select(*wanted, columns.body, columns.images) if with_body else select(*wanted)
+
+
+def _record(row: Row[Any], is_alive: Callable[[str], bool]) -> GenerationRecord:
+    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's documented name for a row's mapping
+    return GenerationRecord(**values, is_owner_alive=row.owner is not None and is_alive(row.owner))

@@ -1,0 +1,122 @@
+"""The values that go into the ledger and come out of it; frozen, with units in their names.
+
+How they are stored is `schema`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+
+    from segmind_dagster.ledger.states import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRecord:
+    """What the ledger knows about one generation, as far as decisions need it.
+
+    Args:
+        generation_id: identity of what was asked for.
+        model_slug: the model.
+        prompt_set: the set whose run bought it, or will.
+        state: its state.
+        owner: run that holds it while it is in progress.
+        is_owner_alive: whether that run still holds its lease.
+        attempts: POSTs sent so far.
+        request_id: Segmind's id of the latest accepted POST.
+        submitted_at: when that was.
+        intent_at: when the latest claim was recorded, just before its POST.
+        failure_kind: why it failed, or why its last attempt did.
+        error: the same for people.
+        cost_usd: what was paid; None while nothing is known.
+        output_uri: where the output is stored.
+        body: as it was sent, local images left out; read only where the outcome is not settled.
+        images: digest of each local image by parameter; read together with `body`.
+    """
+
+    generation_id: str
+    model_slug: str
+    prompt_set: str
+    state: State
+    owner: str | None = None
+    is_owner_alive: bool = False
+    attempts: int = 0
+    request_id: str | None = None
+    submitted_at: datetime | None = None
+    intent_at: datetime | None = None
+    failure_kind: str | None = None
+    error: str | None = None
+    cost_usd: Decimal | None = None
+    output_uri: str | None = None
+    body: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to send one POST: proof that the intent is durable.
+
+    Args:
+        generation_id: the generation.
+        attempt: number of this POST, from 1.
+        owner: the run that may send it.
+    """
+
+    generation_id: str
+    attempt: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a finished generation brought: the stored bytes and the provider's accounting.
+
+    Args:
+        output_uri: where the output is stored.
+        output_sha256: digest of the stored bytes.
+        provider_sha256: digest of the bytes as they came.
+        output_bytes: size of the stored bytes.
+        output_format: `jpeg`, `png`, `mp4`, `json`, ...
+        width: pixels, for pictures.
+        height: pixels, for pictures.
+        cost_usd: charged, as the provider reported it; None when it did not.
+        queue_ms: time in the provider's queue.
+        inference_ms: time of the model.
+        latency_ms: from our POST to the stored bytes.
+        completed_at: when the bytes were stored.
+        seed: the seed the provider reports.
+    """
+
+    output_uri: str
+    output_sha256: str
+    provider_sha256: str
+    output_bytes: int
+    output_format: str
+    width: int | None
+    height: int | None
+    cost_usd: Decimal | None
+    queue_ms: int | None
+    inference_ms: int | None
+    latency_ms: int | None
+    completed_at: datetime
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Money committed so far: charged, plus reserved for what is in progress, in USD.
+
+    Args:
+        run_usd: by one Dagster run.
+        day_usd: on one UTC day.
+        set_usd: by one prompt set, ever.
+    """
+
+    run_usd: Decimal
+    day_usd: Decimal
+    set_usd: Decimal

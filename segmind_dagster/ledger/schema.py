@@ -1,0 +1,197 @@
+"""The ledger's tables, for SQLite and PostgreSQL alike.
+
+Money is stored as whole nano-dollars and time as whole microseconds: exact, summable and indexable in
+every SQL dialect. Changes here need a new file in `migrations/versions`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy.types import TypeDecorator
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NANO = Decimal(1_000_000_000)
+
+
+class Usd(TypeDecorator[Decimal]):
+    """A Decimal of dollars, stored as nano-dollars."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:  # noqa: ARG002  SQLAlchemy's signature
+        """Dollars to nano-dollars."""
+        return None if value is None else int((value * _NANO).to_integral_value(ROUND_HALF_EVEN))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002  SQLAlchemy's signature
+        """Nano-dollars to dollars."""
+        return None if value is None else Decimal(int(value)) / _NANO
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware datetime, stored as microseconds since 1970 UTC."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002  SQLAlchemy's signature
+        """A datetime to microseconds."""
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002  SQLAlchemy's signature
+        """Microseconds to a datetime."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+class JsonText(TypeDecorator[Any]):
+    """A JSON value stored as text, with its key order."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002  SQLAlchemy's signature
+        """A value to its text."""
+        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002  SQLAlchemy's signature
+        """Text to its value."""
+        return None if value is None else json.loads(value)
+
+
+METADATA = MetaData()
+
+GENERATIONS = Table(
+    "generations",
+    METADATA,
+    Column("generation_id", Text, primary_key=True),
+    Column("model_slug", Text, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("prompt_set", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("owner", Text),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("failure_kind", Text),
+    Column("error", Text),
+    Column("prompt", Text, nullable=False),
+    Column("negative_prompt", Text),
+    Column("body", JsonText, nullable=False),
+    Column("images", JsonText, nullable=False),
+    Column("variables", JsonText, nullable=False),
+    Column("seed", BigInteger),
+    Column("sample", Integer, nullable=False),
+    Column("request_id", Text),
+    Column("intent_at", Utc),
+    Column("submitted_at", Utc),
+    Column("completed_at", Utc),
+    Column("cost_usd", Usd),
+    Column("cost_source", Text),
+    Column("queue_ms", BigInteger),
+    Column("inference_ms", BigInteger),
+    Column("latency_ms", BigInteger),
+    Column("output_uri", Text),
+    Column("output_sha256", Text),
+    Column("provider_sha256", Text),
+    Column("output_bytes", BigInteger),
+    Column("output_format", Text),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("run_id", Text),
+    Column("updated_at", Utc, nullable=False),
+    # the sensors and every run's start ask for what is in one state
+    Index("generations_by_state", "state", "failure_kind"),
+)
+
+SET_GENERATIONS = Table(
+    "set_generations",
+    METADATA,
+    Column("prompt_set", Text, primary_key=True),
+    Column("generation_id", Text, primary_key=True),
+    Column("resource", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("is_current", Boolean, nullable=False),
+    Index("set_generations_by_generation", "generation_id"),
+)
+
+ATTEMPTS = Table(
+    "attempts",
+    METADATA,
+    Column("generation_id", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("model_slug", Text, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("prompt_set", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("run_id", Text),
+    Column("request_id", Text),
+    Column("http_status", Integer),
+    Column("failure_kind", Text),
+    Column("error", Text),
+    Column("reserved_usd", Usd, nullable=False),
+    Column("cost_usd", Usd),
+    Column("cost_source", Text),
+    Column("rate_wait_ms", BigInteger, nullable=False, default=0),
+    Column("queue_ms", BigInteger),
+    Column("inference_ms", BigInteger),
+    Column("latency_ms", BigInteger),
+    Column("intent_at", Utc, nullable=False),
+    Column("submitted_at", Utc),
+    Column("completed_at", Utc),
+    Index("attempts_by_request", "request_id", unique=True),
+    Index("attempts_by_day", "intent_at"),
+    Index("attempts_by_run", "run_id"),
+    Index("attempts_by_set", "prompt_set"),
+    # recent costs and latencies of a model
+    Index("attempts_by_model", "model_slug", "state", "completed_at"),
+)
+
+RUNS = Table(
+    "runs",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("run_id", Text),
+    Column("place", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Utc, nullable=False),
+    Column("lease_until", Utc, nullable=False),
+)
+
+# committed on each UTC day: charges plus reservations, so that the day cap is one look-up
+DAYS = Table(
+    "days",
+    METADATA,
+    Column("day", Text, primary_key=True),
+    Column("committed_usd", Usd, nullable=False),
+)
+
+UPLOADS = Table(
+    "uploads",
+    METADATA,
+    Column("sha256", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("uploaded_at", Utc, nullable=False),
+)
+
+RATE_LIMIT = Table(
+    "rate_limit",
+    METADATA,
+    Column("scope", Text, primary_key=True),
+    Column("per_minute", Float, nullable=False),
+    Column("next_slot_at", Utc, nullable=False),
+    Column("cut_at", Utc),
+)
+
+META = Table(
+    "meta",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -1,0 +1,188 @@
+"""Opens a ledger: its database, its tables, its guards; and offers one object to ask and to write.
+
+SQLite by default (WAL, synchronous FULL), PostgreSQL by URL. What is asked is in `reads`, what is written
+in `writes` and `rate`; here is only who may, and on which connection.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import create_engine, event, insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError
+from segmind_dagster.ledger import reads
+from segmind_dagster.ledger.commits import GroupCommitter
+from segmind_dagster.ledger.schema import META
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection, Engine
+
+_T = TypeVar("_T")
+
+
+def place() -> str:
+    """This machine and its process-id space: where a process id means something."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
+    parts = [socket.gethostname()]
+    if boot.is_file():
+        parts.append(boot.read_text(encoding="ascii").strip())
+    if namespace.is_symlink():
+        parts.append(str(namespace.readlink()))
+    return "/".join(parts)
+
+
+def _is_process_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """An open ledger.
+
+    Args:
+        engine: connections for reading.
+        writer: where every write goes.
+    """
+
+    engine: Engine
+    writer: GroupCommitter
+
+    def read(self, question: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """Ask one of `reads` and return its answer."""
+        with self.engine.connect() as connection:
+            return question(connection, *args, **kwargs)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for answers that are streamed."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    def write(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """Run one of `writes` and wait until it is durable."""
+        return self.writer.run(lambda connection: operation(connection, *args, **kwargs))
+
+    async def awrite(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        """The same, while other tasks go on."""
+        return await self.writer.run_async(lambda connection: operation(connection, *args, **kwargs))
+
+    def liveness(self, now: datetime) -> Callable[[str], bool]:
+        """Tells whether a run is still there: its lease holds, and its process if that was on this machine."""
+        here = place()
+        alive = {
+            owner: lease_until > now and (at != here or _is_process_alive(pid))
+            for owner, (at, pid, lease_until) in self.read(reads.owners).items()
+        }
+        return lambda owner: alive.get(owner, False)
+
+    def close(self) -> None:
+        """Finish what is queued and let go of the database."""
+        self.writer.close()
+        self.engine.dispose()
+
+
+def open_ledger(url: str, *, api_origin: str, holds_outputs: Callable[[], str | None]) -> Ledger:
+    """Open a ledger, making or upgrading its tables.
+
+    Args:
+        url: SQLAlchemy URL.
+        api_origin: the origin this run talks to.
+        holds_outputs: names the place where outputs were found, if there are any.
+
+    Raises:
+        OriginMismatchError: the ledger belongs to another origin.
+        LedgerMissingError: the ledger is empty, but outputs exist.
+        LedgerError: the database cannot be opened.
+    """
+    parsed = make_url(url)
+    shown = parsed.render_as_string(hide_password=True)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    elif parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
+        url = parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    try:
+        writing = _engine(url, writes=True)
+        with writing.begin() as connection:
+            _migrate(connection)
+            recorded = reads.meta(connection, "api_origin")
+            if recorded is None:
+                if found := holds_outputs():
+                    raise LedgerMissingError(shown, found)
+                connection.execute(insert(META), {"key": "api_origin", "value": api_origin})
+            elif recorded != api_origin:
+                raise OriginMismatchError(recorded, api_origin, shown)
+        return Ledger(engine=_engine(url, writes=False), writer=GroupCommitter(writing))
+    except SQLAlchemyError as error:
+        raise LedgerError(
+            f"Opened the ledger at {shown}, but the database answered: {error.__cause__ or error}. Nothing was "
+            "submitted. Check that the folder can be written to, that the disk is not full, and that the file was not "
+            "replaced by something else."
+        ) from error
+
+
+def _engine(url: str, *, writes: bool) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", partial(_begin, "BEGIN IMMEDIATE" if writes else "BEGIN"))
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
+    cursor = connection.cursor()
+    for pragma in ("busy_timeout=60000", "journal_mode=WAL", "synchronous=FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(statement: str, connection: Connection) -> None:
+    connection.exec_driver_sql(statement)
+
+
+def _migrate(connection: Connection) -> None:
+    # alembic takes a third of a second to import: only when there is something to upgrade
+    from sqlalchemy import inspect, text
+
+    from segmind_dagster.ledger.migrations import HEAD
+
+    if inspect(connection).has_table("ledger_version"):
+        version = connection.execute(text("SELECT version_num FROM ledger_version")).scalar()
+        if version == HEAD:
+            return
+        if version is not None and version > HEAD:
+            raise LedgerError(
+                f"The ledger was written by a newer version of segmind-dagster (its tables are at revision {version}, "
+                f"this program knows up to {HEAD}). Upgrade segmind-dagster; nothing was changed."
+            )
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)

@@ -1,0 +1,410 @@
+"""Every change to the ledger, as functions of one connection; run them through `commits`.
+
+Each move names the states it may leave and the claim it acts for, so that a run which lost its claim
+changes nothing. Refusals come before the first write of an operation.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
+from segmind_dagster.ledger.records import Claim
+from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS, RUNS, SET_GENERATIONS, UPLOADS
+from segmind_dagster.ledger.states import TRANSITIONS, State, check_transition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Table
+
+    from segmind_dagster.ledger.records import Outcome
+
+_FREE = Decimal(0)
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """An INSERT that can carry ON CONFLICT, in the connection's dialect."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def register_set(
+    connection: Connection,
+    *,
+    prompt_set: str,
+    resource: str,
+    generations: Sequence[Mapping[str, Any]],
+    now: datetime,
+) -> None:
+    """Record what a prompt set asks of a model now; what it no longer asks for stays, not current.
+
+    Args:
+        connection: the ledger.
+        prompt_set: the set's key.
+        resource: the model's resource name.
+        generations: columns of `generations`, in the set's order.
+        now: the time.
+    """
+    connection.execute(
+        update(SET_GENERATIONS)
+        .where(SET_GENERATIONS.c.prompt_set == prompt_set, SET_GENERATIONS.c.resource == resource)
+        .values(is_current=False)
+    )
+    if not generations:
+        return
+    fixed = {"resource": resource, "prompt_set": prompt_set, "state": "planned", "attempts": 0, "updated_at": now}
+    connection.execute(
+        upsert(connection, GENERATIONS).on_conflict_do_nothing(), [{**row, **fixed} for row in generations]
+    )
+    rows = upsert(connection, SET_GENERATIONS)
+    connection.execute(
+        rows.on_conflict_do_update(
+            index_elements=["prompt_set", "generation_id"],
+            set_={"is_current": True, "position": rows.excluded.position},
+        ),
+        [
+            {
+                "prompt_set": prompt_set,
+                "generation_id": row["generation_id"],
+                "resource": resource,
+                "position": position,
+                "is_current": True,
+            }
+            for position, row in enumerate(generations)
+        ],
+    )
+
+
+def claim(
+    connection: Connection,
+    *,
+    generation_id: str,
+    owner: str,
+    run_id: str | None,
+    prompt_set: str,
+    reserved_usd: Decimal,
+    daily_budget_usd: Decimal,
+    rate_wait_ms: int,
+    now: datetime,
+) -> Claim:
+    """Take a planned generation for one POST and reserve its cost: `planned` to `submitting`.
+
+    Raises:
+        BudgetError: the day's cap would be exceeded.
+        LostOwnershipError: another run was first.
+    """
+    day = now.date().isoformat()
+    committed = connection.execute(select(DAYS.c.committed_usd).where(DAYS.c.day == day)).scalar() or _FREE
+    if committed + reserved_usd > daily_budget_usd:
+        raise BudgetError(
+            f"The day cap stands in the way: ${committed:.4f} of ${daily_budget_usd} is used on {day} (UTC) and the "
+            f"next generation may cost ${reserved_usd:.4f}. Raise SEGMIND_DAILY_BUDGET_USD, or materialize again "
+            "tomorrow: what is missing resumes by itself."
+        )
+    attempt = connection.execute(
+        update(GENERATIONS)
+        .where(GENERATIONS.c.generation_id == generation_id, GENERATIONS.c.state == "planned")
+        .values(
+            state="submitting",
+            owner=owner,
+            attempts=GENERATIONS.c.attempts + 1,
+            prompt_set=prompt_set,
+            run_id=run_id,
+            intent_at=now,
+            updated_at=now,
+        )
+        .returning(GENERATIONS.c.attempts, GENERATIONS.c.model_slug, GENERATIONS.c.resource)
+    ).one_or_none()
+    if attempt is None:
+        raise LostOwnershipError(generation_id)
+    connection.execute(
+        insert(ATTEMPTS),
+        {
+            "generation_id": generation_id,
+            "attempt": attempt.attempts,
+            "model_slug": attempt.model_slug,
+            "resource": attempt.resource,
+            "prompt_set": prompt_set,
+            "state": "submitting",
+            "owner": owner,
+            "run_id": run_id,
+            "reserved_usd": reserved_usd,
+            "rate_wait_ms": rate_wait_ms,
+            "intent_at": now,
+        },
+    )
+    _commit_money(connection, day, reserved_usd)
+    return Claim(generation_id, attempt.attempts, owner)
+
+
+def mark_submitted(
+    connection: Connection, held: Claim, *, request_id: str, http_status: int | None, now: datetime
+) -> None:
+    """The provider accepted the POST: `submitting` (or `unknown`, when found later) to `submitted`."""
+    _move(
+        connection,
+        held,
+        "submitted",
+        request_id=request_id,
+        submitted_at=now,
+        failure_kind=None,
+        error=None,
+        now=now,
+    )
+    _update_attempt(
+        connection,
+        held,
+        state="submitted",
+        request_id=request_id,
+        submitted_at=now,
+        http_status=http_status,
+        failure_kind=None,
+        error=None,
+    )
+
+
+def mark_unknown(
+    connection: Connection, held: Claim, *, failure_kind: str, error: str, http_status: int | None, now: datetime
+) -> None:
+    """No telling whether the POST was accepted: `submitting` to `unknown`, its cost still reserved."""
+    _move(connection, held, "unknown", failure_kind=failure_kind, error=error, now=now)
+    _update_attempt(connection, held, state="unknown", failure_kind=failure_kind, error=error, http_status=http_status)
+
+
+def mark_succeeded(connection: Connection, held: Claim, outcome: Outcome) -> Decimal:
+    """The bytes are stored: `submitted` to `succeeded`, the reservation settled with the reported cost.
+
+    A cost the provider did not report keeps its reservation as the estimate. Returns what was charged, in USD.
+    """
+    reserved = _reserved(connection, held)
+    charged = reserved.amount if outcome.cost_usd is None else outcome.cost_usd
+    accounting = {
+        "cost_usd": charged,
+        "cost_source": "estimated" if outcome.cost_usd is None else "reported",
+        "queue_ms": outcome.queue_ms,
+        "inference_ms": outcome.inference_ms,
+        "latency_ms": outcome.latency_ms,
+        "completed_at": outcome.completed_at,
+    }
+    output: dict[str, Any] = {
+        "output_uri": outcome.output_uri,
+        "output_sha256": outcome.output_sha256,
+        "provider_sha256": outcome.provider_sha256,
+        "output_bytes": outcome.output_bytes,
+        "output_format": outcome.output_format,
+        "width": outcome.width,
+        "height": outcome.height,
+    }
+    if outcome.seed is not None:
+        output["seed"] = outcome.seed
+    _move(
+        connection, held, "succeeded", failure_kind=None, error=None, owner=None, now=outcome.completed_at,
+        **accounting, **output,
+    )  # fmt: skip
+    _update_attempt(connection, held, state="succeeded", failure_kind=None, error=None, **accounting)
+    _commit_money(connection, reserved.day, charged - reserved.amount)
+    return charged
+
+
+def mark_failed(
+    connection: Connection,
+    held: Claim,
+    *,
+    target: State,
+    failure_kind: str,
+    error: str,
+    http_status: int | None,
+    cost_usd: Decimal | None,
+    now: datetime,
+) -> None:
+    """The attempt failed: the generation goes to `failed`, or back to `planned` for another attempt.
+
+    Args:
+        connection: the ledger.
+        held: the claim.
+        target: `failed` or `planned`.
+        failure_kind: a kind of `gateway.failures`.
+        error: what was seen, for people.
+        http_status: of the answer, if there was one.
+        cost_usd: what the attempt cost; None when it was paid and the price is not known.
+        now: the time.
+    """
+    reserved = _reserved(connection, held)
+    charged = reserved.amount if cost_usd is None else cost_usd
+    source = "estimated" if cost_usd is None else "reported"
+    money = {"cost_usd": charged, "cost_source": source} if charged else {}
+    _move(connection, held, target, failure_kind=failure_kind, error=error, owner=None, now=now, **money)
+    _update_attempt(
+        connection,
+        held,
+        state="failed",
+        failure_kind=failure_kind,
+        error=error,
+        http_status=http_status,
+        cost_usd=charged,
+        cost_source=source,
+        completed_at=now,
+    )
+    _commit_money(connection, reserved.day, charged - reserved.amount)
+
+
+def forget_unknown(connection: Connection, held: Claim, *, now: datetime) -> None:
+    """The POST provably never arrived: `unknown` to `planned`, its reservation freed."""
+    mark_failed(
+        connection, held, target="planned", failure_kind="unknown_outcome",
+        error="The provider's history shows that this submission never arrived.",
+        http_status=None, cost_usd=_FREE, now=now,
+    )  # fmt: skip
+
+
+def reopen(connection: Connection, generation_ids: Sequence[str], *, target: State, now: datetime) -> None:
+    """Failed generations are tried again: `planned` to buy, `submitted` to fetch what was paid for."""
+    check_transition(", ".join(generation_ids[:3]), "failed", target)
+    connection.execute(
+        update(GENERATIONS)
+        .where(GENERATIONS.c.generation_id == bindparam("id_"), GENERATIONS.c.state == "failed")
+        .values(state=target, owner=None, updated_at=now),
+        [{"id_": generation_id} for generation_id in generation_ids],
+    )
+
+
+def take_over(connection: Connection, *, generation_id: str, old_owner: str | None, owner: str, now: datetime) -> Claim:
+    """Continue what a run that is gone had submitted or lost sight of.
+
+    A `submitting` becomes `unknown`, never `planned`: its POST may have been accepted.
+
+    Raises:
+        LostOwnershipError: another run was first.
+    """
+    row = connection.execute(
+        select(GENERATIONS.c.state, GENERATIONS.c.owner, GENERATIONS.c.attempts).where(
+            GENERATIONS.c.generation_id == generation_id
+        )
+    ).one()
+    if row.owner != old_owner or row.state not in {"submitting", "submitted", "unknown"}:
+        raise LostOwnershipError(generation_id)
+    state = "unknown" if row.state == "submitting" else row.state
+    changed = connection.execute(
+        update(GENERATIONS)
+        .where(
+            GENERATIONS.c.generation_id == generation_id,
+            GENERATIONS.c.owner.is_not_distinct_from(old_owner),
+            GENERATIONS.c.state == row.state,
+        )
+        .values(owner=owner, state=state, updated_at=now)
+    )
+    if changed.rowcount == 0:
+        raise LostOwnershipError(generation_id)
+    held = Claim(generation_id, row.attempts, owner)
+    if state != row.state:
+        _update_attempt(
+            connection, held, state="unknown", failure_kind="unknown_outcome",
+            error="The run that sent this submission stopped before it saw the answer.",
+        )  # fmt: skip
+    return held
+
+
+def record_run(
+    connection: Connection,
+    *,
+    owner: str,
+    run_id: str | None,
+    place: str,
+    pid: int,
+    now: datetime,
+    lease_until: datetime,
+) -> None:
+    """Enter a run, or renew its lease."""
+    rows = upsert(connection, RUNS)
+    connection.execute(
+        rows.on_conflict_do_update(index_elements=["owner"], set_={"lease_until": rows.excluded.lease_until}),
+        {
+            "owner": owner,
+            "run_id": run_id,
+            "place": place,
+            "pid": pid,
+            "started_at": now,
+            "lease_until": lease_until,
+        },
+    )
+
+
+def record_upload(connection: Connection, *, sha256: str, url: str, now: datetime) -> None:
+    """Remember where an input file was uploaded to."""
+    rows = upsert(connection, UPLOADS)
+    connection.execute(
+        rows.on_conflict_do_update(
+            index_elements=["sha256"], set_={"url": rows.excluded.url, "uploaded_at": rows.excluded.uploaded_at}
+        ),
+        {"sha256": sha256, "url": url, "uploaded_at": now},
+    )
+
+
+def _move(connection: Connection, held: Claim, target: State, *, now: datetime, **values: Any) -> None:
+    origins = [state for state, targets in TRANSITIONS.items() if target in targets]
+    changed = connection.execute(
+        update(GENERATIONS)
+        .where(
+            GENERATIONS.c.generation_id == held.generation_id,
+            GENERATIONS.c.state.in_(origins),
+            GENERATIONS.c.owner == held.owner,
+            GENERATIONS.c.attempts == held.attempt,
+        )
+        .values(state=target, updated_at=now, **values)
+    )
+    if changed.rowcount == 1:
+        return
+    row = connection.execute(
+        select(GENERATIONS.c.state, GENERATIONS.c.owner, GENERATIONS.c.attempts).where(
+            GENERATIONS.c.generation_id == held.generation_id
+        )
+    ).one_or_none()
+    if row is None:
+        raise LedgerError(f"Generation {held.generation_id} is not in the ledger.")
+    if row.owner != held.owner or row.attempts != held.attempt:
+        raise LostOwnershipError(held.generation_id)
+    raise IllegalTransitionError(held.generation_id, row.state, target)
+
+
+def _update_attempt(connection: Connection, held: Claim, **values: Any) -> None:
+    connection.execute(
+        update(ATTEMPTS)
+        .where(ATTEMPTS.c.generation_id == held.generation_id, ATTEMPTS.c.attempt == held.attempt)
+        .values(**values)
+    )
+
+
+class _Reservation:
+    """What one attempt has put aside, and on which day."""
+
+    __slots__ = ("amount", "day")
+
+    def __init__(self, amount: Decimal, day: str) -> None:
+        self.amount = amount
+        self.day = day
+
+
+def _reserved(connection: Connection, held: Claim) -> _Reservation:
+    row = connection.execute(
+        select(ATTEMPTS.c.intent_at, func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd")).where(
+            ATTEMPTS.c.generation_id == held.generation_id, ATTEMPTS.c.attempt == held.attempt
+        )
+    ).one()
+    return _Reservation(row.usd, row.intent_at.date().isoformat())
+
+
+def _commit_money(connection: Connection, day: str, difference: Decimal) -> None:
+    if not difference:
+        return
+    rows = upsert(connection, DAYS)
+    connection.execute(
+        rows.on_conflict_do_update(
+            index_elements=["day"], set_={"committed_usd": DAYS.c.committed_usd + rows.excluded.committed_usd}
+        ),
+        {"day": day, "committed_usd": difference},
+    )
