@@ -1,0 +1,471 @@
+"""The asynchronous client for generation: POSTs that may cost money are sent once, GETs are repeated.
+
+Every failure leaves as a `GatewayError` whose kind says what it means; nothing here decides what to do next.
+Only the paths are ours: addresses of jobs are built from the request id, never taken from an answer, and
+outputs are fetched from allow-listed hosts only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urljoin, urlsplit
+
+import aiohttp
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from segmind_dagster.errors import OutputError
+from segmind_dagster.gateway import wire
+from segmind_dagster.gateway.failures import GatewayError, classify_submit, error_text, has_envelope
+from segmind_dagster.gateway.redaction import redact, without_query
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from segmind_dagster.registry import Model
+    from segmind_dagster.settings import Settings
+
+_GET_ATTEMPTS = 6
+_CHUNK_BYTES = 1 << 16
+_MAX_REDIRECTS = 3
+_HISTORY_PAGE = 100
+_HISTORY_PAGES = 500
+_ANSWER_LIMIT_BYTES = 64 << 20
+# face-to-sticker takes 65 s on average and v1 holds the connection meanwhile
+_V1_TIMEOUT_S = 600.0
+_SUBMIT_TIMEOUT_S = 60.0
+_GET_TIMEOUT_S = 30.0
+_FETCH_TIMEOUT_S = 600.0
+CLIENT_TIMEOUT_S = _V1_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A POST that the provider accepted.
+
+    Args:
+        request_id: the provider's id of the job.
+        http_status: of the answer.
+        fetched: the output, when it came in the same exchange (v1).
+        accounting: cost and times, when they came in the same exchange.
+        text: a text model's answer, when it came in the same exchange.
+    """
+
+    request_id: str
+    http_status: int
+    fetched: Fetched | None = None
+    text: str | None = None
+    accounting: wire.Accounting = wire.NOT_REPORTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """Bytes that arrived whole.
+
+    Args:
+        path: the file they are in.
+        sha256: their digest.
+        size_bytes: how many.
+        content_type: what the server calls them.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    content_type: str
+
+
+class Gateway:
+    """A session with Segmind; use it as an asynchronous context manager.
+
+    Args:
+        settings: addresses, key and allow-listed hosts.
+        max_output_bytes: largest output that is accepted.
+        submit_timeout_s: how long a v2 submission may take.
+    """
+
+    def __init__(
+        self, settings: Settings, *, max_output_bytes: int = 1 << 30, submit_timeout_s: float = _SUBMIT_TIMEOUT_S
+    ) -> None:
+        self._settings = settings
+        self._key = settings.require_api_key()
+        self._max_output_bytes = max_output_bytes
+        self._submit_timeout_s = submit_timeout_s
+        api_host = urlsplit(settings.api_url).netloc.lower()
+        self._output_hosts = frozenset({api_host, *settings.output_hosts})
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            # connections are reused; jobs in flight hold none, so this bounds sockets, not work
+            connector=aiohttp.TCPConnector(limit=200, ttl_dns_cache=300),
+            timeout=aiohttp.ClientTimeout(total=_GET_TIMEOUT_S, connect=10),
+            auto_decompress=True,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def submit(self, model: Model, body: Mapping[str, Any], sink: Path) -> Accepted:
+        """Send one POST, once.
+
+        Args:
+            model: what to call.
+            body: as it is sent.
+            sink: file for the output, should it come in the same exchange.
+
+        Raises:
+            GatewayError: anything but a readable acceptance; its kind says whether it may have been charged.
+        """
+        is_sync = model.api_version == "v1"
+        url = f"{self._settings.api_url}/{model.api_version}/{quote(model.slug, safe='')}"
+        timeout = aiohttp.ClientTimeout(total=_V1_TIMEOUT_S if is_sync else self._submit_timeout_s, connect=10)
+        what = f"POST {url}"
+        try:
+            async with self._http.post(
+                url,
+                data=json.dumps(body, ensure_ascii=False).encode(),
+                headers={"x-api-key": self._key, "Content-Type": "application/json"},
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                if response.status == 200 and is_sync:  # noqa: PLR2004  HTTP
+                    return await self._accept_sync(model, response, sink, what)
+                answer = await _read_limited(response)
+                request_id = _request_id(answer) if 200 <= response.status < 300 else None  # noqa: PLR2004  HTTP
+                if request_id is None:
+                    raise self._refusal(what, response, answer)
+                return Accepted(request_id=request_id, http_status=response.status)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise GatewayError("connect_error", self._say(f"{what}: no connection ({_name(error)}).")) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise GatewayError(
+                "unknown_outcome", self._say(f"{what}: sent, but no answer came back ({_name(error)}).")
+            ) from error
+
+    async def status(self, request_id: str) -> wire.JobAnswer:
+        """The state of a job.
+
+        Raises:
+            GatewayError: `expired` when the record is gone; another kind when it could not be read.
+        """
+        return await self._job(f"/v2/requests/{quote(request_id, safe='')}/status")
+
+    async def result(self, request_id: str) -> wire.JobAnswer:
+        """The result of a finished job; raises as `status` does."""
+        return await self._job(f"/v2/requests/{quote(request_id, safe='')}")
+
+    async def credits_usd(self) -> Decimal | None:
+        """The balance, free credits included; None when the answer is not understood."""
+        _, document = await self._get(f"{self._settings.api_url}/v1/get-user-credits")
+        if not isinstance(document, dict):
+            return None
+        amounts = [document.get("credits"), document.get("free-credits")]
+        numbers = [Decimal(str(a)) for a in amounts if isinstance(a, (int, float)) and not isinstance(a, bool)]
+        return sum(numbers, Decimal(0)) if numbers else None
+
+    async def history(self, *, since: datetime, now: datetime) -> list[wire.HistoryRow]:
+        """The account's requests since a moment, newest first, each once.
+
+        Raises:
+            GatewayError: the history could not be read whole, or was not understood.
+        """
+        found: dict[str, wire.HistoryRow] = {}
+        url = f"{self._settings.platform_url}/inference-request/request-history"
+        for page in range(1, _HISTORY_PAGES + 1):
+            query = {
+                "page": str(page),
+                "per_page": str(_HISTORY_PAGE),
+                "from_date": (since - timedelta(days=1)).date().isoformat(),
+                "to_date": (now + timedelta(days=1)).date().isoformat(),
+                "sort_by": "model_created",
+                "sort_order": "desc",
+            }
+            _, document = await self._get(url, query)
+            answer = wire.read_history(document)
+            if answer is None:
+                raise GatewayError("unknown_outcome", f"GET {url}: the history's answer was not understood.")
+            fresh = [row for row in answer.rows if row.request_id not in found]
+            found.update((row.request_id, row) for row in fresh)
+            is_past = any(row.created_at is not None and row.created_at < since for row in answer.rows)
+            if answer.is_last or not fresh or is_past:
+                return list(found.values())
+        raise GatewayError("unknown_outcome", f"GET {url}: the history is longer than {_HISTORY_PAGES} pages.")
+
+    async def history_output(self, request_id: str) -> str | None:
+        """The output URL that the history remembers for a request, if it does."""
+        url = f"{self._settings.platform_url}/inference-request/request-history/{quote(request_id, safe='')}"
+        status, document = await self._get(url)
+        if status != 200 or not isinstance(document, dict):  # noqa: PLR2004  HTTP
+            return None
+        rows: list[Any] = [document, *(value for value in document.values() if isinstance(value, (dict, list)))]
+        flat = [row for item in rows for row in (item if isinstance(item, list) else [item])]
+        urls = (row.get("generation_url") for row in flat if isinstance(row, dict))
+        return next((url for url in urls if isinstance(url, str) and url.startswith("http")), None)
+
+    async def upload(self, data_url: str) -> str:
+        """Store an input file with Segmind and return its address; storing costs nothing.
+
+        Args:
+            data_url: the file as `data:image/png;base64,...`.
+
+        Raises:
+            GatewayError: it was not stored.
+        """
+        url = f"{self._settings.storage_url}/upload-asset"
+        async for attempt in self._retrying():
+            with attempt:
+                status, answer, _ = await self._exchange("POST", url, payload={"data_urls": [data_url]})
+                addresses = wire.read_file_urls(_json(answer))
+                if status >= 300 or not addresses:  # noqa: PLR2004  HTTP
+                    raise self._get_failure(f"POST {url}", status, answer, {})
+                return addresses[0]
+        raise AssertionError("tenacity either returns or raises")
+
+    async def fetch(self, url: str, sink: Path) -> Fetched:
+        """Stream an output to a file, whole.
+
+        Args:
+            url: where it is.
+            sink: file to write; on failure it is left as it is.
+
+        Raises:
+            OutputError: the host is not allowed, or what came is not whole.
+            GatewayError: `expired` when it is gone, else a kind that fetching again may cure.
+        """
+        async for attempt in self._retrying():
+            with attempt:
+                return await self._fetch_once(url, sink)
+        raise AssertionError("tenacity either returns or raises")
+
+    @property
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("Gateway is used outside its `async with` block.")
+        return self._session
+
+    async def _accept_sync(self, model: Model, response: aiohttp.ClientResponse, sink: Path, what: str) -> Accepted:
+        request_id = response.headers.get("x-request-id")
+        if not request_id:
+            raise GatewayError(
+                "unknown_outcome", self._say(f"{what}: answered 200 without an x-request-id."), http_status=200
+            )
+        accounting = wire.read_headers(response.headers)
+        if model.output == "text":
+            text = (await _read_limited(response)).decode("utf-8", errors="replace")
+            return Accepted(request_id=request_id, http_status=200, text=text, accounting=accounting)
+        try:
+            fetched = await self._stream(response, sink)
+        except OutputError:
+            # charged all the same: the request id is what counts, and the history names the file
+            return Accepted(request_id=request_id, http_status=200, accounting=accounting)
+        return Accepted(request_id=request_id, http_status=200, fetched=fetched, accounting=accounting)
+
+    async def _job(self, path: str) -> wire.JobAnswer:
+        url = f"{self._settings.api_url}{path}"
+        async for attempt in self._retrying():
+            with attempt:
+                status, answer, headers = await self._exchange("GET", url)
+                job = wire.read_job(_json(answer))
+                # a failed job answers 422 with its own body (SDK 1.3.0, v2.py)
+                if job is not None and (status == 200 or job.status == "failed"):  # noqa: PLR2004  HTTP
+                    return job
+                if status == 404:  # noqa: PLR2004  HTTP
+                    raise GatewayError("expired", f"GET {url}: the record is gone.", http_status=status)
+                raise self._get_failure(f"GET {url}", status, answer, headers)
+        raise AssertionError("tenacity either returns or raises")
+
+    async def _get(self, url: str, query: Mapping[str, str] | None = None) -> tuple[int, Any]:
+        async for attempt in self._retrying():
+            with attempt:
+                status, answer, headers = await self._exchange("GET", url, query=query)
+                if status in {200, 404}:
+                    return status, _json(answer)
+                raise self._get_failure(f"GET {url}", status, answer, headers)
+        raise AssertionError("tenacity either returns or raises")
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        payload: Any = None,
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        try:
+            async with self._http.request(
+                method, url, params=query, json=payload, headers={"x-api-key": self._key}, allow_redirects=False
+            ) as response:
+                return response.status, await _read_limited(response), response.headers
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({_name(error)}).")) from error
+
+    async def _fetch_once(self, url: str, sink: Path) -> Fetched:
+        for _ in range(_MAX_REDIRECTS + 1):
+            self._check_host(url)
+            shown = without_query(url)
+            try:
+                async with self._http.get(
+                    url, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=_FETCH_TIMEOUT_S, sock_read=30)
+                ) as response:
+                    if response.status in {301, 302, 303, 307, 308} and "location" in response.headers:
+                        url = urljoin(url, response.headers["location"])
+                        continue
+                    if response.status in {403, 404, 410}:
+                        raise GatewayError(
+                            "expired", f"GET {shown}: answered {response.status}.", http_status=response.status
+                        )
+                    if response.status != 200:  # noqa: PLR2004  HTTP
+                        raise self._get_failure(f"GET {shown}", response.status, b"", response.headers)
+                    return await self._stream(response, sink)
+            except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                raise GatewayError("connect_error", f"GET {shown}: no answer ({_name(error)}).") from error
+        raise OutputError(f"more than {_MAX_REDIRECTS} redirects", is_permanent=True)
+
+    async def _stream(self, response: aiohttp.ClientResponse, sink: Path) -> Fetched:
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            with sink.open("wb") as file:
+                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                    size += len(chunk)
+                    if size > self._max_output_bytes:
+                        raise OutputError(f"larger than {self._max_output_bytes} bytes", is_permanent=True)
+                    digest.update(chunk)
+                    file.write(chunk)
+        except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
+            raise OutputError(f"truncated after {size} bytes") from error
+        announced = response.headers.get("content-length")
+        if (
+            announced is not None
+            and announced.isdigit()
+            and int(announced) != size
+            and not response.headers.get("content-encoding")
+        ):
+            raise OutputError(f"{size} bytes came, {announced} were announced")
+        return Fetched(path=sink, sha256=digest.hexdigest(), size_bytes=size, content_type=response.content_type or "")
+
+    def _check_host(self, url: str) -> None:
+        parts = urlsplit(url)
+        names = {(parts.hostname or "").lower(), parts.netloc.lower()}
+        api = urlsplit(self._settings.api_url)
+        if not names & self._output_hosts:
+            raise OutputError(
+                f"its host {parts.hostname!r} is not among the allowed ones; if it is right, add it to "
+                "SEGMIND_OUTPUT_HOSTS",
+                is_permanent=True,
+            )
+        if parts.scheme != "https" and parts.netloc.lower() != api.netloc.lower():
+            raise OutputError(f"its address is not https: {without_query(url)}", is_permanent=True)
+
+    def _refusal(self, what: str, response: aiohttp.ClientResponse, answer: bytes) -> GatewayError:
+        kind = classify_submit(response.status, answer)
+        said = error_text(answer) or "nothing"
+        return GatewayError(
+            kind,
+            self._say(f"{what}: answered {response.status}: {said}"),
+            http_status=response.status,
+            reset_at=_reset_at(response.headers) if kind == "rate_limited" else None,
+        )
+
+    def _get_failure(self, what: str, status: int, answer: bytes, headers: Mapping[str, str]) -> GatewayError:
+        message = self._say(f"{what}: answered {status}: {error_text(answer) or 'nothing'}")
+        match status:
+            case 429:
+                return GatewayError("rate_limited", message, http_status=status, reset_at=_reset_at(headers))
+            case 401:
+                return GatewayError("unauthorized", message, http_status=status)
+            case _ if status >= 500 or not has_envelope(answer):  # noqa: PLR2004  HTTP
+                return GatewayError("server_error", message, http_status=status)
+            case _:
+                return GatewayError("invalid_request", message, http_status=status)
+
+    def _say(self, message: str) -> str:
+        return redact(message, self._key)
+
+    def _retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception(_may_get_again),
+            stop=stop_after_attempt(_GET_ATTEMPTS),
+            wait=_get_wait_s,
+            reraise=True,
+        )
+
+
+_BACK_OFF = wait_random_exponential(multiplier=0.3, max=20)
+
+
+def _get_wait_s(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, GatewayError) and error.reset_at is not None:
+        return min(max((error.reset_at - datetime.now(UTC)).total_seconds(), 0.1), 120.0)
+    return _BACK_OFF(state)
+
+
+def _may_get_again(error: BaseException) -> bool:
+    if isinstance(error, OutputError):
+        return not error.is_permanent
+    return isinstance(error, GatewayError) and error.kind in {"connect_error", "server_error", "rate_limited"}
+
+
+def _reset_at(headers: Mapping[str, str]) -> datetime:
+    """When the window opens on our clock: the server's reset, shifted by how far its clock is from ours."""
+    ours = datetime.now(UTC)
+    reset = wire.read_instant(headers.get("x-rate-limit-reset-at-utc"))
+    theirs = wire.read_instant(headers.get("Date"))
+    if reset is None:
+        return ours + timedelta(seconds=5)
+    # the Date header has whole seconds: half of one on average
+    shift = ours - theirs - timedelta(seconds=0.5) if theirs is not None else timedelta(0)
+    if abs(shift) < timedelta(seconds=2):
+        shift = timedelta(0)
+    return min(reset + shift, ours + timedelta(minutes=5))
+
+
+def _request_id(answer: bytes) -> str | None:
+    document = _json(answer)
+    value = document.get("request_id") if isinstance(document, dict) else None
+    return value if isinstance(value, str) and value else None
+
+
+async def _read_limited(response: aiohttp.ClientResponse) -> bytes:
+    answer = bytearray()
+    async for chunk in response.content.iter_any():
+        answer += chunk
+        if len(answer) > _ANSWER_LIMIT_BYTES:
+            raise aiohttp.ClientPayloadError("the answer is too large")
+    return bytes(answer)
+
+
+def _json(answer: bytes) -> Any:
+    try:
+        return json.loads(answer)
+    except ValueError:
+        return None
+
+
+def _name(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def is_reachable(url: str) -> bool:
+    """Whether a sandbox answers at that address."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+            session.get(f"{url}/health") as response,
+        ):
+            return response.status == 200  # noqa: PLR2004  HTTP
+    except (aiohttp.ClientError, TimeoutError):
+        return False

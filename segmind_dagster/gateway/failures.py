@@ -1,0 +1,187 @@
+"""What went wrong, as one vocabulary, and what may follow: the only such table in the project.
+
+Retries have one owner each: the gateway repeats GETs, which are free; the runner repeats a generation
+within a run, as `POLICIES` says; a later run tries again what `POLICIES` calls unpaid, once per run.
+A permanent failure stops all three. Nothing is bought again while its outcome is unknown.
+
+Facts about answers: Segmind's error documentation (docs:api, docs:async) and its official SDK 1.3.0.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from segmind_dagster.errors import SegmindDagsterError
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+    from datetime import datetime
+
+FailureKind = Literal[
+    "rate_limited",
+    "server_error",
+    "connect_error",
+    "unknown_outcome",
+    "invalid_request",
+    "forbidden_model",
+    "retired_model",
+    "job_failed",
+    "invalid_job",
+    "bad_output",
+    "expired",
+    "unauthorized",
+    "no_credits",
+    "team_limit",
+    "over_budget",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What may follow a failure.
+
+    Args:
+        attempts: POSTs that one run may send for one generation when they all fail this way; 1 is no retry.
+        stops_run: whether everything else would fail the same way, so that submitting stops.
+        is_permanent: whether only a change (of the prompt set, the model, the account) can help.
+        is_paid: whether the generation was charged, so that buying again needs a person's word.
+        advice: what a person can do.
+    """
+
+    attempts: int = 1
+    stops_run: bool = False
+    is_permanent: bool = False
+    is_paid: bool = False
+    advice: str
+
+
+POLICIES: Final[Mapping[FailureKind, Policy]] = {
+    "rate_limited": Policy(attempts=20, advice="Lower SEGMIND_REQUESTS_PER_MINUTE to what your plan allows."),
+    # a 500 is often a bad parameter (docs:api): few attempts
+    "server_error": Policy(attempts=3, advice="Segmind had a problem, or a parameter has a value it cannot run."),
+    "connect_error": Policy(attempts=4, advice="Check the network and SEGMIND_API_URL."),
+    "unknown_outcome": Policy(advice="Its fate is looked up in Segmind's history; run `segmind-dagster collect`."),
+    "invalid_request": Policy(is_permanent=True, advice="Correct the prompt set; the message says what was refused."),
+    "forbidden_model": Policy(is_permanent=True, advice="Ask Segmind or your team's owner for access to the model."),
+    "retired_model": Policy(is_permanent=True, advice="Segmind has retired the model; choose another one."),
+    "job_failed": Policy(attempts=3, advice="The job failed on Segmind's side, free of charge; materialize again."),
+    "invalid_job": Policy(is_permanent=True, advice="Segmind refused the inputs; correct the prompt set."),
+    "bad_output": Policy(
+        is_paid=True, advice="The file was paid for but cannot be used; materialize to fetch it again."
+    ),
+    "expired": Policy(is_paid=True, advice="The file was paid for but Segmind no longer has it."),
+    "unauthorized": Policy(stops_run=True, advice="Check SEGMIND_API_KEY; Segmind did not accept it."),
+    "no_credits": Policy(stops_run=True, advice="Top up the account; what is missing resumes at the next run."),
+    "team_limit": Policy(stops_run=True, advice="Ask your team's owner to raise the limit."),
+    "over_budget": Policy(stops_run=True, advice="Raise SEGMIND_DAILY_BUDGET_USD, or go on tomorrow."),
+}
+
+_VALIDATION_WORDS = ("mandatory", "must be", "invalid", "required", "not allowed", "should be", "unsupported")
+
+
+class GatewayError(SegmindDagsterError):
+    """An HTTP exchange with Segmind that did not give what it should.
+
+    Args:
+        kind: what it means; see `POLICIES`.
+        message: what was attempted and seen, with keys and signed URLs taken out.
+        http_status: of the answer; None when there was none.
+        reset_at: when the rate window opens again, for `rate_limited`.
+        cost_usd: what was charged all the same, where that is known.
+    """
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        message: str,
+        *,
+        http_status: int | None = None,
+        reset_at: datetime | None = None,
+    ) -> None:
+        self.kind = kind
+        self.http_status = http_status
+        self.reset_at = reset_at
+        super().__init__(message)
+
+
+def classify_submit(status: int, body: bytes) -> FailureKind:  # noqa: PLR0911  one line a documented answer
+    """What an answer to a POST means, when it is not a readable acceptance.
+
+    Whatever is not documented counts as unknown: an answer we do not understand may have been charged.
+
+    Args:
+        status: HTTP status.
+        body: the answer.
+    """
+    text = error_text(body)
+    lowered = text.lower()
+    match status:
+        case 429:
+            return "rate_limited"
+        case 401:
+            return "unauthorized"
+        case 403:
+            return "forbidden_model"
+        case 410:
+            return "retired_model"
+        case 406 if "team" in lowered and "limit" in lowered:
+            return "team_limit"
+        case 406 if "credit" in lowered or "balance" in lowered:
+            return "no_credits"
+        case 400 | 404 | 405 | 406 | 422:
+            return "invalid_request"
+        # without the JSON envelope it may come from a proxy, behind which the job may run
+        case 500 | 503 if has_envelope(body):
+            return "server_error"
+        case _:
+            return "unknown_outcome"
+
+
+def classify_job(error: str) -> FailureKind:
+    """What a job's own failure means: refused inputs never get better, anything else may.
+
+    Args:
+        error: the `error` text of a FAILED answer.
+    """
+    lowered = error.lower()
+    return "invalid_job" if any(word in lowered for word in _VALIDATION_WORDS) else "job_failed"
+
+
+def retry_delay_s(kind: FailureKind, attempt: int, chance: random.Random) -> float:
+    """How long to wait before the next attempt: exponential, with jitter, at most a minute.
+
+    Args:
+        kind: why the last attempt failed; after `rate_limited` the limiter does the waiting.
+        attempt: attempts of this run so far, from 1.
+        chance: source of the jitter.
+    """
+    if kind == "rate_limited":
+        return 0.0
+    return min(60.0, 0.5 * 2.0 ** min(attempt, 10)) * chance.uniform(0.5, 1.0)
+
+
+def has_envelope(body: bytes) -> bool:
+    """Whether an answer is Segmind's own JSON error envelope."""
+    document = _json(body)
+    return isinstance(document, dict) and ("error" in document or "status" in document)
+
+
+def error_text(body: bytes, *, limit: int = 300) -> str:
+    """The readable part of an error answer: the envelope's `error`, else the first characters."""
+    document = _json(body)
+    if isinstance(document, dict):
+        for key in ("error", "error_description", "message", "detail"):
+            if document.get(key):
+                return str(document[key])[:limit]
+    text = body[: limit * 4].decode("utf-8", errors="replace")
+    return " ".join(text.split())[:limit]
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None

@@ -1,0 +1,242 @@
+"""Reads Segmind's answers into frozen values, tolerantly; dicts stop here.
+
+Where the documentation is silent or disagrees with itself, every plausible shape is accepted and anything
+else reads as "not understood", never as an error or a zero.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+JobStatus = Literal["pending", "completed", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounting:
+    """What the provider says an attempt cost and took; None where it says nothing."""
+
+    cost_usd: Decimal | None = None
+    queue_ms: int | None = None
+    inference_ms: int | None = None
+    seed: int | None = None
+
+
+NOT_REPORTED = Accounting()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAnswer:
+    """A status or result answer.
+
+    Args:
+        status: pending, completed or failed.
+        error: why it failed.
+        output_url: where the file is, for media.
+        output_text: the answer itself, for text models.
+        accounting: cost and times.
+    """
+
+    status: JobStatus
+    error: str | None = None
+    output_url: str | None = None
+    output_text: str | None = None
+    accounting: Accounting = NOT_REPORTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRow:
+    """One row of the request history, as far as it is understood."""
+
+    request_id: str
+    model_slug: str
+    body: Mapping[str, Any] | None
+    created_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPage:
+    """One page of the request history."""
+
+    rows: tuple[HistoryRow, ...]
+    is_last: bool
+
+
+def read_job(document: Any) -> JobAnswer | None:
+    """A status or result answer; None when it is not understood."""
+    if not isinstance(document, Mapping):
+        return None
+    match str(document.get("status", "")).upper():
+        case "QUEUED" | "PROCESSING" | "PENDING" | "IN_PROGRESS":
+            return JobAnswer(status="pending")
+        case "FAILED":
+            error = document.get("error") or document.get("message") or "no reason given"
+            return JobAnswer(status="failed", error=str(error), accounting=_accounting(document))
+        case "COMPLETED":
+            url, text = _output(document)
+            return JobAnswer(status="completed", output_url=url, output_text=text, accounting=_accounting(document))
+        case _:
+            return None
+
+
+def read_headers(headers: Mapping[str, str]) -> Accounting:
+    """The accounting that v1 answers carry in their headers."""
+    return Accounting(
+        cost_usd=_usd(headers.get("x-cost")),
+        inference_ms=_milliseconds(headers.get("x-generation-time")),
+        seed=_integer(headers.get("x-seed-value")),
+    )
+
+
+def read_history(document: Any) -> HistoryPage | None:
+    """A page of the request history, whose envelope is not documented; None when it is not understood."""
+    rows = document if isinstance(document, list) else None
+    if isinstance(document, Mapping):
+        lists = [value for value in document.values() if isinstance(value, list)]
+        rows = lists[0] if len(lists) == 1 else None
+        if rows is None and isinstance(document.get("data"), Mapping):
+            return read_history(document["data"])
+    if rows is None:
+        return None
+    read = [_history_row(row) for row in rows]
+    if any(row is None for row in read):
+        return None
+    return HistoryPage(rows=tuple(row for row in read if row), is_last=_is_last_page(document, len(rows)))
+
+
+def read_file_urls(document: Any) -> list[str]:
+    """The addresses of uploaded files, in either of the two documented shapes."""
+    if not isinstance(document, Mapping):
+        return []
+    urls = document.get("file_urls") or document.get("urls") or []
+    return [url for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
+
+
+def read_instant(text: str | None) -> datetime | None:
+    """A moment given in ISO 8601, as an HTTP date, or as a Unix time; UTC where it says nothing."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        moment = None
+    if moment is None:
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            moment = None
+    if moment is None:
+        try:
+            number = float(text)
+            return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, UTC)  # noqa: PLR2004  milliseconds
+        except (ValueError, OverflowError, OSError):
+            return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def covers(recorded: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    """Whether a body in the history is the one we sent: same values, perhaps with more keys added."""
+    return all(key in recorded and _same(recorded[key], value) for key, value in sent.items())
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return covers(left, right)
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, str) != isinstance(right, str) and not isinstance(left, (list, Mapping)):
+        return str(left) == str(right)  # numbers come back as strings in places
+    return bool(left == right)
+
+
+def _history_row(row: Any) -> HistoryRow | None:
+    if not isinstance(row, Mapping) or not isinstance(row.get("request_id"), str):
+        return None
+    body = row.get("request_body")
+    if isinstance(body, str):
+        try:
+            body = json.loads(body)
+        except ValueError:
+            body = None
+    created = next((row[key] for key in ("model_created", "created_at", "created", "timestamp") if row.get(key)), None)
+    return HistoryRow(
+        request_id=row["request_id"],
+        model_slug=str(row.get("model_name") or ""),
+        body=body if isinstance(body, Mapping) else None,
+        created_at=read_instant(None if created is None else str(created)),
+    )
+
+
+def _is_last_page(document: Any, count: int) -> bool:
+    if count == 0:
+        return True
+    pages = document.get("pagination", document) if isinstance(document, Mapping) else {}
+    if isinstance(pages, Mapping):
+        page = _integer(pages.get("page"))
+        total_pages = _integer(pages.get("total_pages"))
+        if page is not None and total_pages is not None:
+            return page >= total_pages
+    return False
+
+
+def _output(document: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    output = document.get("output")
+    if isinstance(output, list) and output:
+        output = output[0]
+    if isinstance(output, Mapping):
+        output = output.get("url") or json.dumps(output, ensure_ascii=False)
+    if isinstance(output, str) and output:
+        if output.startswith(("http://", "https://")) and not any(c.isspace() for c in output):
+            return output, None
+        return None, output
+    candidates = [
+        *(document.get("images") or []),
+        document.get("video"),
+        document.get("image"),
+        document.get("audio"),
+    ]
+    for candidate in candidates:
+        url = candidate.get("url") if isinstance(candidate, Mapping) else candidate
+        if isinstance(url, str) and url.startswith(("http://", "https://")):
+            return url, None
+    return None, None
+
+
+def _accounting(document: Mapping[str, Any]) -> Accounting:
+    metrics = document.get("metrics")
+    metrics = metrics if isinstance(metrics, Mapping) else {}
+    return Accounting(
+        cost_usd=_usd(metrics.get("cost")),
+        queue_ms=_milliseconds(metrics.get("queue_time")),
+        inference_ms=_milliseconds(metrics.get("inference_time")),
+        seed=_integer(document.get("seed")),
+    )
+
+
+def _usd(value: Any) -> Decimal | None:
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        number = Decimal(str(value).strip().removeprefix("$"))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and number >= 0 else None
+
+
+def _milliseconds(seconds: Any) -> int | None:
+    number = _usd(seconds)
+    return None if number is None else int(number * 1000)
+
+
+def _integer(value: Any) -> int | None:
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        return int(str(value))
+    except ValueError:
+        return None
