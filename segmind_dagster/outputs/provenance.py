@@ -1,0 +1,88 @@
+"""Writes where an output came from into the file itself, where that leaves every pixel as it was.
+
+PNG takes a text chunk and JPEG a comment segment without being encoded again; other formats rely on the
+sidecar that `store` writes beside every output.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+KEYWORD = "segmind-dagster"
+_PNG_HEADER_BYTES = 8 + 25  # signature and IHDR
+_JPEG_COMMENT = b"\xff\xfe"
+_JPEG_COMMENT_LIMIT = 65_533
+
+
+def embed(path: Path, form: str, facts: Mapping[str, Any]) -> None:
+    """Put the facts into the file, if its format takes them; otherwise leave it alone.
+
+    Args:
+        path: the file, changed in place.
+        form: its format.
+        facts: JSON-serialisable facts.
+    """
+    text = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    content = path.read_bytes() if form in {"png", "jpeg"} else b""
+    if form == "png" and content[12:16] == b"IHDR":
+        path.write_bytes(content[:_PNG_HEADER_BYTES] + _png_text(text) + content[_PNG_HEADER_BYTES:])
+    elif form == "jpeg" and (segment := _jpeg_comment(text)) is not None:
+        position = _after_jpeg_header(content)
+        path.write_bytes(content[:position] + segment + content[position:])
+
+
+def read(path: Path, form: str) -> dict[str, Any] | None:
+    """The facts inside a file, if there are any."""
+    content = path.read_bytes()
+    if form == "png":
+        marker = f"{KEYWORD}\0".encode()
+        start = content.find(b"iTXt" + marker)
+        if start < 0:
+            return None
+        length = struct.unpack(">I", content[start - 4 : start])[0]
+        data = content[start + 4 : start + 4 + length]
+        return _load(data.split(b"\0", 1)[1][4:])  # two flags, then empty language and translation
+    start = content.find(_JPEG_COMMENT, 2)
+    while start >= 0:
+        length = struct.unpack(">H", content[start + 2 : start + 4])[0]
+        data = content[start + 4 : start + 2 + length]
+        if data.startswith(f"{KEYWORD}:".encode()):
+            return _load(data.split(b":", 1)[1])
+        start = content.find(_JPEG_COMMENT, start + 2)
+    return None
+
+
+def _load(data: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _png_text(text: str) -> bytes:
+    data = KEYWORD.encode() + b"\0\0\0\0\0" + text.encode()
+    kind = b"iTXt"
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _jpeg_comment(text: str) -> bytes | None:
+    data = f"{KEYWORD}:{text}".encode()
+    if len(data) > _JPEG_COMMENT_LIMIT:
+        return None
+    return _JPEG_COMMENT + struct.pack(">H", len(data) + 2) + data
+
+
+def _after_jpeg_header(content: bytes) -> int:
+    """Behind the JFIF segment, which some readers want first."""
+    position = 2
+    if content[2:4] == b"\xff\xe0":
+        position += 2 + int(struct.unpack(">H", content[4:6])[0])
+    return position

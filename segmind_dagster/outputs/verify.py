@@ -1,0 +1,176 @@
+"""Decides whether bytes are the output they should be: the format from the bytes, never from a name.
+
+Pictures are decoded whole, within bounds; other media are recognised by their signature and structure.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from segmind_dagster.errors import OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from segmind_dagster.registry import OutputKind
+
+MAX_PIXELS = 100_000_000
+_HEAD_BYTES = 512
+
+EXTENSIONS = {
+    "jpeg": "jpg",
+    "png": "png",
+    "webp": "webp",
+    "gif": "gif",
+    "mp4": "mp4",
+    "webm": "webm",
+    "mp3": "mp3",
+    "wav": "wav",
+    "ogg": "ogg",
+    "flac": "flac",
+    "json": "json",
+    "txt": "txt",
+}
+
+_KINDS: dict[OutputKind, frozenset[str]] = {
+    "image": frozenset({"jpeg", "png", "webp", "gif"}),
+    "video": frozenset({"mp4", "webm", "gif"}),
+    "audio": frozenset({"mp3", "wav", "ogg", "flac", "mp4"}),
+    "text": frozenset({"json", "txt"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What the bytes are.
+
+    Args:
+        format: `jpeg`, `mp4`, ...
+        width: pixels, for pictures.
+        height: pixels, for pictures.
+    """
+
+    format: str
+    width: int | None = None
+    height: int | None = None
+
+
+def verify(path: Path, kind: OutputKind) -> Verified:
+    """Check a file against what was bought.
+
+    Args:
+        path: the file.
+        kind: what it should be.
+
+    Raises:
+        OutputError: it is something else, or broken.
+    """
+    if kind == "text":
+        return _verify_text(path)
+    head = _head(path)
+    found = sniff(head)
+    if found is None:
+        raise OutputError(_describe_stranger(head))
+    if found not in _KINDS[kind]:
+        raise OutputError(f"{found} bytes where {kind} was bought")
+    if kind == "image":
+        return _verify_picture(path, found)
+    if found == "mp4":
+        _verify_boxes(path)
+    return Verified(found)
+
+
+def sniff(head: bytes) -> str | None:  # noqa: PLR0911  a table of signatures
+    """The format that the first bytes announce."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "wav"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if head[4:8] == b"ftyp":
+        return "mp4"
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return "webm"
+    if head.startswith(b"ID3") or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 in {0xE2, 0xE4, 0xE6}):  # noqa: PLR2004  MPEG audio frame
+        return "mp3"
+    if head.startswith(b"OggS"):
+        return "ogg"
+    return "flac" if head.startswith(b"fLaC") else None
+
+
+def _verify_picture(path: Path, found: str) -> Verified:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # our own bound is checked below, before anything is decoded
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=[found.upper()]) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise OutputError(f"{width}x{height} pixels; at most {MAX_PIXELS} are accepted", is_permanent=True)
+                picture.load()
+    except Image.DecompressionBombError as error:
+        raise OutputError("a decompression bomb", is_permanent=True) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise OutputError(f"a {found} picture that does not decode: {error}") from error
+    return Verified(found, width, height)
+
+
+def _verify_boxes(path: Path) -> None:
+    """An MP4 file is a row of boxes, each with its length: walk it to the end of the file."""
+    size = path.stat().st_size
+    position = 0
+    with path.open("rb") as file:
+        while position < size:
+            file.seek(position)
+            header = file.read(16)
+            length = int.from_bytes(header[:4], "big")
+            if length == 1:
+                length = int.from_bytes(header[8:16], "big")
+            elif length == 0:  # the last box reaches to the end
+                return
+            if length < 8 or position + length > size:  # noqa: PLR2004  a box's own header
+                raise OutputError(f"an mp4 file that breaks off after {position} of {size} bytes")
+            position += length
+
+
+def _verify_text(path: Path) -> Verified:
+    content = path.read_bytes()
+    if not content.strip():
+        raise OutputError("an empty answer")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OutputError("bytes that are not UTF-8 text") from error
+    try:
+        json.loads(text)
+    except ValueError:
+        if text.lstrip()[:15].lower().startswith(("<!doctype", "<html")):
+            raise OutputError("an HTML page where a model's answer was bought") from None
+        return Verified("txt")
+    return Verified("json")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
+
+
+def _describe_stranger(head: bytes) -> str:
+    start = head.lstrip()[:15].lower()
+    if not head:
+        return "no bytes at all"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "an HTML page instead of the output"
+    if start.startswith(b"{"):
+        return "a JSON answer instead of the output"
+    return "bytes of no known format"
