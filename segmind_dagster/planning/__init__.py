@@ -1,0 +1,9 @@
+"""Values, what the ledger knows and the caps, to decisions with reasons. Pure: no clock, no file, no network.
+
+`estimate` prices things, `plan` decides what happens to each generation. Carrying it out is `runner`'s job.
+"""
+
+from segmind_dagster.planning.estimate import Estimate, UnitCost, price_models
+from segmind_dagster.planning.plan import Action, Caps, Decision, Plan, make_plan
+
+__all__ = ["Action", "Caps", "Decision", "Estimate", "Plan", "UnitCost", "make_plan", "price_models"]

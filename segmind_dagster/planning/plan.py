@@ -1,0 +1,219 @@
+"""Decides what happens to each generation a prompt set asks for, and whether the caps allow it.
+
+A plan is all or nothing: if the set's or the run's cap stands in the way, nothing of it is submitted. The
+day's cap is metered at each claim instead (`ledger.writes.claim`), so that the rest resumes the next day.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal, cast
+
+from segmind_dagster.errors import BudgetError
+from segmind_dagster.gateway.failures import POLICIES, FailureKind
+from segmind_dagster.planning.estimate import Estimate, UnitCost
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from segmind_dagster.ledger.records import GenerationRecord, Spent
+    from segmind_dagster.prompts import GenerationRequest
+
+Action = Literal["submit", "reuse", "collect", "settle", "wait", "leave"]
+"""What happens next: buy it; nothing, it is there; poll and fetch; find out its fate; another run has it; nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to one generation, and why.
+
+    Args:
+        request: what was asked for.
+        action: what happens.
+        reason: why, for people.
+        unit: what it may cost; None unless it is bought.
+    """
+
+    request: GenerationRequest
+    action: Action
+    reason: str
+    unit: UnitCost | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """The limits on money, in USD.
+
+    Args:
+        set_usd: the set's lifetime budget; None for no such cap.
+        run_usd: one run's.
+        day_usd: one UTC day's, metered later; shown in the plan.
+        max_unit_usd: the most one generation of the set may cost; None when the set says nothing.
+    """
+
+    set_usd: Decimal | None
+    run_usd: Decimal
+    day_usd: Decimal
+    max_unit_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Decisions for one prompt set and one model.
+
+    Args:
+        prompt_set: the set.
+        resource: the model's resource name.
+        decisions: one per generation asked for, in the set's order.
+        estimate: what submitting will cost and take.
+        refusal: why nothing may be submitted, if that is so.
+    """
+
+    prompt_set: str
+    resource: str
+    decisions: tuple[Decision, ...]
+    estimate: Estimate
+    refusal: str | None = None
+
+    @property
+    def counts(self) -> Counter[Action]:
+        """How many generations get each action."""
+        return Counter(decision.action for decision in self.decisions)
+
+    def check(self) -> None:
+        """Refuse a plan that the caps do not allow.
+
+        Raises:
+            BudgetError: a cap stands in the way, or a price needed for one is unknown.
+        """
+        if self.refusal:
+            raise BudgetError(self.refusal)
+
+
+def make_plan(
+    *,
+    prompt_set: str,
+    resource: str,
+    requests: Sequence[GenerationRequest],
+    known: Mapping[str, GenerationRecord],
+    unit_costs: Mapping[str, UnitCost | None],
+    caps: Caps,
+    spent: Spent,
+    requests_per_minute: float,
+    is_by_person: bool = True,
+) -> Plan:
+    """Decide.
+
+    Args:
+        prompt_set: the set.
+        resource: the model's resource name.
+        requests: what the set asks of the model.
+        known: what the ledger knows about these generations.
+        unit_costs: by model slug.
+        caps: the limits.
+        spent: what they have been used for.
+        requests_per_minute: the configured rate.
+        is_by_person: a person's run also tries again what failed permanently, once; it was never paid.
+    """
+    decisions = tuple(
+        _decide(request, known.get(request.generation_id), unit_costs, caps, is_by_person=is_by_person)
+        for request in requests
+    )
+    estimate = _estimate([d for d in decisions if d.action == "submit"], requests_per_minute)
+    return Plan(
+        prompt_set=prompt_set,
+        resource=resource,
+        decisions=decisions,
+        estimate=estimate,
+        refusal=_refusal(prompt_set, resource, estimate, unit_costs, caps, spent),
+    )
+
+
+def _decide(  # noqa: PLR0911  one line a state
+    request: GenerationRequest,
+    record: GenerationRecord | None,
+    unit_costs: Mapping[str, UnitCost | None],
+    caps: Caps,
+    *,
+    is_by_person: bool,
+) -> Decision:
+    unit = unit_costs.get(request.model.slug) or _unit_of_set(caps)
+    unit = unit.capped(caps.max_unit_usd) if unit else None
+    if record is None:
+        return Decision(request, "submit", "not generated yet", unit)
+    if record.state in {"submitting", "submitted", "unknown"} and record.is_owner_alive:
+        return Decision(request, "wait", "another run is at it")
+    match record.state:
+        case "succeeded":
+            return Decision(request, "reuse", "already paid for and stored")
+        case "submitted":
+            return Decision(request, "collect", "submitted earlier; its result is fetched, not bought again")
+        case "unknown" | "submitting":
+            return Decision(request, "settle", "the outcome of its submission was not seen")
+        case "planned":
+            return Decision(request, "submit", "not generated yet", unit)
+        case "failed":
+            pass
+    kind = cast("FailureKind", record.failure_kind or "job_failed")
+    policy = POLICIES[kind]
+    if policy.is_paid:
+        return Decision(request, "collect", f"paid for, but {kind}: fetched again, not bought again")
+    if policy.is_permanent and not is_by_person:
+        return Decision(request, "leave", f"{kind}: {policy.advice}")
+    return Decision(request, "submit", f"failed earlier ({kind}), free of charge", unit)
+
+
+def _unit_of_set(caps: Caps) -> UnitCost | None:
+    if caps.max_unit_usd is None:
+        return None
+    most = caps.max_unit_usd
+    return UnitCost(low=Decimal(0), expected=most, high=most, latency_s=None, source="max_unit_cost_usd")
+
+
+def _estimate(bought: Sequence[Decision], requests_per_minute: float) -> Estimate:
+    units = [decision.unit for decision in bought if decision.unit]
+    latencies = [unit.latency_s for unit in units]
+    known = [latency for latency in latencies if latency is not None]
+    slowest = max(known, default=0.0) if len(known) == len(bought) else None
+    return Estimate(
+        low_usd=sum((unit.low for unit in units), Decimal(0)),
+        expected_usd=sum((unit.expected for unit in units), Decimal(0)),
+        high_usd=sum((unit.high for unit in units), Decimal(0)),
+        unpriced=len(bought) - len(units),
+        duration_s=None if slowest is None else len(bought) * 60 / requests_per_minute + slowest,
+    )
+
+
+def _refusal(
+    prompt_set: str,
+    resource: str,
+    estimate: Estimate,
+    unit_costs: Mapping[str, UnitCost | None],
+    caps: Caps,
+    spent: Spent,
+) -> str | None:
+    if estimate.unpriced:
+        return (
+            f"Nothing was submitted: nobody knows what a generation of {resource} costs, so no cap can hold. "
+            f"Give prompt set '{prompt_set}' a `max_unit_cost_usd`, the most you would pay for one."
+        )
+    dearest = max((unit.expected for unit in unit_costs.values() if unit), default=Decimal(0))
+    if caps.max_unit_usd is not None and estimate.high_usd and dearest > caps.max_unit_usd:
+        return (
+            f"Nothing was submitted: a generation of {resource} costs about ${dearest:.4f}, and `max_unit_cost_usd` of "
+            f"prompt set '{prompt_set}' is ${caps.max_unit_usd}. Raise it, or choose a cheaper model."
+        )
+    needed = estimate.high_usd
+    limits = (
+        ("the set's `budget_usd`", caps.set_usd, spent.set_usd, f"`budget_usd` in prompt set '{prompt_set}'"),
+        ("the run's cap", caps.run_usd, spent.run_usd, "SEGMIND_RUN_BUDGET_USD"),
+    )
+    for name, cap, used, remedy in limits:
+        if cap is not None and needed and used + needed > cap:
+            return (
+                f"Nothing was submitted: {name} is ${cap}, ${used:.4f} of it is used or reserved, and '{prompt_set}' "
+                f"needs up to ${needed:.4f} more for {resource}. Raise {remedy}, or ask for fewer generations."
+            )
+    return None

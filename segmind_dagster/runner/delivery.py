@@ -1,0 +1,239 @@
+"""From an accepted submission to stored bytes: poll, fetch, verify, record.
+
+What is here has been paid for, or will be: nothing is submitted, and nothing is given up while the provider
+may still have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from segmind_dagster.errors import OutputError
+from segmind_dagster.gateway import wire
+from segmind_dagster.gateway.failures import POLICIES, GatewayError, classify_job, retry_delay_s
+from segmind_dagster.ledger import Claim, Outcome, writes
+from segmind_dagster.runner.pacing import Patience
+from segmind_dagster.runner.work import Ended
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from segmind_dagster.gateway.client import Fetched
+    from segmind_dagster.gateway.failures import FailureKind
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.outputs import Stored
+    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Work
+
+_FETCHES = 3
+_POLL_FAILURES = 10
+_FREE = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An accepted submission on its way to being stored.
+
+    Args:
+        claim: the right to record what becomes of it.
+        request_id: the provider's id.
+        began: our monotonic clock when it was sent.
+        accounting: what the provider has said of its cost and times so far.
+        fetched: the output, when it came along with the answer (v1).
+        text: a text model's answer.
+    """
+
+    claim: Claim
+    request_id: str
+    began: float
+    accounting: wire.Accounting = wire.NOT_REPORTED
+    fetched: Fetched | None = None
+    text: str | None = None
+
+
+@dataclass(slots=True)
+class Tries:
+    """Attempts of this run for one generation, by what came of them."""
+
+    by_kind: Counter[FailureKind] = field(default_factory=Counter)
+
+    def may_again(self, kind: FailureKind) -> bool:
+        """Count a failure; whether this run may send another attempt after it."""
+        self.by_kind[kind] += 1
+        return self.by_kind[kind] < POLICIES[kind].attempts
+
+
+async def fail(
+    ledger: Ledger,
+    clock: ClockPort,
+    claim: Claim,
+    kind: FailureKind,
+    message: str,
+    *,
+    is_final: bool,
+    status: int | None = None,
+    cost_usd: Decimal | None = _FREE,
+) -> None:
+    """Record a failed attempt: for good, or with another one to follow."""
+    await ledger.awrite(
+        writes.mark_failed,
+        claim,
+        target="failed" if is_final else "planned",
+        failure_kind=kind,
+        error=message,
+        http_status=status,
+        cost_usd=cost_usd,
+        now=clock.now(),
+    )
+
+
+class Delivery:
+    """Brings accepted jobs home.
+
+    Args:
+        gateway: the provider.
+        ledger: where every step is recorded.
+        outputs: where bytes are kept.
+        clock: the time.
+        usual_latency_s: what jobs of each model slug usually take.
+        chance: source of jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        gateway: GatewayPort,
+        ledger: Ledger,
+        outputs: OutputsPort,
+        clock: ClockPort,
+        usual_latency_s: Mapping[str, float | None],
+        chance: random.Random,
+    ) -> None:
+        self._gateway = gateway
+        self._ledger = ledger
+        self._outputs = outputs
+        self._clock = clock
+        self._chance = chance
+        self._patience = {slug: Patience(latency) for slug, latency in usual_latency_s.items()}
+
+    async def follow(self, work: Work, job: Job, tries: Tries) -> Ended | None:
+        """Poll until the job is done; None when it failed free of charge and may be sent again."""
+        patience = self._patience.setdefault(work.model.slug, Patience(None))
+        failures = 0
+        while True:
+            elapsed_s = self._clock.monotonic() - job.began
+            if elapsed_s > patience.deadline_s():
+                return Ended("running", error=f"Request {job.request_id} is not done after {elapsed_s:.0f} s.")
+            await self._clock.sleep(patience.delay_s(elapsed_s))
+            try:
+                answer = await self._gateway.status(job.request_id)
+                if answer.status == "completed":
+                    answer = await self._gateway.result(job.request_id)
+            except GatewayError as error:
+                if error.kind == "expired":
+                    return await self.store(work, job)
+                failures += 1
+                if failures >= _POLL_FAILURES:
+                    return Ended("running", error.kind, str(error))
+                continue
+            if answer.status == "completed":
+                patience.learn(self._clock.monotonic() - job.began)
+                job = Job(
+                    claim=job.claim,
+                    request_id=job.request_id,
+                    began=job.began,
+                    accounting=answer.accounting,
+                    text=answer.output_text,
+                )
+                return await self.store(work, job, url=answer.output_url)
+            if answer.status == "failed":
+                kind = classify_job(answer.error or "")
+                is_final = not tries.may_again(kind)
+                message = f"Request {job.request_id} failed at Segmind: {answer.error}"
+                await fail(self._ledger, self._clock, job.claim, kind, message, is_final=is_final)
+                if is_final:
+                    return Ended("failed", kind, message, attempts=job.claim.attempt)
+                await self._clock.sleep(retry_delay_s(kind, tries.by_kind[kind], self._chance))
+                return None
+
+    async def store(self, work: Work, job: Job, *, url: str | None = None) -> Ended:
+        """Bring paid bytes home: what came along, else what the result names, else what the history remembers."""
+        fetched, problem = job.fetched, "the answer names no output"
+        kind: FailureKind = "bad_output"
+        for _ in range(_FETCHES):
+            if fetched is None and job.text is None and url is None:
+                url = await self._from_history(job.request_id)
+                if url is None:
+                    kind = "expired" if job.accounting is wire.NOT_REPORTED else kind
+                    break
+            path = fetched.path if fetched else self._outputs.scratch_file(work.generation_id)
+            try:
+                digest = await self._bring(job, fetched, url, path)
+                stored = await asyncio.to_thread(self._keep, work, job, path)
+            except OutputError as error:
+                self._outputs.discard(path)
+                fetched, kind, problem = None, "bad_output", str(error)
+                if error.is_permanent or job.text is not None:
+                    break
+            except GatewayError as error:
+                self._outputs.discard(path)
+                if error.kind != "expired":
+                    return Ended("running", error.kind, str(error))
+                url, kind, problem = None, "expired", str(error)
+            else:
+                return await self._succeed(job, stored, digest or stored.sha256)
+        message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
+        cost_usd = job.accounting.cost_usd
+        await fail(self._ledger, self._clock, job.claim, kind, message, is_final=True, cost_usd=cost_usd)
+        return Ended("failed", kind, message, cost_usd or _FREE, job.claim.attempt)
+
+    async def _bring(self, job: Job, fetched: Fetched | None, url: str | None, path: Path) -> str | None:
+        """Have the output in a file; returns the digest of the bytes as they came, where any came."""
+        if fetched is not None:
+            return fetched.sha256
+        if job.text is not None:
+            await asyncio.to_thread(path.write_text, job.text, encoding="utf-8")
+            return None
+        return (await self._gateway.fetch(url or "", path)).sha256
+
+    def _keep(self, work: Work, job: Job, path: Path) -> Stored:
+        facts = {**work.facts, "request_id": job.request_id}
+        if job.accounting.seed is not None:
+            facts["seed"] = job.accounting.seed
+        return self._outputs.keep(
+            path,
+            resource=work.model.resource,
+            generation_id=work.generation_id,
+            kind=work.model.output,
+            facts=facts,
+        )
+
+    async def _succeed(self, job: Job, stored: Stored, provider_sha256: str) -> Ended:
+        outcome = Outcome(
+            output_uri=stored.uri,
+            output_sha256=stored.sha256,
+            provider_sha256=provider_sha256,
+            output_bytes=stored.size_bytes,
+            output_format=stored.format,
+            width=stored.width,
+            height=stored.height,
+            cost_usd=job.accounting.cost_usd,
+            queue_ms=job.accounting.queue_ms,
+            inference_ms=job.accounting.inference_ms,
+            latency_ms=int((self._clock.monotonic() - job.began) * 1000),
+            completed_at=self._clock.now(),
+            seed=job.accounting.seed,
+        )
+        cost = await self._ledger.awrite(writes.mark_succeeded, job.claim, outcome)
+        return Ended("succeeded", cost_usd=cost, attempts=job.claim.attempt)
+
+    async def _from_history(self, request_id: str) -> str | None:
+        try:
+            return await self._gateway.history_output(request_id)
+        except GatewayError:
+            return None  # the caller reports that nothing was found; the request stays collectable

@@ -1,0 +1,297 @@
+"""The way in: prompt sets to a report, through plan, ledger and engine; blocking, for assets and scripts.
+
+Composes what the other modules do: what to do is decided in `planning`, done by `engine` inside `loop`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from segmind_dagster.errors import RegistryError
+from segmind_dagster.ledger import Ledger, open_ledger, reads, writes
+from segmind_dagster.outputs import OutputStore
+from segmind_dagster.planning import Caps, Plan, make_plan, price_models
+from segmind_dagster.prompts import ImageInput
+from segmind_dagster.registry import bundled_catalogue, find_model
+from segmind_dagster.runner.clock import SystemClock
+from segmind_dagster.runner.loop import work_through
+from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from segmind_dagster.ledger import GenerationRecord
+    from segmind_dagster.prompts import GenerationRequest, PromptSet
+    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.settings import Settings
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a run is asked to generate: some models of one prompt set.
+
+    Args:
+        prompt_set: the set.
+        resources: resource names of the models; those the set is not aimed at come out empty.
+    """
+
+    prompt_set: PromptSet
+    resources: tuple[str, ...]
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[tuple[Ledger, OutputStore]]:
+    """The ledger and the output store of a data folder, guarded against another origin's."""
+    outputs = OutputStore(settings.outputs_url, scratch_dir=settings.data_dir)
+    ledger = open_ledger(settings.ledger_url, api_origin=settings.api_origin, holds_outputs=outputs.find_any)
+    try:
+        yield ledger, outputs
+    finally:
+        ledger.close()
+
+
+def plan_set(
+    ledger: Ledger,
+    settings: Settings,
+    batch: Batch,
+    *,
+    run_id: str | None = None,
+    planned_usd: Decimal = Decimal(0),
+    is_by_person: bool = True,
+    clock: ClockPort | None = None,
+) -> list[Plan]:
+    """Plan one batch: one plan a model. Nothing is recorded and nothing is sent.
+
+    Args:
+        ledger: what is known.
+        settings: rate and caps.
+        batch: what to plan.
+        run_id: Dagster's run, whose earlier spending counts.
+        planned_usd: what the same run has planned for other batches.
+        is_by_person: whether somebody asked for it, rather than a sensor.
+        clock: the time.
+    """
+    now = (clock or SystemClock()).now()
+    prompt_set = batch.prompt_set
+    spent = ledger.read(reads.spent, run_id=run_id, day=now.date().isoformat(), prompt_set=prompt_set.key)
+    spent = replace(spent, run_usd=spent.run_usd + planned_usd)
+    caps = Caps(
+        set_usd=prompt_set.budget_usd,
+        run_usd=settings.run_budget_usd,
+        day_usd=settings.daily_budget_usd,
+        max_unit_usd=prompt_set.max_unit_cost_usd,
+    )
+    is_alive = ledger.liveness(now)
+    plans = []
+    for resource in batch.resources:
+        requests = prompt_set.requests_for(resource)
+        slugs = sorted({request.model.slug for request in requests})
+        plan = make_plan(
+            prompt_set=prompt_set.key,
+            resource=resource,
+            requests=requests,
+            known=ledger.read(reads.snapshot, [request.generation_id for request in requests], is_alive=is_alive),
+            unit_costs=price_models(slugs, catalogue=bundled_catalogue(), observed=ledger.read(reads.observed, slugs)),
+            caps=caps,
+            spent=spent,
+            requests_per_minute=settings.requests_per_minute,
+            is_by_person=is_by_person,
+        )
+        plans.append(plan)
+        if plan.refusal is None:
+            needed = plan.estimate.high_usd
+            spent = replace(spent, run_usd=spent.run_usd + needed, set_usd=spent.set_usd + needed)
+    return plans
+
+
+def generate(
+    settings: Settings,
+    batches: Sequence[Batch],
+    *,
+    run_id: str | None = None,
+    is_by_person: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+    clock: ClockPort | None = None,
+) -> RunReport:
+    """Generate what the batches ask for and the ledger does not hold yet; collect what was paid for earlier.
+
+    Args:
+        settings: where, with which key and limits.
+        batches: what is asked for.
+        run_id: Dagster's id of the run.
+        is_by_person: whether somebody asked for it, rather than a sensor.
+        on_progress: told every few seconds, and at the end.
+        clock: the time.
+
+    Raises:
+        SettingsError: there is no key.
+        LedgerError: the data folder cannot be used.
+    """
+    settings.require_api_key()
+    clock = clock or SystemClock()
+    with opened(settings) as (ledger, outputs):
+        plans: list[Plan] = []
+        planned_usd = Decimal(0)
+        for batch in batches:
+            for resource in batch.resources:
+                _register(ledger, batch.prompt_set, resource, clock)
+            of_batch = plan_set(
+                ledger, settings, batch, run_id=run_id, planned_usd=planned_usd, is_by_person=is_by_person, clock=clock
+            )
+            planned_usd += sum((plan.estimate.high_usd for plan in of_batch if not plan.refusal), Decimal(0))
+            plans += of_batch
+        works = [work for plan in plans for work in _works(plan, settings)]
+        orphans = _orphans(ledger, settings, clock, known={work.generation_id for work in works})
+        endings, engine = work_through(
+            settings, ledger, outputs, [*orphans, *works], run_id=run_id, on_progress=on_progress, clock=clock
+        )
+        costs = _costs(ledger, plans)
+        aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
+        units = tuple(_report(plan, endings, costs, aimed_at[plan.prompt_set]) for plan in plans)
+    refusals = [plan.refusal for plan in plans if plan.refusal]
+    return RunReport(
+        units=units,
+        stopped_by=engine.stopped_by
+        or ("terminated" if engine.stop_message else None)
+        or ("over_budget" if refusals else None),
+        stop_message=engine.stop_message or "\n".join(refusals) or None,
+        elapsed_s=engine.progress.elapsed_s,
+    )
+
+
+def collect(
+    settings: Settings,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    clock: ClockPort | None = None,
+) -> dict[str, Ended]:
+    """Fetch everything that was paid for and is not stored, whatever set it is for; buy nothing.
+
+    Returns how each generation ended.
+    """
+    settings.require_api_key()
+    clock = clock or SystemClock()
+    with opened(settings) as (ledger, outputs):
+        orphans = _orphans(ledger, settings, clock, known=frozenset())
+        endings, _ = work_through(settings, ledger, outputs, orphans, run_id=None, on_progress=on_progress, clock=clock)
+    return endings
+
+
+def _register(ledger: Ledger, prompt_set: PromptSet, resource: str, clock: ClockPort) -> None:
+    ledger.write(
+        writes.register_set,
+        prompt_set=prompt_set.key,
+        resource=resource,
+        generations=[_row(request) for request in prompt_set.requests_for(resource)],
+        now=clock.now(),
+    )
+
+
+def _row(request: GenerationRequest) -> dict[str, Any]:
+    return {
+        "generation_id": request.generation_id,
+        "model_slug": request.model.slug,
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "body": dict(request.body),
+        "images": {name: image.sha256 for name, image in request.images.items()},
+        "variables": dict(request.variables),
+        "seed": request.seed,
+        "sample": request.sample,
+    }
+
+
+def _works(plan: Plan, settings: Settings) -> list[Work]:
+    works = []
+    for decision in plan.decisions:
+        request = decision.request
+        if decision.action == "submit" and plan.refusal:
+            continue
+        works.append(
+            Work(
+                generation_id=request.generation_id,
+                model=request.model,
+                prompt_set=plan.prompt_set,
+                body=request.body,
+                images=request.images,
+                facts=_facts(request.generation_id, request.model.slug, request.body, settings),
+                action=decision.action,
+                reserve_usd=decision.unit.high if decision.unit and not plan.refusal else None,
+            )
+        )
+    return works
+
+
+def _orphans(ledger: Ledger, settings: Settings, clock: ClockPort, *, known: frozenset[str] | set[str]) -> list[Work]:
+    """What earlier runs submitted and never stored, of any set, as long as no live run is at it."""
+    works = []
+    for record in ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now())):
+        if record.generation_id in known or record.is_owner_alive:
+            continue
+        try:
+            model = find_model(record.model_slug)
+        except RegistryError:  # its entry was removed; the ledger keeps it until the entry is back
+            continue
+        works.append(
+            Work(
+                generation_id=record.generation_id,
+                model=model,
+                prompt_set=record.prompt_set,
+                body=record.body,
+                images={name: ImageInput(None, None, sha256) for name, sha256 in record.images.items()},
+                facts=_facts(record.generation_id, record.model_slug, record.body, settings),
+                action="collect" if record.state == "submitted" else "settle",
+                reserve_usd=None,
+            )
+        )
+    return works
+
+
+def _facts(generation_id: str, slug: str, body: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    return {
+        "generation_id": generation_id,
+        "model": slug,
+        "parameters": dict(body),
+        "api_origin": settings.api_origin,
+        "generator": "segmind-dagster",
+    }
+
+
+def _costs(ledger: Ledger, plans: Sequence[Plan]) -> Mapping[str, GenerationRecord]:
+    reused = [d.request.generation_id for plan in plans for d in plan.decisions if d.action in {"reuse", "wait"}]
+    return ledger.read(reads.snapshot, reused, is_alive=lambda _owner: False)
+
+
+def _report(
+    plan: Plan, endings: Mapping[str, Ended], costs: Mapping[str, GenerationRecord], aimed_at: set[str]
+) -> UnitReport:
+    counts: Counter[Any] = Counter()
+    failures: Counter[str] = Counter()
+    examples: defaultdict[str, list[str]] = defaultdict(list)
+    cost_usd = saved_usd = Decimal(0)
+    for decision in plan.decisions:
+        ended = endings.get(decision.request.generation_id) or Ended("held_back", "over_budget", plan.refusal)
+        counts[ended.ending] += 1
+        cost_usd += ended.cost_usd
+        if ended.ending == "reused" and (record := costs.get(decision.request.generation_id)):
+            saved_usd += record.cost_usd or 0
+        if ended.failure_kind and ended.ending in {"failed", "unknown"}:
+            failures[ended.failure_kind] += 1
+            examples[ended.failure_kind].append(f"{decision.request.prompt[:80]!r}: {ended.error}")
+    reason = None if plan.resource in aimed_at else f"'{plan.prompt_set}' is not aimed at {plan.resource}."
+    return UnitReport(
+        prompt_set=plan.prompt_set,
+        resource=plan.resource,
+        endings=counts,
+        failures=failures,
+        examples=tuple(example for found in examples.values() for example in found)[:_EXAMPLES],
+        cost_usd=cost_usd,
+        saved_usd=saved_usd,
+        reason=reason,
+    )

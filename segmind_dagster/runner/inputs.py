@@ -1,0 +1,66 @@
+"""Local input images on their way into a body: uploaded once per content, remembered before first use."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from segmind_dagster.ledger import reads, writes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.prompts import ImageInput
+    from segmind_dagster.runner.work import ClockPort, GatewayPort
+
+_MIME_BY_SUFFIX = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+
+
+class Inputs:
+    """Turns local images into addresses that the provider can read.
+
+    Args:
+        gateway: where they are uploaded to.
+        ledger: which were uploaded already.
+        clock: the time.
+    """
+
+    def __init__(self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort) -> None:
+        self._gateway = gateway
+        self._ledger = ledger
+        self._clock = clock
+        self._addresses: dict[str, str] = {}
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def complete(self, body: Mapping[str, Any], images: Mapping[str, ImageInput]) -> Mapping[str, Any]:
+        """The body as it is sent, every local image uploaded."""
+        if not images:
+            return body
+        return {**body, **{name: await self._address(image) for name, image in images.items()}}
+
+    async def recall(self, body: Mapping[str, Any], images: Mapping[str, ImageInput]) -> Mapping[str, Any]:
+        """The body as it was sent earlier; an image whose upload is not recorded is left out."""
+        known: dict[str, str] = {}
+        for name, image in images.items():
+            url = await asyncio.to_thread(self._ledger.read, reads.upload_url, image.sha256 or "")
+            if url is not None:
+                known[name] = url
+        return {**body, **known}
+
+    async def _address(self, image: ImageInput) -> str:
+        if image.path is None or image.sha256 is None:
+            return image.url or ""
+        async with self._turns[image.sha256]:
+            if image.sha256 in self._addresses:
+                return self._addresses[image.sha256]
+            url = await asyncio.to_thread(self._ledger.read, reads.upload_url, image.sha256)
+            if url is None:
+                content = await asyncio.to_thread(image.path.read_bytes)
+                mime = _MIME_BY_SUFFIX.get(image.path.suffix.lower(), "image/png")
+                url = await self._gateway.upload(f"data:{mime};base64,{base64.b64encode(content).decode()}")
+                await self._ledger.awrite(writes.record_upload, sha256=image.sha256, url=url, now=self._clock.now())
+            self._addresses[image.sha256] = url
+            return url

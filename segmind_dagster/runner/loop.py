@@ -1,0 +1,162 @@
+"""Runs an engine: its session, its lease, its progress, and what happens when the caller is interrupted.
+
+The event loop has a thread of its own, so that an interrupt of the calling thread stops submitting, lets what
+is in flight land within `DRAIN_S`, and leaves the rest recorded for the next run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+from segmind_dagster.ledger import reads
+from segmind_dagster.registry import bundled_catalogue
+from segmind_dagster.runner.work import Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.outputs import OutputStore
+    from segmind_dagster.runner.engine import Engine
+    from segmind_dagster.runner.work import ClockPort, Progress, Work
+    from segmind_dagster.settings import Settings
+
+DRAIN_S = 20.0
+_PROGRESS_EVERY_S = 5.0
+
+
+def work_through(
+    settings: Settings,
+    ledger: Ledger,
+    outputs: OutputStore,
+    works: Sequence[Work],
+    *,
+    run_id: str | None,
+    on_progress: Callable[[Progress], None] | None,
+    clock: ClockPort,
+) -> tuple[dict[str, Ended], Engine]:
+    """Work through generations until each has an ending; blocks.
+
+    Args:
+        settings: where, with which key and limits.
+        ledger: where every step is recorded.
+        outputs: where bytes are kept.
+        works: what is to be done.
+        run_id: Dagster's id of the run.
+        on_progress: told every few seconds, and at the end.
+        clock: the time.
+
+    Returns how each generation ended, and the engine for what it says about the run as a whole.
+    """
+    # aiohttp takes a fifth of a second to import: only when something is generated
+    from segmind_dagster.gateway.client import Gateway
+    from segmind_dagster.runner.engine import Engine, Limits
+    from segmind_dagster.runner.lease import Lease
+
+    engine = Engine(
+        gateway=(gateway := Gateway(settings)),
+        ledger=ledger,
+        outputs=outputs,
+        clock=clock,
+        lease=(lease := Lease(ledger, clock, run_id)),
+        limits=Limits(
+            requests_per_minute=settings.requests_per_minute,
+            max_in_flight=settings.max_in_flight,
+            daily_budget_usd=settings.daily_budget_usd,
+            unknown_settle_seconds=settings.unknown_settle_seconds,
+        ),
+        usual_latency_s=_usual_latencies(ledger, works),
+        run_id=run_id,
+    )
+    if all(work.action in {"reuse", "leave"} for work in works):
+        # nothing to ask the provider: no connection, no lease
+        return {work.generation_id: Ended("reused" if work.action == "reuse" else "left") for work in works}, engine
+
+    async def work() -> dict[str, Ended]:
+        began = clock.monotonic()
+        async with gateway:
+            await lease.renew()
+            background = [
+                asyncio.create_task(lease.keep_alive()),
+                asyncio.create_task(_tell(engine.progress, began, on_progress, clock)),
+            ]
+            try:
+                to_buy = [
+                    work.reserve_usd for work in works if work.action == "submit" and work.reserve_usd is not None
+                ]
+                if to_buy:
+                    await engine.check_account(min(to_buy))
+                return await engine.run(works)
+            finally:
+                for task in background:
+                    task.cancel()
+                await asyncio.gather(*background, return_exceptions=True)
+                await lease.give_up()
+                engine.progress.elapsed_s = clock.monotonic() - began
+                if on_progress is not None:
+                    on_progress(engine.progress)
+
+    return _run_interruptibly(work, engine), engine
+
+
+async def _tell(
+    progress: Progress, began: float, on_progress: Callable[[Progress], None] | None, clock: ClockPort
+) -> None:
+    pause_s = _PROGRESS_EVERY_S
+    while True:
+        await clock.sleep(pause_s)
+        # a long run tells less often, so that its log stays readable
+        pause_s = min(pause_s * 1.2, 60.0)
+        progress.elapsed_s = clock.monotonic() - began
+        if on_progress is not None:
+            on_progress(progress)
+
+
+def _run_interruptibly(work: Callable[[], Any], engine: Engine) -> dict[str, Ended]:
+    """Run the loop in a thread; an interrupt here drains there before it goes on."""
+    outcome: dict[str, Any] = {}
+    loop_task: dict[str, Any] = {}
+    finished = threading.Event()
+
+    async def main() -> None:
+        loop_task["loop"] = asyncio.get_running_loop()
+        loop_task["task"] = asyncio.current_task()
+        outcome["endings"] = await work()
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:  # noqa: BLE001  raised again in the calling thread
+            outcome["error"] = error
+        finally:
+            finished.set()
+
+    thread = threading.Thread(target=run, name="segmind-runner", daemon=True)
+    thread.start()
+    try:
+        while not finished.wait(0.5):
+            pass
+    except BaseException:
+        engine.stop(None, "The run was terminated; what was submitted is recorded and collected by the next run.")
+        if not finished.wait(DRAIN_S) and "loop" in loop_task:
+            loop_task["loop"].call_soon_threadsafe(loop_task["task"].cancel)
+            finished.wait(DRAIN_S)
+        raise
+    if "error" in outcome:
+        raise outcome["error"]
+    endings: dict[str, Ended] = outcome["endings"]
+    return endings
+
+
+def _usual_latencies(ledger: Ledger, works: Sequence[Work]) -> dict[str, float | None]:
+    slugs = {work.model.slug for work in works}
+    observed = ledger.read(reads.observed, sorted(slugs))
+    usual: dict[str, float | None] = {}
+    for slug in slugs:
+        latencies_ms = sorted(observed[slug][1]) if slug in observed else []
+        usual[slug] = (
+            latencies_ms[len(latencies_ms) // 2] / 1000 if latencies_ms else bundled_catalogue().get(slug).latency_s
+        )
+    return usual

@@ -1,0 +1,96 @@
+"""When requests are sent, and when jobs are asked about.
+
+Sending follows the account's shared rate (`ledger.rate`). Polling follows what jobs of the model really take:
+the first look comes when the job may be done, not every second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from segmind_dagster.ledger.rate import cut_rate, reserve_slots
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.runner.work import ClockPort
+
+_LARGEST_RESERVATION = 200
+_UNKNOWN_LATENCY_S = 5.0
+_REMEMBERED = 50
+
+
+class Slots:
+    """This run's share of the account's request rate.
+
+    Args:
+        ledger: where the rate is shared.
+        clock: the time.
+        per_minute: the configured upper bound.
+    """
+
+    def __init__(self, ledger: Ledger, clock: ClockPort, per_minute: float) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._per_minute = per_minute
+        self._reserved: deque[datetime] = deque()
+        self._turn = asyncio.Lock()
+
+    async def wait(self) -> int:
+        """Wait for the next moment a request may be sent; returns how long that took, in ms."""
+        began = self._clock.monotonic()
+        async with self._turn:
+            if not self._reserved:
+                # about a second's worth at a time: few writes when fast, nothing hoarded when slow
+                count = max(1, min(_LARGEST_RESERVATION, int(self._per_minute / 60)))
+                self._reserved.extend(
+                    await self._ledger.awrite(
+                        reserve_slots, count=count, per_minute=self._per_minute, now=self._clock.now()
+                    )
+                )
+            slot = self._reserved.popleft()
+        delay = (slot - self._clock.now()).total_seconds()
+        if delay > 0:
+            await self._clock.sleep(delay)
+        return int((self._clock.monotonic() - began) * 1000)
+
+    async def cut(self, reset_at: datetime) -> None:
+        """A 429 came back: wait for the reset, and go slower afterwards."""
+        self._reserved.clear()
+        await self._ledger.awrite(cut_rate, reset_at=reset_at, per_minute=self._per_minute, now=self._clock.now())
+
+
+class Patience:
+    """How long jobs of one model take, learnt while they finish.
+
+    Args:
+        usual_s: what is known beforehand; None when nothing is.
+    """
+
+    def __init__(self, usual_s: float | None) -> None:
+        self._usual_s = usual_s if usual_s is not None else _UNKNOWN_LATENCY_S
+        self._seen: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def learn(self, latency_s: float) -> None:
+        """A job of this model took that long."""
+        self._seen.append(latency_s)
+
+    @property
+    def expected_s(self) -> float:
+        """What the next job will probably take."""
+        return sorted(self._seen)[len(self._seen) // 2] if self._seen else self._usual_s
+
+    def delay_s(self, elapsed_s: float) -> float:
+        """How long to wait before the next look at a job that was submitted `elapsed_s` ago."""
+        expected = self.expected_s
+        if elapsed_s < expected * 0.9:
+            return max(expected - elapsed_s, 0.05)
+        # later looks: a twentieth of the time so far, within what the provider advises for long jobs
+        return min(max(0.05 * max(elapsed_s, expected), 0.1), 10.0)
+
+    def deadline_s(self) -> float:
+        """When a job is left to a later run: it stays recorded, and is collected then."""
+        return max(600.0, 10 * self.expected_s)

@@ -1,0 +1,139 @@
+"""Finds out what became of submissions whose answer was never seen, in the provider's own history.
+
+A row of the history is ours when it is for the same model, with the body we sent, made after our intent was
+recorded, under a request id that no generation owns. Only a submission that is provably absent, looked up once
+the settling time has passed, counts as never sent. When in doubt it stays unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from segmind_dagster.gateway import wire
+from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.ledger import reads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.runner.work import ClockPort, GatewayPort
+
+# the provider's clock and ours may differ
+_SKEW = timedelta(minutes=2)
+_FAILED_LOOKUPS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The submission arrived, under this request id."""
+
+    request_id: str
+
+
+Fate = Found | Literal["absent", "unresolved"]
+
+
+@dataclass(slots=True, eq=False)
+class _Lost:
+    model_slug: str
+    body: Mapping[str, Any]
+    intent_at: datetime
+    fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Settler:
+    """Looks lost submissions up together: one reading of the history serves all that are waiting.
+
+    Args:
+        gateway: where the history is.
+        ledger: which request ids are owned.
+        clock: the time.
+        settle_s: how long a submission must stay absent before it counts as never sent.
+    """
+
+    def __init__(self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort, settle_s: float) -> None:
+        self._gateway = gateway
+        self._ledger = ledger
+        self._clock = clock
+        self._settle = timedelta(seconds=settle_s)
+        self._lost: list[_Lost] = []
+        self._assigned: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def settle(self, *, model_slug: str, body: Mapping[str, Any], intent_at: datetime) -> Fate:
+        """The fate of one submission, as soon as it is certain.
+
+        Args:
+            model_slug: what was called.
+            body: what was sent.
+            intent_at: when the intent was recorded.
+        """
+        lost = _Lost(model_slug, body, intent_at)
+        self._lost.append(lost)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._look_up_until_settled())
+        return await lost.fate
+
+    async def close(self) -> None:
+        """Stop looking; whoever still waits gets no answer."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for lost in self._lost:
+            if not lost.fate.done():
+                lost.fate.set_result("unresolved")
+
+    async def _look_up_until_settled(self) -> None:
+        failures = 0
+        pause_s = 0.2
+        while self._lost:
+            await self._clock.sleep(pause_s)
+            pause_s = min(pause_s * 2, max(self._settle.total_seconds() / 4, 0.2), 10.0)
+            asked_at = self._clock.now()
+            waiting = list(self._lost)
+            since = min(lost.intent_at for lost in waiting) - _SKEW
+            try:
+                rows = await self._gateway.history(since=since, now=asked_at)
+            except GatewayError:
+                failures += 1
+                if failures >= _FAILED_LOOKUPS:
+                    self._finish(waiting, "unresolved")
+                continue
+            failures = 0
+            owned = await asyncio.to_thread(self._ledger.read, reads.owned_requests, [row.request_id for row in rows])
+            free = [row for row in rows if row.request_id not in owned and row.request_id not in self._assigned]
+            for lost in waiting:
+                self._judge(lost, free, asked_at)
+
+    def _judge(self, lost: _Lost, free: list[wire.HistoryRow], asked_at: datetime) -> None:
+        candidates = [row for row in free if _may_be(row, lost)]
+        match = next((row for row in candidates if row.body is not None and wire.covers(row.body, lost.body)), None)
+        if match is not None:
+            free.remove(match)
+            self._assigned.add(match.request_id)
+            self._finish([lost], Found(match.request_id))
+        elif asked_at - lost.intent_at >= self._settle:
+            # a row we cannot read may be ours: then absence is not proved
+            is_doubtful = any(row.body is None for row in candidates)
+            self._finish([lost], "unresolved" if is_doubtful else "absent")
+
+    def _finish(self, settled: Sequence[_Lost], fate: Fate) -> None:
+        for lost in settled:
+            self._lost.remove(lost)
+            if not lost.fate.done():
+                lost.fate.set_result(fate)
+
+
+def _may_be(row: wire.HistoryRow, lost: _Lost) -> bool:
+    if row.created_at is not None and row.created_at < lost.intent_at - _SKEW:
+        return False
+    return _plain(row.model_slug) in {"", _plain(lost.model_slug)}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,59 @@
+"""Waits for generations that another run is at, without buying them again and without hanging.
+
+All of them are looked up together; a wait ends when the other run finishes, lets go, or is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from segmind_dagster.ledger import reads
+from segmind_dagster.ledger.states import IN_PROGRESS
+
+if TYPE_CHECKING:
+    from segmind_dagster.ledger import GenerationRecord, Ledger
+    from segmind_dagster.runner.work import ClockPort
+
+_LOOK_EVERY_S = 1.0
+
+
+class Watch:
+    """Looks at what other runs own, once a second for all.
+
+    Args:
+        ledger: where to look.
+        clock: the time.
+    """
+
+    def __init__(self, ledger: Ledger, clock: ClockPort) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._waiting: dict[str, asyncio.Future[GenerationRecord]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def until_free(self, generation_id: str) -> GenerationRecord:
+        """The generation's record, once no live run is at it any more."""
+        future = self._waiting.setdefault(generation_id, asyncio.get_running_loop().create_future())
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._look())
+        return await asyncio.shield(future)
+
+    async def close(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _look(self) -> None:
+        while self._waiting:
+            records = await asyncio.to_thread(self._records, list(self._waiting))
+            for generation_id, record in records.items():
+                if record.state not in IN_PROGRESS or not record.is_owner_alive:
+                    self._waiting.pop(generation_id).set_result(record)
+            if self._waiting:
+                await self._clock.sleep(_LOOK_EVERY_S)
+
+    def _records(self, generation_ids: list[str]) -> dict[str, GenerationRecord]:
+        is_alive = self._ledger.liveness(self._clock.now())
+        return self._ledger.read(reads.snapshot, generation_ids, is_alive=is_alive)

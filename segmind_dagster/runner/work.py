@@ -1,0 +1,199 @@
+"""The values that go into the runner and come out of it, and the ports it speaks through."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from segmind_dagster.gateway.client import Accepted, Fetched
+    from segmind_dagster.gateway.failures import FailureKind
+    from segmind_dagster.gateway.wire import HistoryRow, JobAnswer
+    from segmind_dagster.outputs import Stored
+    from segmind_dagster.planning import Action
+    from segmind_dagster.prompts import ImageInput
+    from segmind_dagster.registry import Model, OutputKind
+
+Ending = Literal["succeeded", "reused", "failed", "unknown", "running", "held_back", "left"]
+"""How a run left a generation: bought; there already; failed; fate not known; still at the provider; not sent
+because the run stopped submitting; left alone because only a person can help."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One generation the runner has to do something about.
+
+    Args:
+        generation_id: the generation.
+        model: what to call.
+        prompt_set: the set it is for.
+        body: as it is sent, local images left out.
+        images: local images by parameter.
+        facts: where the output comes from, for its provenance.
+        action: what the plan says.
+        reserve_usd: what to put aside before its POST; None when it may only be collected, not bought.
+    """
+
+    generation_id: str
+    model: Model
+    prompt_set: str
+    body: Mapping[str, Any]
+    images: Mapping[str, ImageInput]
+    facts: Mapping[str, Any]
+    action: Action
+    reserve_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one generation ended in this run."""
+
+    ending: Ending
+    failure_kind: FailureKind | None = None
+    error: str | None = None
+    cost_usd: Decimal = Decimal(0)
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run is; what its log lines are made of.
+
+    Args:
+        total: generations this run has to do something about.
+        endings: how many ended how.
+        in_flight: submitted and not finished.
+        cost_usd: charged so far in this run.
+        elapsed_s: since the run began.
+    """
+
+    total: int = 0
+    endings: Counter[Ending] = field(default_factory=Counter)
+    in_flight: int = 0
+    cost_usd: Decimal = Decimal(0)
+    elapsed_s: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Generations that need nothing more from this run."""
+        return sum(self.endings.values())
+
+    def line(self) -> str:
+        """One line for a log or a terminal."""
+        failed = self.endings["failed"] + self.endings["unknown"]
+        worked = self.done - self.endings["reused"]
+        left = self.total - self.done
+        eta = f", about {left * self.elapsed_s / worked:.0f} s left" if worked and left else ""
+        return (
+            f"{self.done}/{self.total} done, {self.endings['reused']} reused, {failed} failed, "
+            f"{self.in_flight} in flight, ${self.cost_usd:.4f}{eta}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitReport:
+    """What a run did for one prompt set and one model.
+
+    Args:
+        prompt_set: the set.
+        resource: the model's resource name.
+        endings: how many generations ended how.
+        failures: how many failed by which kind.
+        examples: a few failures as people read them.
+        cost_usd: charged in this run.
+        saved_usd: what the reused ones had cost.
+        reason: why nothing was to be done, if so.
+    """
+
+    prompt_set: str
+    resource: str
+    endings: Counter[Ending] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    examples: tuple[str, ...] = ()
+    cost_usd: Decimal = Decimal(0)
+    saved_usd: Decimal = Decimal(0)
+    reason: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every generation has its final outcome."""
+        return not (self.endings["held_back"] or self.endings["running"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What a run did.
+
+    Args:
+        units: one per prompt set and model.
+        stopped_by: why it stopped submitting, if it did.
+        stop_message: the same for people, with what to do.
+        elapsed_s: how long it took.
+    """
+
+    units: tuple[UnitReport, ...]
+    stopped_by: FailureKind | Literal["terminated"] | None = None
+    stop_message: str | None = None
+    elapsed_s: float = 0.0
+
+
+class GatewayPort(Protocol):
+    """What the runner needs of the provider; `gateway.client.Gateway` is the real one."""
+
+    async def submit(self, model: Model, body: Mapping[str, Any], sink: Path) -> Accepted:
+        """Send one POST, once."""
+
+    async def status(self, request_id: str) -> JobAnswer:
+        """The state of a job."""
+
+    async def result(self, request_id: str) -> JobAnswer:
+        """The result of a finished job."""
+
+    async def credits_usd(self) -> Decimal | None:
+        """The account's balance."""
+
+    async def history(self, *, since: datetime, now: datetime) -> list[HistoryRow]:
+        """The account's requests since a moment."""
+
+    async def history_output(self, request_id: str) -> str | None:
+        """The output URL that the history remembers."""
+
+    async def upload(self, data_url: str) -> str:
+        """Store an input file and return its address."""
+
+    async def fetch(self, url: str, sink: Path) -> Fetched:
+        """Stream an output to a file."""
+
+
+class OutputsPort(Protocol):
+    """What the runner needs of the output store; `outputs.OutputStore` is the real one."""
+
+    def scratch_file(self, generation_id: str) -> Path:
+        """A fresh name for a file on its way."""
+
+    def keep(
+        self, path: Path, *, resource: str, generation_id: str, kind: OutputKind, facts: Mapping[str, Any]
+    ) -> Stored:
+        """Verify a file and move it into place."""
+
+    def discard(self, path: Path) -> None:
+        """Remove a file that is not to be kept."""
+
+
+class ClockPort(Protocol):
+    """Time, injected so that tests never wait."""
+
+    def now(self) -> datetime:
+        """The time, aware."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let others work for a while."""
