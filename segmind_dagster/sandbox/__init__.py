@@ -1,0 +1,21 @@
+"""A local gateway that speaks Segmind's API: for tests, demonstrations and benchmarks, without a key or a cent.
+
+`SandboxServer` runs it in a background thread, `serve` in the foreground. It listens on loopback only, marks
+its pictures, keeps its own books (`account`), and misbehaves on request (`Faults`). It shares no parsing
+code with the client: what it says was charged is a second opinion.
+"""
+
+from segmind_dagster.sandbox.faults import FAULT_KINDS, FaultKind, Faults, ScriptedFault
+from segmind_dagster.sandbox.server import SandboxServer, serve
+from segmind_dagster.sandbox.settings import SANDBOX_API_KEY, SandboxSettings
+
+__all__ = [
+    "FAULT_KINDS",
+    "SANDBOX_API_KEY",
+    "FaultKind",
+    "Faults",
+    "SandboxServer",
+    "SandboxSettings",
+    "ScriptedFault",
+    "serve",
+]

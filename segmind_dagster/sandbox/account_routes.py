@@ -1,0 +1,153 @@
+"""The account and the catalogue: credits, models, request history, uploads; and the sandbox's own witness.
+
+Running models is in `gateway_routes`. Where Segmind does not document a shape, the one chosen here is the
+plainest that its official SDK can read.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from segmind_dagster.errors import SettingsError
+from segmind_dagster.sandbox import answers, pages
+from segmind_dagster.sandbox.assets import decode_data_url
+from segmind_dagster.sandbox.faults import Faults
+from segmind_dagster.sandbox.history import HistoryQuery, generations_page, history_page, job_rows, page_number
+from segmind_dagster.sandbox.models_list import model_rows
+
+if TYPE_CHECKING:
+    from segmind_dagster.sandbox.state import SandboxState
+
+_MODELS_ENVELOPE = "Inference Segmind Model Information List With Details"
+
+
+class AccountRoutes:
+    """Handlers of everything that runs no model.
+
+    Args:
+        state: the sandbox they belong to.
+    """
+
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where each handler is mounted."""
+        history = "/inference-request/request-history"
+        return [
+            web.get("/v1/get-user-credits", self.credits, allow_head=False),
+            web.get("/v1/models", self.models_page, allow_head=False),
+            web.get("/v1/models/", self.models_page, allow_head=False),
+            web.get("/inference-model-information/list", self.models, allow_head=False),
+            web.get(history, self.history, allow_head=False),
+            web.get(history + "/{request_id}", self.history_of_one, allow_head=False),
+            web.get("/inference-request/generations", self.generations, allow_head=False),
+            web.get("/inference-request/recent-generations", self.generations, allow_head=False),
+            web.get("/api/auth/authenticate", self.identity, allow_head=False),
+            web.post("/upload-asset", self.upload),
+            web.get("/health", self.health),
+            web.get("/sandbox/account", self.account),
+            web.post("/sandbox/settings", self.change_settings),
+        ]
+
+    async def credits(self, _: web.Request) -> web.Response:
+        """`GET /v1/get-user-credits`."""
+        self._state.book.settle_due()
+        return answers.json_answer({"credits": float(self._state.book.balance_usd), "free-credits": 0.0})
+
+    async def models_page(self, _: web.Request) -> web.Response:
+        """`GET /v1/models/`: a page for people."""
+        return answers.html_answer(pages.models_page())
+
+    async def models(self, request: web.Request) -> web.Response:
+        """`GET /inference-model-information/list`: the machine-readable list."""
+        envelope = _MODELS_ENVELOPE if request.query.get("segmind_model") == "True" else "models"
+        return answers.json_answer({envelope: model_rows()})
+
+    async def history(self, request: web.Request) -> web.Response:
+        """`GET /inference-request/request-history`: one row per output."""
+        self._state.requests["history"] += 1
+        try:
+            query = HistoryQuery.from_query(request.query, now=self._state.now())
+        except ValueError as error:
+            return answers.error_answer(400, str(error))
+        self._state.book.settle_due()
+        return answers.json_answer(history_page(self._state, query, base=f"http://{request.host}"))
+
+    async def history_of_one(self, request: web.Request) -> web.Response:
+        """`GET /inference-request/request-history/{id}`: one request of any age, as a bare row."""
+        self._state.requests["history"] += 1
+        self._state.book.settle_due()
+        request_id = request.match_info["request_id"]
+        job = self._state.book.jobs.get(request_id)
+        if job is None:
+            return answers.error_answer(404, f"Request {request_id} not found")
+        return answers.json_answer(job_rows(self._state, job, base=f"http://{request.host}")[0])
+
+    async def generations(self, request: web.Request) -> web.Response:
+        """`GET /inference-request/generations` and `.../recent-generations`: outputs only."""
+        self._state.requests["history"] += 1
+        try:
+            page = page_number(request.query)
+        except ValueError as error:
+            return answers.error_answer(400, str(error))
+        self._state.book.settle_due()
+        model_name, base = request.query.get("model_name", ""), f"http://{request.host}"
+        return answers.json_answer(generations_page(self._state, page=page, model_name=model_name, base=base))
+
+    async def identity(self, _: web.Request) -> web.Response:
+        """`GET /api/auth/authenticate`: whose key this is, as the SDK's `accounts.current` asks."""
+        self._state.book.settle_due()
+        balance = float(self._state.book.balance_usd)
+        return answers.json_answer({"username": "sandbox", "email": "sandbox@localhost", "credits": balance})
+
+    async def upload(self, request: web.Request) -> web.Response:
+        """`POST /upload-asset`: data URLs in, file URLs out."""
+        self._state.requests["upload"] += 1
+        try:
+            data_urls = json.loads(await request.read())["data_urls"]
+            files = [decode_data_url(url) for url in data_urls]
+        except (ValueError, TypeError, KeyError):
+            return answers.error_answer(400, "data_urls is Mandatory and must be a list of data URLs")
+        if not files or None in files:
+            return answers.error_answer(400, "data_urls must hold base64 data URLs such as data:image/png;base64,...")
+        names = [self._state.assets.put(*file) for file in files if file is not None]
+        if self._state.journal is not None:
+            self._state.journal.append({"type": "upload", "names": names})
+        urls = [f"http://{request.host}/assets/{name}" for name in names]
+        return answers.json_answer({"file_urls": urls, "message": "Files uploaded successfully"})
+
+    async def health(self, _: web.Request) -> web.Response:
+        """`GET /health`."""
+        return answers.json_answer({"status": "ok", "sandbox": True})
+
+    async def account(self, request: web.Request) -> web.Response:
+        """`GET /sandbox/account`: what was asked and charged, in the sandbox's own words."""
+        return answers.json_answer(self._state.account(jobs=request.query.get("jobs") != "false"))
+
+    async def change_settings(self, request: web.Request) -> web.Response:
+        """`POST /sandbox/settings`: any of `add_credits`, `requests_per_minute`, `faults`."""
+        try:
+            wanted: dict[str, Any] = json.loads(await request.read())
+            unknown = set(wanted) - {"add_credits", "requests_per_minute", "faults"}
+            if unknown:
+                return answers.error_answer(400, f"no such setting: {', '.join(sorted(unknown))}")
+            limit = wanted.get("requests_per_minute")
+            if limit is not None and (not isinstance(limit, int) or limit < 0):
+                return answers.error_answer(400, f"requests_per_minute is {limit!r}; it must be a number or null")
+            amount_usd = Decimal(str(wanted.get("add_credits", 0)))
+            faults = Faults.from_json(wanted["faults"]) if "faults" in wanted else None
+        except (ValueError, TypeError, AttributeError, InvalidOperation, SettingsError) as error:
+            return answers.error_answer(400, str(error))
+        if faults is not None:
+            self._state.set_faults(faults)
+        if amount_usd:
+            self._state.book.add_credits(amount_usd)
+        if "requests_per_minute" in wanted:
+            self._state.rate.limit = limit
+        book, rate = self._state.book, self._state.rate
+        return answers.json_answer({"balance_usd": str(book.balance_usd), "requests_per_minute": rate.limit})

@@ -1,0 +1,95 @@
+"""Everything one running sandbox holds, put together once and shared by its routes.
+
+No routes and no rules: the parts know those. Belongs to the server's event loop while it runs.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from segmind_dagster.sandbox.assets import AssetStore
+from segmind_dagster.sandbox.faults import FaultDraw, Faults
+from segmind_dagster.sandbox.jobs import JobBook
+from segmind_dagster.sandbox.journal import Journal
+from segmind_dagster.sandbox.rate import FixedWindow
+from segmind_dagster.sandbox.renderings import Renderings
+from segmind_dagster.sandbox.times import iso_utc
+
+if TYPE_CHECKING:
+    from segmind_dagster.sandbox.settings import SandboxSettings
+
+
+class SandboxState:
+    """The parts of a sandbox; remembers what its state folder remembers.
+
+    Args:
+        settings: how it behaves.
+
+    Raises:
+        SettingsError: the state folder cannot be read.
+    """
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        folder = settings.state_dir
+        self.settings = settings
+        self.now = settings.clock
+        self.journal = Journal(folder / "journal.jsonl", durable=settings.durable) if folder else None
+        self.assets = AssetStore(folder / "assets" if folder else None)
+        self.renderings = Renderings(settings, self.assets)
+        self.book = JobBook(settings, self.journal)
+        self.rate = FixedWindow(window_s=settings.rate_window_s, limit=settings.requests_per_minute)
+        self.faults = FaultDraw(settings.faults)
+        self.requests = dict.fromkeys(("submit", "status", "result", "output", "history", "upload"), 0)
+        if self.journal is not None:
+            self._restore(self.journal)
+
+    def set_faults(self, faults: Faults) -> None:
+        """From now on, submissions meet these faults; the script starts anew."""
+        self.faults = FaultDraw(faults)
+
+    def account(self, *, jobs: bool = True) -> dict[str, Any]:
+        """What was asked of the sandbox and what it charged; independent of any client's own books."""
+        book = self.book
+        book.settle_due()
+        account: dict[str, Any] = {
+            "charged_usd": str(book.charged_usd),
+            "balance_usd": str(book.balance_usd),
+            "submissions": len(book.jobs),
+            "charges": book.charges,
+            "requests": dict(self.requests),
+            "rate_limited": self.rate.refused,
+            "peak_requests_per_window": self.rate.peak,
+        }
+        if jobs:
+            now = self.now()
+            account["jobs"] = [
+                {
+                    "request_id": job.request_id,
+                    "slug": job.slug,
+                    "body": job.body,
+                    "status": job.status(now),
+                    "cost_usd": str(job.cost_usd) if job.is_charged else "0",
+                    "created_at": iso_utc(job.created_at),
+                    "charged": job.is_charged,
+                }
+                for job in book.jobs.values()
+            ]
+        return account
+
+    def close(self) -> None:
+        """Write what is still queued and let go of threads."""
+        self.book.settle_due()
+        if self.journal is not None:
+            self.journal.flush()
+        self.renderings.close()
+
+    def _restore(self, journal: Journal) -> None:
+        records = journal.replay()
+        if records:
+            # the balance goes on from where the first start began, whatever the settings say today
+            self.book.balance_usd = Decimal(records[0]["initial_credits_usd"])
+            for record in records[1:]:
+                self.book.restore(record)
+        else:
+            journal.append({"type": "opened", "initial_credits_usd": str(self.settings.initial_credits)})
