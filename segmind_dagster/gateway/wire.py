@@ -57,6 +57,10 @@ class HistoryRow:
     model_slug: str
     body: Mapping[str, Any] | None
     created_at: datetime | None
+    status: str | None = None
+    cost_usd: Decimal | None = None
+    latency_ms: int | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +173,10 @@ def _history_row(row: Any) -> HistoryRow | None:
         model_slug=str(row.get("model_name") or ""),
         body=body if isinstance(body, Mapping) else None,
         created_at=read_instant(None if created is None else str(created)),
+        status=row.get("model_status") or row.get("status"),
+        cost_usd=_usd(row.get("credits_deduction")),
+        latency_ms=_integer(row.get("latency_ms")),
+        error=row.get("error"),
     )
 
 

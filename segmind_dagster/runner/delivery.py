@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _FETCHES = 3
 _POLL_FAILURES = 10
+_PART_S = 2.0
 _FREE = Decimal(0)
 
 
@@ -100,7 +101,7 @@ class Delivery:
         ledger: where every step is recorded.
         outputs: where bytes are kept.
         clock: the time.
-        usual_latency_s: what jobs of each model slug usually take.
+        patience: what is known of how long jobs of each model slug take.
         chance: source of jitter.
     """
 
@@ -111,7 +112,7 @@ class Delivery:
         ledger: Ledger,
         outputs: OutputsPort,
         clock: ClockPort,
-        usual_latency_s: Mapping[str, float | None],
+        patience: Mapping[str, Patience],
         chance: random.Random,
     ) -> None:
         self._gateway = gateway
@@ -119,17 +120,18 @@ class Delivery:
         self._outputs = outputs
         self._clock = clock
         self._chance = chance
-        self._patience = {slug: Patience(latency) for slug, latency in usual_latency_s.items()}
+        self._patience = dict(patience)
 
     async def follow(self, work: Work, job: Job, tries: Tries) -> Ended | None:
         """Poll until the job is done; None when it failed free of charge and may be sent again."""
         patience = self._patience.setdefault(work.model.slug, Patience(None))
+        is_scout = patience.enlist()
         failures = 0
         while True:
             elapsed_s = self._clock.monotonic() - job.began
             if elapsed_s > patience.deadline_s():
                 return Ended("running", error=f"Request {job.request_id} is not done after {elapsed_s:.0f} s.")
-            await self._clock.sleep(patience.delay_s(elapsed_s))
+            await self._pause(patience, elapsed_s, is_scout=is_scout)
             try:
                 answer = await self._gateway.status(job.request_id)
                 if answer.status == "completed":
@@ -160,6 +162,14 @@ class Delivery:
                     return Ended("failed", kind, message, attempts=job.claim.attempt)
                 await self._clock.sleep(retry_delay_s(kind, tries.by_kind[kind], self._chance))
                 return None
+
+    async def _pause(self, patience: Patience, elapsed_s: float, *, is_scout: bool) -> None:
+        """Wait until the next look; in parts, because other jobs may teach meanwhile that it is due earlier."""
+        waited_s = 0.0
+        while (left_s := patience.delay_s(elapsed_s, is_scout=is_scout) - waited_s) > 0:
+            part_s = min(left_s, _PART_S)
+            await self._clock.sleep(part_s)
+            waited_s += part_s
 
     async def store(self, work: Work, job: Job, *, url: str | None = None) -> Ended:
         """Bring paid bytes home: what came along, else what the result names, else what the history remembers."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.ledger import GenerationRecord, Ledger
     from segmind_dagster.runner.lease import Lease
+    from segmind_dagster.runner.pacing import Patience
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Work
 
 
@@ -63,7 +64,7 @@ class Engine:
         clock: the time.
         lease: this run's right to act.
         limits: what it keeps to.
-        usual_latency_s: what jobs of each model slug usually take.
+        patience: what is known of how long jobs of each model slug take.
         run_id: Dagster's id of the run, if there is one.
     """
 
@@ -76,7 +77,7 @@ class Engine:
         clock: ClockPort,
         lease: Lease,
         limits: Limits,
-        usual_latency_s: Mapping[str, float | None],
+        patience: Mapping[str, Patience],
         run_id: str | None = None,
     ) -> None:
         self._gateway = gateway
@@ -96,7 +97,7 @@ class Engine:
             ledger=ledger,
             outputs=outputs,
             clock=clock,
-            usual_latency_s=usual_latency_s,
+            patience=patience,
             chance=self._chance,
         )
         self.progress = Progress()

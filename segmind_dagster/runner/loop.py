@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.ledger import reads
 from segmind_dagster.registry import bundled_catalogue
+from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def work_through(
             daily_budget_usd=settings.daily_budget_usd,
             unknown_settle_seconds=settings.unknown_settle_seconds,
         ),
-        usual_latency_s=_usual_latencies(ledger, works),
+        patience=_patience(ledger, works),
         run_id=run_id,
     )
     if all(work.action in {"reuse", "leave"} for work in works):
@@ -150,13 +152,14 @@ def _run_interruptibly(work: Callable[[], Any], engine: Engine) -> dict[str, End
     return endings
 
 
-def _usual_latencies(ledger: Ledger, works: Sequence[Work]) -> dict[str, float | None]:
-    slugs = {work.model.slug for work in works}
-    observed = ledger.read(reads.observed, sorted(slugs))
-    usual: dict[str, float | None] = {}
+def _patience(ledger: Ledger, works: Sequence[Work]) -> dict[str, Patience]:
+    slugs = sorted({work.model.slug for work in works})
+    observed = ledger.read(reads.observed, slugs)
+    known: dict[str, Patience] = {}
     for slug in slugs:
-        latencies_ms = sorted(observed[slug][1]) if slug in observed else []
-        usual[slug] = (
-            latencies_ms[len(latencies_ms) // 2] / 1000 if latencies_ms else bundled_catalogue().get(slug).latency_s
-        )
-    return usual
+        _, latencies_ms = observed.get(slug, ([], []))
+        if latencies_ms:
+            known[slug] = Patience(median(latencies_ms) / 1000, is_measured=True)
+        else:
+            known[slug] = Patience(bundled_catalogue().get(slug).latency_s)
+    return known

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LARGEST_RESERVATION = 200
 _UNKNOWN_LATENCY_S = 5.0
 _REMEMBERED = 50
+_SCOUTS = 2
 
 
 class Slots:
@@ -68,11 +69,21 @@ class Patience:
 
     Args:
         usual_s: what is known beforehand; None when nothing is.
+        is_measured: whether that was measured with this account, rather than published for everybody.
     """
 
-    def __init__(self, usual_s: float | None) -> None:
+    def __init__(self, usual_s: float | None, *, is_measured: bool = False) -> None:
         self._usual_s = usual_s if usual_s is not None else _UNKNOWN_LATENCY_S
         self._seen: deque[float] = deque(maxlen=_REMEMBERED)
+        # a published mean may be far off for what we ask: a few jobs are looked at early to find out
+        self._scouts = 0 if is_measured else _SCOUTS
+
+    def enlist(self) -> bool:
+        """Whether the next job is one of the few that are looked at early."""
+        if self._seen or not self._scouts:
+            return False
+        self._scouts -= 1
+        return True
 
     def learn(self, latency_s: float) -> None:
         """A job of this model took that long."""
@@ -83,11 +94,12 @@ class Patience:
         """What the next job will probably take."""
         return sorted(self._seen)[len(self._seen) // 2] if self._seen else self._usual_s
 
-    def delay_s(self, elapsed_s: float) -> float:
+    def delay_s(self, elapsed_s: float, *, is_scout: bool = False) -> float:
         """How long to wait before the next look at a job that was submitted `elapsed_s` ago."""
         expected = self.expected_s
         if elapsed_s < expected * 0.9:
-            return max(expected - elapsed_s, 0.05)
+            until_expected = max(expected - elapsed_s, 0.05)
+            return min(max(elapsed_s, 0.25), until_expected) if is_scout else until_expected
         # later looks: a twentieth of the time so far, within what the provider advises for long jobs
         return min(max(0.05 * max(elapsed_s, expected), 0.1), 10.0)
 

@@ -1,0 +1,85 @@
+"""The dlt pipeline `segmind`, and the one way to run a load: whole, under the lock, restorable.
+
+The ledger is the truth, so a load may be repeated freely: rows merge on their keys. dlt's working folder is
+dropped first and restored from the destination, because other data folders may have used it meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dlt
+
+from segmind_dagster.source.locks import load_lock, wait_for_duckdb, working_folder_lock
+from segmind_dagster.source.tables import DATASET_NAME, PIPELINE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dlt.common.pipeline import LoadInfo
+    from dlt.extract.source import DltSource
+
+    from segmind_dagster.settings import Settings
+
+LOGGER = logging.getLogger(__name__)
+
+
+def duckdb_path(settings: Settings) -> Path | None:
+    """The DuckDB file that is loaded into; None for another destination or one with its own credentials."""
+    if settings.destination != "duckdb" or _has_own_credentials("duckdb"):
+        return None
+    return settings.data_dir / f"{PIPELINE_NAME}.duckdb"
+
+
+def segmind_pipeline(settings: Settings) -> dlt.Pipeline:
+    """The pipeline `segmind` for these settings; nothing is loaded yet.
+
+    Args:
+        settings: destination and data folder.
+    """
+    path = duckdb_path(settings)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    destination: Any = settings.destination if path is None else dlt.destinations.duckdb(credentials=str(path))
+    return dlt.pipeline(PIPELINE_NAME, destination=destination, dataset_name=DATASET_NAME)
+
+
+def load(
+    settings: Settings,
+    source: DltSource,
+    *,
+    purpose: str = "loading",
+    say: Callable[[str], None] = LOGGER.info,
+) -> tuple[LoadInfo, dlt.Pipeline]:
+    """Run the whole dlt load under the lock.
+
+    Args:
+        settings: destination and data folder.
+        source: what to load.
+        purpose: shown to whoever waits for the lock.
+        say: told while waiting.
+
+    Raises:
+        LoadLockError: another loader, or an open connection, was in the way for too long.
+    """
+    pipeline = segmind_pipeline(settings)
+    with (
+        load_lock(settings, purpose=purpose, say=say),
+        working_folder_lock(Path(pipeline.pipelines_dir), purpose=purpose, say=say),
+    ):
+        if (path := duckdb_path(settings)) is not None:
+            wait_for_duckdb(path, say=say)
+        pipeline.drop()
+        info = pipeline.run(source)
+        info.raise_on_failed_jobs()
+        # `dlt.pipeline("segmind").dataset()` finds the default file relative to this folder, from anywhere
+        pipeline.set_local_state_val("initial_cwd", str(settings.data_dir))
+    return info, pipeline
+
+
+def _has_own_credentials(destination: str) -> bool:
+    """Whether dlt's own configuration says where the destination is."""
+    names = (f"destination.{destination}.credentials", f"destination.{destination}.credentials.database")
+    return any(accessor.get(name) is not None for name in names for accessor in (dlt.secrets, dlt.config))

@@ -1,0 +1,99 @@
+"""Makes warehouse rows of ledger records. Pure; the columns are described in `tables`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NOT_PARAMETERS = frozenset({"prompt", "negative_prompt", "seed", "messages"})
+_FREE = Decimal(0)
+
+_SAME_NAME = (
+    "generation_id",
+    "prompt",
+    "negative_prompt",
+    "variables",
+    "seed",
+    "sample",
+    "failure_kind",
+    "error",
+    "attempts",
+    "request_id",
+    "is_reused",
+    "is_current",
+    "cost_source",
+    "queue_ms",
+    "inference_ms",
+    "latency_ms",
+    "submitted_at",
+    "completed_at",
+    "output_uri",
+    "output_sha256",
+    "provider_sha256",
+    "output_bytes",
+    "output_format",
+    "width",
+    "height",
+    "run_id",
+)
+_ATTEMPT_SAME_NAME = (
+    "generation_id",
+    "attempt",
+    "prompt_set",
+    "failure_kind",
+    "error",
+    "http_status",
+    "request_id",
+    "cost_usd",
+    "reserved_usd",
+    "cost_source",
+    "rate_wait_ms",
+    "queue_ms",
+    "inference_ms",
+    "latency_ms",
+    "submitted_at",
+    "completed_at",
+    "intent_at",
+    "run_id",
+)
+
+
+def model_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
+    """A row of a model table.
+
+    Args:
+        record: a generation as one prompt set sees it; see `ledger.reads.set_rows`.
+        api_origin: where it came from.
+    """
+    cost = record["cost_usd"] or _FREE
+    is_reused = record["is_reused"] and record["state"] == "succeeded"
+    params = {name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS}
+    params |= {name: f"sha256:{digest}" for name, digest in record["images"].items()}
+    return {
+        **{name: record[name] for name in _SAME_NAME},
+        "prompt_set": record["set_key"],
+        "params": params,
+        "model": record["model_slug"],
+        "status": record["state"],
+        "cost_usd": _FREE if record["is_reused"] else cost,
+        "saved_usd": cost if is_reused else _FREE,
+        "api_origin": api_origin,
+    }
+
+
+def attempt_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
+    """A row of the `attempts` table.
+
+    Args:
+        record: see `ledger.reads.attempt_rows`.
+        api_origin: where it was sent.
+    """
+    return {
+        **{name: record[name] for name in _ATTEMPT_SAME_NAME},
+        "model": record["model_slug"],
+        "status": record["state"],
+        "api_origin": api_origin,
+    }

@@ -1,0 +1,201 @@
+"""Puts the Segmind source together: a resource a model, `attempts`, and the account's resources.
+
+In Dagster generation has run before, and the source only reads the ledger. From a plain script the first
+model resource asks for it, so that `pipeline.run(segmind_source(prompt_sets=["still_life"]))` does the whole job.
+Building a source needs no key, file or network.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import dlt
+
+from segmind_dagster.errors import BudgetError, SegmindDagsterError
+from segmind_dagster.ledger import reads
+from segmind_dagster.registry import MODELS, find_model
+from segmind_dagster.runner.generate import Batch, generate, opened
+from segmind_dagster.settings import load_settings
+from segmind_dagster.source import tables
+from segmind_dagster.source.account import account_resources
+from segmind_dagster.source.rows import attempt_row, model_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from dlt.extract.resource import DltResource
+    from dlt.extract.source import DltSource
+
+    from segmind_dagster.registry import Model
+    from segmind_dagster.runner.work import RunReport
+    from segmind_dagster.settings import Settings
+
+LOGGER = logging.getLogger(__name__)
+ACCOUNT_RESOURCES = ("credits", "models", "models_page", "request_history")
+_PAGE_ROWS = 1000
+
+
+@dlt.source(name="segmind", section="segmind")
+def segmind_source(
+    prompt_sets: list[str] | None = None, *, models: list[str] | None = None, generate: bool = True
+) -> Any:
+    """Generations of prompt sets and facts about the account, one table a resource.
+
+    Args:
+        prompt_sets: keys of the prompt sets to generate and load; all of the prompts folder when omitted.
+        models: resource names or slugs; every model of the registry when omitted.
+        generate: whether to generate what is missing first; False only loads what the ledger holds.
+    """
+    return _resources(load_settings, prompt_sets=prompt_sets, models=models, should_generate=generate)
+
+
+def build_source(
+    settings: Settings, *, prompt_sets: Sequence[str] | None, models: Sequence[str] | None = None
+) -> DltSource:
+    """The same source for given settings, reading the ledger only.
+
+    Args:
+        settings: which ledger, which account.
+        prompt_sets: keys of the sets whose rows are loaded; every row of the ledger when None.
+        models: resource names; all when None.
+    """
+
+    def segmind() -> Any:
+        return _resources(lambda: settings, prompt_sets=prompt_sets, models=models, should_generate=False)
+
+    return dlt.source(segmind, name="segmind", section="segmind")()
+
+
+def _resources(
+    settings: Callable[[], Settings],
+    *,
+    prompt_sets: Sequence[str] | None,
+    models: Sequence[str] | None,
+    should_generate: bool,
+) -> list[DltResource]:
+    chosen = MODELS if models is None else tuple(find_model(name) for name in models)
+    generation = _Generation(settings, prompt_sets, chosen) if should_generate else None
+    return [
+        *(_model_resource(model, settings, prompt_sets, generation) for model in chosen),
+        _attempts_resource(chosen, settings, prompt_sets, generation),
+        *account_resources(settings),
+    ]
+
+
+class _Generation:
+    """Generates once, when the first resource is extracted."""
+
+    def __init__(
+        self, settings: Callable[[], Settings], prompt_sets: Sequence[str] | None, models: Sequence[Model]
+    ) -> None:
+        self._settings = settings
+        self._prompt_sets = prompt_sets
+        self._models = models
+        self._is_done = False
+
+    def ensure(self) -> None:
+        if self._is_done:
+            return
+        self._is_done = True
+        from segmind_dagster.prompts import find_prompt_set, scan_prompts
+
+        settings = self._settings()
+        keys = self._prompt_sets
+        if keys is None:
+            keys = list(scan_prompts(settings.prompts_dir).files)
+        sets = [
+            find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir) for key in keys
+        ]
+        wanted = tuple(model.resource for model in self._models)
+        report = generate(
+            settings,
+            [Batch(prompt_set, wanted) for prompt_set in sets],
+            on_progress=lambda progress: LOGGER.info(progress.line()),
+        )
+        _raise_if_nothing_came(report)
+
+
+def _raise_if_nothing_came(report: RunReport) -> None:
+    if report.stopped_by is None:
+        return
+    message = report.stop_message or report.stopped_by
+    if not any(unit.endings["succeeded"] + unit.endings["reused"] for unit in report.units):
+        raise (BudgetError if report.stopped_by == "over_budget" else SegmindDagsterError)(message)
+    # what was generated is loaded all the same: an exception here would lose it for this load
+    LOGGER.error(message)
+
+
+def _model_resource(
+    model: Model,
+    settings: Callable[[], Settings],
+    prompt_sets: Sequence[str] | None,
+    generation: _Generation | None,
+) -> DltResource:
+    def rows() -> Iterator[Any]:
+        yield dlt.mark.materialize_table_schema()
+        if generation is not None:
+            generation.ensure()
+        current = settings()
+        yield from _pages(
+            current,
+            lambda connection: reads.set_rows(connection, resource=model.resource, prompt_sets=prompt_sets),
+            lambda record: model_row(record, api_origin=current.api_origin),
+        )
+
+    rows.__doc__ = f"{model.title}: one row for each generation a prompt set asks for ({model.modality})."
+    return cast(
+        "DltResource",
+        dlt.resource(
+            rows,
+            name=model.resource,
+            primary_key=("prompt_set", "generation_id"),
+            write_disposition="merge",
+            columns=tables.MODEL_COLUMNS,
+        ),
+    )
+
+
+def _attempts_resource(
+    models: Sequence[Model],
+    settings: Callable[[], Settings],
+    prompt_sets: Sequence[str] | None,
+    generation: _Generation | None,
+) -> DltResource:
+    resources = [model.resource for model in models]
+
+    @dlt.resource(
+        name="attempts",
+        primary_key=("generation_id", "attempt"),
+        write_disposition="merge",
+        columns=tables.ATTEMPT_COLUMNS,
+    )
+    def attempts() -> Iterator[Any]:
+        """Every POST sent, with what it cost; spend is summed here."""
+        yield dlt.mark.materialize_table_schema()
+        if generation is not None:
+            generation.ensure()
+        current = settings()
+        yield from _pages(
+            current,
+            lambda connection: reads.attempt_rows(connection, resources=resources, prompt_sets=prompt_sets),
+            lambda record: attempt_row(record, api_origin=current.api_origin),
+        )
+
+    return attempts
+
+
+def _pages(
+    settings: Settings,
+    read: Callable[[Any], Iterator[Mapping[str, Any]]],
+    to_row: Callable[[Mapping[str, Any]], dict[str, Any]],
+) -> Iterator[list[dict[str, Any]]]:
+    with opened(settings) as (ledger, _), ledger.reading() as connection:
+        page: list[dict[str, Any]] = []
+        for record in read(connection):
+            page.append(to_row(record))
+            if len(page) == _PAGE_ROWS:
+                yield page
+                page = []
+        if page:
+            yield page
