@@ -1,0 +1,22 @@
+"""Prompt files -> values: one file is one prompt set, one prompt set is one partition.
+
+`folder` knows names, `formats` turns bytes into fields with their places, `fields` and `parameters`
+check them, `batches` and `expansion` multiply them into generations, `identity` says which are the same.
+Prices, budgets and what was already paid for are the business of `planning` and the ledger.
+"""
+
+from segmind_dagster.prompts.folder import PromptFolder, find_prompt_set, scan_prompts
+from segmind_dagster.prompts.identity import generation_id
+from segmind_dagster.prompts.loading import load_prompt_set
+from segmind_dagster.prompts.model import GenerationRequest, ImageInput, PromptSet
+
+__all__ = [
+    "GenerationRequest",
+    "ImageInput",
+    "PromptFolder",
+    "PromptSet",
+    "find_prompt_set",
+    "generation_id",
+    "load_prompt_set",
+    "scan_prompts",
+]
