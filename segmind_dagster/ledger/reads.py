@@ -122,6 +122,11 @@ def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
     return {row.state: (row.generations, row.usd or _FREE) for row in rows}
 
 
+def charged(connection: Connection) -> Decimal:
+    """Everything charged or estimated so far, in USD, over all attempts."""
+    return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or _FREE
+
+
 def set_totals(connection: Connection, prompt_set: str, resource: str) -> dict[str, int]:
     """Count by state of what a set asks of a model now."""
     rows = connection.execute(

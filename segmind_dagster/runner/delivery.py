@@ -240,7 +240,7 @@ class Delivery:
             seed=job.accounting.seed,
         )
         cost = await self._ledger.awrite(writes.mark_succeeded, job.claim, outcome)
-        return Ended("succeeded", cost_usd=cost, attempts=job.claim.attempt)
+        return Ended("succeeded", cost_usd=cost, attempts=job.claim.attempt, latency_ms=outcome.latency_ms)
 
     async def _from_history(self, request_id: str) -> str | None:
         try:

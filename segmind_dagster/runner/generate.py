@@ -151,9 +151,9 @@ def generate(
         endings, engine = work_through(
             settings, ledger, outputs, [*orphans, *works], run_id=run_id, on_progress=on_progress, clock=clock
         )
-        costs = _costs(ledger, plans)
+        records = _reread(ledger, plans)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
-        units = tuple(_report(plan, endings, costs, aimed_at[plan.prompt_set]) for plan in plans)
+        units = tuple(_report(plan, endings, records, aimed_at[plan.prompt_set]) for plan in plans)
     refusals = [plan.refusal for plan in plans if plan.refusal]
     return RunReport(
         units=units,
@@ -263,28 +263,35 @@ def _facts(generation_id: str, slug: str, body: Mapping[str, Any], settings: Set
     }
 
 
-def _costs(ledger: Ledger, plans: Sequence[Plan]) -> Mapping[str, GenerationRecord]:
-    reused = [d.request.generation_id for plan in plans for d in plan.decisions if d.action in {"reuse", "wait"}]
-    return ledger.read(reads.snapshot, reused, is_alive=lambda _owner: False)
+def _reread(ledger: Ledger, plans: Sequence[Plan]) -> Mapping[str, GenerationRecord]:
+    ids = [decision.request.generation_id for plan in plans for decision in plan.decisions]
+    return ledger.read(reads.snapshot, ids, is_alive=lambda _owner: False)
 
 
 def _report(
-    plan: Plan, endings: Mapping[str, Ended], costs: Mapping[str, GenerationRecord], aimed_at: set[str]
+    plan: Plan, endings: Mapping[str, Ended], records: Mapping[str, GenerationRecord], aimed_at: set[str]
 ) -> UnitReport:
     counts: Counter[Any] = Counter()
     failures: Counter[str] = Counter()
     examples: defaultdict[str, list[str]] = defaultdict(list)
+    latencies_ms: list[int] = []
+    pictures: list[tuple[str, str]] = []
     cost_usd = saved_usd = Decimal(0)
     for decision in plan.decisions:
-        ended = endings.get(decision.request.generation_id) or Ended("held_back", "over_budget", plan.refusal)
+        request = decision.request
+        ended = endings.get(request.generation_id) or Ended("held_back", "over_budget", plan.refusal)
+        record = records[request.generation_id]
         counts[ended.ending] += 1
         cost_usd += ended.cost_usd
-        if ended.ending == "reused" and (record := costs.get(decision.request.generation_id)):
+        if ended.ending == "reused":
             saved_usd += record.cost_usd or 0
+        if ended.latency_ms is not None:
+            latencies_ms.append(ended.latency_ms)
+        if record.output_uri and request.model.output == "image":
+            pictures.append((record.output_uri, request.prompt))
         if ended.failure_kind and ended.ending in {"failed", "unknown"}:
             failures[ended.failure_kind] += 1
-            examples[ended.failure_kind].append(f"{decision.request.prompt[:80]!r}: {ended.error}")
-    reason = None if plan.resource in aimed_at else f"'{plan.prompt_set}' is not aimed at {plan.resource}."
+            examples[ended.failure_kind].append(f"{request.prompt[:80]!r}: {ended.error}")
     return UnitReport(
         prompt_set=plan.prompt_set,
         resource=plan.resource,
@@ -293,5 +300,7 @@ def _report(
         examples=tuple(example for found in examples.values() for example in found)[:_EXAMPLES],
         cost_usd=cost_usd,
         saved_usd=saved_usd,
-        reason=reason,
+        reason=None if plan.resource in aimed_at else f"'{plan.prompt_set}' is not aimed at {plan.resource}.",
+        latencies_ms=tuple(latencies_ms),
+        pictures=tuple(pictures),
     )

@@ -59,6 +59,7 @@ class Ended:
     error: str | None = None
     cost_usd: Decimal = Decimal(0)
     attempts: int = 0
+    latency_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -109,6 +110,8 @@ class UnitReport:
         cost_usd: charged in this run.
         saved_usd: what the reused ones had cost.
         reason: why nothing was to be done, if so.
+        latencies_ms: from POST to stored output, of what this run bought.
+        pictures: address and prompt of the stored pictures of the set.
     """
 
     prompt_set: str
@@ -119,6 +122,8 @@ class UnitReport:
     cost_usd: Decimal = Decimal(0)
     saved_usd: Decimal = Decimal(0)
     reason: str | None = None
+    latencies_ms: tuple[int, ...] = ()
+    pictures: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_complete(self) -> bool:

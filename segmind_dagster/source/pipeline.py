@@ -7,6 +7,7 @@ dropped first and restored from the destination, because other data folders may 
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from segmind_dagster.source.locks import load_lock, wait_for_duckdb, working_fol
 from segmind_dagster.source.tables import DATASET_NAME, PIPELINE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dlt.common.pipeline import LoadInfo
     from dlt.extract.source import DltSource
@@ -44,6 +45,29 @@ def segmind_pipeline(settings: Settings) -> dlt.Pipeline:
         path.parent.mkdir(parents=True, exist_ok=True)
     destination: Any = settings.destination if path is None else dlt.destinations.duckdb(credentials=str(path))
     return dlt.pipeline(PIPELINE_NAME, destination=destination, dataset_name=DATASET_NAME)
+
+
+@contextmanager
+def warehouse(settings: Settings, *, purpose: str, say: Callable[[str], None] = LOGGER.info) -> Iterator[dlt.Pipeline]:
+    """The pipeline for reading, in its turn with loaders; its schema is restored from the destination if need be.
+
+    Args:
+        settings: destination and data folder.
+        purpose: shown to whoever waits for the lock.
+        say: told while waiting.
+    """
+    pipeline = segmind_pipeline(settings)
+    with (
+        load_lock(settings, purpose=purpose, say=say),
+        working_folder_lock(Path(pipeline.pipelines_dir), purpose=purpose, say=say),
+    ):
+        if (path := duckdb_path(settings)) is not None:
+            wait_for_duckdb(path, say=say)
+        if pipeline.get_local_state_val("initial_cwd") != str(settings.data_dir):
+            pipeline.drop()
+            pipeline.sync_destination()
+            pipeline.set_local_state_val("initial_cwd", str(settings.data_dir))
+        yield pipeline
 
 
 def load(

@@ -55,14 +55,18 @@ def build_source(
 ) -> DltSource:
     """The same source for given settings, reading the ledger only.
 
+    It has a resource for every model, so that every load carries the full schema and no table is missing.
+
     Args:
         settings: which ledger, which account.
         prompt_sets: keys of the sets whose rows are loaded; every row of the ledger when None.
-        models: resource names; all when None.
+        models: resource names of the models whose rows are loaded; all when None.
     """
 
     def segmind() -> Any:
-        return _resources(lambda: settings, prompt_sets=prompt_sets, models=models, should_generate=False)
+        return _resources(
+            lambda: settings, prompt_sets=prompt_sets, models=None, with_rows=models, should_generate=False
+        )
 
     return dlt.source(segmind, name="segmind", section="segmind")()
 
@@ -73,12 +77,14 @@ def _resources(
     prompt_sets: Sequence[str] | None,
     models: Sequence[str] | None,
     should_generate: bool,
+    with_rows: Sequence[str] | None = None,
 ) -> list[DltResource]:
     chosen = MODELS if models is None else tuple(find_model(name) for name in models)
+    filled = [model for model in chosen if with_rows is None or model.resource in with_rows]
     generation = _Generation(settings, prompt_sets, chosen) if should_generate else None
     return [
-        *(_model_resource(model, settings, prompt_sets, generation) for model in chosen),
-        _attempts_resource(chosen, settings, prompt_sets, generation),
+        *(_model_resource(model, settings, prompt_sets if model in filled else [], generation) for model in chosen),
+        _attempts_resource(filled, settings, prompt_sets, generation),
         *account_resources(settings),
     ]
 
@@ -134,6 +140,8 @@ def _model_resource(
 ) -> DltResource:
     def rows() -> Iterator[Any]:
         yield dlt.mark.materialize_table_schema()
+        if prompt_sets is not None and not prompt_sets:
+            return
         if generation is not None:
             generation.ensure()
         current = settings()

@@ -88,6 +88,47 @@ ATTEMPT_COLUMNS: Columns = {
     "run_id": _column("text", "Dagster run that sent it"),
 }
 
+_COUNTS: Columns = {
+    "generations": _column("bigint", "generations asked for"),
+    "succeeded": _column("bigint", "of these, stored"),
+    "failed": _column("bigint", "of these, failed"),
+    "unknown": _column("bigint", "of these, with an outcome not known yet"),
+    "unfinished": _column("bigint", "of these, not finished yet"),
+    "reused": _column("bigint", "of these, paid for by another prompt set"),
+}
+_MONEY: Columns = {
+    "cost_usd": _usd("charged, US dollars, as Segmind reported it"),
+    "estimated_cost_usd": _usd("charged without a report, or reserved for what is in progress, US dollars"),
+    "cost_per_output_usd": _usd("charged and estimated, per stored output, US dollars"),
+    "saved_usd": _usd("saved by reuse, US dollars"),
+}
+_LATENCY: Columns = {
+    "latency_p50_ms": _column("double", "median time from our POST to the stored output, ms"),
+    "latency_p95_ms": _column("double", "95th percentile of that time, ms"),
+}
+_ATTEMPTS: Columns = {"attempts": _column("bigint", "POSTs sent")}
+
+USAGE_COLUMNS: Mapping[str, Columns] = {
+    "usage_by_model": {"model": _key("text", "model slug"), **_COUNTS, **_ATTEMPTS, **_MONEY, **_LATENCY},
+    "usage_by_prompt_set": {"prompt_set": _key("text", "prompt set"), **_COUNTS, **_ATTEMPTS, **_MONEY, **_LATENCY},
+    "usage_by_day": {
+        "day": _key("date", "UTC day of the POST"),
+        **_ATTEMPTS,
+        "succeeded": _column("bigint", "attempts that brought a stored output"),
+        "failed": _column("bigint", "attempts that failed"),
+        **{name: _MONEY[name] for name in ("cost_usd", "estimated_cost_usd", "cost_per_output_usd")},
+        **_LATENCY,
+    },
+    "usage_by_failure": {
+        "failure_kind": _key("text", "why attempts failed"),
+        "model": _key("text", "model slug"),
+        **_ATTEMPTS,
+        "still_failed": _column("bigint", "generations that are failed for this reason now"),
+        "cost_usd": _usd("charged for these attempts, US dollars"),
+        "example": _column("text", "one of the messages"),
+    },
+}
+
 CREDITS_COLUMNS: Columns = {
     "observed_at": _key("timestamp", "when the balance was read, UTC"),
     "credits_usd": _usd("paid credits left, US dollars"),

@@ -1,0 +1,209 @@
+"""The console script `segmind-dagster`: reads arguments, calls one function, prints its answer.
+
+Imports are inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from segmind_dagster.errors import SegmindDagsterError
+
+if TYPE_CHECKING:
+    from segmind_dagster.planning import Plan
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="segmind-dagster")
+def cli() -> None:
+    """Media in bulk through Segmind, with Dagster and dlt: pay once, lose nothing, know the cost."""
+
+
+def main() -> None:
+    """Run the command line; our own errors print one message instead of a stack trace."""
+    try:
+        cli()
+    except SegmindDagsterError as error:
+        click.secho(str(error), fg="red", err=True)
+        sys.exit(1)
+
+
+@cli.command()
+def demo() -> None:
+    """Materialize the bundled prompt sets against the sandbox: no key, no cost."""
+    from segmind_dagster.orchestration.demo import run_demo
+
+    sys.exit(0 if run_demo() else 1)
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the UI.")
+@click.option("--port", default=3000, show_default=True, help="Port of the UI.")
+def dev(host: str, port: int) -> None:
+    """Open the Dagster UI; without a key, with the sandbox and the demo's data."""
+    from contextlib import nullcontext
+
+    from segmind_dagster.orchestration.local import find_project, prepare_dagster_home, run_dagster_dev, running_sandbox
+
+    project = find_project()
+    prepare_dagster_home(project)
+    with running_sandbox(project) if project.is_sandboxed else nullcontext():
+        what = "the sandbox (no API key is set)" if project.is_sandboxed else "Segmind, with your key"
+        click.echo(f"Dagster UI: http://{host}:{port}, generating with {what}; data in {project.data_dir}")
+        sys.exit(run_dagster_dev(project, host=host, port=port))
+
+
+@cli.command()
+@click.option("--port", default=8473, show_default=True, help="Port on 127.0.0.1; 0 lets the system choose.")
+@click.option("--speed", default=1.0, show_default=True, help="How many times faster than Segmind jobs finish.")
+@click.option("--fault", "faults", multiple=True, metavar="KIND=RATE", help="Misbehave, e.g. server_error=0.1.")
+@click.option("--seed", default=0, show_default=True, help="Decides which requests the faults hit.")
+@click.option("--requests-per-minute", type=int, help="Rate limit; none when omitted.")
+@click.option("--credits", "credits_usd", default="100", show_default=True, help="Balance at the first start, USD.")
+@click.option("--state", type=click.Path(path_type=Path), help="Folder that keeps jobs and money over a restart.")
+def sandbox(
+    port: int,
+    speed: float,
+    faults: tuple[str, ...],
+    seed: int,
+    requests_per_minute: int | None,
+    credits_usd: str,
+    state: Path | None,
+) -> None:
+    """Run a local Segmind on loopback until it is stopped."""
+    from segmind_dagster.sandbox import SANDBOX_API_KEY, Faults, SandboxSettings, serve
+
+    if speed <= 0:
+        raise click.BadParameter("must be above 0", param_hint="--speed")
+    rates = {}
+    for fault in faults:
+        kind, separator, rate = fault.partition("=")
+        if not separator or not rate.replace(".", "", 1).isdigit():
+            raise click.BadParameter(f"{fault!r} is not KIND=RATE", param_hint="--fault")
+        rates[kind] = float(rate)
+
+    def announce(url: str) -> None:
+        click.echo(f"Sandbox at {url}\n  export SEGMIND_API_URL={url} SEGMIND_API_KEY={SANDBOX_API_KEY}")
+
+    serve(
+        SandboxSettings(
+            port=port,
+            time_scale=1 / speed,
+            faults=Faults.from_json({"rates": rates, "seed": seed}),
+            requests_per_minute=requests_per_minute,
+            initial_credits=Decimal(credits_usd),
+            state_dir=state,
+        ),
+        announce,
+    )
+
+
+@cli.command()
+def sync() -> None:
+    """Bring Dagster's partitions in step with the prompt files."""
+    from segmind_dagster.orchestration.local import find_project, prepare_dagster_home
+    from segmind_dagster.orchestration.sync import sync_partitions
+
+    prepare_dagster_home(find_project())
+    added, removed, problems = sync_partitions()
+    click.echo(f"Added: {', '.join(added) or 'none'}. Removed: {', '.join(removed) or 'none'}.")
+    for problem in problems:
+        click.secho(problem, fg="red", err=True)
+    sys.exit(1 if problems else 0)
+
+
+@cli.command()
+@click.argument("prompt_sets", nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="Plan every prompt set.")
+def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
+    """Estimate what prompt sets would cost; nothing is submitted."""
+    from segmind_dagster.prompts import find_prompt_set, scan_prompts
+    from segmind_dagster.runner import Batch, plan_set
+    from segmind_dagster.runner.generate import opened
+    from segmind_dagster.settings import load_settings
+
+    settings = load_settings()
+    keys = sorted(scan_prompts(settings.prompts_dir).files) if is_all else list(prompt_sets)
+    if not keys:
+        raise click.UsageError("Name prompt sets, or give --all.")
+    sets = [find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir) for key in keys]
+    plans: list[Plan] = []
+    with opened(settings) as (ledger, _):
+        for found in sets:
+            batch = Batch(found, tuple(model.resource for model in found.models))
+            planned_usd = sum((plan.estimate.high_usd for plan in plans), Decimal(0))
+            plans += plan_set(ledger, settings, batch, planned_usd=planned_usd)
+    click.echo(_plan_table(plans))
+    for refused in (plan for plan in plans if plan.refusal):
+        click.secho(refused.refusal, fg="yellow", err=True)
+
+
+@cli.command()
+def status() -> None:
+    """Totals of the ledger by state, and the money."""
+    from segmind_dagster.ledger import reads
+    from segmind_dagster.runner.generate import opened
+    from segmind_dagster.settings import load_settings
+
+    settings = load_settings()
+    with opened(settings) as (ledger, _):
+        totals = ledger.read(reads.totals)
+        charged = ledger.read(reads.charged)
+    click.echo(f"{settings.api_origin}, data in {settings.data_dir}")
+    for state, (count, usd) in sorted(totals.items()):
+        click.echo(f"  {state:<12}{count:>8}  ${usd:.4f}")
+    click.echo(f"  charged over all attempts: ${charged:.6f}")
+
+
+@cli.command()
+def collect() -> None:
+    """Fetch what was paid for and is not stored, whatever set it is for; buy nothing."""
+    from collections import Counter
+
+    from segmind_dagster.runner import collect as collect_all
+    from segmind_dagster.settings import load_settings
+
+    endings = collect_all(load_settings(), on_progress=lambda progress: click.echo(progress.line()))
+    counts = Counter(ended.ending for ended in endings.values())
+    click.echo(", ".join(f"{count} {name}" for name, count in counts.items()) or "Nothing to collect.")
+
+
+@cli.command()
+def reload() -> None:
+    """Load everything the ledger holds into the configured destination; nothing is bought."""
+    from segmind_dagster.registry import MODELS
+    from segmind_dagster.settings import load_settings
+    from segmind_dagster.source import build_source, load
+
+    names = [model.resource for model in MODELS]
+    settings = load_settings()
+    info, _ = load(settings, build_source(settings, prompt_sets=None).with_resources(*names, "attempts"))
+    click.echo(str(info))
+
+
+def _plan_table(plans: list[Plan]) -> str:
+    header = (
+        f"{'prompt set':<20}{'model':<34}{'buy':>6}{'owned':>7}{'busy':>6}{'expected':>11}{'at most':>11}{'time':>9}"
+    )
+    lines = [header]
+    for plan in plans:
+        counts, estimate = plan.counts, plan.estimate
+        busy = counts["collect"] + counts["settle"] + counts["wait"]
+        price = "unknown" if estimate.unpriced else f"${estimate.expected_usd:.4f}"
+        most = "unknown" if estimate.unpriced else f"${estimate.high_usd:.4f}"
+        time = "unknown" if estimate.duration_s is None else f"{estimate.duration_s:.0f} s"
+        lines.append(
+            f"{plan.prompt_set:<20}{plan.resource:<34}{counts['submit']:>6}{counts['reuse']:>7}{busy:>6}"
+            f"{price:>11}{most:>11}{time:>9}"
+        )
+    expected = sum((plan.estimate.expected_usd for plan in plans), Decimal(0))
+    most_usd = sum((plan.estimate.high_usd for plan in plans), Decimal(0))
+    unpriced = sum(plan.estimate.unpriced for plan in plans)
+    also = f", and {unpriced} generations of unknown price" if unpriced else ""
+    lines.append(f"Together: about ${expected:.4f}, at most ${most_usd:.4f}{also}.")
+    return "\n".join(lines)

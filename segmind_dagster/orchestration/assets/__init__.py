@@ -1,0 +1,1 @@
+"""Asset definitions, one module a group. Bodies are thin: they call, log and return metadata."""

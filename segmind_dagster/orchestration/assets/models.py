@@ -1,0 +1,114 @@
+"""The model assets: generate what prompt sets ask for, then load what the ledger holds."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+from dagster_dlt import DagsterDltResource, dlt_assets
+
+from segmind_dagster.errors import PromptSetError
+from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.metadata import log_report, unit_metadata
+from segmind_dagster.orchestration.partitions import prompt_sets
+from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslator
+from segmind_dagster.registry import MODELS
+from segmind_dagster.runner import Batch, RunReport, generate
+from segmind_dagster.settings import Settings
+from segmind_dagster.source import build_source, load, segmind_source
+
+_NAMES = [model.resource for model in MODELS]
+
+
+def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> dg.AssetsDefinition:
+    """All model assets: one step, of which any part can be selected.
+
+    Args:
+        backfill_policy: how a backfill over many prompt sets becomes runs; one run a set by default.
+    """
+
+    @dlt_assets(
+        name="segmind_models",
+        dlt_source=segmind_source(generate=False).with_resources(*_NAMES),
+        # a dlt pipeline makes folders when it is built: only a run may do that
+        dlt_pipeline=None,  # type: ignore[arg-type]
+        dagster_dlt_translator=SegmindTranslator(),
+        partitions_def=prompt_sets,
+        backfill_policy=backfill_policy,
+    )
+    def segmind_models(
+        context: dg.AssetExecutionContext, dlt: DagsterDltResource, segmind: SegmindResource
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        resources = tuple(key.path[-1] for key in MODEL_KEYS if key in context.selected_asset_keys)
+        with as_failure():
+            settings = segmind.load()
+            batches, problems = _read_sets(settings, context.partition_keys, resources)
+            report = generate(
+                settings,
+                batches,
+                run_id=context.run_id,
+                on_progress=lambda progress: context.log.info(progress.line()),
+            )
+            log_report(context.log, report)
+            keys = [batch.prompt_set.key for batch in batches]
+            # every load carries the full schema, so that a table exists even while it is empty
+            source = build_source(settings, prompt_sets=keys, models=resources).with_resources(*_NAMES, "attempts")
+            info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
+        stop = "\n".join(filter(None, [report.stop_message, *map(str, problems)]))
+        units = _publish(context, settings, report, is_whole=not stop)
+        if stop:
+            raise dg.Failure(description=stop, allow_retries=False)
+        for resource in resources:
+            table = dlt.extract_resource_metadata(context, source.resources[resource], info, pipeline)
+            yield dg.MaterializeResult(
+                asset_key=units[resource], metadata={**table, **_only(report, resource, settings)}
+            )
+
+    return segmind_models
+
+
+def _read_sets(
+    settings: Settings, keys: list[str], resources: tuple[str, ...]
+) -> tuple[list[Batch], list[PromptSetError]]:
+    """The prompt sets of a run; one that cannot be read does not stop the others."""
+    from segmind_dagster.prompts import find_prompt_set
+
+    batches, problems = [], []
+    for key in keys:
+        try:
+            found = find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir)
+        except PromptSetError as error:
+            problems.append(error)
+        else:
+            batches.append(Batch(found, resources))
+    if problems and not batches:
+        raise problems[0]
+    return batches, problems
+
+
+def _publish(
+    context: dg.AssetExecutionContext, settings: Settings, report: RunReport, *, is_whole: bool
+) -> dict[str, dg.AssetKey]:
+    """Per-partition metadata; when the run stopped early, materializations of the complete partitions only.
+
+    A `MaterializeResult` stands for every partition of the run, so it must not be yielded after a stop.
+    """
+    keys = {key.path[-1]: key for key in MODEL_KEYS}
+    is_single = len(context.partition_keys) == 1
+    for unit in report.units:
+        key = keys[unit.resource]
+        if not is_whole and unit.is_complete:
+            context.log_event(
+                dg.AssetMaterialization(
+                    asset_key=key, partition=unit.prompt_set, metadata=unit_metadata(unit, settings)
+                )
+            )
+        elif is_whole and not is_single:
+            context.add_asset_metadata(unit_metadata(unit, settings), asset_key=key, partition_key=unit.prompt_set)
+    return keys
+
+
+def _only(report: RunReport, resource: str, settings: Settings) -> dict[str, Any]:
+    """Metadata of the single partition of a run; a run over many has it per partition instead."""
+    units = [unit for unit in report.units if unit.resource == resource]
+    return unit_metadata(units[0], settings) if len(units) == 1 else {}

@@ -1,0 +1,39 @@
+"""The `prompt_set` asset: a prompt file, read, validated and priced. Nothing is submitted here."""
+
+import dagster as dg
+
+from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.metadata import plan_metadata
+from segmind_dagster.orchestration.partitions import prompt_sets
+from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.translator import OWNERS
+
+
+@dg.asset(
+    key="prompt_set",
+    partitions_def=prompt_sets,
+    group_name="prompts",
+    kinds={"yaml"},
+    owners=OWNERS,
+    description="A prompt file: validated, expanded into generations and priced, before anything is bought.",
+)
+def prompt_set(context: dg.AssetExecutionContext, segmind: SegmindResource) -> dg.MaterializeResult[None]:
+    """Read, validate and price one prompt file."""
+    from segmind_dagster.prompts import find_prompt_set
+    from segmind_dagster.runner import Batch, plan_set
+    from segmind_dagster.runner.generate import opened
+
+    with as_failure():
+        settings = segmind.load()
+        found = find_prompt_set(
+            context.partition_key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir
+        )
+        batch = Batch(found, tuple(model.resource for model in found.models))
+        with opened(settings) as (ledger, _):
+            plans = plan_set(ledger, settings, batch)
+    for plan in plans:
+        if plan.refusal:
+            context.log.warning(plan.refusal)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(found.digest), metadata=plan_metadata(found, plans, settings)
+    )

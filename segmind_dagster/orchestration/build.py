@@ -1,0 +1,62 @@
+"""Composes the definitions of the code location; everything can be replaced, so that tests patch nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster_dlt import DagsterDltResource
+
+from segmind_dagster.orchestration.assets.account import build_account_assets
+from segmind_dagster.orchestration.assets.models import build_model_assets
+from segmind_dagster.orchestration.assets.prompt_sets import prompt_set
+from segmind_dagster.orchestration.assets.usage import build_usage_assets
+from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.schedules import account_refresh
+from segmind_dagster.orchestration.sensors import prompt_files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def build_definitions(
+    *,
+    segmind: SegmindResource | None = None,
+    backfill_policy: dg.BackfillPolicy | None = None,
+    extra_assets: Sequence[dg.AssetsDefinition] = (),
+    extra_resources: Mapping[str, Any] | None = None,
+) -> dg.Definitions:
+    """The code location.
+
+    Args:
+        segmind: where Segmind, prompts and data are; from the environment when omitted.
+        backfill_policy: how a backfill over many prompt sets becomes runs; one run a set when omitted.
+        extra_assets: further assets.
+        extra_resources: further resources; they win over those of the same name.
+    """
+    return dg.Definitions(
+        assets=[
+            prompt_set,
+            build_model_assets(backfill_policy=backfill_policy),
+            build_account_assets(),
+            build_usage_assets(),
+            *extra_assets,
+        ],
+        sensors=[
+            prompt_files,
+            dg.AutomationConditionSensorDefinition(
+                "automation",
+                target=dg.AssetSelection.all(),
+                description="Refreshes the usage summaries when models have been materialized.",
+                default_status=dg.DefaultSensorStatus.RUNNING,
+            ),
+        ],
+        schedules=[account_refresh],
+        resources={
+            "dlt": DagsterDltResource(),
+            "segmind": segmind or SegmindResource(),
+            **(extra_resources or {}),
+        },
+        # every run has one step here: a process for each would only add to its start-up
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,207 @@
+"""The demonstration: the bundled prompt sets through real Dagster runs against the sandbox, watched live."""
+
+from __future__ import annotations
+
+import threading
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Self
+
+import dagster as dg
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.ledger import reads
+from segmind_dagster.orchestration.local import LocalProject, prepare_dagster_home, running_sandbox, use_sandbox
+from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.sync import sync_partitions
+from segmind_dagster.prompts import PromptSet, find_prompt_set
+from segmind_dagster.reports.usage import read_table
+from segmind_dagster.runner.generate import opened
+from segmind_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LOOK_EVERY_S = 0.25
+_COLUMNS = {
+    "asked": "generations",
+    "stored": "succeeded",
+    "failed": "failed",
+    "POSTs": "attempts",
+    "  USD": "cost_usd",
+    "USD each": "cost_per_output_usd",
+    "p50 s": "latency_p50_ms",
+    "p95 s": "latency_p95_ms",
+}
+
+
+def run_demo() -> bool:
+    """Materialize every prompt set and print what came of it; returns whether every run succeeded."""
+    console = Console()
+    project = use_sandbox()
+    prepare_dagster_home(project)
+    began = time.monotonic()
+    with running_sandbox(project) as sandbox, dg.DagsterInstance.get() as instance:
+        settings = SegmindResource().load()
+        sets = _sync(instance, settings)
+        console.print(
+            f"[bold]{len(sets)} prompt sets[/], {sum(len(found.requests) for found in sets)} generations, "
+            f"against the sandbox at {settings.api_url} with some faults on. No key, no cost."
+        )
+        failures = _materialize(console, instance, settings, sets)
+        elapsed_s = time.monotonic() - began
+        _print_usage(console, settings)
+        _print_money(console, settings, sandbox.account(jobs=False) if sandbox else None)
+    _print_places(console, project, settings, elapsed_s)
+    for failure in failures:
+        console.print(f"[red]{failure}[/]")
+    return not failures
+
+
+def _sync(instance: dg.DagsterInstance, settings: Settings) -> list[PromptSet]:
+    _, _, problems = sync_partitions(instance)
+    if problems:
+        raise SegmindDagsterError("\n".join(problems))
+    return [
+        find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir)
+        for key in sorted(instance.get_dynamic_partitions("prompt_sets"))
+    ]
+
+
+def _materialize(
+    console: Console, instance: dg.DagsterInstance, settings: Settings, sets: Sequence[PromptSet]
+) -> list[str]:
+    from segmind_dagster.orchestration.build import build_definitions
+
+    defs = build_definitions()
+    generate = dg.define_asset_job("demo_generate", dg.AssetSelection.groups("prompts", "segmind"))
+    summarise = dg.define_asset_job("demo_usage", dg.AssetSelection.groups("usage", "account"))
+    defs = dg.Definitions.merge(defs, dg.Definitions(jobs=[generate, summarise]))
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    failures = []
+    with _LiveProgress(console, settings, sets) as live:
+        for found in sets:
+            live.say(found.key)
+            job = defs.resolve_job_def("demo_generate")
+            result = job.execute_in_process(
+                instance=instance, partition_key=found.key, run_config=quiet, raise_on_error=False
+            )
+            if not result.success:
+                failures.append(_why(result, found.key))
+        live.say("usage")
+        result = defs.resolve_job_def("demo_usage").execute_in_process(
+            instance=instance, run_config=quiet, raise_on_error=False
+        )
+        if not result.success:
+            failures.append(_why(result, "usage"))
+    return failures
+
+
+def _why(result: dg.ExecuteInProcessResult, what: str) -> str:
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error is not None:
+            data = event.step_failure_data
+            description = data.user_failure_data.description if data.user_failure_data else None
+            return f"{what}: {description or event.step_failure_data.error.message}"
+    return f"{what}: the run failed; its log in the UI says why."
+
+
+class _LiveProgress:
+    """A progress line fed from the ledger, which knows what is asked for, stored and paid."""
+
+    def __init__(self, console: Console, settings: Settings, sets: Sequence[PromptSet]) -> None:
+        self._settings = settings
+        self._total = len({request.generation_id for found in sets for request in found.requests})
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TextColumn("[green]${task.fields[usd]:.4f}[/]  [yellow]{task.fields[in_flight]} in flight[/]"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("starting", total=self._total, usd=Decimal(0), in_flight=0)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Name what is being worked on."""
+        self._progress.update(self._task, description=text)
+
+    def _watch(self) -> None:
+        with opened(self._settings) as (ledger, _):
+            is_over = False
+            while not is_over:
+                is_over = self._is_over.wait(_LOOK_EVERY_S)
+                totals = ledger.read(reads.totals)
+                in_flight = sum(totals.get(state, (0, 0))[0] for state in ("submitting", "submitted", "unknown"))
+                self._progress.update(
+                    self._task,
+                    completed=totals.get("succeeded", (0, 0))[0],
+                    usd=sum((usd for _, usd in totals.values()), Decimal(0)),
+                    in_flight=in_flight,
+                )
+
+
+def _print_usage(console: Console, settings: Settings) -> None:
+    shown = {
+        "usage_by_model": ("model", "Usage by model"),
+        "usage_by_prompt_set": ("prompt_set", "Usage by prompt set"),
+    }
+    for name, (dimension, title) in shown.items():
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column(dimension.replace("_", " "), overflow="ellipsis", no_wrap=True)
+        for heading in _COLUMNS:
+            table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+        for row in read_table(settings, name):
+            table.add_row(str(row[dimension]), *(_cell(column, row[column]) for column in _COLUMNS.values()))
+        console.print(table)
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if column.endswith("_usd"):
+        return f"{value:.4f}"
+    return f"{value / 1000:.2f}" if column.endswith("_ms") else str(value)
+
+
+def _print_money(console: Console, settings: Settings, account: dict[str, Any] | None) -> None:
+    with opened(settings) as (ledger, _):
+        totals = ledger.read(reads.totals)
+        charged = ledger.read(reads.charged)
+    states = ", ".join(f"{count} {state}" for state, (count, _) in sorted(totals.items()))
+    console.print(f"\n[bold]Ledger[/]    {states}; ${charged:.6f} charged")
+    if account is not None:
+        same = "the same" if Decimal(account["charged_usd"]) == charged else "[red]not the same[/]"
+        console.print(
+            f"[bold]Provider[/]  {account['charges']} charges, ${Decimal(account['charged_usd']):.6f}: {same}; "
+            f"{account['submissions']} submissions accepted"
+        )
+
+
+def _print_places(console: Console, project: LocalProject, settings: Settings, elapsed_s: float) -> None:
+    home = project.project_dir
+
+    def shown(path: str) -> str:
+        return path.removeprefix(f"{home}/")
+
+    console.print(f"\nDone in {elapsed_s:.0f} s.")
+    console.print(f"  Pictures   {shown(settings.outputs_url)}/<model>/")
+    console.print(f"  Database   {shown(str(settings.data_dir))}/segmind.duckdb  (also: dlt pipeline segmind info)")
+    console.print("  UI         make dev, then http://127.0.0.1:3000: these runs, their contact sheets and the usage")

@@ -1,0 +1,118 @@
+"""Turns plans and reports into what the UI shows. Values only; the figures are made elsewhere."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from segmind_dagster.planning import Plan
+    from segmind_dagster.prompts import PromptSet
+    from segmind_dagster.runner import RunReport, UnitReport
+    from segmind_dagster.settings import Settings
+
+
+def plan_metadata(prompt_set: PromptSet, plans: Sequence[Plan], settings: Settings) -> dict[str, Any]:
+    """What a prompt set asks for and what that will cost."""
+    rows = [
+        dg.TableRecord(
+            {
+                "model": plan.resource,
+                "generations": len(plan.decisions),
+                "to buy": plan.counts["submit"],
+                "already owned": plan.counts["reuse"],
+                "in progress": plan.counts["collect"] + plan.counts["settle"] + plan.counts["wait"],
+                "expected USD": _usd(plan.estimate.expected_usd),
+                "at most USD": _usd(plan.estimate.high_usd),
+                "refused": plan.refusal or "",
+            }
+        )
+        for plan in plans
+    ]
+    estimates = [plan.estimate for plan in plans]
+    durations = [estimate.duration_s for estimate in estimates if estimate.duration_s is not None]
+    return {
+        "description": prompt_set.description or "",
+        "generations": sum(len(plan.decisions) for plan in plans),
+        "generations to buy": sum(plan.counts["submit"] for plan in plans),
+        "expected cost (USD)": float(sum((estimate.expected_usd for estimate in estimates), Decimal(0))),
+        "cost range (USD)": (
+            f"{_usd(sum((estimate.low_usd for estimate in estimates), Decimal(0)))} to "
+            f"{_usd(sum((estimate.high_usd for estimate in estimates), Decimal(0)))}"
+        ),
+        "time at the current rate (s)": round(sum(durations)),
+        "budget (USD)": str(prompt_set.budget_usd) if prompt_set.budget_usd else "none of its own",
+        "file": dg.MetadataValue.path(str(prompt_set.path)),
+        "API": settings.api_origin,
+        "plan": dg.MetadataValue.table(records=rows) if rows else "no models",
+    }
+
+
+def unit_metadata(unit: UnitReport, settings: Settings) -> dict[str, Any]:
+    """What a run did for one prompt set and one model, and how it looks."""
+    endings = unit.endings
+    metadata: dict[str, Any] = {
+        "generations": sum(endings.values()),
+        **{f"generations {name.replace('_', ' ')}": count for name, count in sorted(endings.items())},
+        "cost of this run (USD)": float(unit.cost_usd),
+        "saved by reuse (USD)": float(unit.saved_usd),
+        "API": settings.api_origin,
+    }
+    if unit.latencies_ms:
+        ordered = sorted(unit.latencies_ms)
+        metadata["latency p50 (ms)"] = ordered[len(ordered) // 2]
+        metadata["latency p95 (ms)"] = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
+    if unit.reason:
+        metadata["empty because"] = unit.reason
+    if unit.failures:
+        counted = "\n".join(f"- {kind}: {count}" for kind, count in unit.failures.most_common())
+        examples = "\n".join(f"- {example}" for example in unit.examples)
+        metadata["failures"] = dg.MetadataValue.md(f"{counted}\n\nFor example:\n\n{examples}")
+    if (sheet := _sheet(unit)) is not None:
+        metadata["contact sheet"] = dg.MetadataValue.md(sheet)
+    if unit.pictures:
+        metadata["outputs"] = dg.MetadataValue.path(unit.pictures[0][0].rsplit("/", 1)[0])
+    return metadata
+
+
+def table_preview(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
+    """A summary table as Markdown."""
+    if not rows:
+        return dg.MetadataValue.md("No rows yet.")
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows[:50]]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def log_report(log: dg.DagsterLogManager, report: RunReport) -> None:
+    """One line a prompt set and model, and the failures with what to do about them."""
+    for unit in report.units:
+        counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(unit.endings.items()))
+        log.info(
+            f"{unit.prompt_set} / {unit.resource}: {unit.reason or counts or 'nothing to do'}; ${unit.cost_usd:.4f}"
+        )
+        for example in unit.examples:
+            log.warning(f"{unit.prompt_set} / {unit.resource}: {example}")
+
+
+def _sheet(unit: UnitReport) -> str | None:
+    from segmind_dagster.reports.contact_sheet import Picture, contact_sheet
+
+    return contact_sheet([Picture(uri, caption) for uri, caption in unit.pictures])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:.4f}"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")[:120]
+
+
+def _usd(amount: Decimal) -> str:
+    return f"{amount:.4f}"

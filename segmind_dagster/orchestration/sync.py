@@ -1,0 +1,38 @@
+"""Brings the partitions of a Dagster instance in step with the prompt files, at once instead of at a tick."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.sensors import partition_changes
+
+
+def sync_partitions(
+    instance: dg.DagsterInstance | None = None, segmind: SegmindResource | None = None
+) -> tuple[list[str], list[str], list[str]]:
+    """Add and remove partitions; returns the keys added, the keys removed and the problems found.
+
+    Args:
+        instance: which instance; the one of DAGSTER_HOME when omitted.
+        segmind: where the prompt files are; from the environment when omitted.
+
+    Raises:
+        PromptSetError: the prompts folder cannot be read.
+    """
+    if instance is None:
+        with dg.DagsterInstance.get() as found:
+            return sync_partitions(found, segmind)
+    requests, problems = partition_changes(instance, segmind or SegmindResource())
+    added: list[str] = []
+    removed: list[str] = []
+    for request in requests:
+        keys = list(request.partition_keys)
+        if isinstance(request, dg.AddDynamicPartitionsRequest):
+            instance.add_dynamic_partitions(request.partitions_def_name, keys)
+            added += keys
+        else:
+            for key in keys:
+                instance.delete_dynamic_partition(request.partitions_def_name, key)
+            removed += keys
+    return added, removed, problems

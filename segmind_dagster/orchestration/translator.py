@@ -1,0 +1,85 @@
+"""Maps dlt resources to asset specs: keys, groups, lineage, owners, column schemas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster_dlt import DagsterDltTranslator
+
+from segmind_dagster.registry import MODELS
+from segmind_dagster.source import ACCOUNT_RESOURCES, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dagster_dlt.translator import DltResourceTranslatorData
+
+OWNERS = ("team:media",)
+PROMPT_SET_KEY = dg.AssetKey("prompt_set")
+ACCOUNT_KEYS = tuple(dg.AssetKey(["segmind", name]) for name in ACCOUNT_RESOURCES)
+MODEL_KEYS = tuple(dg.AssetKey(["segmind", model.resource]) for model in MODELS)
+
+_COLUMNS: Mapping[str, Mapping[str, Any]] = {
+    **{model.resource: tables.MODEL_COLUMNS for model in MODELS},
+    "credits": tables.CREDITS_COLUMNS,
+    "models": tables.MODELS_COLUMNS,
+    "models_page": tables.MODELS_PAGE_COLUMNS,
+    "request_history": tables.HISTORY_COLUMNS,
+    **tables.USAGE_COLUMNS,
+}
+
+
+class SegmindTranslator(DagsterDltTranslator):
+    """Assets of the Segmind source.
+
+    The default translator invents an upstream asset for each resource; here a model depends on `prompt_set`, a
+    summary on the models, and the account on nothing.
+    """
+
+    def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
+        """The spec of one resource."""
+        resource = data.resource
+        name = resource.name
+        spec = dg.AssetSpec(
+            key=asset_key(name),
+            description=(resource._pipe.gen.__doc__ or "").strip(),  # noqa: SLF001  where dlt keeps a resource's docstring
+            kinds={"dlt", "segmind"},
+            owners=OWNERS,
+            metadata={
+                "dagster/column_schema": column_schema(_COLUMNS[name]),
+                "dagster/table_name": f"segmind_data.{name}",
+            },
+        )
+        if name in tables.USAGE_COLUMNS:
+            return spec.replace_attributes(
+                group_name="usage",
+                kinds={"dlt", "sql"},
+                deps=MODEL_KEYS,
+                automation_condition=dg.AutomationCondition.any_deps_updated() & ~dg.AutomationCondition.in_progress(),
+            )
+        if name in ACCOUNT_RESOURCES:
+            return spec.replace_attributes(group_name="account")
+        return spec.replace_attributes(group_name="segmind", deps=[PROMPT_SET_KEY])
+
+
+def asset_key(resource_name: str) -> dg.AssetKey:
+    """Key of a dlt resource's asset: `segmind/<resource>`, or `usage/<summary>`."""
+    if resource_name in tables.USAGE_COLUMNS:
+        return dg.AssetKey(["usage", resource_name.removeprefix("usage_")])
+    return dg.AssetKey(["segmind", resource_name])
+
+
+def column_schema(columns: Mapping[str, Any]) -> dg.TableSchema:
+    """A table's columns as the UI shows them, with units and descriptions."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=name,
+                type=hints["data_type"],
+                description=hints["description"],
+                constraints=dg.TableColumnConstraints(nullable=hints.get("nullable", True)),
+            )
+            for name, hints in columns.items()
+        ]
+    )

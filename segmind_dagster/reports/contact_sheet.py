@@ -1,0 +1,90 @@
+"""A small contact sheet in Markdown: thumbnails as data URIs, which Dagster's UI renders, with their prompts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COLUMNS = 4
+_THUMBNAIL_PX = 112
+_QUALITY = 60
+# a run's page shows many of them; beyond this the UI becomes slow
+MAX_BYTES = 90_000
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of a contact sheet.
+
+    Args:
+        uri: path or fsspec URL of the stored picture.
+        caption: shown below it.
+    """
+
+    uri: str
+    caption: str
+
+
+def contact_sheet(pictures: Sequence[Picture], *, limit: int = 12) -> str | None:
+    """Markdown with a table of thumbnails; None when there is nothing to show.
+
+    Args:
+        pictures: what to show, first come first.
+        limit: how many at most; fewer if they get too large together.
+    """
+    cells: list[str] = []
+    size = 0
+    for picture in pictures[:limit]:
+        thumbnail = _thumbnail(picture.uri)
+        if thumbnail is None:
+            continue
+        cell = f"![]({thumbnail})<br>{_plain(picture.caption)}"
+        size += len(cell)
+        if size > MAX_BYTES:
+            break
+        cells.append(cell)
+    if not cells:
+        return None
+    width = min(_COLUMNS, len(cells))
+    rows = [cells[start : start + width] for start in range(0, len(cells), width)]
+    lines = ["|" + " |" * width, "|" + "---|" * width]
+    lines += ["| " + " | ".join([*row, *[""] * (width - len(row))]) + " |" for row in rows]
+    if len(pictures) > len(cells):
+        lines += ["", f"{len(cells)} of {len(pictures)} shown."]
+    return "\n".join(lines)
+
+
+def _thumbnail(uri: str) -> str | None:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if "://" in uri:
+            import fsspec
+
+            with fsspec.open(uri, "rb") as file:
+                content = file.read()
+            opened = Image.open(io.BytesIO(content))
+        else:
+            opened = Image.open(uri)
+        with opened as picture:
+            picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+            flat = Image.new("RGB", picture.size, "white")
+            converted = picture.convert("RGBA")
+            flat.paste(converted, mask=converted.getchannel("A"))
+    except (OSError, UnidentifiedImageError, ValueError):
+        return None  # a sheet with one picture fewer is better than a run that fails for its looks
+    buffer = io.BytesIO()
+    flat.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _plain(text: str, limit: int = 60) -> str:
+    short = text if len(text) <= limit else text[: limit - 1] + "…"
+    for character in "\\`*_{}[]<>|#!":
+        short = short.replace(character, f"\\{character}" if character not in "<>" else "")
+    return " ".join(short.split())
