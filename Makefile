@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := yes
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help setup demo dev test test-all lint format bench chaos lock clean
+.PHONY: help setup demo dev test test-all lint format bench lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,33 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
+
+demo: $(READY)  ## Generate the bundled prompt sets against the sandbox: no key, no cost
+	@$(BIN)/segmind-dagster demo
+
+dev: $(READY)  ## Open the Dagster UI on 127.0.0.1:3000; without a key, with the sandbox
+	@$(BIN)/segmind-dagster dev
+
+test: $(READY)  ## Run the tests: pure Python, real HTTP to the sandbox
+	$(PYTEST) -n auto -m "not kill and not browser and not postgres" --cov --cov-report=term:skip-covered
+
+test-all: $(READY)  ## Also the tests that kill processes, drive Chromium and use PostgreSQL
+	$(PYTEST) -n auto -m "kill or browser or postgres"
+
+lint: $(READY)  ## ruff and strict mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## Let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## Measure against simpler things that do the same work
+	$(BIN)/python -m bench
+
+clean:  ## Remove .venv and caches; data folders stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 lock:  ## Resolve requirements.lock again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --no-config --no-emit-index-url --no-emit-find-links \

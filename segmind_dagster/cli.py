@@ -187,10 +187,8 @@ def reload() -> None:
 
 
 def _plan_table(plans: list[Plan]) -> str:
-    header = (
-        f"{'prompt set':<20}{'model':<34}{'buy':>6}{'owned':>7}{'busy':>6}{'expected':>11}{'at most':>11}{'time':>9}"
-    )
-    lines = [header]
+    columns = f"{'buy':>6}{'owned':>7}{'busy':>6}{'expected':>11}{'at most':>11}{'time':>9}"
+    lines = [f"{'prompt set':<20}{'model':<34}{columns}"]
     for plan in plans:
         counts, estimate = plan.counts, plan.estimate
         busy = counts["collect"] + counts["settle"] + counts["wait"]
