@@ -18,6 +18,7 @@ from segmind_dagster.ledger import reads
 from segmind_dagster.orchestration.local import LocalProject, prepare_dagster_home, running_sandbox, use_sandbox
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sync import sync_partitions
+from segmind_dagster.orchestration.translator import ACCOUNT_KEYS, MODEL_KEYS, PROMPT_SET_KEY, USAGE_KEYS
 from segmind_dagster.prompts import PromptSet, find_prompt_set
 from segmind_dagster.reports.usage import read_table
 from segmind_dagster.runner.generate import opened
@@ -31,9 +32,8 @@ _COLUMNS = {
     "asked": "generations",
     "stored": "succeeded",
     "failed": "failed",
-    "POSTs": "attempts",
-    "  USD": "cost_usd",
-    "USD each": "cost_per_output_usd",
+    "   USD": "cost_usd",
+    "  each": "cost_per_output_usd",
     "p50 s": "latency_p50_ms",
     "p95 s": "latency_p95_ms",
 }
@@ -78,23 +78,27 @@ def _materialize(
     from segmind_dagster.orchestration.build import build_definitions
 
     defs = build_definitions()
-    generate = dg.define_asset_job("demo_generate", dg.AssetSelection.groups("prompts", "segmind"))
-    summarise = dg.define_asset_job("demo_usage", dg.AssetSelection.groups("usage", "account"))
-    defs = dg.Definitions.merge(defs, dg.Definitions(jobs=[generate, summarise]))
+    job = defs.resolve_implicit_global_asset_job_def()
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     failures = []
     with _LiveProgress(console, settings, sets) as live:
         for found in sets:
             live.say(found.key)
-            job = defs.resolve_job_def("demo_generate")
             result = job.execute_in_process(
-                instance=instance, partition_key=found.key, run_config=quiet, raise_on_error=False
+                instance=instance,
+                asset_selection=[PROMPT_SET_KEY, *MODEL_KEYS],
+                partition_key=found.key,
+                run_config=quiet,
+                raise_on_error=False,
             )
             if not result.success:
                 failures.append(_why(result, found.key))
         live.say("usage")
-        result = defs.resolve_job_def("demo_usage").execute_in_process(
-            instance=instance, run_config=quiet, raise_on_error=False
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=[*ACCOUNT_KEYS, *USAGE_KEYS],
+            run_config=quiet,
+            raise_on_error=False,
         )
         if not result.success:
             failures.append(_why(result, "usage"))
@@ -164,8 +168,8 @@ def _print_usage(console: Console, settings: Settings) -> None:
         "usage_by_prompt_set": ("prompt_set", "Usage by prompt set"),
     }
     for name, (dimension, title) in shown.items():
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column(dimension.replace("_", " "), overflow="ellipsis", no_wrap=True)
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column(dimension.replace("_", " "), overflow="ellipsis", no_wrap=True, max_width=24)
         for heading in _COLUMNS:
             table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
         for row in read_table(settings, name):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -149,12 +151,27 @@ def running_sandbox(project: LocalProject, *, port: int = SANDBOX_PORT) -> Itera
 
 
 def run_dagster_dev(project: LocalProject, *, host: str, port: int) -> int:
-    """Run `dagster dev` until it is stopped; returns its exit code."""
+    """Run `dagster dev` until it is stopped; returns its exit code.
+
+    Args:
+        project: what to run.
+        host: address of the UI.
+        port: port of the UI.
+
+    Raises:
+        SettingsError: something listens on that port already.
+    """
+    with socket.socket() as probe:
+        if probe.connect_ex((host, port)) == 0:
+            raise SettingsError(
+                "--port", f"something listens on {host}:{port} already; stop it or choose another port."
+            )
     command = [
         *(sys.executable, "-m", "dagster", "dev"),
         *("-h", host, "-p", str(port), "-w", str(project.project_dir / "workspace.yaml")),
     ]
     with subprocess.Popen(command, cwd=project.project_dir) as process:  # noqa: S603  our own interpreter, no shell
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             return process.wait()
         except KeyboardInterrupt:

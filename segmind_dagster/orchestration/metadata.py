@@ -55,7 +55,10 @@ def plan_metadata(prompt_set: PromptSet, plans: Sequence[Plan], settings: Settin
 def unit_metadata(unit: UnitReport, settings: Settings) -> dict[str, Any]:
     """What a run did for one prompt set and one model, and how it looks."""
     endings = unit.endings
-    metadata: dict[str, Any] = {
+    metadata: dict[str, Any] = {}
+    if (sheet := _sheet(unit)) is not None:
+        metadata["contact sheet"] = dg.MetadataValue.md(sheet)
+    metadata |= {
         "generations": sum(endings.values()),
         **{f"generations {name.replace('_', ' ')}": count for name, count in sorted(endings.items())},
         "cost of this run (USD)": float(unit.cost_usd),
@@ -72,11 +75,20 @@ def unit_metadata(unit: UnitReport, settings: Settings) -> dict[str, Any]:
         counted = "\n".join(f"- {kind}: {count}" for kind, count in unit.failures.most_common())
         examples = "\n".join(f"- {example}" for example in unit.examples)
         metadata["failures"] = dg.MetadataValue.md(f"{counted}\n\nFor example:\n\n{examples}")
-    if (sheet := _sheet(unit)) is not None:
-        metadata["contact sheet"] = dg.MetadataValue.md(sheet)
     if unit.pictures:
         metadata["outputs"] = dg.MetadataValue.path(unit.pictures[0][0].rsplit("/", 1)[0])
     return metadata
+
+
+def table_metadata(loaded: Mapping[str, Any], schema: dg.TableSchema) -> dict[str, Any]:
+    """What dagster-dlt says about a load, without its list of jobs, and with columns that carry descriptions.
+
+    Args:
+        loaded: from `DagsterDltResource.extract_resource_metadata`.
+        schema: the table's columns.
+    """
+    kept = {name: value for name, value in loaded.items() if name != "jobs" and not isinstance(value, dg.TableSchema)}
+    return {**kept, "dagster/column_schema": schema}
 
 
 def table_preview(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OWNERS = ("team:media",)
 PROMPT_SET_KEY = dg.AssetKey("prompt_set")
 ACCOUNT_KEYS = tuple(dg.AssetKey(["segmind", name]) for name in ACCOUNT_RESOURCES)
+USAGE_KEYS = tuple(dg.AssetKey(["usage", name.removeprefix("usage_")]) for name in tables.USAGE_COLUMNS)
 MODEL_KEYS = tuple(dg.AssetKey(["segmind", model.resource]) for model in MODELS)
 
 _COLUMNS: Mapping[str, Mapping[str, Any]] = {
@@ -47,7 +48,7 @@ class SegmindTranslator(DagsterDltTranslator):
             kinds={"dlt", "segmind"},
             owners=OWNERS,
             metadata={
-                "dagster/column_schema": column_schema(_COLUMNS[name]),
+                "dagster/column_schema": column_schema(name),
                 "dagster/table_name": f"segmind_data.{name}",
             },
         )
@@ -70,8 +71,8 @@ def asset_key(resource_name: str) -> dg.AssetKey:
     return dg.AssetKey(["segmind", resource_name])
 
 
-def column_schema(columns: Mapping[str, Any]) -> dg.TableSchema:
-    """A table's columns as the UI shows them, with units and descriptions."""
+def column_schema(resource_name: str) -> dg.TableSchema:
+    """The columns of a resource's table as the UI shows them, with units and descriptions."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -80,6 +81,6 @@ def column_schema(columns: Mapping[str, Any]) -> dg.TableSchema:
                 description=hints["description"],
                 constraints=dg.TableColumnConstraints(nullable=hints.get("nullable", True)),
             )
-            for name, hints in columns.items()
+            for name, hints in _COLUMNS[resource_name].items()
         ]
     )

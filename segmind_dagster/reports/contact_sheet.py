@@ -37,14 +37,14 @@ def contact_sheet(pictures: Sequence[Picture], *, limit: int = 12) -> str | None
         pictures: what to show, first come first.
         limit: how many at most; fewer if they get too large together.
     """
-    cells: list[str] = []
+    cells: list[tuple[str, str]] = []
     size = 0
     for picture in pictures[:limit]:
         thumbnail = _thumbnail(picture.uri)
         if thumbnail is None:
             continue
-        cell = f"![]({thumbnail})<br>{_plain(picture.caption)}"
-        size += len(cell)
+        cell = (f"![]({thumbnail})", _plain(picture.caption))
+        size += sum(map(len, cell))
         if size > MAX_BYTES:
             break
         cells.append(cell)
@@ -53,7 +53,10 @@ def contact_sheet(pictures: Sequence[Picture], *, limit: int = 12) -> str | None
     width = min(_COLUMNS, len(cells))
     rows = [cells[start : start + width] for start in range(0, len(cells), width)]
     lines = ["|" + " |" * width, "|" + "---|" * width]
-    lines += ["| " + " | ".join([*row, *[""] * (width - len(row))]) + " |" for row in rows]
+    for row in rows:
+        padding = [""] * (width - len(row))
+        # the UI renders no HTML, so a caption takes a row of its own
+        lines += ["| " + " | ".join([*texts, *padding]) + " |" for texts in zip(*row, strict=True)]
     if len(pictures) > len(cells):
         lines += ["", f"{len(cells)} of {len(pictures)} shown."]
     return "\n".join(lines)

@@ -7,8 +7,9 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource, dlt_assets
 
 from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.metadata import table_metadata
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.translator import SegmindTranslator, asset_key
+from segmind_dagster.orchestration.translator import SegmindTranslator, asset_key, column_schema
 from segmind_dagster.source import ACCOUNT_RESOURCES, build_source, load, segmind_source
 
 
@@ -32,7 +33,7 @@ def build_account_assets() -> dg.AssetsDefinition:
             source = build_source(settings, prompt_sets=[]).with_resources(*names)
             info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
         for name in names:
-            table = dlt.extract_resource_metadata(context, source.resources[name], info, pipeline)
-            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=table)
+            loaded = dlt.extract_resource_metadata(context, source.resources[name], info, pipeline)
+            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=table_metadata(loaded, column_schema(name)))
 
     return segmind_account

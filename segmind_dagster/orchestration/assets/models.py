@@ -8,10 +8,10 @@ from dagster_dlt import DagsterDltResource, dlt_assets
 
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.orchestration.failures import as_failure
-from segmind_dagster.orchestration.metadata import log_report, unit_metadata
+from segmind_dagster.orchestration.metadata import log_report, table_metadata, unit_metadata
 from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslator
+from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslator, column_schema
 from segmind_dagster.registry import MODELS
 from segmind_dagster.runner import Batch, RunReport, generate
 from segmind_dagster.settings import Settings
@@ -59,10 +59,10 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
         if stop:
             raise dg.Failure(description=stop, allow_retries=False)
         for resource in resources:
-            table = dlt.extract_resource_metadata(context, source.resources[resource], info, pipeline)
-            yield dg.MaterializeResult(
-                asset_key=units[resource], metadata={**table, **_only(report, resource, settings)}
-            )
+            loaded = dlt.extract_resource_metadata(context, source.resources[resource], info, pipeline)
+            figures = _only(report, resource, settings)
+            table = table_metadata(loaded, column_schema(resource))
+            yield dg.MaterializeResult(asset_key=units[resource], metadata={**figures, **table})
 
     return segmind_models
 

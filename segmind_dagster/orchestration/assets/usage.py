@@ -7,9 +7,9 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource, dlt_assets
 
 from segmind_dagster.orchestration.failures import as_failure
-from segmind_dagster.orchestration.metadata import table_preview
+from segmind_dagster.orchestration.metadata import table_metadata, table_preview
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.translator import SegmindTranslator, asset_key
+from segmind_dagster.orchestration.translator import SegmindTranslator, asset_key, column_schema
 from segmind_dagster.reports.usage import read_table, usage_source
 from segmind_dagster.source import load, tables
 
@@ -33,8 +33,13 @@ def build_usage_assets() -> dg.AssetsDefinition:
             source = usage_source().with_resources(*names)
             info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
         for name in names:
-            metadata = dlt.extract_resource_metadata(context, source.resources[name], info, pipeline)
-            preview = table_preview(read_table(settings, name))
-            yield dg.MaterializeResult(asset_key=asset_key(name), metadata={**metadata, "summary": preview})
+            loaded = dlt.extract_resource_metadata(context, source.resources[name], info, pipeline)
+            yield dg.MaterializeResult(
+                asset_key=asset_key(name),
+                metadata={
+                    "summary": table_preview(read_table(settings, name)),
+                    **table_metadata(loaded, column_schema(name)),
+                },
+            )
 
     return usage
