@@ -203,16 +203,11 @@ class Gateway:
                 return list(found.values())
         raise GatewayError("unknown_outcome", f"GET {url}: the history is longer than {_HISTORY_PAGES} pages.")
 
-    async def history_output(self, request_id: str) -> str | None:
-        """The output URL that the history remembers for a request, if it does."""
+    async def history_row(self, request_id: str) -> wire.HistoryRow | None:
+        """What the history remembers of a request, if it does."""
         url = f"{self._settings.platform_url}/inference-request/request-history/{quote(request_id, safe='')}"
         status, document = await self._get(url)
-        if status != 200 or not isinstance(document, dict):  # noqa: PLR2004  HTTP
-            return None
-        rows: list[Any] = [document, *(value for value in document.values() if isinstance(value, (dict, list)))]
-        flat = [row for item in rows for row in (item if isinstance(item, list) else [item])]
-        urls = (row.get("generation_url") for row in flat if isinstance(row, dict))
-        return next((url for url in urls if isinstance(url, str) and url.startswith("http")), None)
+        return wire.read_history_row(document) if status == 200 else None  # noqa: PLR2004  HTTP
 
     async def upload(self, data_url: str) -> str:
         """Store an input file with Segmind and return its address; storing costs nothing.

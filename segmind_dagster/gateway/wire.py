@@ -61,6 +61,7 @@ class HistoryRow:
     cost_usd: Decimal | None = None
     latency_ms: int | None = None
     error: str | None = None
+    output_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,14 @@ def read_history(document: Any) -> HistoryPage | None:
     if any(row is None for row in read):
         return None
     return HistoryPage(rows=tuple(row for row in read if row), is_last=_is_last_page(document, len(rows)))
+
+
+def read_history_row(document: Any) -> HistoryRow | None:
+    """One request of the history, bare or in some envelope; None when it is not understood."""
+    if not isinstance(document, Mapping):
+        return None
+    rows = [row for value in (document, *document.values()) for row in (value if isinstance(value, list) else [value])]
+    return next((read for row in rows if (read := _history_row(row))), None)
 
 
 def read_file_urls(document: Any) -> list[str]:
@@ -177,6 +186,7 @@ def _history_row(row: Any) -> HistoryRow | None:
         cost_usd=_usd(row.get("credits_deduction")),
         latency_ms=_integer(row.get("latency_ms")),
         error=row.get("error"),
+        output_url=url if isinstance(url := row.get("generation_url"), str) and url.startswith("http") else None,
     )
 
 

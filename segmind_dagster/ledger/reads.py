@@ -60,6 +60,12 @@ def owners(connection: Connection) -> dict[str, tuple[str, int, datetime]]:
     return {row.owner: (row.place, row.pid, row.lease_until) for row in rows}
 
 
+def run(connection: Connection, owner: str) -> tuple[str, int, datetime] | None:
+    """Place, process id and lease end of a run."""
+    row = connection.execute(select(RUNS).where(RUNS.c.owner == owner)).one_or_none()
+    return None if row is None else (row.place, row.pid, row.lease_until)
+
+
 def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: str) -> Spent:
     """Money committed by a run, on a day and by a set: charged, or reserved for what is in progress."""
     committed = func.sum(func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd))

@@ -90,6 +90,7 @@ class Outcome:
         latency_ms: from our POST to the stored bytes.
         completed_at: when the bytes were stored.
         seed: the seed the provider reports.
+        cost_source: who reported the cost: the result (`reported`) or the `history`.
     """
 
     output_uri: str
@@ -105,6 +106,7 @@ class Outcome:
     latency_ms: int | None
     completed_at: datetime
     seed: int | None = None
+    cost_source: str = "reported"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import create_engine, event, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError
 from segmind_dagster.ledger import reads
@@ -88,11 +90,16 @@ class Ledger:
     def liveness(self, now: datetime) -> Callable[[str], bool]:
         """Tells whether a run is still there: its lease holds, and its process if that was on this machine."""
         here = place()
-        alive = {
-            owner: lease_until > now and (at != here or _is_process_alive(pid))
-            for owner, (at, pid, lease_until) in self.read(reads.owners).items()
-        }
-        return lambda owner: alive.get(owner, False)
+        known: dict[str, bool] = {}
+
+        def is_alive(owner: str) -> bool:
+            # looked up when a row names it, so that a run which began meanwhile is not taken for gone
+            if owner not in known:
+                at, pid, lease_until = self.read(reads.run, owner) or ("", 0, now)
+                known[owner] = lease_until > now and (at != here or _is_process_alive(pid))
+            return known[owner]
+
+        return is_alive
 
     def close(self) -> None:
         """Finish what is queued and let go of the database."""
@@ -150,8 +157,17 @@ def _engine(url: str, *, writes: bool) -> Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
     cursor = connection.cursor()
-    for pragma in ("busy_timeout=60000", "journal_mode=WAL", "synchronous=FULL"):
-        cursor.execute(f"PRAGMA {pragma}")
+    cursor.execute("PRAGMA busy_timeout=60000")
+    # runs that open a fresh file together all switch it to WAL, and for that SQLite does not wait by itself
+    for attempt in Retrying(
+        retry=retry_if_exception_type(sqlite3.OperationalError),
+        stop=stop_after_delay(60),
+        wait=wait_random(0.01, 0.1),
+        reraise=True,
+    ):
+        with attempt:
+            cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
 
 

@@ -185,7 +185,7 @@ def mark_succeeded(connection: Connection, held: Claim, outcome: Outcome) -> Dec
     charged = reserved.amount if outcome.cost_usd is None else outcome.cost_usd
     accounting = {
         "cost_usd": charged,
-        "cost_source": "estimated" if outcome.cost_usd is None else "reported",
+        "cost_source": "estimated" if outcome.cost_usd is None else outcome.cost_source,
         "queue_ms": outcome.queue_ms,
         "inference_ms": outcome.inference_ms,
         "latency_ms": outcome.latency_ms,
@@ -221,6 +221,7 @@ def mark_failed(
     http_status: int | None,
     cost_usd: Decimal | None,
     now: datetime,
+    cost_source: str = "reported",
 ) -> None:
     """The attempt failed: the generation goes to `failed`, or back to `planned` for another attempt.
 
@@ -233,10 +234,11 @@ def mark_failed(
         http_status: of the answer, if there was one.
         cost_usd: what the attempt cost; None when it was paid and the price is not known.
         now: the time.
+        cost_source: who reported the cost.
     """
     reserved = _reserved(connection, held)
     charged = reserved.amount if cost_usd is None else cost_usd
-    source = "estimated" if cost_usd is None else "reported"
+    source = "estimated" if cost_usd is None else cost_source
     money = {"cost_usd": charged, "cost_source": source} if charged else {}
     _move(connection, held, target, failure_kind=failure_kind, error=error, owner=None, now=now, **money)
     _update_attempt(

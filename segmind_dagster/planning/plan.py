@@ -33,13 +33,15 @@ class Decision:
         request: what was asked for.
         action: what happens.
         reason: why, for people.
-        unit: what it may cost; None unless it is bought.
+        unit: what it may cost; None unless it is bought, or may have to be.
+        is_retry: whether it failed earlier, unpaid, and has to leave that state first.
     """
 
     request: GenerationRequest
     action: Action
     reason: str
     unit: UnitCost | None = None
+    is_retry: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +153,8 @@ def _decide(  # noqa: PLR0911  one line a state
         case "submitted":
             return Decision(request, "collect", "submitted earlier; its result is fetched, not bought again")
         case "unknown" | "submitting":
-            return Decision(request, "settle", "the outcome of its submission was not seen")
+            # with its price: if it never arrived, this run buys it
+            return Decision(request, "settle", "the outcome of its submission was not seen", unit)
         case "planned":
             return Decision(request, "submit", "not generated yet", unit)
         case "failed":
@@ -162,7 +165,7 @@ def _decide(  # noqa: PLR0911  one line a state
         return Decision(request, "collect", f"paid for, but {kind}: fetched again, not bought again")
     if policy.is_permanent and not is_by_person:
         return Decision(request, "leave", f"{kind}: {policy.advice}")
-    return Decision(request, "submit", f"failed earlier ({kind}), free of charge", unit)
+    return Decision(request, "submit", f"failed earlier ({kind}), free of charge", unit, is_retry=True)
 
 
 def _unit_of_set(caps: Caps) -> UnitCost | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ class Job:
         accounting: what the provider has said of its cost and times so far.
         fetched: the output, when it came along with the answer (v1).
         text: a text model's answer.
+        cost_source: who reported the cost.
     """
 
     claim: Claim
@@ -55,6 +56,7 @@ class Job:
     accounting: wire.Accounting = wire.NOT_REPORTED
     fetched: Fetched | None = None
     text: str | None = None
+    cost_source: str = "reported"
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ async def fail(
     is_final: bool,
     status: int | None = None,
     cost_usd: Decimal | None = _FREE,
+    cost_source: str = "reported",
 ) -> None:
     """Record a failed attempt: for good, or with another one to follow."""
     await ledger.awrite(
@@ -89,6 +92,7 @@ async def fail(
         error=message,
         http_status=status,
         cost_usd=cost_usd,
+        cost_source=cost_source,
         now=clock.now(),
     )
 
@@ -177,7 +181,10 @@ class Delivery:
         kind: FailureKind = "bad_output"
         for _ in range(_FETCHES):
             if fetched is None and job.text is None and url is None:
-                url = await self._from_history(job.request_id)
+                row = await self._from_history(job.request_id)
+                if row is not None and (row.status or "").upper() == "FAILED":
+                    return await self._fail_free(job, row.error or "no reason given")
+                job, url = _with_history(job, row), row.output_url if row else None
                 if url is None:
                     kind = "expired" if job.accounting is wire.NOT_REPORTED else kind
                     break
@@ -199,7 +206,10 @@ class Delivery:
                 return await self._succeed(job, stored, digest or stored.sha256)
         message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
         cost_usd = job.accounting.cost_usd
-        await fail(self._ledger, self._clock, job.claim, kind, message, is_final=True, cost_usd=cost_usd)
+        await fail(
+            self._ledger, self._clock, job.claim, kind, message,
+            is_final=True, cost_usd=cost_usd, cost_source=job.cost_source,
+        )  # fmt: skip
         return Ended("failed", kind, message, cost_usd or _FREE, job.claim.attempt)
 
     async def _bring(self, job: Job, fetched: Fetched | None, url: str | None, path: Path) -> str | None:
@@ -238,12 +248,27 @@ class Delivery:
             latency_ms=int((self._clock.monotonic() - job.began) * 1000),
             completed_at=self._clock.now(),
             seed=job.accounting.seed,
+            cost_source=job.cost_source,
         )
         cost = await self._ledger.awrite(writes.mark_succeeded, job.claim, outcome)
         return Ended("succeeded", cost_usd=cost, attempts=job.claim.attempt, latency_ms=outcome.latency_ms)
 
-    async def _from_history(self, request_id: str) -> str | None:
+    async def _fail_free(self, job: Job, error: str) -> Ended:
+        """The job failed while nobody looked: only the history still says so."""
+        kind = classify_job(error)
+        message = f"Request {job.request_id} failed at Segmind: {error}"
+        await fail(self._ledger, self._clock, job.claim, kind, message, is_final=True)
+        return Ended("failed", kind, message, attempts=job.claim.attempt)
+
+    async def _from_history(self, request_id: str) -> wire.HistoryRow | None:
         try:
-            return await self._gateway.history_output(request_id)
+            return await self._gateway.history_row(request_id)
         except GatewayError:
             return None  # the caller reports that nothing was found; the request stays collectable
+
+
+def _with_history(job: Job, row: wire.HistoryRow | None) -> Job:
+    """The job with the cost that only the history still tells."""
+    if row is None or row.cost_usd is None or job.accounting.cost_usd is not None:
+        return job
+    return replace(job, accounting=replace(job.accounting, cost_usd=row.cost_usd), cost_source="history")

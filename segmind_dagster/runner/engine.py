@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
@@ -34,24 +33,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import GenerationRecord, Ledger
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.pacing import Patience
-    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Work
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one run keeps to.
-
-    Args:
-        requests_per_minute: upper bound of the account's rate.
-        max_in_flight: generations being worked on at once.
-        daily_budget_usd: cap of one UTC day.
-        unknown_settle_seconds: see `settling`.
-    """
-
-    requests_per_minute: float
-    max_in_flight: int
-    daily_budget_usd: Decimal
-    unknown_settle_seconds: float
+    from segmind_dagster.runner.work import ClockPort, GatewayPort, Limits, OutputsPort, Work
 
 
 class Engine:
@@ -115,7 +97,7 @@ class Engine:
 
         async def bring(work: Work) -> None:
             try:
-                endings[work.generation_id] = await self._work(work)
+                endings[work.generation_id] = await self._work_or_wait(work)
                 self._count(endings[work.generation_id])
             except Exception as error:  # noqa: BLE001  raised below, once what is in flight has landed
                 crashes.append(error)
@@ -169,6 +151,13 @@ class Engine:
     def _count(self, ended: Ended) -> None:
         self.progress.endings[ended.ending] += 1
         self.progress.cost_usd += ended.cost_usd
+
+    async def _work_or_wait(self, work: Work) -> Ended:
+        try:
+            return await self._work(work)
+        except LostOwnershipError:
+            # our lease ran out and another run took over: what it makes of it counts
+            return await self._wait(work)
 
     async def _work(self, work: Work) -> Ended:
         match work.action:
@@ -235,13 +224,19 @@ class Engine:
         except GatewayError as error:
             self._outputs.discard(sink)
             return await self._refused(work, claim, body, tries, error, intent_at=intent_at)
-        await self._ledger.awrite(
-            writes.mark_submitted,
-            claim,
-            request_id=accepted.request_id,
-            http_status=accepted.http_status,
-            now=self._clock.now(),
-        )
+        try:
+            await self._ledger.awrite(
+                writes.mark_submitted,
+                claim,
+                request_id=accepted.request_id,
+                http_status=accepted.http_status,
+                now=self._clock.now(),
+            )
+        except IntegrityError:
+            # a lost submission with an equal body was found in the history under this very id
+            self._outputs.discard(sink)
+            taken = GatewayError("unknown_outcome", f"Request {accepted.request_id} belongs to an equal submission.")
+            return await self._refused(work, claim, body, tries, taken, intent_at=intent_at)
         job = Job(
             claim=claim,
             request_id=accepted.request_id,
@@ -301,8 +296,8 @@ class Engine:
                     http_status=None,
                     now=self._clock.now(),
                 )
-            except IntegrityError:  # another run adopted that very request meanwhile
-                return _not_known()
+            except IntegrityError:  # an equal submission has that very request: ours is another one
+                return await self._settle(work, claim, body, intent_at, tries)
             job = Job(claim=claim, request_id=fate.request_id, began=self._clock.monotonic())
             return await self._delivery.follow(work, job, tries)
         if fate == "absent":
@@ -331,6 +326,8 @@ class Engine:
         record = records[work.generation_id]
         if record.state == "succeeded":
             return Ended("reused")
+        if record.is_owner_alive:
+            return await self._wait(work)
         try:
             if record.state == "failed":
                 await self._ledger.awrite(writes.reopen, [work.generation_id], target="submitted", now=now)

@@ -22,7 +22,7 @@ from segmind_dagster.runner.loop import work_through
 from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from segmind_dagster.ledger import GenerationRecord
     from segmind_dagster.prompts import GenerationRequest, PromptSet
@@ -146,14 +146,19 @@ def generate(
             )
             planned_usd += sum((plan.estimate.high_usd for plan in of_batch if not plan.refusal), Decimal(0))
             plans += of_batch
-        works = [work for plan in plans for work in _works(plan, settings)]
-        orphans = _orphans(ledger, settings, clock, known={work.generation_id for work in works})
+        _reopen(ledger, plans, clock)
+        works: dict[str, Work] = {}
+        for plan in plans:
+            for work in _works(plan, settings):
+                # two sets may ask for the same generation: the first one buys it
+                works.setdefault(work.generation_id, work)
+        orphans = _orphans(ledger, settings, clock, known=works.keys())
         endings, engine = work_through(
-            settings, ledger, outputs, [*orphans, *works], run_id=run_id, on_progress=on_progress, clock=clock
+            settings, ledger, outputs, [*orphans, *works.values()], run_id=run_id, on_progress=on_progress, clock=clock
         )
         records = _reread(ledger, plans)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
-        units = tuple(_report(plan, endings, records, aimed_at[plan.prompt_set]) for plan in plans)
+        units = tuple(_report(plan, works, endings, records, aimed_at[plan.prompt_set]) for plan in plans)
     refusals = [plan.refusal for plan in plans if plan.refusal]
     return RunReport(
         units=units,
@@ -207,6 +212,19 @@ def _row(request: GenerationRequest) -> dict[str, Any]:
     }
 
 
+def _reopen(ledger: Ledger, plans: Sequence[Plan], clock: ClockPort) -> None:
+    """Let what failed unpaid be bought again."""
+    retried = {
+        decision.request.generation_id
+        for plan in plans
+        if not plan.refusal
+        for decision in plan.decisions
+        if decision.is_retry
+    }
+    if retried:
+        ledger.write(writes.reopen, sorted(retried), target="planned", now=clock.now())
+
+
 def _works(plan: Plan, settings: Settings) -> list[Work]:
     works = []
     for decision in plan.decisions:
@@ -228,7 +246,7 @@ def _works(plan: Plan, settings: Settings) -> list[Work]:
     return works
 
 
-def _orphans(ledger: Ledger, settings: Settings, clock: ClockPort, *, known: frozenset[str] | set[str]) -> list[Work]:
+def _orphans(ledger: Ledger, settings: Settings, clock: ClockPort, *, known: Container[str]) -> list[Work]:
     """What earlier runs submitted and never stored, of any set, as long as no live run is at it."""
     works = []
     for record in ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now())):
@@ -269,7 +287,11 @@ def _reread(ledger: Ledger, plans: Sequence[Plan]) -> Mapping[str, GenerationRec
 
 
 def _report(
-    plan: Plan, endings: Mapping[str, Ended], records: Mapping[str, GenerationRecord], aimed_at: set[str]
+    plan: Plan,
+    works: Mapping[str, Work],
+    endings: Mapping[str, Ended],
+    records: Mapping[str, GenerationRecord],
+    aimed_at: set[str],
 ) -> UnitReport:
     counts: Counter[Any] = Counter()
     failures: Counter[str] = Counter()
@@ -281,6 +303,8 @@ def _report(
         request = decision.request
         ended = endings.get(request.generation_id) or Ended("held_back", "over_budget", plan.refusal)
         record = records[request.generation_id]
+        if ended.ending == "succeeded" and works[request.generation_id].prompt_set != plan.prompt_set:
+            ended = Ended("reused")
         counts[ended.ending] += 1
         cost_usd += ended.cost_usd
         if ended.ending == "reused":

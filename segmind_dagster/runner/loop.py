@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from segmind_dagster.ledger import reads
 from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.pacing import Patience
-from segmind_dagster.runner.work import Ended
+from segmind_dagster.runner.work import Ended, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ def work_through(
     """
     # aiohttp takes a fifth of a second to import: only when something is generated
     from segmind_dagster.gateway.client import Gateway
-    from segmind_dagster.runner.engine import Engine, Limits
+    from segmind_dagster.runner.engine import Engine
     from segmind_dagster.runner.lease import Lease
 
     engine = Engine(

@@ -84,11 +84,15 @@ class Settler:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for lost in self._lost:
-            if not lost.fate.done():
-                lost.fate.set_result("unresolved")
 
     async def _look_up_until_settled(self) -> None:
+        try:
+            await self._look_up()
+        finally:
+            # nobody may wait for a look-up that is over, whatever ended it
+            self._finish(list(self._lost), "unresolved")
+
+    async def _look_up(self) -> None:
         failures = 0
         pause_s = 0.2
         while self._lost:

@@ -50,6 +50,23 @@ class Work:
     reserve_usd: Decimal | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one run keeps to.
+
+    Args:
+        requests_per_minute: upper bound of the account's rate.
+        max_in_flight: generations being worked on at once.
+        daily_budget_usd: cap of one UTC day.
+        unknown_settle_seconds: see `settling`.
+    """
+
+    requests_per_minute: float
+    max_in_flight: int
+    daily_budget_usd: Decimal
+    unknown_settle_seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How one generation ended in this run."""
@@ -166,8 +183,8 @@ class GatewayPort(Protocol):
     async def history(self, *, since: datetime, now: datetime) -> list[HistoryRow]:
         """The account's requests since a moment."""
 
-    async def history_output(self, request_id: str) -> str | None:
-        """The output URL that the history remembers."""
+    async def history_row(self, request_id: str) -> HistoryRow | None:
+        """What the history remembers of a request."""
 
     async def upload(self, data_url: str) -> str:
         """Store an input file and return its address."""

@@ -17,12 +17,14 @@ from dlt.sources.helpers.rest_client.client import RESTClient
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import wire
+from segmind_dagster.gateway.failures import error_text
 from segmind_dagster.source import tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dlt.extract.resource import DltResource
+    from requests import Response
 
     from segmind_dagster.settings import Settings
 
@@ -81,8 +83,18 @@ def _client(base_url: str, settings: Settings) -> RESTClient:
     return RESTClient(base_url=base_url, auth=auth)
 
 
+def _get(client: RESTClient, path: str, params: dict[str, Any] | None = None) -> Response:
+    response = client.get(path, params=params)
+    if response.status_code != 200:  # noqa: PLR2004  HTTP
+        raise SegmindDagsterError(
+            f"GET {path}: answered {response.status_code}: {error_text(response.content) or 'nothing'}. "
+            "Nothing of it was loaded."
+        )
+    return response
+
+
 def _credits(settings: Settings) -> dict[str, Any]:
-    document = _client(settings.api_url, settings).get("/v1/get-user-credits").json()
+    document = _get(_client(settings.api_url, settings), "/v1/get-user-credits").json()
     paid, free = (_amount(document, name) for name in ("credits", "free-credits"))
     if paid is None and free is None:
         raise SegmindDagsterError(
@@ -99,7 +111,7 @@ def _credits(settings: Settings) -> dict[str, Any]:
 
 def _models(settings: Settings) -> list[dict[str, Any]]:
     client = _client(settings.platform_url, settings)
-    document = client.get("/inference-model-information/list", params={"segmind_model": "True"}).json()
+    document = _get(client, "/inference-model-information/list", {"segmind_model": "True"}).json()
     lists = [value for value in document.values() if isinstance(value, list)] if isinstance(document, dict) else []
     rows = document if isinstance(document, list) else next(iter(lists), None)
     if rows is None:
@@ -123,11 +135,11 @@ def _models(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _models_page(settings: Settings) -> dict[str, Any]:
-    response = _client(settings.api_url, settings).get("/v1/models/")
+    response = _get(_client(settings.api_url, settings), "/v1/models/")
     return {
         "html_sha256": hashlib.sha256(response.content).hexdigest(),
         "fetched_at": datetime.now(UTC),
-        "html": response.text,
+        "html": response.content.decode("utf-8", errors="replace"),
         "api_origin": settings.api_origin,
     }
 
@@ -157,7 +169,7 @@ def _history_window(
             "sort_by": "model_created",
             "sort_order": "desc",
         }
-        answer = wire.read_history(client.get("/inference-request/request-history", params=query).json())
+        answer = wire.read_history(_get(client, "/inference-request/request-history", query).json())
         if answer is None:
             raise SegmindDagsterError(
                 f"GET /inference-request/request-history answered page {page} in a shape that is not understood; "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dlt
+from dlt.common.pipeline import get_dlt_pipelines_dir
 
 from segmind_dagster.source.locks import load_lock, wait_for_duckdb, working_folder_lock
 from segmind_dagster.source.tables import DATASET_NAME, PIPELINE_NAME
@@ -56,13 +57,14 @@ def warehouse(settings: Settings, *, purpose: str, say: Callable[[str], None] = 
         purpose: shown to whoever waits for the lock.
         say: told while waiting.
     """
-    pipeline = segmind_pipeline(settings)
     with (
         load_lock(settings, purpose=purpose, say=say),
-        working_folder_lock(Path(pipeline.pipelines_dir), purpose=purpose, say=say),
+        working_folder_lock(Path(get_dlt_pipelines_dir()), purpose=purpose, say=say),
     ):
         if (path := duckdb_path(settings)) is not None:
             wait_for_duckdb(path, say=say)
+        # made inside the locks: making it reads and writes dlt's working folder
+        pipeline = segmind_pipeline(settings)
         if pipeline.get_local_state_val("initial_cwd") != str(settings.data_dir):
             pipeline.drop()
             pipeline.sync_destination()
@@ -88,13 +90,13 @@ def load(
     Raises:
         LoadLockError: another loader, or an open connection, was in the way for too long.
     """
-    pipeline = segmind_pipeline(settings)
     with (
         load_lock(settings, purpose=purpose, say=say),
-        working_folder_lock(Path(pipeline.pipelines_dir), purpose=purpose, say=say),
+        working_folder_lock(Path(get_dlt_pipelines_dir()), purpose=purpose, say=say),
     ):
         if (path := duckdb_path(settings)) is not None:
             wait_for_duckdb(path, say=say)
+        pipeline = segmind_pipeline(settings)
         pipeline.drop()
         info = pipeline.run(source)
         info.raise_on_failed_jobs()

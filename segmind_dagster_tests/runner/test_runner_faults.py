@@ -1,0 +1,217 @@
+"""Every way the provider can misbehave, one by one: one charge a generation, everything stored, exact money."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from runner_lab import V1, V2, QuickClock
+
+from segmind_dagster.gateway import client
+from segmind_dagster.sandbox import Faults
+
+if TYPE_CHECKING:
+    from conftest import OpenLab
+    from runner_lab import Lab
+
+# POSTs for three generations when the first one sent meets the fault
+ENDS_WELL = {
+    "rate_limited": 4,
+    "server_error": 4,
+    "unavailable": 4,
+    "bad_gateway": 4,
+    "reset_before_accept": 4,
+    "teapot": 4,
+    "gateway_timeout": 3,
+    "accepted_then_reset": 3,
+    "accepted_unreadable": 3,
+    "accepted_202": 3,
+    "poll_error": 3,
+    "poll_reset": 3,
+    "failed": 4,
+    "truncated": 3,
+    "html_as_image": 3,
+    "output_missing": 3,
+    "slow": 3,
+}
+STOPS_THE_RUN = ("unauthorized", "no_credits", "team_limit")
+
+
+@pytest.fixture
+def faulty(open_lab: OpenLab) -> Any:
+    """A lab whose first submissions meet these faults."""
+
+    def opened(*script: str, **sandbox: Any) -> Lab:
+        faults = Faults(script=script, rate_limit_reset_s=0.1, slow_s=0.05)
+        return open_lab(faults=faults, **sandbox)
+
+    return opened
+
+
+@pytest.mark.parametrize("resource", [V1, V2])
+@pytest.mark.parametrize("kind", ENDS_WELL)
+def test_after_a_fault_the_same_run_still_buys_each_generation_once(faulty: Any, kind: str, resource: str) -> None:
+    lab = faulty(kind)
+    key = lab.write("fruit", 3, models=[resource])
+    (unit,) = lab.generate(key).units
+    assert unit.endings == {"succeeded": 3}
+    assert lab.posts == ENDS_WELL[kind]
+    assert unit.cost_usd == lab.charged_usd
+    lab.check_all_bought_once(3)
+    assert len(lab.attempts()) == lab.posts
+    lab.generate(key)
+    assert lab.posts == ENDS_WELL[kind]
+
+
+@pytest.mark.parametrize("kind", ["teapot", "accepted_202", "failed", "truncated"])
+def test_a_fault_that_comes_twice_does_no_more_harm(faulty: Any, kind: str) -> None:
+    lab = faulty(kind, kind)
+    lab.generate(lab.write("fruit", 1))
+    assert len(lab.attempts()) == lab.posts
+    lab.check_all_bought_once(1)
+
+
+@pytest.mark.parametrize("resource", [V1, V2])
+@pytest.mark.parametrize("kind", STOPS_THE_RUN)
+def test_a_refusal_that_concerns_the_account_stops_the_run_and_the_next_one_goes_on(
+    faulty: Any, kind: str, resource: str
+) -> None:
+    lab = faulty(kind)
+    key = lab.write("fruit", 3, models=[resource])
+    report = lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="1"))
+    assert report.stopped_by == kind
+    assert report.stop_message
+    assert (report.units[0].endings, report.units[0].is_complete) == ({"held_back": 3}, False)
+    assert (lab.posts, lab.charges, lab.states()) == (1, 0, ["planned"] * 3)
+    assert lab.committed_usd() == 0
+    assert lab.generate(key).stopped_by is None
+    lab.check_all_bought_once(3)
+
+
+def test_what_is_in_flight_when_a_run_stops_still_lands(faulty: Any) -> None:
+    lab = faulty("ok", "ok", "team_limit", fixed_latency_s=0.3)
+    report = lab.generate(lab.write("fruit", 3))
+    assert (report.stopped_by, report.units[0].endings) == ("team_limit", {"succeeded": 2, "held_back": 1})
+    lab.check_money()
+
+
+@pytest.mark.parametrize(
+    ("kind", "resource", "failure_kind"),
+    [
+        ("invalid", V2, "invalid_request"),
+        ("invalid", V1, "invalid_request"),
+        ("failed_validation", V2, "invalid_job"),
+        ("failed_validation", V1, "invalid_request"),
+    ],
+)
+def test_a_permanent_failure_is_sent_once_and_says_what_was_refused(
+    faulty: Any, kind: str, resource: str, failure_kind: str
+) -> None:
+    lab = faulty(kind)
+    (unit,) = lab.generate(lab.write("fruit", 3, models=[resource])).units
+    assert unit.endings == {"succeeded": 2, "failed": 1}
+    assert unit.failures == {failure_kind: 1}
+    assert len(unit.examples) == 1
+    assert (unit.is_complete, lab.posts, lab.charges) == (True, 3, 2)
+    lab.check_money()
+
+
+def test_a_sensors_run_leaves_a_permanent_failure_alone(faulty: Any) -> None:
+    lab = faulty("invalid")
+    key = lab.write("fruit", 1)
+    lab.generate(key)
+    (unit,) = lab.generate(key, is_by_person=False).units
+    assert (unit.endings, lab.posts) == ({"left": 1}, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "resource", "failure_kind", "posts"),
+    [
+        ("failed", V2, "job_failed", 3),
+        ("failed", V1, "server_error", 3),
+        ("server_error", V2, "server_error", 3),
+        ("unavailable", V1, "server_error", 3),
+    ],
+)
+def test_free_failures_are_retried_a_bounded_number_of_times(
+    faulty: Any, kind: str, resource: str, failure_kind: str, posts: int
+) -> None:
+    lab = faulty(*[kind] * 10)
+    (unit,) = lab.generate(lab.write("fruit", 1, models=[resource])).units
+    assert (unit.endings, unit.failures, unit.cost_usd) == ({"failed": 1}, {failure_kind: 1}, 0)
+    assert (lab.posts, lab.charges) == (posts, 0)
+    assert lab.committed_usd() == 0
+
+
+@pytest.mark.parametrize("resource", [V1, V2])
+def test_an_output_that_never_decodes_is_paid_for_and_fetched_again_but_not_bought_again(
+    faulty: Any, resource: str
+) -> None:
+    lab = faulty("undecodable")
+    key = lab.write("fruit", 1, models=[resource])
+    (unit,) = lab.generate(key).units
+    assert (unit.endings, unit.failures) == ({"failed": 1}, {"bad_output": 1})
+    assert unit.cost_usd == lab.charged_usd > 0
+    lab.check_money()
+    fetched = lab.server.account()["requests"]["output"]
+    (unit,) = lab.generate(key).units
+    assert unit.endings == {"failed": 1}
+    assert (lab.posts, lab.charges) == (1, 1)
+    assert lab.server.account()["requests"]["output"] > fetched
+    lab.check_money()
+
+
+def test_nothing_broken_is_ever_stored_under_a_good_name(faulty: Any) -> None:
+    lab = faulty("undecodable")
+    lab.generate(lab.write("fruit", 1))
+    kept = [path for path in (lab.folder / "data").rglob("*") if path.is_file() and "outputs" in path.parts]
+    assert kept == []
+    assert list((lab.folder / "data" / ".partial").iterdir()) == []
+
+
+@pytest.mark.parametrize("resource", [V1, V2])
+def test_an_answer_that_never_comes_is_found_in_the_history(
+    faulty: Any, resource: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_V1_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(client, "Gateway", partial(client.Gateway, submit_timeout_s=0.5))
+    lab = faulty("accepted_then_hang")
+    (unit,) = lab.generate(lab.write("fruit", 2, models=[resource])).units
+    assert (unit.endings, lab.posts) == ({"succeeded": 2}, 2)
+    lab.check_all_bought_once(2)
+
+
+def test_a_job_that_does_not_finish_is_left_to_a_later_run_and_not_bought_again(
+    faulty: Any,
+) -> None:
+    lab = faulty("stuck")
+    key = lab.write("fruit", 1)
+
+    class LongClock(QuickClock):
+        """Ten minutes pass in a moment, for whoever measures them."""
+
+        def monotonic(self) -> float:
+            return super().monotonic() * 2000
+
+    (unit,) = lab.generate(key, clock=LongClock()).units
+    assert (unit.endings, unit.is_complete) == ({"running": 1}, False)
+    assert (lab.states(), lab.posts) == (["submitted"], 1)
+    assert lab.committed_usd() > 0
+    assert lab.generate(key, clock=LongClock(ahead=timedelta(minutes=11))).units[0].endings == {"running": 1}
+    assert lab.posts == 1
+
+
+def test_a_storm_of_every_fault_ends_with_one_charge_a_generation(open_lab: OpenLab) -> None:
+    rates = dict.fromkeys(
+        [
+            "rate_limited", "server_error", "bad_gateway", "gateway_timeout", "accepted_then_reset", "teapot",
+            "accepted_unreadable", "accepted_202", "reset_before_accept", "poll_error", "poll_reset", "truncated",
+            "html_as_image", "output_missing",
+        ],
+        0.05,
+    )  # fmt: skip
+    lab = open_lab(faults=Faults(rates=rates, seed=7, rate_limit_reset_s=0.05))
+    lab.generate(lab.write("storm", 60, models=[V1, V2]))
+    lab.check_all_bought_once(120)

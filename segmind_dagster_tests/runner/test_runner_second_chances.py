@@ -1,0 +1,148 @@
+"""What a later run makes of what an earlier one left: retried where it was free, finished where it was paid."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from runner_lab import V1, V2, QuickClock
+
+from segmind_dagster.ledger import reads, writes
+from segmind_dagster.ledger.store import place
+from segmind_dagster.sandbox import Faults
+
+if TYPE_CHECKING:
+    from conftest import OpenLab
+    from runner_lab import Lab
+
+
+class LongClock(QuickClock):
+    """Ten minutes pass in a moment, for whoever measures them."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() * 2000
+
+
+@pytest.mark.parametrize("kind", ["invalid", "failed_validation"])
+def test_a_persons_run_tries_a_permanent_failure_once_more(open_lab: OpenLab, kind: str) -> None:
+    lab = open_lab(faults=Faults(script=[kind]))
+    key = lab.write("fruit", 2)
+    assert lab.generate(key).units[0].endings == {"succeeded": 1, "failed": 1}
+    assert lab.generate(key).units[0].endings == {"reused": 1, "succeeded": 1}
+    lab.check_all_bought_once(2)
+
+
+@pytest.mark.parametrize("is_by_person", [True, False])
+def test_a_free_failure_is_tried_again_by_the_next_run(open_lab: OpenLab, *, is_by_person: bool) -> None:
+    lab = open_lab(faults=Faults(script=["failed"] * 3))
+    key = lab.write("fruit", 1)
+    assert lab.generate(key).units[0].endings == {"failed": 1}
+    assert lab.generate(key, is_by_person=is_by_person).units[0].endings == {"succeeded": 1}
+    lab.check_all_bought_once(1)
+
+
+def test_a_free_failure_is_not_tried_again_while_a_cap_stands_in_the_way(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(script=["failed"] * 3))
+    key = lab.write("fruit", 1)
+    lab.generate(key)
+    report = lab.generate(key, settings=lab.settings(SEGMIND_RUN_BUDGET_USD="0.000001"))
+    assert (report.stopped_by, lab.posts, lab.states()) == ("over_budget", 3, ["failed"])
+
+
+def test_what_a_run_that_is_gone_intended_is_looked_up_and_then_bought_by_the_next_run(lab: Lab) -> None:
+    key = lab.write("fruit", 1)
+    lab.generate(key, settings=lab.settings(SEGMIND_RUN_BUDGET_USD="0.000001"))
+    (row,) = lab.generations()
+    with lab.ledger() as ledger:
+        ledger.write(
+            writes.claim,
+            generation_id=row["generation_id"],
+            owner="a run that is gone",
+            run_id=None,
+            prompt_set=key,
+            reserved_usd=Decimal("0.1"),
+            daily_budget_usd=Decimal(1),
+            rate_wait_ms=0,
+            now=datetime.now(UTC) - timedelta(minutes=10),
+        )
+    (unit,) = lab.generate(key).units
+    assert unit.endings == {"succeeded": 1}
+    assert lab.server.account()["requests"]["history"] > 0
+    assert [row["state"] for row in lab.attempts()] == ["failed", "succeeded"]
+    lab.check_all_bought_once(1)
+
+
+def test_a_run_that_began_after_we_looked_is_not_taken_for_gone(lab: Lab) -> None:
+    key = lab.write("fruit", 1)
+    lab.generate(key, settings=lab.settings(SEGMIND_RUN_BUDGET_USD="0.000001"))
+    (row,) = lab.generations()
+    now = datetime.now(UTC)
+    with lab.ledger() as ledger:
+        is_alive = ledger.liveness(now)
+        ledger.write(
+            writes.record_run, owner="another", run_id=None, place=place(), pid=1, now=now,
+            lease_until=now + timedelta(seconds=60),
+        )  # fmt: skip
+        ledger.write(
+            writes.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=key,
+            reserved_usd=Decimal("0.01"), daily_budget_usd=Decimal(1), rate_wait_ms=0, now=now,
+        )  # fmt: skip
+        found = ledger.read(reads.snapshot, [row["generation_id"]], is_alive=is_alive)
+    assert found[row["generation_id"]].is_owner_alive
+
+
+def test_sets_that_share_a_generation_in_one_run_report_its_cost_once(lab: Lab) -> None:
+    report = lab.generate(lab.write("fruit", ["a pear", "a plum"]), lab.write("harvest", ["a plum", "a fig"]))
+    fruit, harvest = report.units
+    assert (fruit.endings, harvest.endings) == ({"succeeded": 2}, {"reused": 1, "succeeded": 1})
+    assert fruit.cost_usd + harvest.cost_usd == lab.charged_usd
+    (plum,) = [row["cost_usd"] for row in lab.generations() if row["prompt"] == "a plum"]
+    assert (fruit.saved_usd, harvest.saved_usd) == (0, plum)
+
+
+def test_a_lost_submission_is_not_mixed_up_with_an_equal_one_still_in_flight(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(script=["reset_before_accept"]), fixed_latency_s=0.5)
+    key = lab.write("fruit", ["a pear"], models=[V1], seed=-1, samples=2)
+    report = lab.generate(key, settings=lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1"))
+    assert report.stopped_by is None
+    lab.check_all_bought_once(2)
+
+
+def test_lost_submissions_with_equal_bodies_are_told_apart(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(script=["accepted_then_reset"] * 3))
+    lab.generate(lab.write("words", ["a poem"], models=["llama_v3p1_8b_instruct"], samples=4))
+    assert lab.posts == 4
+    lab.check_all_bought_once(4)
+
+
+def test_what_only_the_history_remembers_is_booked_with_the_historys_cost(open_lab: OpenLab) -> None:
+    lab = open_lab(record_ttl_s=0.0, fixed_latency_s=0.0)
+    lab.generate(lab.write("fruit", 2, models=[V2]))
+    lab.check_all_bought_once(2)
+    assert {row["cost_source"] for row in lab.attempts()} == {"history"}
+
+
+def test_a_file_that_is_gone_is_booked_with_the_historys_cost(open_lab: OpenLab) -> None:
+    lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0, fixed_latency_s=0.0)
+    key = lab.write("fruit", 1)
+    for _ in range(2):
+        assert lab.generate(key).units[0].failures == {"expired": 1}
+        lab.check_money()
+    assert lab.charges == 1
+
+
+def test_a_job_that_failed_while_nobody_looked_is_free_and_tried_again(open_lab: OpenLab) -> None:
+    ahead_s = [0.0]
+    lab = open_lab(faults=Faults(script=["stuck"]), clock=lambda: time.time() + ahead_s[0])
+    key = lab.write("fruit", 1)
+    assert lab.generate(key, clock=LongClock()).units[0].endings == {"running": 1}
+    ahead_s[0] = 3700
+    later = QuickClock(ahead=timedelta(seconds=3700))
+    (unit,) = lab.generate(key, clock=later).units
+    assert (unit.endings, unit.failures) == ({"failed": 1}, {"job_failed": 1})
+    assert (lab.charges, lab.committed_usd()) == (0, 0)
+    assert lab.generate(key, clock=later).units[0].endings == {"succeeded": 1}
+    lab.check_all_bought_once(1)

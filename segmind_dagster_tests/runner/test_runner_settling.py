@@ -1,0 +1,245 @@
+"""What became of a lost submission, judged by a history that a test writes, on a clock that a test owns."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runner_lab import HandClock
+
+from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.wire import HistoryRow
+from segmind_dagster.ledger import open_ledger, writes
+from segmind_dagster.runner.settling import Found, Settler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from segmind_dagster.ledger import Ledger
+
+SETTLE_S = 120.0
+BODY = {"prompt": "a pear", "seed": 7}
+SLUG = "fast-flux-schnell"
+
+
+class History:
+    """A provider of which only the history answers: rows appear at their time, or it fails."""
+
+    def __init__(self, clock: HandClock) -> None:
+        self.clock = clock
+        self.rows: list[tuple[float, HistoryRow]] = []
+        self.failing_looks = 0
+        self.looks: list[float] = []
+        self.since: list[datetime] = []
+
+    def add(
+        self,
+        request_id: str,
+        body: Mapping[str, Any] | None = BODY,
+        *,
+        at_s: float = 0.0,
+        model: str = SLUG,
+        created_s: float | None = 0.0,
+    ) -> None:
+        created = None if created_s is None else HandClock().now() + timedelta(seconds=created_s)
+        row = HistoryRow(request_id=request_id, model_slug=model, body=body, created_at=created)
+        self.rows.append((at_s, row))
+
+    async def history(self, *, since: datetime, now: datetime) -> list[HistoryRow]:
+        self.looks.append(self.clock.monotonic())
+        self.since.append(since)
+        if len(self.looks) <= self.failing_looks:
+            raise GatewayError("server_error", "GET the history: answered 500")
+        return [row for at_s, row in self.rows if at_s <= self.clock.monotonic()]
+
+
+class Bench:
+    """A settler over a real ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.clock = HandClock()
+        self.history = History(self.clock)
+
+    def settle(self, *bodies: Mapping[str, Any], slug: str = SLUG) -> list[Any]:
+        """The fates of submissions lost at the clock's start, all waiting together."""
+        intent_at = self.clock.now()
+
+        async def together() -> list[Any]:
+            settler = Settler(self.history, self.ledger, self.clock, SETTLE_S)  # type: ignore[arg-type]
+            try:
+                return await asyncio.gather(
+                    *(settler.settle(model_slug=slug, body=body, intent_at=intent_at) for body in bodies)
+                )
+            finally:
+                await settler.close()
+
+        return asyncio.run(together())
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite", api_origin="http://here", holds_outputs=lambda: None)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def bench(ledger: Ledger) -> Bench:
+    return Bench(ledger)
+
+
+def test_a_row_with_our_body_is_ours_at_once(bench: Bench) -> None:
+    bench.history.add("r1")
+    assert bench.settle(BODY) == [Found("r1")]
+    assert bench.clock.monotonic() < 1
+
+
+@pytest.mark.parametrize("at_s", [5.0, 60.0, 119.0])
+def test_a_row_that_shows_up_late_is_still_found(bench: Bench, at_s: float) -> None:
+    bench.history.add("r1", at_s=at_s)
+    assert bench.settle(BODY) == [Found("r1")]
+
+
+def test_absence_counts_only_once_the_settling_time_has_passed(bench: Bench) -> None:
+    assert bench.settle(BODY) == ["absent"]
+    assert SETTLE_S <= bench.history.looks[-1] <= SETTLE_S + 10.5
+    assert max(bench.history.looks[:-1]) < SETTLE_S
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        ({"prompt": "a plum", "seed": 7}, SLUG),
+        ({"prompt": "a pear", "seed": 8}, SLUG),
+        ({"prompt": "a pear"}, SLUG),
+        ({"prompt": "a pear", "seed": None}, SLUG),
+        (BODY, "flux-dev"),
+        ({}, SLUG),
+    ],
+)
+def test_another_body_or_model_is_not_ours(bench: Bench, body: Mapping[str, Any], model: str) -> None:
+    bench.history.add("r1", body, model=model)
+    assert bench.settle(BODY) == ["absent"]
+
+
+@pytest.mark.parametrize("model", [SLUG, "Fast-Flux-Schnell", "fast_flux_schnell", "Fast Flux Schnell", ""])
+def test_the_models_name_may_be_spelt_differently_or_be_missing(bench: Bench, model: str) -> None:
+    bench.history.add("r1", model=model)
+    assert bench.settle(BODY) == [Found("r1")]
+
+
+@pytest.mark.parametrize("body", [{**BODY, "steps": 4}, {**BODY, "seed": "7"}, {**BODY, "base64": False}])
+def test_the_provider_may_have_added_defaults_or_made_texts_of_numbers(bench: Bench, body: Mapping[str, Any]) -> None:
+    bench.history.add("r1", body)
+    assert bench.settle(BODY) == [Found("r1")]
+
+
+def test_a_row_from_before_the_intent_is_an_earlier_request(bench: Bench) -> None:
+    bench.history.add("r1", created_s=-121)
+    assert bench.settle(BODY) == ["absent"]
+
+
+@pytest.mark.parametrize("created_s", [-100.0, None])
+def test_clocks_may_differ_a_little_and_a_row_may_have_no_time(bench: Bench, created_s: float | None) -> None:
+    bench.history.add("r1", created_s=created_s)
+    assert bench.settle(BODY) == [Found("r1")]
+
+
+def test_a_row_without_a_readable_body_leaves_it_unresolved(bench: Bench) -> None:
+    bench.history.add("r1", None)
+    assert bench.settle(BODY) == ["unresolved"]
+    assert bench.history.looks[-1] >= SETTLE_S
+
+
+def test_an_unreadable_row_of_another_model_or_an_earlier_day_casts_no_doubt(bench: Bench) -> None:
+    bench.history.add("r1", None, model="flux-dev")
+    bench.history.add("r2", None, created_s=-86400)
+    assert bench.settle(BODY) == ["absent"]
+
+
+def test_a_request_the_ledger_owns_is_never_adopted_again(bench: Bench) -> None:
+    own(bench.ledger, "r1")
+    bench.history.add("r1")
+    assert bench.settle(BODY) == ["absent"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(arrived=st.integers(0, 5), lost=st.integers(1, 5))
+def test_of_equal_submissions_each_gets_its_own_request_and_the_rest_is_absent(arrived: int, lost: int) -> None:
+    bench = Bench(ledger=_Nothing())  # type: ignore[arg-type]
+    for number in range(arrived):
+        bench.history.add(f"r{number}")
+    fates = bench.settle(*[BODY] * lost)
+    found = [fate.request_id for fate in fates if isinstance(fate, Found)]
+    assert len(found) == len(set(found)) == min(arrived, lost)
+    assert fates.count("absent") == lost - len(found)
+
+
+def test_one_reading_of_the_history_serves_all_that_wait(bench: Bench) -> None:
+    bodies = [{**BODY, "seed": seed} for seed in range(50)]
+    for body in bodies:
+        bench.history.add(f"r{body['seed']}", body)
+    assert bench.settle(*bodies) == [Found(f"r{seed}") for seed in range(50)]
+    assert len(bench.history.looks) == 1
+
+
+def test_the_history_is_asked_from_before_the_first_intent_and_not_too_often(bench: Bench) -> None:
+    bench.settle(BODY)
+    assert all(since < HandClock().now() for since in bench.history.since)
+    assert len(bench.history.looks) <= 20
+
+
+def test_a_history_that_fails_for_a_while_is_asked_again(bench: Bench) -> None:
+    bench.history.failing_looks = 3
+    bench.history.add("r1")
+    assert bench.settle(BODY) == [Found("r1")]
+
+
+def test_a_history_that_keeps_failing_leaves_everything_unresolved_and_does_not_go_on_for_ever(bench: Bench) -> None:
+    bench.history.failing_looks = 10**9
+    assert bench.settle(BODY, {**BODY, "seed": 8}) == ["unresolved", "unresolved"]
+    assert len(bench.history.looks) <= 10
+
+
+def test_closing_lets_whoever_waits_go_without_an_answer(ledger: Ledger) -> None:
+    clock = HandClock()
+
+    async def close_early() -> Any:
+        settler = Settler(History(clock), ledger, clock, 10**9)  # type: ignore[arg-type]
+        waiting = asyncio.create_task(settler.settle(model_slug=SLUG, body=BODY, intent_at=clock.now()))
+        await asyncio.sleep(0)
+        await settler.close()
+        return await waiting
+
+    assert asyncio.run(close_early()) == "unresolved"
+
+
+class _Nothing:
+    """A ledger that owns no request."""
+
+    def read(self, question: Any, request_ids: list[str]) -> frozenset[str]:
+        return frozenset()
+
+
+def own(ledger: Ledger, request_id: str) -> None:
+    """Another generation that has that request."""
+
+    now = HandClock().now()
+    row = {
+        "generation_id": "other", "model_slug": SLUG, "prompt": "a pear", "negative_prompt": None, "body": BODY,
+        "images": {}, "variables": {}, "seed": 7, "sample": 0,
+    }  # fmt: skip
+    ledger.write(writes.register_set, prompt_set="s", resource="fast_flux_schnell", generations=[row], now=now)
+    claim = ledger.write(
+        writes.claim, generation_id="other", owner="o", run_id=None, prompt_set="s", reserved_usd=Decimal("0.01"),
+        daily_budget_usd=Decimal(1), rate_wait_ms=0, now=now,
+    )  # fmt: skip
+    ledger.write(writes.mark_submitted, claim, request_id=request_id, http_status=200, now=now)

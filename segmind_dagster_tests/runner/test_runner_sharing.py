@@ -1,0 +1,54 @@
+"""Two runs at once over the same prompts, in threads here and in processes: one buys, the other uses it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from runner_lab import V1, V2
+
+if TYPE_CHECKING:
+    from conftest import OpenLab
+    from runner_lab import Lab
+
+    from segmind_dagster.runner import RunReport
+
+
+def at_once(lab: Lab, *keys: str) -> list[RunReport]:
+    """A run for each key, all started together."""
+    with ThreadPoolExecutor(len(keys)) as pool:
+        return list(pool.map(lab.generate, keys))
+
+
+@pytest.mark.parametrize("resource", [V1, V2])
+def test_two_runs_over_one_set_buy_each_generation_once_and_both_are_complete(open_lab: OpenLab, resource: str) -> None:
+    lab = open_lab(fixed_latency_s=0.1)
+    key = lab.write("fruit", 20, models=[resource])
+    reports = at_once(lab, key, key)
+    lab.check_all_bought_once(20)
+    assert lab.posts == 20
+    for report in reports:
+        (unit,) = report.units
+        assert (unit.is_complete, report.stopped_by, unit.endings.total()) == (True, None, 20)
+        assert set(unit.endings) <= {"succeeded", "reused"}
+    assert sum(report.units[0].cost_usd for report in reports) == lab.charged_usd
+
+
+def test_runs_over_overlapping_sets_share_what_they_have_in_common(open_lab: OpenLab) -> None:
+    lab = open_lab(fixed_latency_s=0.1)
+    prompts = [f"thing {number}" for number in range(12)]
+    keys = [lab.write("one", prompts[:8]), lab.write("two", prompts[4:]), lab.write("three", prompts[2:10])]
+    reports = at_once(lab, *keys)
+    lab.check_all_bought_once(12)
+    assert lab.posts == 12
+    endings = sum((report.units[0].endings for report in reports), Counter[str]())
+    assert (endings["succeeded"], endings["reused"]) == (12, 12)
+
+
+def test_the_first_open_of_a_data_folder_by_many_runs_goes_well(lab: Lab) -> None:
+    keys = [lab.write(f"set{number}", 1) for number in range(6)]
+    reports = at_once(lab, *keys)
+    assert [report.units[0].endings for report in reports] == [{"succeeded": 1}] * 6
+    lab.check_all_bought_once(6)

@@ -1,0 +1,213 @@
+"""Submissions whose answer was lost: found in the history, proved absent, or left unknown; never bought blindly."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from history_proxy import HistoryProxy
+from runner_lab import V1, V2
+
+from segmind_dagster.ledger import writes
+from segmind_dagster.ledger.store import place
+from segmind_dagster.sandbox import Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import OpenLab
+    from runner_lab import Lab
+
+
+@pytest.fixture
+def behind_proxy(open_lab: OpenLab) -> Iterator[Callable[..., tuple[Lab, HistoryProxy]]]:
+    """A lab whose platform is a proxy of the sandbox."""
+    proxies: list[HistoryProxy] = []
+
+    def opened(*script: str, **sandbox: Any) -> tuple[Lab, HistoryProxy]:
+        lab = open_lab(faults=Faults(script=script), **sandbox)
+        proxies.append(HistoryProxy(lab.server.url).__enter__())
+        lab.environ["SEGMIND_PLATFORM_URL"] = proxies[-1].url
+        return lab, proxies[-1]
+
+    yield opened
+    for proxy in proxies:
+        proxy.__exit__()
+
+
+@pytest.mark.parametrize("as_string", [True, False])
+def test_a_lost_submission_is_adopted_whatever_form_the_historys_bodies_have(
+    open_lab: OpenLab, *, as_string: bool
+) -> None:
+    script = ["accepted_then_reset", "accepted_202", "gateway_timeout"]
+    lab = open_lab(history_body_as_string=as_string, faults=Faults(script=script))
+    lab.generate(lab.write("fruit", 5))
+    assert lab.posts == 5
+    lab.check_all_bought_once(5)
+
+
+def test_a_lost_submission_of_a_text_model_is_adopted(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(script=["accepted_then_reset"]))
+    lab.generate(lab.write("words", 2, models=["llama_v3p1_8b_instruct"]))
+    assert lab.posts == 2
+    lab.check_all_bought_once(2)
+
+
+def test_a_submission_that_is_provably_absent_is_sent_once_more(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(script=["reset_before_accept"]))
+    lab.generate(lab.write("fruit", 1))
+    first, second = lab.attempts()
+    assert (first["state"], first["cost_usd"], second["state"]) == ("failed", 0, "succeeded")
+    assert (second["intent_at"] - first["intent_at"]).total_seconds() >= 0.15
+    lab.check_all_bought_once(1)
+
+
+@pytest.mark.parametrize("status", [500, 503, 404, 403])
+def test_while_the_history_cannot_be_read_it_stays_unknown_and_is_collected_later(
+    behind_proxy: Callable[..., tuple[Lab, HistoryProxy]], status: int
+) -> None:
+    lab, proxy = behind_proxy("accepted_then_reset")
+    proxy.status = status
+    key = lab.write("fruit", 3)
+    (unit,) = lab.generate(key).units
+    assert (unit.endings, unit.failures) == ({"succeeded": 2, "unknown": 1}, {"unknown_outcome": 1})
+    assert lab.generate(key).units[0].endings == {"reused": 2, "unknown": 1}
+    assert (lab.posts, lab.charges) == (3, 3)
+    assert lab.states() == ["succeeded", "succeeded", "unknown"]
+    assert len(lab.committed_per_attempt()) == 3
+    proxy.status = 200
+    (ended,) = lab.collect().values()
+    assert ended.ending == "succeeded"
+    assert lab.posts == 3
+    lab.check_all_bought_once(3)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda _: {},
+        lambda _: {"message": "no history today"},
+        lambda document: {"data": [{**row, "request_id": None} for row in document["data"]]},
+        lambda document: {**document, "data": [*document["data"], "not a row"]},
+    ],
+    ids=["empty", "no list", "rows without an id", "a row that is none"],
+)
+def test_a_history_that_is_not_understood_proves_nothing(
+    behind_proxy: Callable[..., tuple[Lab, HistoryProxy]], shape: Callable[[Any], Any]
+) -> None:
+    lab, proxy = behind_proxy("accepted_then_reset")
+    proxy.answer = shape
+    assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"unknown": 1}
+    assert (lab.posts, lab.charges) == (1, 1)
+
+
+def test_rows_whose_body_cannot_be_read_may_be_ours_so_nothing_is_sent_again(
+    behind_proxy: Callable[..., tuple[Lab, HistoryProxy]],
+) -> None:
+    lab, proxy = behind_proxy("accepted_then_reset")
+    proxy.answer = lambda document: {"data": [{**row, "request_body": "{cut off"} for row in document["data"]]}
+    key = lab.write("fruit", 1)
+    assert lab.generate(key).units[0].endings == {"unknown": 1}
+    assert lab.posts == 1
+    proxy.answer = lambda document: document
+    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    lab.check_all_bought_once(1)
+
+
+def test_a_row_of_another_body_is_not_adopted(behind_proxy: Callable[..., tuple[Lab, HistoryProxy]]) -> None:
+    lab, proxy = behind_proxy("reset_before_accept")
+    stranger = {
+        "request_id": "someone-elses",
+        "model_name": "fast-flux-schnell",
+        "request_body": {"prompt": "something else", "seed": 1},
+        "model_created": datetime.now(UTC).isoformat(),
+    }
+    proxy.answer = lambda document: {"data": [stranger, *document["data"]]}
+    lab.generate(lab.write("fruit", 1))
+    lab.check_all_bought_once(1)
+
+
+@pytest.mark.parametrize("resource", [V1, V2])
+def test_a_record_that_has_expired_is_found_through_the_history(open_lab: OpenLab, resource: str) -> None:
+    """A run is killed right after its submission; the next one comes when only the history is left."""
+    lab = open_lab(record_ttl_s=0.0, fixed_latency_s=0.0)
+    key = lab.write("fruit", 2, models=[resource])
+    report = lab.generate(key)
+    assert report.units[0].endings == {"succeeded": 2}
+    assert (lab.posts, lab.charges) == (2, 2)
+    assert {row["request_id"] for row in lab.generations()} == lab.charged_requests()
+
+
+def test_a_file_that_is_gone_for_good_is_expired_paid_and_never_bought_again(open_lab: OpenLab) -> None:
+    lab = open_lab(file_ttl_s=0.0)
+    key = lab.write("fruit", 1)
+    (unit,) = lab.generate(key).units
+    assert (unit.endings, unit.failures) == ({"failed": 1}, {"expired": 1})
+    assert lab.generate(key).units[0].endings == {"failed": 1}
+    assert lab.generate(key, is_by_person=False).units[0].endings == {"failed": 1}
+    assert (lab.posts, lab.charges) == (1, 1)
+    lab.check_money()
+
+
+def test_collecting_covers_sets_whose_file_is_gone_and_buys_nothing(
+    behind_proxy: Callable[..., tuple[Lab, HistoryProxy]],
+) -> None:
+    lab, proxy = behind_proxy("accepted_then_reset", "reset_before_accept")
+    proxy.status = 503
+    lab.generate(lab.write("fruit", 2))
+    assert lab.states() == ["unknown", "unknown"]
+    (lab.folder / "prompts" / "fruit.yaml").unlink()
+    proxy.status = 200
+    endings = sorted(ended.ending for ended in lab.collect().values())
+    assert endings == ["left", "succeeded"]
+    assert (lab.posts, lab.charges, lab.states()) == (2, 1, ["planned", "succeeded"])
+    lab.check_money()
+
+
+def test_a_run_collects_what_another_set_left_behind(behind_proxy: Callable[..., tuple[Lab, HistoryProxy]]) -> None:
+    lab, proxy = behind_proxy("accepted_then_reset")
+    proxy.status = 503
+    lab.generate(lab.write("fruit", 1))
+    proxy.status = 200
+    lab.generate(lab.write("harvest", 1))
+    assert lab.posts == 2
+    lab.check_all_bought_once(2)
+
+
+def test_collecting_passes_every_budget(behind_proxy: Callable[..., tuple[Lab, HistoryProxy]]) -> None:
+    lab, proxy = behind_proxy("accepted_then_reset")
+    proxy.status = 503
+    lab.generate(lab.write("fruit", 1))
+    proxy.status = 200
+    caps = {"SEGMIND_RUN_BUDGET_USD": "0.000001", "SEGMIND_DAILY_BUDGET_USD": "0.000001"}
+    (ended,) = lab.collect(settings=lab.settings(**caps)).values()
+    assert ended.ending == "succeeded"
+    lab.check_all_bought_once(1)
+
+
+def test_collecting_nothing_asks_the_provider_nothing(lab: Lab) -> None:
+    assert lab.collect() == {}
+    assert sum(lab.server.account()["requests"].values()) == 0
+
+
+def test_what_a_living_run_of_another_set_is_at_is_left_to_it(lab: Lab) -> None:
+    other = lab.write("harvest", 1)
+    lab.generate(other, settings=lab.settings(SEGMIND_RUN_BUDGET_USD="0.000001"))
+    (row,) = lab.generations()
+    now = datetime.now(UTC)
+    with lab.ledger() as ledger:
+        ledger.write(
+            writes.record_run, owner="another", run_id=None, place=place(), pid=os.getpid(), now=now,
+            lease_until=now + timedelta(seconds=60),
+        )  # fmt: skip
+        ledger.write(
+            writes.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=other,
+            reserved_usd=Decimal("0.01"), daily_budget_usd=Decimal(1), rate_wait_ms=0, now=now,
+        )  # fmt: skip
+    assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"succeeded": 1}
+    assert lab.collect() == {}
+    (left,) = [found for found in lab.generations() if found["prompt_set"] == other]
+    assert (left["state"], left["owner"]) == ("submitting", "another")

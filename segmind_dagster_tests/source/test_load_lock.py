@@ -1,0 +1,182 @@
+"""One loader at a time: the next one waits, says for whom, and gives up in bounded time."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from segmind_dagster.errors import LoadLockError
+from segmind_dagster.source import locks
+from segmind_dagster.source.locks import load_lock, wait_for_duckdb, working_folder_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from source_lab import Project
+
+HOLDS_THE_LOCK = """
+import sys
+from segmind_dagster.settings import load_settings
+from segmind_dagster.source.locks import load_lock
+with load_lock(load_settings(), purpose="loading still_life"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+HOLDS_DUCKDB = """
+import sys, duckdb
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def another_process(code: str, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds something until a line is written to it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env=environ or None,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for the lock often: nobody waits five seconds here."""
+    monkeypatch.setattr(locks, "_LOOK_EVERY_S", 0.05)
+
+
+def test_a_second_loader_waits_and_says_who_holds_the_lock_then_goes_on(project: Project) -> None:
+    said: list[str] = []
+    with another_process(HOLDS_THE_LOCK, **project.environ) as holder:
+
+        def say(line: str) -> None:
+            said.append(line)
+            if len(said) == 2:
+                let_go(holder)
+
+        with load_lock(project.settings(), purpose="a second load", wait_s=20, say=say):
+            holder.wait(5)
+    assert len(said) >= 2
+    assert re.search(rf"held by process {holder.pid} on \S+ \(loading still_life\) for \d+ s", said[0])
+
+
+def test_waiting_for_the_lock_is_bounded_and_names_the_holder(project: Project) -> None:
+    with another_process(HOLDS_THE_LOCK, **project.environ) as holder:
+        with (
+            pytest.raises(LoadLockError, match="nothing is paid for twice") as raised,
+            load_lock(project.settings(), purpose="a second load", wait_s=0.2, say=lambda _: None),
+        ):
+            pytest.fail("two loaders at once")
+        assert f"process {holder.pid}" in raised.value.holder
+        assert 0.1 <= raised.value.waited_s < 5
+
+
+def test_a_killed_loader_leaves_no_lock_behind(project: Project) -> None:
+    with another_process(HOLDS_THE_LOCK, **project.environ) as holder:
+        holder.kill()
+        holder.wait()
+        with load_lock(project.settings(), purpose="the next load", wait_s=2):
+            pass
+
+
+def test_an_error_inside_releases_the_lock(project: Project) -> None:
+    with pytest.raises(ValueError, match="a load failed"), load_lock(project.settings(), purpose="one"):
+        raise ValueError("a load failed")
+    with load_lock(project.settings(), purpose="two", wait_s=0.1):
+        pass
+
+
+def test_never_two_at_once_among_threads(project: Project) -> None:
+    inside, most = 0, 0
+    turn = threading.Lock()
+
+    def enter(number: int) -> None:
+        nonlocal inside, most
+        with load_lock(project.settings(), purpose=f"load {number}", wait_s=30, say=lambda _: None):
+            with turn:
+                inside += 1
+                most = max(most, inside)
+            threading.Event().wait(0.01)
+            with turn:
+                inside -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(enter, range(16)))
+    assert most == 1
+
+
+def test_another_projects_lock_is_another_lock(project: Project, tmp_path: Path) -> None:
+    elsewhere = project.settings(SEGMIND_DATA_DIR=str(tmp_path / "elsewhere"))
+    with (
+        load_lock(project.settings(), purpose="one"),
+        load_lock(elsewhere, purpose="two", wait_s=0.1, say=lambda _: None),
+    ):
+        pass
+
+
+def test_dlts_working_folder_is_one_for_all_projects(tmp_path: Path) -> None:
+    with (
+        working_folder_lock(tmp_path, purpose="one"),
+        pytest.raises(LoadLockError, match=r"\(one\)"),
+        working_folder_lock(tmp_path, purpose="two", wait_s=0.1, say=lambda _: None),
+    ):
+        pytest.fail("two loaders at once")
+
+
+def test_a_duckdb_file_that_someone_has_open_is_waited_for_by_process_id(tmp_path: Path) -> None:
+    path = tmp_path / "segmind.duckdb"
+    duckdb.connect(str(path)).close()
+    said: list[str] = []
+    with another_process(HOLDS_DUCKDB, str(path)) as holder:
+
+        def say(line: str) -> None:
+            said.append(line)
+            let_go(holder)
+
+        wait_for_duckdb(path, wait_s=20, say=say)
+    assert f"PID {holder.pid}" in said[0]
+    assert "segmind.duckdb" in said[0]
+    duckdb.connect(str(path)).close()
+
+
+def test_waiting_for_a_duckdb_file_is_bounded_and_names_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "segmind.duckdb"
+    duckdb.connect(str(path)).close()
+    with another_process(HOLDS_DUCKDB, str(path)) as holder:
+        with pytest.raises(LoadLockError) as raised:
+            wait_for_duckdb(path, wait_s=0.1, say=lambda _: None)
+        assert f"PID {holder.pid}" in str(raised.value)
+
+
+def test_a_file_that_does_not_exist_is_not_waited_for_nor_made(tmp_path: Path) -> None:
+    wait_for_duckdb(tmp_path / "none.duckdb", wait_s=0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_an_error_and_not_a_wait(tmp_path: Path) -> None:
+    path = tmp_path / "segmind.duckdb"
+    path.write_text("a note about still lifes\n" * 1000)
+    with pytest.raises(duckdb.Error):
+        wait_for_duckdb(path, wait_s=5, say=pytest.fail)

@@ -1,0 +1,165 @@
+"""From the ledger to the warehouse: single rows, money as the sandbox charged it, tables even where nothing is."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from source_lab import FLUX, REALITY
+
+from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.registry import MODELS
+from segmind_dagster.sandbox import Faults
+from segmind_dagster.source import segmind_pipeline, segmind_source
+
+if TYPE_CHECKING:
+    from conftest import OpenProject
+    from source_lab import Project
+
+
+def test_rows_hold_what_was_bought_and_its_money_is_what_the_sandbox_charged(project: Project) -> None:
+    project.generate(project.write("fruit", ["a pear", "a plum"], models=[FLUX, REALITY], defaults={}, seed=7))
+    project.load()
+    for table in (FLUX, REALITY):
+        rows = project.rows(f"SELECT prompt, seed, status, is_reused, is_current, output_uri, width FROM {table}")
+        assert sorted(row[:5] for row in rows) == [
+            ("a pear", 7, "succeeded", False, True),
+            ("a plum", 7, "succeeded", False, True),
+        ]
+        assert all(Path(row[5]).is_file() and row[6] == 64 for row in rows)
+    ((spent, sent),) = project.rows("SELECT sum(cost_usd), count(*) FROM attempts")
+    assert (spent, sent) == (project.charged_usd, 4)
+    ((by_table,),) = project.rows(
+        f"SELECT sum(cost_usd) FROM (SELECT cost_usd FROM {FLUX} UNION ALL SELECT cost_usd FROM {REALITY})"
+    )
+    assert by_table == project.charged_usd
+    assert project.rows("SELECT DISTINCT api_origin FROM attempts") == [(project.server.url,)]
+
+
+def test_params_are_one_json_column_and_money_is_decimal(project: Project) -> None:
+    project.generate(project.write("fruit", ["a pear"], defaults={"steps": 3, "aspect_ratio": "16:9"}))
+    project.load()
+    ((params, cost),) = project.rows(f"SELECT params, cost_usd FROM {FLUX}")
+    assert json.loads(params) == {"steps": 3, "aspect_ratio": "16:9"}
+    assert isinstance(cost, Decimal)
+    types = dict(project.rows(f"SELECT column_name, column_type FROM (DESCRIBE {FLUX})"))
+    assert (types["cost_usd"], types["params"], types["submitted_at"]) == (
+        "DECIMAL(38,9)",
+        "JSON",
+        "TIMESTAMP WITH TIME ZONE",
+    )
+
+
+def test_loading_again_and_again_keeps_every_row_single(project: Project) -> None:
+    key = project.write("fruit", ["a pear", "a plum"])
+    project.generate(key)
+    project.load()
+    project.load()
+    project.write("fruit", ["a pear", "a quince"])
+    project.generate(key)
+    project.load(prompt_sets=[key])
+    rows = project.rows(f"SELECT prompt, is_current FROM {FLUX} ORDER BY prompt")
+    assert rows == [("a pear", True), ("a plum", False), ("a quince", True)]
+    assert project.rows("SELECT count(*), sum(cost_usd) FROM attempts") == [(3, project.charged_usd)]
+
+
+def test_what_another_set_paid_for_costs_nothing_and_says_what_it_saved(project: Project) -> None:
+    project.generate(project.write("fruit", ["a pear", "a plum"]))
+    project.generate(project.write("harvest", ["a plum", "a fig"]))
+    project.load()
+    rows = {
+        (prompt_set, prompt): (cost, saved, is_reused)
+        for prompt_set, prompt, cost, saved, is_reused in project.rows(
+            f"SELECT prompt_set, prompt, cost_usd, saved_usd, is_reused FROM {FLUX}"
+        )
+    }
+    plum_cost = rows["fruit", "a plum"][0]
+    assert rows["harvest", "a plum"] == (0, plum_cost, True)
+    assert plum_cost > 0
+    assert {key: row[1:] for key, row in rows.items() if key != ("harvest", "a plum")} == {
+        ("fruit", "a pear"): (0, False), ("fruit", "a plum"): (0, False), ("harvest", "a fig"): (0, False),
+    }  # fmt: skip
+    assert sum(row[0] for row in rows.values()) == project.charged_usd
+    assert project.rows("SELECT count(*), sum(cost_usd) FROM attempts") == [(3, project.charged_usd)]
+
+
+def test_only_the_sets_asked_for_are_loaded_with_the_attempts_behind_them(project: Project) -> None:
+    project.generate(project.write("fruit", ["a pear"]), project.write("harvest", ["a fig", "a plum"]))
+    project.load(prompt_sets=["fruit"])
+    assert project.rows(f"SELECT prompt_set FROM {FLUX}") == [("fruit",)]
+    assert project.rows("SELECT prompt_set FROM attempts") == [("fruit",)]
+    project.load(prompt_sets=["harvest"])
+    assert project.rows(f"SELECT prompt_set, count(*) FROM {FLUX} GROUP BY 1 ORDER BY 1") == [
+        ("fruit", 1),
+        ("harvest", 2),
+    ]
+
+
+def test_failures_are_rows_with_their_kind_and_every_post_is_an_attempt(open_project: OpenProject) -> None:
+    project = open_project(faults=Faults(script=["server_error", "invalid", "accepted_then_reset"]))
+    project.generate(project.write("fruit", ["a pear", "a plum", "a fig"]))
+    project.load()
+    statuses = project.rows(f"SELECT status, failure_kind, cost_usd > 0 FROM {FLUX} ORDER BY status, failure_kind")
+    assert statuses == [
+        ("failed", "invalid_request", False),
+        ("succeeded", None, True),
+        ("succeeded", None, True),
+    ]
+    attempts = project.rows("SELECT status, failure_kind, http_status FROM attempts ORDER BY 1, 2, 3")
+    assert len(attempts) == project.posts == 4
+    assert ("failed", "server_error", 500) in attempts
+    assert ("failed", "invalid_request", 406) in attempts
+    assert project.rows("SELECT sum(cost_usd) FROM attempts") == [(project.charged_usd,)]
+
+
+def test_every_table_exists_though_nothing_was_generated(project: Project) -> None:
+    names = [*(model.resource for model in MODELS), "attempts"]
+    project.load(*names)
+    assert project.tables() == set(names)
+    for name in names:
+        assert project.rows(f"SELECT count(*) FROM {name}") == [(0,)]
+        columns = {column for (column,) in project.rows(f"SELECT column_name FROM (DESCRIBE {name})")}
+        assert {"generation_id", "prompt_set", "cost_usd", "api_origin"} <= columns
+
+
+def test_a_load_of_one_model_leaves_the_others_tables_in_the_dataset(project: Project) -> None:
+    project.generate(project.write("fruit", ["a pear"], models=[FLUX, REALITY]))
+    project.load()
+    project.load(FLUX, "attempts")
+    pipeline = segmind_pipeline(project.settings())
+    assert {FLUX, REALITY, "attempts"} <= set(pipeline.dataset().tables)
+    assert len(pipeline.dataset()[REALITY].fetchall()) == 1
+
+
+def test_two_projects_take_turns_with_dlts_folder_and_keep_their_own_rows(open_project: OpenProject) -> None:
+    one, two = open_project(), open_project()
+    one.generate(one.write("fruit", ["a pear"]))
+    two.generate(two.write("fruit", ["a plum", "a fig"]))
+    for project in (one, two, one):
+        project.load()
+    assert one.rows(f"SELECT prompt FROM {FLUX}") == [("a pear",)]
+    assert two.rows(f"SELECT count(*) FROM {FLUX}") == [(2,)]
+
+
+def test_a_source_that_generates_stops_with_the_reason_when_nothing_could_be_bought(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**project.environ, "SEGMIND_API_KEY": "SG_0123456789abcdef"}.items():
+        monkeypatch.setenv(name, value)
+    source = segmind_source(prompt_sets=[project.write("fruit", ["a pear"])], models=[FLUX])
+    with pytest.raises(Exception, match="Check SEGMIND_API_KEY") as raised:
+        list(source.resources[FLUX])
+    causes = [raised.value, raised.value.__cause__]
+    assert any(isinstance(cause, SegmindDagsterError) for cause in causes)
+    assert project.posts == 0
+
+
+def test_a_source_told_not_to_generate_only_reads(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in project.environ.items():
+        monkeypatch.setenv(name, value)
+    key = project.write("fruit", ["a pear"])
+    assert list(segmind_source(prompt_sets=[key], models=[FLUX], generate=False).resources[FLUX]) == []
+    assert project.posts == 0

@@ -1,0 +1,113 @@
+"""Warehouse rows of ledger records: every column, one meaning a name, money that adds up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
+from segmind_dagster.source import tables
+from segmind_dagster.source.rows import attempt_row, model_row
+
+STATES = ("planned", "submitting", "submitted", "unknown", "succeeded", "failed")
+MONEY = st.decimals(0, 1000, places=9)
+VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=20)
+ORIGIN = "http://127.0.0.1:1234"
+
+
+def record(**facts: Any) -> dict[str, Any]:
+    """A generation as one prompt set sees it."""
+    columns = dict.fromkeys(column.name for column in GENERATIONS.columns)
+    return {
+        **columns,
+        "generation_id": "g",
+        "model_slug": "fast-flux-schnell",
+        "state": "succeeded",
+        "body": {"prompt": "a pear"},
+        "images": {},
+        "set_key": "fruit",
+        "is_current": True,
+        "is_reused": False,
+        **facts,
+    }
+
+
+@given(cost=st.none() | MONEY, state=st.sampled_from(STATES), is_reused=st.booleans())
+def test_each_row_has_exactly_the_columns_of_its_table(cost: Decimal | None, state: str, *, is_reused: bool) -> None:
+    row = model_row(record(cost_usd=cost, state=state, is_reused=is_reused), api_origin=ORIGIN)
+    assert set(row) == set(tables.MODEL_COLUMNS)
+    assert (row["status"], row["prompt_set"], row["api_origin"]) == (state, "fruit", ORIGIN)
+
+
+@given(cost=st.none() | MONEY, state=st.sampled_from(STATES), is_reused=st.booleans())
+def test_what_a_set_paid_and_what_it_saved_never_add_up_to_more_than_the_cost(
+    cost: Decimal | None, state: str, *, is_reused: bool
+) -> None:
+    row = model_row(record(cost_usd=cost, state=state, is_reused=is_reused), api_origin=ORIGIN)
+    if is_reused:
+        assert row["cost_usd"] == 0
+        assert row["saved_usd"] == ((cost or 0) if state == "succeeded" else 0)
+    else:
+        assert (row["cost_usd"], row["saved_usd"]) == (cost or 0, 0)
+    assert isinstance(row["cost_usd"], Decimal)
+    assert isinstance(row["saved_usd"], Decimal)
+
+
+@given(body=st.dictionaries(st.text(max_size=12), VALUES))
+def test_params_are_what_was_sent_besides_what_has_a_column(body: dict[str, Any]) -> None:
+    sent = {**body, "prompt": "a pear", "negative_prompt": "stones", "seed": 7}
+    params = model_row(record(body=sent), api_origin=ORIGIN)["params"]
+    assert params == {name: value for name, value in body.items() if name not in {"prompt", "negative_prompt", "seed"}
+                      and name != "messages"}  # fmt: skip
+    assert sent["prompt"] == "a pear"
+
+
+def test_a_local_image_is_named_by_its_content_and_never_by_its_path() -> None:
+    row = model_row(record(images={"face_image": "ab" * 32}), api_origin=ORIGIN)
+    assert row["params"] == {"face_image": "sha256:" + "ab" * 32}
+
+
+@given(cost=st.none() | MONEY, reserved=MONEY, state=st.sampled_from(STATES))
+def test_an_attempts_row_has_its_tables_columns_and_its_cost_unchanged(
+    cost: Decimal | None, reserved: Decimal, state: str
+) -> None:
+    columns = dict.fromkeys(column.name for column in ATTEMPTS.columns)
+    facts = {**columns, "cost_usd": cost, "reserved_usd": reserved, "state": state, "model_slug": "m"}
+    row = attempt_row(facts, api_origin=ORIGIN)
+    assert set(row) == set(tables.ATTEMPT_COLUMNS)
+    assert (row["cost_usd"], row["reserved_usd"], row["status"], row["model"]) == (cost, reserved, state, "m")
+
+
+@given(moment=st.none() | st.datetimes(datetime(2026, 1, 1), datetime(2036, 1, 1)))  # noqa: DTZ001  made aware below
+def test_times_are_passed_on_as_they_are(moment: datetime | None) -> None:
+    aware = None if moment is None else moment.replace(tzinfo=UTC)
+    row = model_row(record(submitted_at=aware, completed_at=aware), api_origin=ORIGIN)
+    assert (row["submitted_at"], row["completed_at"]) == (aware, aware)
+
+
+def test_one_quantity_has_one_name_type_and_description_in_every_table() -> None:
+    shared = (set(tables.MODEL_COLUMNS) & set(tables.ATTEMPT_COLUMNS)) - {"prompt_set", "status", "cost_usd",
+        "request_id", "api_origin", "run_id"}  # fmt: skip
+    assert shared
+    for name in shared:
+        assert tables.MODEL_COLUMNS[name]["data_type"] == tables.ATTEMPT_COLUMNS[name]["data_type"]
+        assert tables.MODEL_COLUMNS[name]["description"] == tables.ATTEMPT_COLUMNS[name]["description"]
+
+
+def test_money_is_decimal_and_every_column_says_what_it_is() -> None:
+    for columns in (
+        tables.MODEL_COLUMNS,
+        tables.ATTEMPT_COLUMNS,
+        tables.CREDITS_COLUMNS,
+        tables.MODELS_COLUMNS,
+        tables.MODELS_PAGE_COLUMNS,
+        tables.HISTORY_COLUMNS,
+    ):
+        for name, column in columns.items():
+            assert column["description"], name
+            assert (column["data_type"] == "decimal") == name.endswith("_usd"), name
+            assert (column["data_type"] == "timestamp") == name.endswith("_at"), name
