@@ -7,21 +7,22 @@ outputs are fetched from allow-listed hosts only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.failures import GatewayError, classify_submit, error_text, has_envelope
-from segmind_dagster.gateway.redaction import redact, without_query
+from segmind_dagster.gateway.answers import get_failure, name_of, parse, read_limited, request_id_of, reset_at
+from segmind_dagster.gateway.failures import GatewayError, classify_submit, error_text
+from segmind_dagster.gateway.fetching import Fetched, Fetcher
+from segmind_dagster.gateway.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,16 +34,12 @@ if TYPE_CHECKING:
     from segmind_dagster.settings import Settings
 
 _GET_ATTEMPTS = 6
-_CHUNK_BYTES = 1 << 16
-_MAX_REDIRECTS = 3
 _HISTORY_PAGE = 100
 _HISTORY_PAGES = 500
-_ANSWER_LIMIT_BYTES = 64 << 20
 # face-to-sticker takes 65 s on average and v1 holds the connection meanwhile
 _V1_TIMEOUT_S = 600.0
 _SUBMIT_TIMEOUT_S = 60.0
 _GET_TIMEOUT_S = 30.0
-_FETCH_TIMEOUT_S = 600.0
 CLIENT_TIMEOUT_S = _V1_TIMEOUT_S
 
 
@@ -65,23 +62,6 @@ class Accepted:
     accounting: wire.Accounting = wire.NOT_REPORTED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """Bytes that arrived whole.
-
-    Args:
-        path: the file they are in.
-        sha256: their digest.
-        size_bytes: how many.
-        content_type: what the server calls them.
-    """
-
-    path: Path
-    sha256: str
-    size_bytes: int
-    content_type: str
-
-
 class Gateway:
     """A session with Segmind; use it as an asynchronous context manager.
 
@@ -96,10 +76,8 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._key = settings.require_api_key()
-        self._max_output_bytes = max_output_bytes
+        self._fetcher = Fetcher(settings, max_output_bytes=max_output_bytes)
         self._submit_timeout_s = submit_timeout_s
-        api_host = urlsplit(settings.api_url).netloc.lower()
-        self._output_hosts = frozenset({api_host, *settings.output_hosts})
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -142,16 +120,16 @@ class Gateway:
             ) as response:
                 if response.status == 200 and is_sync:  # noqa: PLR2004  HTTP
                     return await self._accept_sync(model, response, sink, what)
-                answer = await _read_limited(response)
-                request_id = _request_id(answer) if 200 <= response.status < 300 else None  # noqa: PLR2004  HTTP
+                answer = await read_limited(response)
+                request_id = request_id_of(answer) if 200 <= response.status < 300 else None  # noqa: PLR2004  HTTP
                 if request_id is None:
                     raise self._refusal(what, response, answer)
                 return Accepted(request_id=request_id, http_status=response.status)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise GatewayError("connect_error", self._say(f"{what}: no connection ({_name(error)}).")) from error
+            raise GatewayError("connect_error", self._say(f"{what}: no connection ({name_of(error)}).")) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise GatewayError(
-                "unknown_outcome", self._say(f"{what}: sent, but no answer came back ({_name(error)}).")
+                "unknown_outcome", self._say(f"{what}: sent, but no answer came back ({name_of(error)}).")
             ) from error
 
     async def status(self, request_id: str) -> wire.JobAnswer:
@@ -222,9 +200,9 @@ class Gateway:
         async for attempt in self._retrying():
             with attempt:
                 status, answer, _ = await self._exchange("POST", url, payload={"data_urls": [data_url]})
-                addresses = wire.read_file_urls(_json(answer))
+                addresses = wire.read_file_urls(parse(answer))
                 if status >= 300 or not addresses:  # noqa: PLR2004  HTTP
-                    raise self._get_failure(f"POST {url}", status, answer, {})
+                    raise get_failure(f"POST {url}", status, answer, {}, key=self._key)
                 return addresses[0]
         raise AssertionError("tenacity either returns or raises")
 
@@ -241,7 +219,7 @@ class Gateway:
         """
         async for attempt in self._retrying():
             with attempt:
-                return await self._fetch_once(url, sink)
+                return await self._fetcher.fetch_once(self._http, url, sink)
         raise AssertionError("tenacity either returns or raises")
 
     @property
@@ -258,10 +236,10 @@ class Gateway:
             )
         accounting = wire.read_headers(response.headers)
         if model.output == "text":
-            text = (await _read_limited(response)).decode("utf-8", errors="replace")
+            text = (await read_limited(response)).decode("utf-8", errors="replace")
             return Accepted(request_id=request_id, http_status=200, text=text, accounting=accounting)
         try:
-            fetched = await self._stream(response, sink)
+            fetched = await self._fetcher.stream(response, sink)
         except OutputError:
             # charged all the same: the request id is what counts, and the history names the file
             return Accepted(request_id=request_id, http_status=200, accounting=accounting)
@@ -272,13 +250,13 @@ class Gateway:
         async for attempt in self._retrying():
             with attempt:
                 status, answer, headers = await self._exchange("GET", url)
-                job = wire.read_job(_json(answer))
+                job = wire.read_job(parse(answer))
                 # a failed job answers 422 with its own body (SDK 1.3.0, v2.py)
                 if job is not None and (status == 200 or job.status == "failed"):  # noqa: PLR2004  HTTP
                     return job
                 if status == 404:  # noqa: PLR2004  HTTP
                     raise GatewayError("expired", f"GET {url}: the record is gone.", http_status=status)
-                raise self._get_failure(f"GET {url}", status, answer, headers)
+                raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
         raise AssertionError("tenacity either returns or raises")
 
     async def _get(self, url: str, query: Mapping[str, str] | None = None) -> tuple[int, Any]:
@@ -286,8 +264,8 @@ class Gateway:
             with attempt:
                 status, answer, headers = await self._exchange("GET", url, query=query)
                 if status in {200, 404}:
-                    return status, _json(answer)
-                raise self._get_failure(f"GET {url}", status, answer, headers)
+                    return status, parse(answer)
+                raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
         raise AssertionError("tenacity either returns or raises")
 
     async def _exchange(
@@ -302,67 +280,9 @@ class Gateway:
             async with self._http.request(
                 method, url, params=query, json=payload, headers={"x-api-key": self._key}, allow_redirects=False
             ) as response:
-                return response.status, await _read_limited(response), response.headers
+                return response.status, await read_limited(response), response.headers
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({_name(error)}).")) from error
-
-    async def _fetch_once(self, url: str, sink: Path) -> Fetched:
-        for _ in range(_MAX_REDIRECTS + 1):
-            self._check_host(url)
-            shown = without_query(url)
-            try:
-                async with self._http.get(
-                    url, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=_FETCH_TIMEOUT_S, sock_read=30)
-                ) as response:
-                    if response.status in {301, 302, 303, 307, 308} and "location" in response.headers:
-                        url = urljoin(url, response.headers["location"])
-                        continue
-                    if response.status in {403, 404, 410}:
-                        raise GatewayError(
-                            "expired", f"GET {shown}: answered {response.status}.", http_status=response.status
-                        )
-                    if response.status != 200:  # noqa: PLR2004  HTTP
-                        raise self._get_failure(f"GET {shown}", response.status, b"", response.headers)
-                    return await self._stream(response, sink)
-            except (aiohttp.ClientConnectionError, TimeoutError) as error:
-                raise GatewayError("connect_error", f"GET {shown}: no answer ({_name(error)}).") from error
-        raise OutputError(f"more than {_MAX_REDIRECTS} redirects", is_permanent=True)
-
-    async def _stream(self, response: aiohttp.ClientResponse, sink: Path) -> Fetched:
-        digest = hashlib.sha256()
-        size = 0
-        try:
-            with sink.open("wb") as file:
-                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-                    size += len(chunk)
-                    if size > self._max_output_bytes:
-                        raise OutputError(f"larger than {self._max_output_bytes} bytes", is_permanent=True)
-                    digest.update(chunk)
-                    file.write(chunk)
-        except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
-            raise OutputError(f"truncated after {size} bytes") from error
-        announced = response.headers.get("content-length")
-        if (
-            announced is not None
-            and announced.isdigit()
-            and int(announced) != size
-            and not response.headers.get("content-encoding")
-        ):
-            raise OutputError(f"{size} bytes came, {announced} were announced")
-        return Fetched(path=sink, sha256=digest.hexdigest(), size_bytes=size, content_type=response.content_type or "")
-
-    def _check_host(self, url: str) -> None:
-        parts = urlsplit(url)
-        names = {(parts.hostname or "").lower(), parts.netloc.lower()}
-        api = urlsplit(self._settings.api_url)
-        if not names & self._output_hosts:
-            raise OutputError(
-                f"its host {parts.hostname!r} is not among the allowed ones; if it is right, add it to "
-                "SEGMIND_OUTPUT_HOSTS",
-                is_permanent=True,
-            )
-        if parts.scheme != "https" and parts.netloc.lower() != api.netloc.lower():
-            raise OutputError(f"its address is not https: {without_query(url)}", is_permanent=True)
+            raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({name_of(error)}).")) from error
 
     def _refusal(self, what: str, response: aiohttp.ClientResponse, answer: bytes) -> GatewayError:
         kind = classify_submit(response.status, answer)
@@ -371,20 +291,8 @@ class Gateway:
             kind,
             self._say(f"{what}: answered {response.status}: {said}"),
             http_status=response.status,
-            reset_at=_reset_at(response.headers) if kind == "rate_limited" else None,
+            reset_at=reset_at(response.headers) if kind == "rate_limited" else None,
         )
-
-    def _get_failure(self, what: str, status: int, answer: bytes, headers: Mapping[str, str]) -> GatewayError:
-        message = self._say(f"{what}: answered {status}: {error_text(answer) or 'nothing'}")
-        match status:
-            case 429:
-                return GatewayError("rate_limited", message, http_status=status, reset_at=_reset_at(headers))
-            case 401:
-                return GatewayError("unauthorized", message, http_status=status)
-            case _ if status >= 500 or not has_envelope(answer):  # noqa: PLR2004  HTTP
-                return GatewayError("server_error", message, http_status=status)
-            case _:
-                return GatewayError("invalid_request", message, http_status=status)
 
     def _say(self, message: str) -> str:
         return redact(message, self._key)
@@ -412,55 +320,3 @@ def _may_get_again(error: BaseException) -> bool:
     if isinstance(error, OutputError):
         return not error.is_permanent
     return isinstance(error, GatewayError) and error.kind in {"connect_error", "server_error", "rate_limited"}
-
-
-def _reset_at(headers: Mapping[str, str]) -> datetime:
-    """When the window opens on our clock: the server's reset, shifted by how far its clock is from ours."""
-    ours = datetime.now(UTC)
-    reset = wire.read_instant(headers.get("x-rate-limit-reset-at-utc"))
-    theirs = wire.read_instant(headers.get("Date"))
-    if reset is None:
-        return ours + timedelta(seconds=5)
-    # the Date header has whole seconds: half of one on average
-    shift = ours - theirs - timedelta(seconds=0.5) if theirs is not None else timedelta(0)
-    if abs(shift) < timedelta(seconds=2):
-        shift = timedelta(0)
-    return min(reset + shift, ours + timedelta(minutes=5))
-
-
-def _request_id(answer: bytes) -> str | None:
-    document = _json(answer)
-    value = document.get("request_id") if isinstance(document, dict) else None
-    return value if isinstance(value, str) and value else None
-
-
-async def _read_limited(response: aiohttp.ClientResponse) -> bytes:
-    answer = bytearray()
-    async for chunk in response.content.iter_any():
-        answer += chunk
-        if len(answer) > _ANSWER_LIMIT_BYTES:
-            raise aiohttp.ClientPayloadError("the answer is too large")
-    return bytes(answer)
-
-
-def _json(answer: bytes) -> Any:
-    try:
-        return json.loads(answer)
-    except ValueError:
-        return None
-
-
-def _name(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-async def is_reachable(url: str) -> bool:
-    """Whether a sandbox answers at that address."""
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
-            session.get(f"{url}/health") as response,
-        ):
-            return response.status == 200  # noqa: PLR2004  HTTP
-    except (aiohttp.ClientError, TimeoutError):
-        return False

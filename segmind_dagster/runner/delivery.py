@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from segmind_dagster.gateway.client import Fetched
     from segmind_dagster.gateway.failures import FailureKind
+    from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.outputs import Stored
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Work

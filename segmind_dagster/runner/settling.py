@@ -84,6 +84,8 @@ class Settler:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        # a task that is cancelled before it began never reaches its own end
+        self._finish(list(self._lost), "unresolved")
 
     async def _look_up_until_settled(self) -> None:
         try:

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from segmind_dagster.gateway.client import Accepted, Fetched
+    from segmind_dagster.gateway.client import Accepted
     from segmind_dagster.gateway.failures import FailureKind
+    from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.gateway.wire import HistoryRow, JobAnswer
     from segmind_dagster.outputs import Stored
     from segmind_dagster.planning import Action

@@ -1,0 +1,132 @@
+"""Brings output bytes home: from allow-listed hosts only, streamed to a file, within bounds."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from segmind_dagster.errors import OutputError
+from segmind_dagster.gateway.answers import get_failure, name_of
+from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.redaction import without_query
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from segmind_dagster.settings import Settings
+
+_CHUNK_BYTES = 1 << 16
+_MAX_REDIRECTS = 3
+_FETCH_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """Bytes that arrived whole.
+
+    Args:
+        path: the file they are in.
+        sha256: their digest.
+        size_bytes: how many.
+        content_type: what the server calls them.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    content_type: str
+
+
+class Fetcher:
+    """Fetches outputs.
+
+    Args:
+        settings: API address and allow-listed hosts.
+        max_output_bytes: largest output that is accepted.
+    """
+
+    def __init__(self, settings: Settings, *, max_output_bytes: int) -> None:
+        self._settings = settings
+        self._max_output_bytes = max_output_bytes
+        api_host = urlsplit(settings.api_url).netloc.lower()
+        self._output_hosts = frozenset({api_host, *settings.output_hosts})
+
+    async def fetch_once(self, session: aiohttp.ClientSession, url: str, sink: Path) -> Fetched:
+        """Stream an output to a file, whole.
+
+        Args:
+            session: for the request.
+            url: where it is.
+            sink: file to write; on failure it is left as it is.
+
+        Raises:
+            OutputError: the host is not allowed, or what came is not whole.
+            GatewayError: `expired` when it is gone, else a kind that fetching again may cure.
+        """
+        for _ in range(_MAX_REDIRECTS + 1):
+            self._check_host(url)
+            shown = without_query(url)
+            try:
+                async with session.get(
+                    url, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=_FETCH_TIMEOUT_S, sock_read=30)
+                ) as response:
+                    if response.status in {301, 302, 303, 307, 308} and "location" in response.headers:
+                        url = urljoin(url, response.headers["location"])
+                        continue
+                    if response.status in {403, 404, 410}:
+                        raise GatewayError(
+                            "expired", f"GET {shown}: answered {response.status}.", http_status=response.status
+                        )
+                    if response.status != 200:  # noqa: PLR2004  HTTP
+                        raise get_failure(
+                            f"GET {shown}", response.status, b"", response.headers, key=self._settings.api_key
+                        )
+                    return await self.stream(response, sink)
+            except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                raise GatewayError("connect_error", f"GET {shown}: no answer ({name_of(error)}).") from error
+        raise OutputError(f"more than {_MAX_REDIRECTS} redirects", is_permanent=True)
+
+    async def stream(self, response: aiohttp.ClientResponse, sink: Path) -> Fetched:
+        """Write an answer's bytes to a file while they come, counting and digesting them.
+
+        Raises:
+            OutputError: they are too many, or fewer than announced.
+        """
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            with sink.open("wb") as file:
+                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                    size += len(chunk)
+                    if size > self._max_output_bytes:
+                        raise OutputError(f"larger than {self._max_output_bytes} bytes", is_permanent=True)
+                    digest.update(chunk)
+                    file.write(chunk)
+        except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
+            raise OutputError(f"truncated after {size} bytes") from error
+        announced = response.headers.get("content-length")
+        if (
+            announced is not None
+            and announced.isdigit()
+            and int(announced) != size
+            and not response.headers.get("content-encoding")
+        ):
+            raise OutputError(f"{size} bytes came, {announced} were announced")
+        return Fetched(path=sink, sha256=digest.hexdigest(), size_bytes=size, content_type=response.content_type or "")
+
+    def _check_host(self, url: str) -> None:
+        parts = urlsplit(url)
+        names = {(parts.hostname or "").lower(), parts.netloc.lower()}
+        api = urlsplit(self._settings.api_url)
+        if not names & self._output_hosts:
+            raise OutputError(
+                f"its host {parts.hostname!r} is not among the allowed ones; if it is right, add it to "
+                "SEGMIND_OUTPUT_HOSTS",
+                is_permanent=True,
+            )
+        if parts.scheme != "https" and parts.netloc.lower() != api.netloc.lower():
+            raise OutputError(f"its address is not https: {without_query(url)}", is_permanent=True)
