@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
+from segmind_dagster.ledger.entries import upsert
 from segmind_dagster.ledger.schema import RATE_LIMIT
-from segmind_dagster.ledger.writes import upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -1,7 +1,7 @@
 """Opens a ledger: its database, its tables, its guards; and offers one object to ask and to write.
 
 SQLite by default (WAL, synchronous FULL), PostgreSQL by URL. What is asked is in `reads`, what is written
-in `writes` and `rate`; here is only who may, and on which connection.
+in `writes`, `entries` and `rate`; here is only who may, and on which connection.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import RegistryError
-from segmind_dagster.ledger import Ledger, open_ledger, reads, writes
+from segmind_dagster.ledger import Ledger, entries, open_ledger, reads, writes
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.planning import Caps, Plan, make_plan, price_models
 from segmind_dagster.prompts import ImageInput
@@ -190,7 +190,7 @@ def collect(
 
 def _register(ledger: Ledger, prompt_set: PromptSet, resource: str, clock: ClockPort) -> None:
     ledger.write(
-        writes.register_set,
+        entries.register_set,
         prompt_set=prompt_set.key,
         resource=resource,
         generations=[_row(request) for request in prompt_set.requests_for(resource)],

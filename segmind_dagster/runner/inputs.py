@@ -7,7 +7,7 @@ import base64
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.ledger import reads, writes
+from segmind_dagster.ledger import entries, reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +61,6 @@ class Inputs:
                 content = await asyncio.to_thread(image.path.read_bytes)
                 mime = _MIME_BY_SUFFIX.get(image.path.suffix.lower(), "image/png")
                 url = await self._gateway.upload(f"data:{mime};base64,{base64.b64encode(content).decode()}")
-                await self._ledger.awrite(writes.record_upload, sha256=image.sha256, url=url, now=self._clock.now())
+                await self._ledger.awrite(entries.record_upload, sha256=image.sha256, url=url, now=self._clock.now())
             self._addresses[image.sha256] = url
             return url

@@ -11,7 +11,7 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from segmind_dagster.ledger import writes
+from segmind_dagster.ledger import entries
 from segmind_dagster.ledger.store import place
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Lease:
 
     async def _record(self, until: datetime) -> None:
         await self._ledger.awrite(
-            writes.record_run,
+            entries.record_run,
             owner=self.owner,
             run_id=self._run_id,
             place=place(),

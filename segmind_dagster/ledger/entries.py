@@ -1,0 +1,107 @@
+"""What a run enters before it acts: what sets ask for, that it lives, where inputs were uploaded to.
+
+State changes of generations, and money, are in `writes`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from segmind_dagster.ledger.schema import GENERATIONS, RUNS, SET_GENERATIONS, UPLOADS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Table
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """An INSERT that can carry ON CONFLICT, in the connection's dialect."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def register_set(
+    connection: Connection,
+    *,
+    prompt_set: str,
+    resource: str,
+    generations: Sequence[Mapping[str, Any]],
+    now: datetime,
+) -> None:
+    """Record what a prompt set asks of a model now; what it no longer asks for stays, not current.
+
+    Args:
+        connection: the ledger.
+        prompt_set: the set's key.
+        resource: the model's resource name.
+        generations: columns of `generations`, in the set's order.
+        now: the time.
+    """
+    connection.execute(
+        update(SET_GENERATIONS)
+        .where(SET_GENERATIONS.c.prompt_set == prompt_set, SET_GENERATIONS.c.resource == resource)
+        .values(is_current=False)
+    )
+    if not generations:
+        return
+    fixed = {"resource": resource, "prompt_set": prompt_set, "state": "planned", "attempts": 0, "updated_at": now}
+    connection.execute(
+        upsert(connection, GENERATIONS).on_conflict_do_nothing(), [{**row, **fixed} for row in generations]
+    )
+    rows = upsert(connection, SET_GENERATIONS)
+    connection.execute(
+        rows.on_conflict_do_update(
+            index_elements=["prompt_set", "generation_id"],
+            set_={"is_current": True, "position": rows.excluded.position},
+        ),
+        [
+            {
+                "prompt_set": prompt_set,
+                "generation_id": row["generation_id"],
+                "resource": resource,
+                "position": position,
+                "is_current": True,
+            }
+            for position, row in enumerate(generations)
+        ],
+    )
+
+
+def record_run(
+    connection: Connection,
+    *,
+    owner: str,
+    run_id: str | None,
+    place: str,
+    pid: int,
+    now: datetime,
+    lease_until: datetime,
+) -> None:
+    """Enter a run, or renew its lease."""
+    rows = upsert(connection, RUNS)
+    connection.execute(
+        rows.on_conflict_do_update(index_elements=["owner"], set_={"lease_until": rows.excluded.lease_until}),
+        {
+            "owner": owner,
+            "run_id": run_id,
+            "place": place,
+            "pid": pid,
+            "started_at": now,
+            "lease_until": lease_until,
+        },
+    )
+
+
+def record_upload(connection: Connection, *, sha256: str, url: str, now: datetime) -> None:
+    """Remember where an input file was uploaded to."""
+    rows = upsert(connection, UPLOADS)
+    connection.execute(
+        rows.on_conflict_do_update(
+            index_elements=["sha256"], set_={"url": rows.excluded.url, "uploaded_at": rows.excluded.uploaded_at}
+        ),
+        {"sha256": sha256, "url": url, "uploaded_at": now},
+    )
