@@ -100,8 +100,9 @@ class OutputStore:
             json.dumps({**facts, "output_sha256": content_sha256}, ensure_ascii=False, indent=2, sort_keys=True) + "\n",
             encoding="utf-8",
         )
-        self._place(sidecar, f"{self._url}/{name}.facts.json")
-        self._place(path, stored.uri)
+        # the ledger holds the same facts, so the sidecar need not outlive a power cut on its own
+        self._place(sidecar, f"{self._url}/{name}.facts.json", is_durable=False)
+        self._place(path, stored.uri, is_durable=True)
         return stored
 
     def discard(self, path: Path) -> None:
@@ -117,7 +118,7 @@ class OutputStore:
         fs, root_path = self._remote()
         return self._url if fs.exists(root_path) and fs.find(root_path, maxdepth=2) else None
 
-    def _place(self, source: Path, target: str) -> None:
+    def _place(self, source: Path, target: str, *, is_durable: bool) -> None:
         if not self._is_local:
             fs, _ = self._remote()
             fs.put_file(str(source), fs._strip_protocol(target))  # noqa: SLF001  fsspec's documented way to a path
@@ -125,10 +126,12 @@ class OutputStore:
             return
         destination = Path(target)
         self._make(destination.parent)
-        with source.open("rb") as file:
-            os.fsync(file.fileno())
+        if is_durable:
+            with source.open("rb") as file:
+                os.fsync(file.fileno())
         source.replace(destination)
-        _sync_folder(destination.parent)
+        if is_durable:
+            _sync_folder(destination.parent)
 
     def _remote(self) -> tuple[Any, str]:
         import fsspec

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _FETCHES = 3
 _POLL_FAILURES = 10
 _PART_S = 2.0
+_ROUND_TRIP_S = 0.02
 _FREE = Decimal(0)
 
 
@@ -148,7 +149,7 @@ class Delivery:
                     return Ended("running", error.kind, str(error))
                 continue
             if answer.status == "completed":
-                patience.learn(self._clock.monotonic() - job.began)
+                patience.learn(_took_s(answer.accounting, self._clock.monotonic() - job.began))
                 job = Job(
                     claim=job.claim,
                     request_id=job.request_id,
@@ -265,6 +266,16 @@ class Delivery:
             return await self._gateway.history_row(request_id)
         except GatewayError:
             return None  # the caller reports that nothing was found; the request stays collectable
+
+
+def _took_s(accounting: wire.Accounting, noticed_after_s: float) -> float:
+    """How long a job took: as the provider says, else a little less than when we noticed.
+
+    What we notice is never earlier than our own look, so learning from it alone could only grow.
+    """
+    if accounting.inference_ms is None:
+        return noticed_after_s * 0.95
+    return min((accounting.inference_ms + (accounting.queue_ms or 0)) / 1000 + _ROUND_TRIP_S, noticed_after_s)
 
 
 def _with_history(job: Job, row: wire.HistoryRow | None) -> Job:

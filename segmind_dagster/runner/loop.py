@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 DRAIN_S = 20.0
 _PROGRESS_EVERY_S = 5.0
+_DISK_THREADS = 24
 
 
 def work_through(
@@ -123,7 +125,9 @@ def _run_interruptibly(work: Callable[[], Any], engine: Engine) -> dict[str, End
     finished = threading.Event()
 
     async def main() -> None:
-        loop_task["loop"] = asyncio.get_running_loop()
+        loop_task["loop"] = loop = asyncio.get_running_loop()
+        # these threads wait for the disk most of the time
+        loop.set_default_executor(ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="segmind-disk"))
         loop_task["task"] = asyncio.current_task()
         outcome["endings"] = await work()
 
