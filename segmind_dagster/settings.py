@@ -123,9 +123,16 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
     """
     reader = _Reader(os.environ if environ is None else environ, overrides.get("project_dir"))
     root = reader.project_dir
-    api_url = reader.url("api_url") or SEGMIND_API_URL
-    is_segmind = api_url == SEGMIND_API_URL
-    data_dir = Path(overrides["data_dir"]) if overrides.get("data_dir") else reader.path("data_dir", "data")
+    # explicit addresses and folders decide what is derived from them, and are checked like any other
+    for name in ("api_url", "platform_url", "storage_url"):
+        if overrides.get(name):
+            overrides[name] = reader.checked_url(name, str(overrides[name]))
+    for name in ("data_dir", "prompts_dir"):
+        if overrides.get(name):
+            overrides[name] = reader.absolute(overrides[name])
+    api_url = overrides.get("api_url") or reader.url("api_url") or SEGMIND_API_URL
+    is_segmind = urlsplit(api_url).hostname == urlsplit(SEGMIND_API_URL).hostname
+    data_dir = overrides.get("data_dir") or reader.path("data_dir", "data")
     values: dict[str, Any] = {
         "project_dir": root,
         "api_key": reader.api_key(),
@@ -137,7 +144,7 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
         "prompts_dir": reader.path("prompts_dir", "prompts"),
         "data_dir": data_dir,
         "outputs_url": reader.location("outputs_url") or str(data_dir / "outputs"),
-        "ledger_url": reader.text("ledger_url") or f"sqlite:///{data_dir / 'ledger.sqlite'}",
+        "ledger_url": reader.database("ledger_url") or f"sqlite:///{data_dir / 'ledger.sqlite'}",
         "destination": reader.text("destination") or "duckdb",
         "requests_per_minute": float(reader.positive("requests_per_minute", "60")),
         "max_in_flight": reader.whole("max_in_flight", "1000"),
@@ -195,22 +202,38 @@ class _Reader:
         return key
 
     def path(self, name: str, default: str) -> Path:
-        return (self.project_dir / Path(self.text(name) or default).expanduser()).resolve()
+        return self.absolute(self.text(name) or default)
+
+    def absolute(self, path: Path | str) -> Path:
+        return (self.project_dir / Path(path).expanduser()).resolve()
 
     def location(self, name: str) -> str | None:
         """An fsspec URL, or a path made absolute."""
         value = self.text(name)
         return value if value is None or "://" in value else str(self.path(name, value))
 
+    def database(self, name: str) -> str | None:
+        """A SQLAlchemy URL; the path of an SQLite file made absolute."""
+        value = self.text(name)
+        if value is None or not value.startswith("sqlite:///") or value.startswith("sqlite:////"):
+            return value
+        return f"sqlite:///{self.absolute(value.removeprefix('sqlite:///'))}"
+
     def url(self, name: str) -> str | None:
         value = self.text(name)
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
+        return None if value is None else self.checked_url(name, value)
+
+    def checked_url(self, name: str, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            is_plain = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        except ValueError:
+            is_plain = False
+        if not is_plain or parts.scheme not in {"http", "https"} or parts.query or parts.fragment or parts.username:
             raise SettingsError(_variable(name), f"{value!r} is not a plain http(s) URL.")
         if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
             raise SettingsError(_variable(name), f"{value!r} would send the API key unencrypted; use https.")
+        value = f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
         return value.rstrip("/").removesuffix("/v1").removesuffix("/v2")
 
     def names(self, name: str) -> tuple[str, ...]:

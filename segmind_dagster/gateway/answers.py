@@ -75,7 +75,7 @@ def parse(answer: bytes) -> Any:
     """An answer's JSON; None when it is none."""
     try:
         return json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -26,6 +26,7 @@ from segmind_dagster.gateway.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 _GET_ATTEMPTS = 6
 _HISTORY_PAGE = 100
 _HISTORY_PAGES = 500
+# one question may span 31 days
+_HISTORY_SPAN = timedelta(days=30)
 # face-to-sticker takes 65 s on average and v1 holds the connection meanwhile
 _V1_TIMEOUT_S = 600.0
 _SUBMIT_TIMEOUT_S = 60.0
@@ -160,13 +163,23 @@ class Gateway:
             GatewayError: the history could not be read whole, or was not understood.
         """
         found: dict[str, wire.HistoryRow] = {}
+        first, last = since - timedelta(days=1), now + timedelta(days=1)
+        while last >= first:
+            begin = max(first, last - _HISTORY_SPAN)
+            await self._read_window(found, since=since, from_date=begin.date(), to_date=last.date())
+            last = begin - timedelta(days=1)
+        return list(found.values())
+
+    async def _read_window(
+        self, found: dict[str, wire.HistoryRow], *, since: datetime, from_date: date, to_date: date
+    ) -> None:
         url = f"{self._settings.platform_url}/inference-request/request-history"
         for page in range(1, _HISTORY_PAGES + 1):
             query = {
                 "page": str(page),
                 "per_page": str(_HISTORY_PAGE),
-                "from_date": (since - timedelta(days=1)).date().isoformat(),
-                "to_date": (now + timedelta(days=1)).date().isoformat(),
+                "from_date": from_date.isoformat(),
+                "to_date": to_date.isoformat(),
                 "sort_by": "model_created",
                 "sort_order": "desc",
             }
@@ -178,14 +191,16 @@ class Gateway:
             found.update((row.request_id, row) for row in fresh)
             is_past = any(row.created_at is not None and row.created_at < since for row in answer.rows)
             if answer.is_last or not fresh or is_past:
-                return list(found.values())
+                return
         raise GatewayError("unknown_outcome", f"GET {url}: the history is longer than {_HISTORY_PAGES} pages.")
 
     async def history_row(self, request_id: str) -> wire.HistoryRow | None:
         """What the history remembers of a request, if it does."""
         url = f"{self._settings.platform_url}/inference-request/request-history/{quote(request_id, safe='')}"
         status, document = await self._get(url)
-        return wire.read_history_row(document) if status == 200 else None  # noqa: PLR2004  HTTP
+        row = wire.read_history_row(document) if status == 200 else None  # noqa: PLR2004  HTTP
+        # a server that ignored the id must not hand us the output of another request
+        return row if row is not None and row.request_id == request_id else None
 
     async def upload(self, data_url: str) -> str:
         """Store an input file with Segmind and return its address; storing costs nothing.
@@ -236,11 +251,15 @@ class Gateway:
             )
         accounting = wire.read_headers(response.headers)
         if model.output == "text":
-            text = (await read_limited(response)).decode("utf-8", errors="replace")
+            text: str | None
+            try:
+                text = (await read_limited(response)).decode("utf-8", errors="replace")
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                text = None
             return Accepted(request_id=request_id, http_status=200, text=text, accounting=accounting)
         try:
             fetched = await self._fetcher.stream(response, sink)
-        except OutputError:
+        except (OutputError, aiohttp.ClientError, TimeoutError, OSError):
             # charged all the same: the request id is what counts, and the history names the file
             return Accepted(request_id=request_id, http_status=200, accounting=accounting)
         return Accepted(request_id=request_id, http_status=200, fetched=fetched, accounting=accounting)

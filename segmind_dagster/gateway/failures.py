@@ -183,5 +183,5 @@ def error_text(body: bytes, *, limit: int = 300) -> str:
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -12,7 +12,7 @@ import aiohttp
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway.answers import get_failure, name_of
 from segmind_dagster.gateway.failures import GatewayError
-from segmind_dagster.gateway.redaction import without_query
+from segmind_dagster.gateway.redaction import redact, without_query
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ class Fetcher:
                     url, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=_FETCH_TIMEOUT_S, sock_read=30)
                 ) as response:
                     if response.status in {301, 302, 303, 307, 308} and "location" in response.headers:
-                        url = urljoin(url, response.headers["location"])
+                        url = _joined(url, response.headers["location"])
                         continue
                     if response.status in {403, 404, 410}:
                         raise GatewayError(
@@ -86,8 +86,10 @@ class Fetcher:
                             f"GET {shown}", response.status, b"", response.headers, key=self._settings.api_key
                         )
                     return await self.stream(response, sink)
-            except (aiohttp.ClientConnectionError, TimeoutError) as error:
-                raise GatewayError("connect_error", f"GET {shown}: no answer ({name_of(error)}).") from error
+            except (aiohttp.ClientError, TimeoutError) as error:
+                # the client's own messages may repeat the address, signature included
+                said = redact(f"GET {shown}: no answer ({name_of(error)}).", self._settings.api_key)
+                raise GatewayError("connect_error", said) from error
         raise OutputError(f"more than {_MAX_REDIRECTS} redirects", is_permanent=True)
 
     async def stream(self, response: aiohttp.ClientResponse, sink: Path) -> Fetched:
@@ -119,7 +121,10 @@ class Fetcher:
         return Fetched(path=sink, sha256=digest.hexdigest(), size_bytes=size, content_type=response.content_type or "")
 
     def _check_host(self, url: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise OutputError("its address is not a URL", is_permanent=True) from error
         names = {(parts.hostname or "").lower(), parts.netloc.lower()}
         api = urlsplit(self._settings.api_url)
         if not names & self._output_hosts:
@@ -128,5 +133,12 @@ class Fetcher:
                 "SEGMIND_OUTPUT_HOSTS",
                 is_permanent=True,
             )
-        if parts.scheme != "https" and parts.netloc.lower() != api.netloc.lower():
+        if parts.scheme != "https" and (parts.scheme, parts.netloc.lower()) != (api.scheme, api.netloc.lower()):
             raise OutputError(f"its address is not https: {without_query(url)}", is_permanent=True)
+
+
+def _joined(base: str, location: str) -> str:
+    try:
+        return urljoin(base, location)
+    except ValueError as error:
+        raise OutputError("it redirects to what is not a URL", is_permanent=True) from error

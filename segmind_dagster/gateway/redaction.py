@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit, urlunsplit
 
 _KEY = re.compile(r"SG_[0-9a-zA-Z]{6,}")
-_URL = re.compile(r"https?://[^\s\"'<>]+")
+_URL = re.compile(r"(?i)https?://[^\s\"'<>]+")
 _HIDDEN = "[hidden]"
 
 
@@ -37,4 +37,4 @@ def _safely(url: str) -> str:
     try:
         return without_query(url)
     except ValueError:  # not a URL after all, or one with a malformed port
-        return url.split("?", 1)[0]
+        return _HIDDEN

@@ -14,6 +14,8 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
+# no cost in USD and no time in seconds is this large; a database could not hold it either
+_ABSURD = 10**9
 JobStatus = Literal["pending", "completed", "failed"]
 
 
@@ -134,14 +136,18 @@ def read_instant(text: str | None) -> datetime | None:
     """A moment given in ISO 8601, as an HTTP date, or as a Unix time; UTC where it says nothing."""
     if not text:
         return None
+    # ten digits and more are a Unix time; ISO 8601 without separators would read some of them as years ago
+    is_number = text.strip().isdecimal() and len(text.strip()) >= 10  # noqa: PLR2004  seconds since 1970
     try:
-        moment = datetime.fromisoformat(text.strip())
+        moment = None if is_number else datetime.fromisoformat(text.strip())
     except ValueError:
         moment = None
-    if moment is None:
+    if is_number:
+        text = text.strip()
+    if moment is None and not is_number:
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             moment = None
     if moment is None:
         try:
@@ -161,9 +167,12 @@ def _same(left: Any, right: Any) -> bool:
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return covers(left, right)
     if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
+        return left is right or {str(left).lower(), str(right).lower()} in ({"true"}, {"false"})
     if isinstance(left, str) != isinstance(right, str) and not isinstance(left, (list, Mapping)):
-        return str(left) == str(right)  # numbers come back as strings in places
+        if str(left) == str(right):  # numbers come back as strings in places
+            return True
+        number = _usd(left)
+        return number is not None and number == _usd(right)
     return bool(left == right)
 
 
@@ -212,8 +221,9 @@ def _output(document: Mapping[str, Any]) -> tuple[str | None, str | None]:
         if output.startswith(("http://", "https://")) and not any(c.isspace() for c in output):
             return output, None
         return None, output
+    images = document.get("images")
     candidates = [
-        *(document.get("images") or []),
+        *(images if isinstance(images, list) else []),
         document.get("video"),
         document.get("image"),
         document.get("audio"),
@@ -243,7 +253,7 @@ def _usd(value: Any) -> Decimal | None:
         number = Decimal(str(value).strip().removeprefix("$"))
     except InvalidOperation:
         return None
-    return number if number.is_finite() and number >= 0 else None
+    return number if number.is_finite() and 0 <= number < _ABSURD else None
 
 
 def _milliseconds(seconds: Any) -> int | None:
@@ -255,6 +265,8 @@ def _integer(value: Any) -> int | None:
     if value is None or isinstance(value, bool):
         return None
     try:
-        return int(str(value))
+        number = int(str(value))
     except ValueError:
         return None
+    # seeds are unsigned 64-bit in places; the ledger's integers are signed
+    return number if -(2**63) <= number < 2**63 else None

@@ -66,6 +66,7 @@ class GroupCommitter:
             self._queue.put(None)
         if thread is not None:
             thread.join()
+        self._engine.dispose()
 
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:

@@ -8,7 +8,8 @@ Inspired by additive increase and multiplicative decrease; only a 429 cuts, neve
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
@@ -34,14 +35,10 @@ def reserve_slots(connection: Connection, *, count: int, per_minute: float, now:
         now: the time.
     """
     row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one_or_none()
-    rate = per_minute
-    start = now
-    if row is not None:
-        start = max(now, row.next_slot_at)
-        if row.cut_at is not None:
-            windows = max((now - row.cut_at) / _WINDOW, 0)
-            rate = min(per_minute, row.per_minute * _GROWTH_PER_MINUTE ** min(windows, 100))
-    step = timedelta(minutes=1) / rate
+    rate = _rate_now(row, per_minute, now)
+    start = now if row is None else max(now, row.next_slot_at)
+    # rounded up: a minute must never hold one slot too many
+    step = timedelta(microseconds=ceil(60_000_000 / rate))
     slots = [start + step * k for k in range(count)]
     rows = upsert(connection, RATE_LIMIT)
     connection.execute(
@@ -58,10 +55,18 @@ def cut_rate(connection: Connection, *, reset_at: datetime, per_minute: float, n
     is_new_burst = row.cut_at is None or now - row.cut_at >= _WINDOW
     changes = {"next_slot_at": max(row.next_slot_at, reset_at)}
     if is_new_burst:
-        current = per_minute if row.cut_at is None else min(per_minute, row.per_minute)
+        current = _rate_now(row, per_minute, now)
         connection.execute(
             update(RATE_LIMIT)
             .where(RATE_LIMIT.c.scope == _SCOPE)
             .values(per_minute=max(1.0, current * _CUT), cut_at=now)
         )
     connection.execute(update(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE).values(**changes))
+
+
+def _rate_now(row: Any, per_minute: float, now: datetime) -> float:
+    """The bound, or what has grown back of it since the last cut."""
+    if row is None or row.cut_at is None:
+        return per_minute
+    windows = max((now - row.cut_at) / _WINDOW, 0)
+    return float(min(per_minute, row.per_minute * _GROWTH_PER_MINUTE ** min(windows, 100)))

@@ -21,6 +21,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NANO = Decimal(1_000_000_000)
 
 
+def whole_nanos(amount_usd: Decimal) -> Decimal:
+    """An amount as the ledger can hold it, so that sums of stored amounts are exact."""
+    return (amount_usd * _NANO).to_integral_value(ROUND_HALF_EVEN) / _NANO
+
+
 class Usd(TypeDecorator[Decimal]):
     """A Decimal of dollars, stored as nano-dollars."""
 

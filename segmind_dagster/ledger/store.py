@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import create_engine, event, insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _T = TypeVar("_T")
+
+
+# any number, the same in every process: the advisory lock of those who write
+_WRITERS_LOCK = 5_366_719_104
 
 
 def place() -> str:
@@ -120,13 +124,16 @@ def open_ledger(url: str, *, api_origin: str, holds_outputs: Callable[[], str | 
         LedgerMissingError: the ledger is empty, but outputs exist.
         LedgerError: the database cannot be opened.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise LedgerError("SEGMIND_LEDGER_URL is not a database URL such as postgresql://host/name.") from error
     shown = parsed.render_as_string(hide_password=True)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    elif parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
+    if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
         url = parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     try:
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         writing = _engine(url, writes=True)
         with writing.begin() as connection:
             _migrate(connection)
@@ -138,7 +145,7 @@ def open_ledger(url: str, *, api_origin: str, holds_outputs: Callable[[], str | 
             elif recorded != api_origin:
                 raise OriginMismatchError(recorded, api_origin, shown)
         return Ledger(engine=_engine(url, writes=False), writer=GroupCommitter(writing))
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:
         raise LedgerError(
             f"Opened the ledger at {shown}, but the database answered: {error.__cause__ or error}. Nothing was "
             "submitted. Check that the folder can be written to, that the disk is not full, and that the file was not "
@@ -151,6 +158,9 @@ def _engine(url: str, *, writes: bool) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", partial(_begin, "BEGIN IMMEDIATE" if writes else "BEGIN"))
+    elif writes:
+        # one writer at a time, as with SQLite: slots and caps are read before they are written
+        event.listen(engine, "begin", partial(_begin, f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"))
     return engine
 
 

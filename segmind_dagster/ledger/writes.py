@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
 from segmind_dagster.ledger.entries import upsert
 from segmind_dagster.ledger.records import Claim
-from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS
+from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS, whole_nanos
 from segmind_dagster.ledger.states import TRANSITIONS, State, check_transition
 
 if TYPE_CHECKING:
@@ -47,8 +47,11 @@ def claim(
         LostOwnershipError: another run was first.
     """
     day = now.date().isoformat()
+    reserved_usd = whole_nanos(reserved_usd)
     committed = connection.execute(select(DAYS.c.committed_usd).where(DAYS.c.day == day)).scalar() or _FREE
     if committed + reserved_usd > daily_budget_usd:
+        if _state(connection, generation_id) != "planned":
+            raise LostOwnershipError(generation_id)
         raise BudgetError(
             f"The day cap stands in the way: ${committed:.4f} of ${daily_budget_usd} is used on {day} (UTC) and the "
             f"next generation may cost ${reserved_usd:.4f}. Raise SEGMIND_DAILY_BUDGET_USD, or materialize again "
@@ -130,7 +133,7 @@ def mark_succeeded(connection: Connection, held: Claim, outcome: Outcome) -> Dec
     A cost the provider did not report keeps its reservation as the estimate. Returns what was charged, in USD.
     """
     reserved = _reserved(connection, held)
-    charged = reserved.amount if outcome.cost_usd is None else outcome.cost_usd
+    charged = reserved.amount if outcome.cost_usd is None else whole_nanos(outcome.cost_usd)
     accounting = {
         "cost_usd": charged,
         "cost_source": "estimated" if outcome.cost_usd is None else outcome.cost_source,
@@ -185,7 +188,7 @@ def mark_failed(
         cost_source: who reported the cost.
     """
     reserved = _reserved(connection, held)
-    charged = reserved.amount if cost_usd is None else cost_usd
+    charged = reserved.amount if cost_usd is None else whole_nanos(cost_usd)
     source = "estimated" if cost_usd is None else cost_source
     money = {"cost_usd": charged, "cost_source": source} if charged else {}
     _move(connection, held, target, failure_kind=failure_kind, error=error, owner=None, now=now, **money)
@@ -205,6 +208,9 @@ def mark_failed(
 
 def forget_unknown(connection: Connection, held: Claim, *, now: datetime) -> None:
     """The POST provably never arrived: `unknown` to `planned`, its reservation freed."""
+    state = _state(connection, held.generation_id)
+    if state != "unknown":
+        raise IllegalTransitionError(held.generation_id, str(state), "planned")
     mark_failed(
         connection, held, target="planned", failure_kind="unknown_outcome",
         error="The provider's history shows that this submission never arrived.",
@@ -215,6 +221,8 @@ def forget_unknown(connection: Connection, held: Claim, *, now: datetime) -> Non
 def reopen(connection: Connection, generation_ids: Sequence[str], *, target: State, now: datetime) -> None:
     """Failed generations are tried again: `planned` to buy, `submitted` to fetch what was paid for."""
     check_transition(", ".join(generation_ids[:3]), "failed", target)
+    if not generation_ids:
+        return
     connection.execute(
         update(GENERATIONS)
         .where(GENERATIONS.c.generation_id == bindparam("id_"), GENERATIONS.c.state == "failed")
@@ -285,6 +293,10 @@ def _move(connection: Connection, held: Claim, target: State, *, now: datetime, 
     raise IllegalTransitionError(held.generation_id, row.state, target)
 
 
+def _state(connection: Connection, generation_id: str) -> str | None:
+    return connection.execute(select(GENERATIONS.c.state).where(GENERATIONS.c.generation_id == generation_id)).scalar()
+
+
 def _update_attempt(connection: Connection, held: Claim, **values: Any) -> None:
     connection.execute(
         update(ATTEMPTS)
@@ -308,7 +320,9 @@ def _reserved(connection: Connection, held: Claim) -> _Reservation:
         select(ATTEMPTS.c.intent_at, func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd")).where(
             ATTEMPTS.c.generation_id == held.generation_id, ATTEMPTS.c.attempt == held.attempt
         )
-    ).one()
+    ).one_or_none()
+    if row is None:
+        raise LedgerError(f"Attempt {held.attempt} of generation {held.generation_id} is not in the ledger.")
     return _Reservation(row.usd, row.intent_at.date().isoformat())
 
 

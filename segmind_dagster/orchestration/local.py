@@ -11,13 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from segmind_dagster.errors import SettingsError
-from segmind_dagster.sandbox import SANDBOX_API_KEY, Faults, SandboxServer, SandboxSettings
+from segmind_dagster.sandbox import SANDBOX_API_KEY, Faults, SandboxServer, SandboxSettings, is_sandbox
 from segmind_dagster.settings import find_project_dir, load_settings
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def running_sandbox(project: LocalProject, *, port: int = SANDBOX_PORT) -> Itera
     Raises:
         SettingsError: something else listens there.
     """
-    if _is_sandbox(f"http://127.0.0.1:{port}"):
+    if is_sandbox(f"http://127.0.0.1:{port}"):
         yield None
         return
     settings = SandboxSettings(
@@ -177,13 +176,3 @@ def run_dagster_dev(project: LocalProject, *, host: str, port: int) -> int:
         except KeyboardInterrupt:
             # the terminal has sent it to both; `dagster dev` ends its own children first
             return process.wait()
-
-
-def _is_sandbox(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/sandbox/account?jobs=false", timeout=1) as response:  # noqa: S310  loopback
-            return bool(response.status == 200)  # noqa: PLR2004  HTTP
-    except urllib.error.HTTPError as error:
-        raise SettingsError("port", f"something that is not a sandbox answers at {url} ({error.code}).") from error
-    except OSError:
-        return False

@@ -50,7 +50,7 @@ def read(path: Path, form: str) -> dict[str, Any] | None:
         data = content[start + 4 : start + 4 + length]
         return _load(data.split(b"\0", 1)[1][4:])  # two flags, then empty language and translation
     start = content.find(_JPEG_COMMENT, 2)
-    while start >= 0:
+    while 0 <= start <= len(content) - 4:
         length = struct.unpack(">H", content[start + 2 : start + 4])[0]
         data = content[start + 4 : start + 2 + length]
         if data.startswith(f"{KEYWORD}:".encode()):

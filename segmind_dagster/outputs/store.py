@@ -6,11 +6,13 @@ from our own identifiers; nothing from the network becomes part of a path.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +131,18 @@ class OutputStore:
         if is_durable:
             with source.open("rb") as file:
                 os.fsync(file.fileno())
-        source.replace(destination)
+        try:
+            source.replace(destination)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # the outputs are on another disk: copied beside their place first
+            beside = destination.with_name(f".{source.name}{_PARTIAL}")
+            shutil.copyfile(source, beside)
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(destination)
+            source.unlink()
         if is_durable:
             _sync_folder(destination.parent)
 

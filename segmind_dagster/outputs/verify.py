@@ -133,6 +133,8 @@ def _verify_boxes(path: Path) -> None:
         while position < size:
             file.seek(position)
             header = file.read(16)
+            if len(header) < 8:  # noqa: PLR2004  a box's own header
+                raise OutputError(f"an mp4 file that breaks off after {position} of {size} bytes")
             length = int.from_bytes(header[:4], "big")
             if length == 1:
                 length = int.from_bytes(header[8:16], "big")

@@ -6,6 +6,7 @@ code with the client: what it says was charged is a second opinion.
 """
 
 from segmind_dagster.sandbox.faults import FAULT_KINDS, FaultKind, Faults, ScriptedFault
+from segmind_dagster.sandbox.probe import is_sandbox
 from segmind_dagster.sandbox.server import SandboxServer, serve
 from segmind_dagster.sandbox.settings import SANDBOX_API_KEY, SandboxSettings
 
@@ -17,5 +18,6 @@ __all__ = [
     "SandboxServer",
     "SandboxSettings",
     "ScriptedFault",
+    "is_sandbox",
     "serve",
 ]

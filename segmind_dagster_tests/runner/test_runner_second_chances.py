@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from runner_lab import V1, V2, QuickClock
 
-from segmind_dagster.ledger import reads, writes
+from segmind_dagster.ledger import entries, reads, writes
 from segmind_dagster.ledger.store import place
 from segmind_dagster.sandbox import Faults
 
@@ -83,7 +83,7 @@ def test_a_run_that_began_after_we_looked_is_not_taken_for_gone(lab: Lab) -> Non
     with lab.ledger() as ledger:
         is_alive = ledger.liveness(now)
         ledger.write(
-            writes.record_run, owner="another", run_id=None, place=place(), pid=1, now=now,
+            entries.record_run, owner="another", run_id=None, place=place(), pid=1, now=now,
             lease_until=now + timedelta(seconds=60),
         )  # fmt: skip
         ledger.write(

@@ -14,7 +14,7 @@ from runner_lab import HandClock
 
 from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.gateway.wire import HistoryRow
-from segmind_dagster.ledger import open_ledger, writes
+from segmind_dagster.ledger import entries, open_ledger, writes
 from segmind_dagster.runner.settling import Found, Settler
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def own(ledger: Ledger, request_id: str) -> None:
         "generation_id": "other", "model_slug": SLUG, "prompt": "a pear", "negative_prompt": None, "body": BODY,
         "images": {}, "variables": {}, "seed": 7, "sample": 0,
     }  # fmt: skip
-    ledger.write(writes.register_set, prompt_set="s", resource="fast_flux_schnell", generations=[row], now=now)
+    ledger.write(entries.register_set, prompt_set="s", resource="fast_flux_schnell", generations=[row], now=now)
     claim = ledger.write(
         writes.claim, generation_id="other", owner="o", run_id=None, prompt_set="s", reserved_usd=Decimal("0.01"),
         daily_budget_usd=Decimal(1), rate_wait_ms=0, now=now,

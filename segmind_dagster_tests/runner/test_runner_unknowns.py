@@ -11,7 +11,7 @@ import pytest
 from history_proxy import HistoryProxy
 from runner_lab import V1, V2
 
-from segmind_dagster.ledger import writes
+from segmind_dagster.ledger import entries, writes
 from segmind_dagster.ledger.store import place
 from segmind_dagster.sandbox import Faults
 
@@ -200,7 +200,7 @@ def test_what_a_living_run_of_another_set_is_at_is_left_to_it(lab: Lab) -> None:
     now = datetime.now(UTC)
     with lab.ledger() as ledger:
         ledger.write(
-            writes.record_run, owner="another", run_id=None, place=place(), pid=os.getpid(), now=now,
+            entries.record_run, owner="another", run_id=None, place=place(), pid=os.getpid(), now=now,
             lease_until=now + timedelta(seconds=60),
         )  # fmt: skip
         ledger.write(

@@ -1,0 +1,81 @@
+"""What every test gets: no key, no settings and no telemetry of the machine it runs on; and a PostgreSQL on request."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# how long an example takes says nothing on a machine that others share
+settings.register_profile("shared_machine", deadline=None)
+settings.load_profile("shared_machine")
+
+_OURS = ("SEGMIND_", "SOURCES__", "DESTINATION__")
+
+
+@pytest.fixture(autouse=True)
+def _a_clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith(_OURS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt_data"))
+    monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
+    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL of our own; the URL of its cluster, without a database name."""
+    programs = _postgres_programs()
+    # PostgreSQL refuses to run as root, and the folders of pytest are closed to other users
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="segmind-postgres-"))
+    if as_user:
+        shutil.chown(folder, "postgres", "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = str(folder / "data")
+
+    def run(*command: str) -> None:
+        subprocess.run(
+            [*as_user, *command], check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    run(f"{programs}/initdb", "--pgdata", data, "--auth=trust", "--username=test", "--encoding=UTF8", "--no-sync")
+    options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off -c max_connections=40"
+    run(f"{programs}/pg_ctl", "-D", data, "-o", options, "-l", f"{folder}/log", "-w", "start")
+    yield f"postgresql://test@127.0.0.1:{port}"
+    run(f"{programs}/pg_ctl", "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+def _postgres_programs() -> Path:
+    on_path = shutil.which("initdb")
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    if on_path is None and not folders:
+        pytest.fail("Tests marked `postgres` need PostgreSQL: install it (apt-get install postgresql).")
+    return Path(on_path).parent if on_path else folders[-1]
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, tmp_path: Path) -> Iterator[str]:
+    """An empty database, gone after the test."""
+    import psycopg
+
+    name = f"test_{tmp_path.parent.name}_{tmp_path.name}".lower().replace("-", "_")[-60:]
+    with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    yield f"{postgres_server}/{name}"
+    with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -1,0 +1,402 @@
+"""Polling, the account, the history and uploads over real HTTP: what is free is repeated, and nothing else is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from gateway_bench import KEY, answering
+
+from segmind_dagster.gateway import client
+from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.registry.models import FAST_FLUX_SCHNELL, LLAMA_V3P1_8B_INSTRUCT, SDXL_NEWREALITY
+from segmind_dagster.sandbox import Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gateway_bench import Bench, Handler
+
+    from segmind_dagster.gateway.client import Gateway
+    from segmind_dagster.gateway.wire import HistoryRow, JobAnswer
+
+BODY = {"prompt": "a pear", "seed": 4}
+NOW = datetime.now(UTC)
+HTML = "<html><body>502</body></html>"
+
+
+def refused_by(bench: Bench, handler: Handler, work: Callable[[Gateway], Awaitable[Any]]) -> GatewayError:
+    with pytest.raises(GatewayError) as raised:
+        bench.against(handler, lambda gateway, _: work(gateway))
+    return raised.value
+
+
+def status_of(gateway: Gateway) -> Awaitable[JobAnswer]:
+    return gateway.status("r-1")
+
+
+def test_a_job_is_polled_from_acceptance_to_its_output_and_cost(bench: Bench) -> None:
+    server = bench.sandbox()
+
+    async def follow(gateway: Gateway) -> tuple[JobAnswer, JobAnswer]:
+        accepted = await gateway.submit(FAST_FLUX_SCHNELL, BODY, bench.sink)
+        return await gateway.status(accepted.request_id), await gateway.result(accepted.request_id)
+
+    status, result = bench.run(server.url, follow)
+    (job,) = server.account()["jobs"]
+    assert status.status == result.status == "completed"
+    assert result.output_url.startswith(f"{server.url}/outputs/{job['request_id']}")
+    assert result.accounting.cost_usd == Decimal(job["cost_usd"])
+    assert result.accounting.seed == BODY["seed"]
+
+
+def test_a_job_that_is_not_done_is_pending_and_has_no_output(bench: Bench) -> None:
+    server = bench.sandbox(fixed_latency_s=60.0)
+
+    async def follow(gateway: Gateway) -> tuple[JobAnswer, JobAnswer]:
+        accepted = await gateway.submit(FAST_FLUX_SCHNELL, BODY, bench.sink)
+        return await gateway.status(accepted.request_id), await gateway.result(accepted.request_id)
+
+    assert [answer.status for answer in bench.run(server.url, follow)] == ["pending", "pending"]
+
+
+def test_the_result_of_a_text_model_is_its_text(bench: Bench) -> None:
+    async def follow(gateway: Gateway) -> JobAnswer:
+        body = {"messages": [{"role": "user", "content": "Hi"}]}
+        accepted = await gateway.submit(LLAMA_V3P1_8B_INSTRUCT, body, bench.sink)
+        return await gateway.result(accepted.request_id)
+
+    answer = bench.run(bench.sandbox().url, follow)
+    assert answer.output_url is None
+    assert '"choices"' in answer.output_text
+
+
+@pytest.mark.parametrize("seed", [4, 5], ids=["500 with envelope", "502 page"])
+@pytest.mark.parametrize("fault", ["poll_error", "poll_reset"])
+def test_a_poll_that_fails_is_repeated_and_is_no_failure_of_the_job(bench: Bench, fault: Any, seed: int) -> None:
+    server = bench.sandbox(faults=Faults(script=[fault]))
+
+    async def follow(gateway: Gateway) -> JobAnswer:
+        accepted = await gateway.submit(FAST_FLUX_SCHNELL, {**BODY, "seed": seed}, bench.sink)
+        return await gateway.status(accepted.request_id)
+
+    assert bench.run(server.url, follow).status == "completed"
+    requests = server.account()["requests"]
+    assert (requests["status"], requests["submit"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("failed", "out of memory"), ("failed_validation", "Mandatory")], ids=["broke", "refused"]
+)
+@pytest.mark.parametrize("question", ["status", "result"])
+def test_a_failed_job_is_an_answer_and_not_an_error(bench: Bench, fault: Any, words: str, question: str) -> None:
+    server = bench.sandbox(faults=Faults(script=[fault]))
+
+    async def follow(gateway: Gateway) -> JobAnswer:
+        accepted = await gateway.submit(FAST_FLUX_SCHNELL, BODY, bench.sink)
+        return await getattr(gateway, question)(accepted.request_id)
+
+    answer = bench.run(server.url, follow)
+    assert answer.status == "failed"
+    assert words in answer.error
+    assert answer.accounting.cost_usd is None
+    assert server.account()["requests"][question] == 1
+
+
+def test_a_failed_job_may_be_told_with_a_200(bench: Bench) -> None:
+    handler, _ = answering(lambda: web.json_response({"status": "FAILED", "error": "broke"}))
+    assert bench.against(handler, lambda gateway, _: gateway.status("r-1")).error == "broke"
+
+
+@pytest.mark.parametrize("question", ["status", "result"])
+def test_a_record_that_is_gone_is_expired_and_asked_for_once(bench: Bench, question: str) -> None:
+    server = bench.sandbox()
+
+    async def ask(gateway: Gateway) -> JobAnswer:
+        return await getattr(gateway, question)("00000000-0000-0000-0000-000000000000")
+
+    with pytest.raises(GatewayError) as raised:
+        bench.run(server.url, ask)
+    assert (raised.value.kind, raised.value.http_status) == ("expired", 404)
+    assert server.account()["requests"][question] == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "gets"),
+    [
+        (lambda: web.json_response({"error": "Internal server error"}, status=500), "server_error", 6),
+        (lambda: web.Response(text=HTML, status=502), "server_error", 6),
+        (lambda: web.Response(text="{", status=200), "server_error", 6),
+        (lambda: web.Response(status=302, headers={"Location": "https://example.com/"}), "server_error", 6),
+        (lambda: web.json_response({"error": "Unauthorized"}, status=401), "unauthorized", 1),
+        (lambda: web.json_response({"error": "Forbidden"}, status=403), "invalid_request", 1),
+    ],
+    ids=["500", "502", "no JSON", "redirect", "401", "403"],
+)
+def test_a_poll_is_repeated_a_bounded_number_of_times_where_that_may_help(
+    bench: Bench, answer: Callable[[], web.Response], kind: str, gets: int
+) -> None:
+    handler, seen = answering(answer)
+    assert refused_by(bench, handler, status_of).kind == kind
+    assert len(seen) == gets
+
+
+def test_a_get_that_met_the_rate_limit_waits_for_its_reset(bench: Bench) -> None:
+    waits = []
+
+    def limited() -> web.Response:
+        headers = {"x-rate-limit-reset-at-utc": "2000-01-01T00:00:00Z"}
+        waits.append(1)
+        return web.json_response({"error": "Rate limit exceeded"}, status=429, headers=headers)
+
+    handler, seen = answering(limited, lambda: web.json_response({"status": "QUEUED"}))
+    assert bench.against(handler, lambda gateway, _: gateway.status("r-1")).status == "pending"
+    assert (len(seen), len(waits)) == (2, 1)
+
+
+def test_the_address_of_a_job_is_built_from_its_id_and_never_taken_from_it(bench: Bench) -> None:
+    handler, seen = answering(lambda: web.json_response({"status": "QUEUED"}))
+    bench.against(handler, lambda gateway, _: gateway.status("../../v1/get-user-credits?x"))
+    assert seen[0].raw_path == "/v2/requests/..%2F..%2Fv1%2Fget-user-credits%3Fx/status"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"credits": 1.5, "free-credits": 0.25}, Decimal("1.75")),
+        ({"credits": 0.0, "free-credits": 0.0184921035}, Decimal("0.0184921035")),
+        ({"credits": 2}, Decimal(2)),
+        ({"credits": "2"}, None),
+        ({"credits": True}, None),
+        ({}, None),
+        ([], None),
+        ("1.5", None),
+    ],
+)
+def test_the_balance_counts_free_credits_and_is_unknown_when_not_understood(
+    bench: Bench, answer: Any, expected: Decimal | None
+) -> None:
+    handler, _ = answering(lambda: web.json_response(answer))
+    assert bench.against(handler, lambda gateway, _: gateway.credits_usd()) == expected
+
+
+def test_an_account_that_never_had_credits_has_an_unknown_balance(bench: Bench) -> None:
+    handler, _ = answering(lambda: web.json_response({"error": "No credits found for the user"}, status=404))
+    assert bench.against(handler, lambda gateway, _: gateway.credits_usd()) is None
+
+
+def test_the_balance_is_that_of_the_sandbox(bench: Bench) -> None:
+    server = bench.sandbox(initial_credits=Decimal("3.25"))
+    assert bench.run(server.url, lambda gateway: gateway.credits_usd()) == Decimal("3.25")
+
+
+def test_a_wrong_key_is_told_by_the_first_free_look(bench: Bench) -> None:
+    server = bench.sandbox(api_key="SG_ffffffffffffffff")
+    with pytest.raises(GatewayError) as raised:
+        bench.run(server.url, lambda gateway: gateway.credits_usd())
+    assert raised.value.kind == "unauthorized"
+    assert server.account()["requests"]["submit"] == 0
+
+
+def since_an_hour(gateway: Gateway) -> Awaitable[list[HistoryRow]]:
+    return gateway.history(since=datetime.now(UTC) - timedelta(hours=1), now=datetime.now(UTC))
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["object", "text"])
+def test_the_history_of_several_pages_is_read_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, as_text: bool
+) -> None:
+    monkeypatch.setattr(client, "_HISTORY_PAGE", 3)
+    server = bench.sandbox(history_body_as_string=as_text)
+
+    async def submit_and_read(gateway: Gateway) -> list[HistoryRow]:
+        for seed in range(8):
+            await gateway.submit(FAST_FLUX_SCHNELL, {**BODY, "seed": seed}, bench.sink)
+        return await since_an_hour(gateway)
+
+    rows = bench.run(server.url, submit_and_read)
+    account = server.account()
+    assert {row.request_id for row in rows} == {job["request_id"] for job in account["jobs"]}
+    assert [row.body["seed"] for row in rows] == list(reversed(range(8)))
+    assert sum(row.cost_usd for row in rows) == Decimal(account["charged_usd"])
+    assert account["requests"]["history"] == 3
+
+
+def test_a_request_with_several_outputs_is_one_row(bench: Bench) -> None:
+    server = bench.sandbox()
+
+    async def submit_and_read(gateway: Gateway) -> list[HistoryRow]:
+        await gateway.submit(SDXL_NEWREALITY, {**BODY, "samples": 3}, bench.sink)
+        return await since_an_hour(gateway)
+
+    (row,) = bench.run(server.url, submit_and_read)
+    assert row.cost_usd == Decimal(server.account()["charged_usd"])
+
+
+def history_of(*moments: datetime) -> list[dict[str, Any]]:
+    return [
+        {"request_id": f"r-{number}", "model_name": "m", "request_body": {}, "model_created": moment.isoformat()}
+        for number, moment in enumerate(moments)
+    ]
+
+
+def test_reading_stops_once_rows_are_older_than_asked_for(bench: Bench) -> None:
+    page = history_of(NOW, NOW - timedelta(hours=2))
+    handler, seen = answering(lambda: web.json_response({"data": page}))
+    rows = bench.against(handler, lambda gateway, _: since_an_hour(gateway))
+    assert [row.request_id for row in rows] == ["r-0", "r-1"]
+    assert len(seen) == 1
+
+
+def test_a_server_that_ignores_the_page_does_not_make_the_reading_endless(bench: Bench) -> None:
+    handler, seen = answering(lambda: web.json_response({"data": history_of(NOW, NOW)}))
+    assert len(bench.against(handler, lambda gateway, _: since_an_hour(gateway))) == 2
+    assert len(seen) == 2
+
+
+def test_an_endless_history_is_an_error_and_not_half_an_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_HISTORY_PAGES", 4)
+    pages = iter(range(100))
+    handler, seen = answering(
+        lambda: web.json_response({"data": [{**history_of(NOW)[0], "request_id": f"r-{next(pages)}"}]})
+    )
+    assert refused_by(bench, handler, since_an_hour).kind == "unknown_outcome"
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("document", [{"data": None}, {"rows": "none"}, [{"model_name": "m"}], {"error": "x"}, 5])
+def test_a_history_that_is_not_understood_is_an_error_and_not_empty(bench: Bench, document: Any) -> None:
+    handler, _ = answering(lambda: web.json_response(document))
+    error = refused_by(bench, handler, since_an_hour)
+    assert error.kind == "unknown_outcome"
+    assert "not understood" in str(error)
+
+
+def test_a_history_that_breaks_off_on_a_later_page_is_an_error(bench: Bench) -> None:
+    first = {"data": history_of(NOW), "pagination": {"page": 1, "total_pages": 2}}
+    handler, _ = answering(lambda: web.json_response(first), lambda: web.Response(text=HTML, status=502))
+    assert refused_by(bench, handler, since_an_hour).kind == "server_error"
+
+
+def test_the_window_of_the_history_leaves_a_day_on_either_side(bench: Bench) -> None:
+    handler, seen = answering(lambda: web.json_response([]))
+    since, now = datetime(2026, 1, 2, 0, 30, tzinfo=UTC), datetime(2026, 1, 2, 23, 30, tzinfo=UTC)
+    bench.against(handler, lambda gateway, _: gateway.history(since=since, now=now))
+    query = seen[0].query
+    assert (query["from_date"], query["to_date"]) == ("2026-01-01", "2026-01-03")
+    assert (query["sort_by"], query["sort_order"]) == ("model_created", "desc")
+
+
+def test_the_history_remembers_a_request_whose_record_is_gone_and_no_other(bench: Bench) -> None:
+    server = bench.sandbox(record_ttl_s=0.0)
+
+    async def submit_and_ask(gateway: Gateway) -> tuple[HistoryRow | None, HistoryRow | None]:
+        accepted = await gateway.submit(FAST_FLUX_SCHNELL, BODY, bench.sink)
+        with pytest.raises(GatewayError, match="gone"):
+            await gateway.status(accepted.request_id)
+        return await gateway.history_row(accepted.request_id), await gateway.history_row("another")
+
+    remembered, nothing = bench.run(server.url, submit_and_ask)
+    (job,) = server.account()["jobs"]
+    assert remembered.request_id == job["request_id"]
+    assert remembered.output_url.startswith(f"{server.url}/outputs/{job['request_id']}")
+    assert (remembered.cost_usd, remembered.status) == (Decimal(job["cost_usd"]), "COMPLETED")
+    assert nothing is None
+
+
+REMEMBERED = {"request_id": "r-1", "generation_url": "https://a/1.png"}
+
+
+@pytest.mark.parametrize("document", [REMEMBERED, {"data": REMEMBERED}, {"data": [REMEMBERED], "message": "found"}])
+def test_a_remembered_request_is_found_in_any_wrapper(bench: Bench, document: Any) -> None:
+    handler, _ = answering(lambda: web.json_response(document))
+    row = bench.against(handler, lambda gateway, _: gateway.history_row("r-1"))
+    assert (row.request_id, row.output_url) == ("r-1", "https://a/1.png")
+
+
+@pytest.mark.parametrize("url", [None, "", 5, "file:///etc/passwd", ["https://a/1.png"]])
+def test_a_remembered_request_may_name_no_output(bench: Bench, url: Any) -> None:
+    handler, _ = answering(lambda: web.json_response({**REMEMBERED, "generation_url": url}))
+    assert bench.against(handler, lambda gateway, _: gateway.history_row("r-1")).output_url is None
+
+
+@pytest.mark.parametrize("document", [5, None, "r-1", {}, {"data": [None, 5]}, {"data": {"request_id": 5}}])
+def test_what_is_remembered_in_no_known_shape_is_nothing(bench: Bench, document: Any) -> None:
+    handler, _ = answering(lambda: web.json_response(document))
+    assert bench.against(handler, lambda gateway, _: gateway.history_row("r-1")) is None
+
+
+DATA_URL = "data:image/png;base64,iVBORw0KGgo="
+
+
+def upload(gateway: Gateway) -> Awaitable[str]:
+    return gateway.upload(DATA_URL)
+
+
+def test_an_upload_is_kept_by_the_sandbox_under_the_address_it_returns(bench: Bench) -> None:
+    server = bench.sandbox()
+    address = bench.run(server.url, upload)
+    assert address.startswith(f"{server.url}/assets/")
+    assert server.account()["requests"]["upload"] == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [{"file_urls": ["https://a/1"], "message": "Files uploaded successfully"}, {"urls": ["https://a/1"]}]
+)
+def test_an_upload_is_read_in_both_documented_shapes(bench: Bench, answer: Any) -> None:
+    handler, seen = answering(lambda: web.json_response(answer))
+    assert bench.against(handler, lambda gateway, _: upload(gateway)) == "https://a/1"
+    assert (seen[0].method, seen[0].path) == ("POST", "/upload-asset")
+
+
+def test_an_upload_costs_nothing_and_is_repeated(bench: Bench) -> None:
+    handler, seen = answering(
+        lambda: web.Response(text=HTML, status=502), lambda: web.json_response({"file_urls": ["https://a/1"]})
+    )
+    assert bench.against(handler, lambda gateway, _: upload(gateway)) == "https://a/1"
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "posts"),
+    [
+        (lambda: web.json_response({"error": "too large"}, status=413), "invalid_request", 1),
+        (lambda: web.json_response({"error": "Unauthorized"}, status=401), "unauthorized", 1),
+        (lambda: web.json_response({"file_urls": []}), "server_error", 6),
+        (lambda: web.json_response({"file_urls": ["https://a/1"]}, status=500), "server_error", 6),
+    ],
+    ids=["too large", "wrong key", "no address", "500"],
+)
+def test_an_upload_that_was_not_kept_is_an_error(
+    bench: Bench, answer: Callable[[], web.Response], kind: str, posts: int
+) -> None:
+    handler, seen = answering(answer)
+    assert refused_by(bench, handler, upload).kind == kind
+    assert len(seen) == posts
+
+
+WORKS = {
+    "status": status_of,
+    "result": lambda gateway: gateway.result("r-1"),
+    "credits": lambda gateway: gateway.credits_usd(),
+    "history": since_an_hour,
+    "history of one": lambda gateway: gateway.history_row("r-1"),
+    "upload": upload,
+}
+
+
+@pytest.mark.parametrize("work", WORKS.values(), ids=WORKS)
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_neither_the_key_nor_a_signed_url_is_in_any_error(
+    bench: Bench, work: Callable[[Gateway], Awaitable[Any]], status: int
+) -> None:
+    echo = {"error": f"key {KEY} may not read https://images.segmind.com/a.png?sig=SECRET today"}
+    handler, _ = answering(lambda: web.json_response(echo, status=status))
+    error = refused_by(bench, handler, work)
+    assert "[hidden]" in str(error)
+    for shown in (str(error), repr(error), str(error.__cause__)):
+        assert KEY not in shown
+        assert "SECRET" not in shown

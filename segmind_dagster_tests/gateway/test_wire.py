@@ -1,0 +1,414 @@
+"""Reading answers: every documented shape, the variants seen in the wild, and never an exception."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segmind_dagster.gateway import wire
+
+URL = "https://images.segmind.com/generations/a.jpeg"
+RESULT = {
+    "status": "COMPLETED",
+    "error": None,
+    "output": URL,
+    "images": [{"url": URL, "content_type": "image/jpeg", "file_name": "a.jpeg", "file_size": "1234"}],
+    "seed": "4898558797",
+    "prompt": "a pear",
+    "timings": {},
+    "metrics": {
+        "cost": 0.05,
+        "remaining_credits": 1.23,
+        "inference_time": 13.96,
+        "queue_time": 0.2,
+        "total_time": 14.2,
+        "retry_count": 1,
+    },
+}
+names = st.sampled_from([
+    "status", "error", "message", "output", "video", "image", "audio", "url", "seed", "metrics", "cost", "queue_time",
+    "inference_time", "request_id", "request_body", "model_name", "model_status", "model_created", "created_at",
+    "latency_ms", "credits_deduction", "data", "rows", "pagination", "page", "total_pages", "file_urls", "urls",
+])  # fmt: skip
+texts = st.text(max_size=12) | st.sampled_from(
+    ["COMPLETED", "FAILED", "QUEUED", "0.05", "-1", "NaN", "Infinity", "1e9", URL, "{}", "[1]", "2026-01-02T03:04:05Z"]
+)
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names | texts, inner, max_size=6),
+    max_leaves=20,
+)
+objects = st.dictionaries(names | texts, documents, max_size=8)
+
+
+def read(document: Any) -> wire.JobAnswer:
+    answer = wire.read_job(document)
+    assert answer is not None
+    return answer
+
+
+def test_the_published_result_is_read_whole() -> None:
+    assert read(RESULT) == wire.JobAnswer(
+        status="completed",
+        output_url=URL,
+        accounting=wire.Accounting(cost_usd=Decimal("0.05"), queue_ms=200, inference_ms=13960, seed=4898558797),
+    )
+
+
+@pytest.mark.parametrize("status", ["QUEUED", "PROCESSING", "PENDING", "IN_PROGRESS", "queued"])
+def test_a_job_that_is_not_done_is_pending(status: str) -> None:
+    assert read({"status": status, "request_id": "r", "metrics": {}}) == wire.JobAnswer(status="pending")
+
+
+@pytest.mark.parametrize(
+    ("document", "error"),
+    [
+        ({"status": "FAILED", "error": "Prompt is Mandatory"}, "Prompt is Mandatory"),
+        ({"status": "FAILED", "error": None, "message": "broke"}, "broke"),
+        ({"status": "FAILED"}, "no reason given"),
+        ({"status": "FAILED", "error": {"code": 7}}, "{'code': 7}"),
+    ],
+)
+def test_a_failed_job_says_why_and_reports_no_cost(document: dict[str, Any], error: str) -> None:
+    answer = read({**document, "metrics": {"inference_time": 0.007, "queue_time": 0.23}})
+    assert (answer.status, answer.error) == ("failed", error)
+    assert (answer.accounting.cost_usd, answer.accounting.inference_ms) == (None, 7)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"output": URL},
+        {"output": [URL]},
+        {"output": [URL, "https://images.segmind.com/second.jpeg"]},
+        {"output": {"url": URL}},
+        {"output": [{"url": URL}]},
+        {"output": None, "images": [{"url": URL}]},
+        {"output": "", "images": [{"url": URL}]},
+        {"output": [], "images": [{"url": URL}]},
+        {"images": [URL]},
+        {"images": [{}, {"url": None}, {"url": URL}]},
+        {"images": None, "video": {"url": URL, "content_type": "video/mp4"}},
+        {"video": URL},
+        {"image": URL},
+        {"audio": {"url": URL}},
+    ],
+    ids=lambda output: json.dumps(output)[:60],
+)
+def test_the_address_of_an_output_is_found_in_every_shape(output: dict[str, Any]) -> None:
+    answer = read({"status": "COMPLETED", **output})
+    assert (answer.output_url, answer.output_text) == (URL, None)
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ('{"choices":[{"message":{"content":"Hi"}}]}', '{"choices":[{"message":{"content":"Hi"}}]}'),
+        ("A haiku\nof three lines", "A haiku\nof three lines"),
+        ("https://example.com is a site", "https://example.com is a site"),
+        ({"choices": ["Ä"]}, '{"choices": ["Ä"]}'),
+        ('[{"keyname":"a","value":1}]', '[{"keyname":"a","value":1}]'),
+    ],
+)
+def test_the_answer_of_a_text_model_is_text_and_not_an_address(output: Any, text: str) -> None:
+    answer = read({"status": "COMPLETED", "output": output})
+    assert (answer.output_url, answer.output_text) == (None, text)
+
+
+@pytest.mark.parametrize(
+    "output", [{}, {"output": None}, {"output": 5}, {"images": []}, {"images": [{"url": "file:///etc/passwd"}]}]
+)
+def test_a_completed_job_may_name_no_output(output: dict[str, Any]) -> None:
+    answer = read({"status": "COMPLETED", **output})
+    assert (answer.output_url, answer.output_text) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "document", [None, [], "COMPLETED", 5, {}, {"status": None}, {"status": "DONE"}, {"state": "COMPLETED"}]
+)
+def test_an_answer_that_is_not_a_job_is_not_understood(document: Any) -> None:
+    assert wire.read_job(document) is None
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        (0.05, Decimal("0.05")),
+        (0, Decimal(0)),
+        ("0.0055", Decimal("0.0055")),
+        ("$0.05", Decimal("0.05")),
+        (" 1e-3 ", Decimal("0.001")),
+        (None, None),
+        ("", None),
+        ("free", None),
+        (True, None),
+        (-0.05, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        ([0.05], None),
+        ({"usd": 0.05}, None),
+    ],
+)
+def test_a_cost_that_is_not_understood_is_unknown_and_never_zero(cost: Any, expected: Decimal | None) -> None:
+    assert read({"status": "COMPLETED", "metrics": {"cost": cost}}).accounting.cost_usd == expected
+
+
+@given(nano=st.integers(0, 10**15))
+def test_a_cost_keeps_every_digit_it_came_with(nano: int) -> None:
+    cost = Decimal(nano) / 10**9
+    read_back = read(json.loads(json.dumps({"status": "COMPLETED", "metrics": {"cost": str(cost)}})))
+    assert read_back.accounting.cost_usd == cost
+
+
+@pytest.mark.parametrize(
+    ("seed", "expected"), [("-1", -1), (7, 7), ("12", 12), (None, None), ("x", None), (True, None), (1.5, None)]
+)
+def test_a_seed_may_be_text(seed: Any, expected: int | None) -> None:
+    assert read({"status": "COMPLETED", "seed": seed}).accounting.seed == expected
+
+
+@pytest.mark.parametrize("metrics", [None, [], "none", 4])
+def test_metrics_of_another_shape_report_nothing(metrics: Any) -> None:
+    assert read({"status": "COMPLETED", "metrics": metrics}).accounting == wire.NOT_REPORTED
+
+
+def test_the_headers_of_a_v1_answer_carry_its_accounting() -> None:
+    headers = {"x-cost": "0.0063", "x-generation-time": "2.5", "x-seed-value": "77", "x-remaining-credits": "1"}
+    assert wire.read_headers(headers) == wire.Accounting(cost_usd=Decimal("0.0063"), inference_ms=2500, seed=77)
+    assert wire.read_headers({}) == wire.NOT_REPORTED
+    assert wire.read_headers({"x-cost": "n/a", "x-seed-value": ""}) == wire.NOT_REPORTED
+
+
+HISTORY_ROW = {
+    "request_id": "r-1",
+    "model_name": "fast-flux-schnell",
+    "model_status": "COMPLETED",
+    "credits_deduction": 0.0055,
+    "request_body": {"prompt": "a pear", "seed": 4},
+    "generation_url": URL,
+    "latency_ms": 2500,
+    "model_created": "2026-01-02T03:04:05.678Z",
+    "error": None,
+}
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        [HISTORY_ROW],
+        {"data": [HISTORY_ROW]},
+        {"data": [HISTORY_ROW], "pagination": {"page": 1, "total_pages": 1}},
+        {"generations": [HISTORY_ROW], "page": 1, "per_page": 20, "total": 1},
+        {"data": {"rows": [HISTORY_ROW], "total": 1}},
+        {"success": True, "results": [HISTORY_ROW]},
+    ],
+    ids=["a list", "data", "data and pages", "as in the SDK's tests", "nested", "results"],
+)
+def test_a_row_of_the_history_is_read_from_every_envelope(envelope: Any) -> None:
+    page = wire.read_history(envelope)
+    assert page is not None
+    assert page.rows == (
+        wire.HistoryRow(
+            request_id="r-1",
+            model_slug="fast-flux-schnell",
+            body={"prompt": "a pear", "seed": 4},
+            created_at=datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC),
+            status="COMPLETED",
+            cost_usd=Decimal("0.0055"),
+            latency_ms=2500,
+            output_url=URL,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        None,
+        5,
+        "rows",
+        {},
+        {"data": None},
+        {"error": "Unauthorized"},
+        {"data": [HISTORY_ROW], "errors": []},
+        [HISTORY_ROW, None],
+        [HISTORY_ROW, {"model_name": "m"}],
+        [{**HISTORY_ROW, "request_id": 5}],
+    ],
+)
+def test_a_history_that_is_only_half_understood_is_not_understood(envelope: Any) -> None:
+    assert wire.read_history(envelope) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"prompt": "a"}, {"prompt": "a"}),
+        ('{"prompt": "a"}', {"prompt": "a"}),
+        ("not json", None),
+        ('["a"]', None),
+        (None, None),
+        (5, None),
+    ],
+)
+def test_a_body_in_the_history_may_be_an_object_or_its_text(body: Any, expected: Any) -> None:
+    page = wire.read_history([{**HISTORY_ROW, "request_body": body}])
+    assert page is not None
+    assert page.rows[0].body == expected
+
+
+@pytest.mark.parametrize("name", ["model_created", "created_at", "created", "timestamp"])
+def test_the_time_of_a_row_goes_by_several_names(name: str) -> None:
+    row = {key: value for key, value in HISTORY_ROW.items() if key != "model_created"}
+    page = wire.read_history([{**row, name: "2026-01-02T03:04:05+01:00"}])
+    assert page is not None
+    assert page.rows[0].created_at == datetime(2026, 1, 2, 2, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "is_last"),
+    [
+        ([], True),
+        ({"data": [], "pagination": {"page": 1, "total_pages": 9}}, True),
+        ({"data": [HISTORY_ROW], "pagination": {"page": 1, "total_pages": 2}}, False),
+        ({"data": [HISTORY_ROW], "pagination": {"page": "2", "total_pages": "2"}}, True),
+        ({"data": [HISTORY_ROW], "page": 3, "total_pages": 3}, True),
+        ({"data": [HISTORY_ROW], "pagination": {"page": 1}}, False),
+        ({"data": [HISTORY_ROW], "pagination": "1 of 1"}, False),
+        ([HISTORY_ROW], False),
+    ],
+)
+def test_a_page_is_the_last_one_when_it_says_so_or_is_empty(envelope: Any, is_last: bool) -> None:
+    page = wire.read_history(envelope)
+    assert page is not None
+    assert page.is_last is is_last
+
+
+@pytest.mark.parametrize(
+    ("document", "urls"),
+    [
+        ({"file_urls": ["https://a/1"], "message": "Files uploaded successfully"}, ["https://a/1"]),
+        ({"urls": ["https://b/1", "https://b/2"]}, ["https://b/1", "https://b/2"]),
+        ({"file_urls": ["https://a/1"], "urls": ["https://b/1"]}, ["https://a/1"]),
+        ({"file_urls": [], "urls": ["https://b/1"]}, ["https://b/1"]),
+        ({"file_urls": [None, 5, "https://a/1"]}, ["https://a/1"]),
+        ({"file_urls": "https://a/1"}, []),
+        ({"error": "too large"}, []),
+        ([], []),
+        (None, []),
+    ],
+)
+def test_uploaded_addresses_are_read_in_both_documented_shapes(document: Any, urls: list[str]) -> None:
+    assert wire.read_file_urls(document) == urls
+
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-02T03:04:05Z",
+        "2026-01-02T03:04:05+00:00",
+        "2026-01-02T04:04:05+01:00",
+        "2026-01-02 03:04:05",
+        " 2026-01-02T03:04:05.000000Z ",
+        "Fri, 02 Jan 2026 03:04:05 GMT",
+        str(int(MOMENT.timestamp())),
+        f"{MOMENT.timestamp():.3f}",
+        str(int(MOMENT.timestamp() * 1000)),
+    ],
+)
+def test_a_moment_is_read_in_every_usual_form(text: str) -> None:
+    assert wire.read_instant(text) == MOMENT
+
+
+@pytest.mark.parametrize("text", [None, "", "soon", "nan", "inf", "-inf", "1e400", "{}", "Mon, 99 Zzz"])
+def test_what_is_no_moment_is_none(text: str | None) -> None:
+    assert wire.read_instant(text) is None
+
+
+@given(st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001  made aware below
+def test_a_moment_survives_iso_and_http_notation(moment: datetime) -> None:
+    aware = moment.replace(tzinfo=UTC)
+    assert wire.read_instant(aware.isoformat()) == aware
+    assert wire.read_instant(format_datetime(aware, usegmt=True)) == aware.replace(microsecond=0)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_either_an_aware_moment_or_none(text: str) -> None:
+    moment = wire.read_instant(text)
+    assert moment is None or moment.utcoffset() is not None
+
+
+SENT = {"prompt": "a pear", "seed": 4, "guidance": 1.5, "upscale": True, "nested": {"a": [1, 2]}}
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        SENT,
+        {**SENT, "base64": False, "steps": 4},
+        {**SENT, "seed": "4"},
+        {**SENT, "guidance": "1.5"},
+        {**SENT, "nested": {"a": [1, 2], "b": 3}},
+        {key: SENT[key] for key in reversed(SENT)},
+    ],
+    ids=["the same", "defaults added", "text for an integer", "text for a number", "nested more", "another order"],
+)
+def test_a_recorded_body_covers_what_was_sent(recorded: dict[str, Any]) -> None:
+    assert wire.covers(recorded, SENT)
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        {},
+        {key: value for key, value in SENT.items() if key != "seed"},
+        {**SENT, "prompt": "a peach"},
+        {**SENT, "seed": 5},
+        {**SENT, "upscale": False},
+        {**SENT, "upscale": 1},
+        {**SENT, "nested": {"a": [2, 1]}},
+        {**SENT, "nested": None},
+    ],
+    ids=["nothing", "one missing", "other text", "other seed", "other flag", "1 for true", "other list", "no object"],
+)
+def test_a_recorded_body_that_differs_does_not_cover_what_was_sent(recorded: dict[str, Any]) -> None:
+    assert not wire.covers(recorded, SENT)
+
+
+@given(sent=objects, added=objects)
+def test_a_body_is_covered_by_itself_whatever_is_added(sent: dict[str, Any], added: dict[str, Any]) -> None:
+    plain = json.loads(json.dumps(sent, allow_nan=True).replace("NaN", "0"))
+    assert wire.covers({**added, **plain}, plain)
+
+
+@given(documents | objects)
+def test_no_document_at_all_makes_a_reader_raise(document: Any) -> None:
+    answer = wire.read_job(document)
+    assert answer is None or answer.status in {"pending", "completed", "failed"}
+    page = wire.read_history(document)
+    assert page is None or all(isinstance(row.request_id, str) for row in page.rows)
+    row = wire.read_history_row(document)
+    assert row is None or isinstance(row.request_id, str)
+    assert all(isinstance(url, str) for url in wire.read_file_urls(document))
+
+
+@given(st.dictionaries(st.sampled_from(["x-cost", "x-generation-time", "x-seed-value"]), texts))
+def test_no_header_makes_the_accounting_raise(headers: dict[str, str]) -> None:
+    cost_usd = wire.read_headers(headers).cost_usd
+    assert cost_usd is None or cost_usd >= 0
+
+
+@given(st.timedeltas(min_value=timedelta(days=-365), max_value=timedelta(days=365)))
+def test_a_naive_time_counts_as_utc(shift: timedelta) -> None:
+    moment = MOMENT + shift
+    assert wire.read_instant(moment.replace(tzinfo=None).isoformat()) == moment

@@ -1,0 +1,238 @@
+"""Group commits: many writes share one, none of them fails another, and all are durable before they return."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ledger_book import CENT, NOON, Book, generation
+from sqlalchemy import event, insert, text
+
+from segmind_dagster.errors import LedgerError, LostOwnershipError
+from segmind_dagster.ledger import entries, writes
+from segmind_dagster.ledger.schema import META
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from segmind_dagster.ledger import Ledger
+
+
+def remember(key: str) -> Callable[[Connection], str]:
+    def operation(connection: Connection) -> str:
+        connection.execute(insert(META), {"key": key, "value": key})
+        return key
+
+    return operation
+
+
+def break_down(connection: Connection) -> None:
+    connection.execute(insert(META), {"key": "half done", "value": ""})
+    connection.execute(text("SELECT * FROM no_such_table"))
+
+
+def refuse(_connection: Connection) -> None:
+    raise LostOwnershipError("g")
+
+
+class Gate:
+    """An operation that holds the writer until it is let go, so that what comes after it shares one commit."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.is_open = threading.Event()
+        self.commits = 0
+        event.listen(ledger.writer._engine, "commit", self._count)
+        self.held = ledger.writer.submit(lambda _connection: self.is_open.wait(10))
+
+    def _count(self, _connection: Connection) -> None:
+        self.commits += 1
+
+    def let_go(self, *waiting: Future[Any]) -> list[Any]:
+        """What became of each of the operations that waited."""
+        self.is_open.set()
+        self.held.result(10)
+        return [future.exception(10) or future.result(10) for future in waiting]
+
+
+def keys(ledger: Ledger) -> set[str]:
+    with ledger.reading() as connection:
+        return set(connection.execute(text("SELECT key FROM meta WHERE key != 'api_origin'")).scalars())
+
+
+def test_operations_that_wait_together_share_one_commit(ledger: Ledger) -> None:
+    gate = Gate(ledger)
+    waiting = [ledger.writer.submit(remember(str(number))) for number in range(50)]
+    assert gate.let_go(*waiting) == [str(number) for number in range(50)]
+    assert gate.commits <= 2
+    assert len(keys(ledger)) == 50
+
+
+def test_operations_are_done_in_the_order_they_came(ledger: Ledger) -> None:
+    done: list[int] = []
+    gate = Gate(ledger)
+    gate.let_go(*[ledger.writer.submit(lambda _, number=number: done.append(number)) for number in range(1200)])
+    assert done == list(range(1200))
+
+
+def test_an_operation_that_breaks_does_not_fail_its_neighbours(ledger: Ledger) -> None:
+    gate = Gate(ledger)
+    waiting = [ledger.writer.submit(operation) for operation in (remember("a"), break_down, remember("b"))]
+    first, broken, last = gate.let_go(*waiting)
+    assert (first, last) == ("a", "b")
+    assert "no_such_table" in str(broken)
+    assert keys(ledger) == {"a", "b"}
+
+
+def test_a_refusal_is_for_its_caller_alone_and_the_others_share_their_commit(ledger: Ledger) -> None:
+    gate = Gate(ledger)
+    waiting = [ledger.writer.submit(operation) for operation in (remember("a"), refuse, remember("b"))]
+    first, refused, last = gate.let_go(*waiting)
+    assert (first, last) == ("a", "b")
+    assert isinstance(refused, LostOwnershipError)
+    assert keys(ledger) == {"a", "b"}
+    assert gate.commits <= 2
+
+
+def test_an_operation_that_breaks_alone_leaves_nothing_behind_and_the_writer_working(ledger: Ledger) -> None:
+    with pytest.raises(Exception, match="no_such_table"):
+        ledger.write(break_down)
+    assert keys(ledger) == set()
+    ledger.write(remember("a"))
+    assert keys(ledger) == {"a"}
+
+
+def test_a_write_is_seen_by_other_programs_once_it_returned(ledger: Ledger, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
+        for number in range(20):
+            ledger.write(remember(str(number)))
+            assert other.execute("SELECT count(*) FROM meta WHERE key = ?", [str(number)]).fetchone() == (1,)
+
+
+def test_closing_finishes_what_is_queued(ledger: Ledger) -> None:
+    gate = Gate(ledger)
+    waiting = [ledger.writer.submit(remember(str(number))) for number in range(700)]
+    closing = threading.Thread(target=ledger.close)
+    closing.start()
+    gate.let_go(*waiting)
+    closing.join(10)
+    assert not closing.is_alive()
+    assert all(future.done() for future in waiting)
+    assert len(keys(ledger)) == 700
+
+
+def test_nothing_is_accepted_after_closing_and_closing_twice_is_harmless(ledger: Ledger) -> None:
+    ledger.write(remember("a"))
+    ledger.close()
+    ledger.close()
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.write(remember("b"))
+
+
+def test_a_ledger_that_was_never_written_to_needs_no_thread(ledger: Ledger) -> None:
+    assert "ledger-commits" not in {thread.name for thread in threading.enumerate()}
+    ledger.close()
+
+
+def test_tasks_go_on_while_a_write_becomes_durable(ledger: Ledger) -> None:
+    async def main() -> list[str]:
+        gate = Gate(ledger)
+        order: list[str] = []
+
+        async def write() -> None:
+            await ledger.awrite(remember("a"))
+            order.append("written")
+
+        task = asyncio.create_task(write())
+        await asyncio.sleep(0)
+        order.append("went on")
+        gate.is_open.set()
+        await task
+        return order
+
+    assert asyncio.run(main()) == ["went on", "written"]
+
+
+def test_a_cancelled_task_does_not_take_its_write_back(ledger: Ledger) -> None:
+    async def main() -> None:
+        gate = Gate(ledger)
+        task = asyncio.create_task(ledger.awrite(remember("a")))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.is_open.set()
+
+    asyncio.run(main())
+    ledger.write(remember("b"))
+    assert keys(ledger) == {"a", "b"}
+
+
+def test_of_many_runs_that_want_the_same_generations_each_is_claimed_once(ledger: Ledger) -> None:
+    ids = [f"g-{number}" for number in range(20)]
+    Book(ledger).plan(*ids)
+    cap = Decimal("0.15")
+
+    async def claim(generation_id: str, owner: str) -> str:
+        try:
+            await ledger.awrite(
+                writes.claim, generation_id=generation_id, owner=owner, run_id=None, prompt_set="set",
+                reserved_usd=CENT, daily_budget_usd=cap, rate_wait_ms=0, now=NOON,
+            )  # fmt: skip
+        except LostOwnershipError:
+            return "lost"
+        except Exception as error:  # noqa: BLE001  counted by its name
+            return type(error).__name__
+        return "claimed"
+
+    async def main() -> list[str]:
+        wanted = [claim(generation_id, owner) for generation_id in ids for owner in ("me", "you", "they")]
+        return await asyncio.gather(*wanted)
+
+    results = asyncio.run(main())
+    assert results.count("claimed") == Book(ledger).count() == 15
+    assert set(results) == {"claimed", "lost", "BudgetError"}
+    assert Book(ledger).day_usd() == cap
+
+
+def test_a_refused_claim_in_a_group_reserves_nothing(ledger: Ledger) -> None:
+    book = Book(ledger)
+    book.plan("a", "b")
+
+    def claim(generation_id: str, owner: str) -> Future[Any]:
+        def operation(connection: Connection) -> Any:
+            return writes.claim(
+                connection, generation_id=generation_id, owner=owner, run_id=None, prompt_set="set",
+                reserved_usd=CENT, daily_budget_usd=Decimal(1), rate_wait_ms=0, now=NOON + timedelta(seconds=1),
+            )  # fmt: skip
+
+        return ledger.writer.submit(operation)
+
+    gate = Gate(ledger)
+    mine, yours, other = gate.let_go(claim("a", "me"), claim("a", "you"), claim("b", "me"))
+    assert (mine.owner, other.owner) == ("me", "me")
+    assert isinstance(yours, LostOwnershipError)
+    assert book.day_usd() == 2 * CENT
+    assert book.count() == 2
+
+
+def test_a_set_registered_while_others_write_is_whole(ledger: Ledger) -> None:
+    gate = Gate(ledger)
+    rows = [generation(f"g-{number}") for number in range(40)]
+
+    def register(connection: Connection) -> None:
+        entries.register_set(connection, prompt_set="set", resource="flux", generations=rows, now=NOON)
+
+    results = gate.let_go(
+        ledger.writer.submit(register), ledger.writer.submit(break_down), ledger.writer.submit(remember("a"))
+    )
+    assert results[0] is None
+    assert Book(ledger).record("g-39").state == "planned"

@@ -1,0 +1,219 @@
+"""Opening a ledger: its tables and their history, and the guards that keep payments from being forgotten."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from ledger_book import NOON, ORIGIN, Book
+from sqlalchemy import text
+
+from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError
+from segmind_dagster.ledger import Ledger, entries, migrations, open_ledger, reads
+from segmind_dagster.ledger.schema import METADATA, RUNS
+from segmind_dagster.ledger.store import place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def opened(path: Path, *, origin: str = ORIGIN, outputs: str | None = None) -> Ledger:
+    return open_ledger(f"sqlite:///{path}", api_origin=origin, holds_outputs=lambda: outputs)
+
+
+def differences(ledger: Ledger) -> list[Any]:
+    """How the tables in the database differ from those the code expects."""
+    options = {"compare_type": True, "compare_server_default": True, "version_table": "ledger_version"}
+    with ledger.reading() as connection:
+        return compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_schema(ledger: Ledger) -> None:
+    assert differences(ledger) == []
+
+
+def test_a_table_that_is_not_as_expected_would_be_noticed(ledger: Ledger, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("DROP INDEX attempts_by_model")
+        connection.execute("ALTER TABLE uploads ADD COLUMN extra TEXT")
+    assert len(differences(ledger)) == 2
+
+
+def test_the_newest_migration_is_the_one_the_program_knows(ledger: Ledger) -> None:
+    versions = resources.files(migrations).joinpath("versions").iterdir()
+    newest = max(file.name[:4] for file in versions if file.name.endswith(".py") and file.name[0].isdigit())
+    assert newest == migrations.HEAD
+    with ledger.reading() as connection:
+        assert connection.execute(text("SELECT version_num FROM ledger_version")).scalars().all() == [newest]
+
+
+def test_a_ledger_is_durable_before_a_write_returns(ledger: Ledger) -> None:
+    for engine in (ledger.engine, ledger.writer._engine):
+        with engine.connect() as connection:
+            pragmas = [connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")]
+        assert pragmas == ["wal", 2]
+
+
+def test_what_was_written_is_there_when_the_ledger_is_opened_again(tmp_path: Path) -> None:
+    first = opened(tmp_path / "ledger.sqlite")
+    Book(first).in_state("g", "submitted")
+    first.close()
+    second = opened(tmp_path / "ledger.sqlite")
+    assert Book(second).record("g").state == "submitted"
+    second.close()
+
+
+def test_the_folders_of_a_ledger_are_made(tmp_path: Path) -> None:
+    opened(tmp_path / "a" / "b" / "ledger.sqlite").close()
+    assert (tmp_path / "a" / "b" / "ledger.sqlite").is_file()
+
+
+def test_a_ledger_belongs_to_the_origin_it_was_made_for(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    opened(path).close()
+    with pytest.raises(OriginMismatchError) as raised:
+        opened(path, origin="https://api.segmind.com")
+    for fact in (ORIGIN, "https://api.segmind.com", str(path), "SEGMIND_DATA_DIR", "SEGMIND_API_URL"):
+        assert fact in str(raised.value)
+    assert (raised.value.recorded, raised.value.configured) == (ORIGIN, "https://api.segmind.com")
+    ledger = opened(path)
+    assert ledger.read(reads.meta, "api_origin") == ORIGIN
+    ledger.close()
+
+
+def test_an_empty_ledger_beside_outputs_stops_every_run_until_somebody_helps(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    for _ in range(2):
+        with pytest.raises(LedgerMissingError, match="paid for") as raised:
+            opened(path, outputs="data/outputs")
+        assert "data/outputs" in str(raised.value)
+    opened(path, outputs=None).close()
+    opened(path, outputs="data/outputs").close()
+
+
+def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    opened(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE ledger_version SET version_num = '9999'")
+    with pytest.raises(LedgerError, match="newer version") as raised:
+        opened(path)
+    assert "9999" in str(raised.value)
+    assert migrations.HEAD in str(raised.value)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT version_num FROM ledger_version").fetchall() == [("9999",)]
+
+
+def test_a_file_that_is_no_database_is_a_clear_error_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    content = b"somebody put something else here\n" * 100
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match="not a database") as raised:
+        opened(path)
+    assert str(path) in str(raised.value)
+    assert path.read_bytes() == content
+
+
+def test_a_folder_in_place_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="unable to open"):
+        opened(tmp_path)
+
+
+def test_a_password_is_not_shown_when_a_server_does_not_answer() -> None:
+    with pytest.raises(LedgerError) as raised:
+        open_ledger("postgresql://me:pass-of-mine@127.0.0.1:1/ledger", api_origin=ORIGIN, holds_outputs=lambda: None)
+    assert "pass-of-mine" not in str(raised.value)
+    assert "127.0.0.1:1" in str(raised.value)
+
+
+def test_many_runs_may_open_a_fresh_ledger_at_once(tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+    start = threading.Barrier(6)
+
+    def open_it() -> None:
+        start.wait()
+        try:
+            opened(tmp_path / "ledger.sqlite").close()
+        except BaseException as error:  # noqa: BLE001  shown by the assertion
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def entered(ledger: Ledger, owner: str, *, at: str, pid: int, lease_s: float) -> None:
+    ledger.write(
+        entries.record_run, owner=owner, run_id=None, place=at, pid=pid, now=NOON,
+        lease_until=NOON + timedelta(seconds=lease_s),
+    )  # fmt: skip
+
+
+def a_dead_process() -> int:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    return gone.pid
+
+
+@pytest.mark.parametrize(
+    ("at", "pid", "lease_s", "is_alive"),
+    [
+        (place, os.getpid, 60, True),
+        (place, os.getpid, 0, False),
+        (place, os.getpid, -1, False),
+        (place, a_dead_process, 60, False),
+        (lambda: "another machine", a_dead_process, 60, True),
+        (lambda: "another machine", os.getpid, -1, False),
+        (place, lambda: 1, 60, True),
+    ],
+    ids=["running", "lease just over", "frozen", "killed", "elsewhere", "elsewhere and silent", "somebody else's"],
+)
+def test_a_run_is_alive_while_its_lease_and_its_process_are(
+    book: Book, at: Callable[[], str], pid: Callable[[], int], lease_s: float, is_alive: bool
+) -> None:
+    book.in_state("g", "submitted", owner="me")
+    entered(book.ledger, "me", at=at(), pid=pid(), lease_s=lease_s)
+    alive = book.ledger.liveness(NOON)
+    assert alive("me") is is_alive
+    (record,) = book.ledger.read(reads.unfinished, is_alive=alive)
+    assert record.is_owner_alive is is_alive
+
+
+def test_a_run_that_never_entered_itself_is_not_alive(book: Book) -> None:
+    book.in_state("g", "submitted", owner="me")
+    assert book.ledger.liveness(NOON)("me") is False
+    assert book.ledger.liveness(NOON)("unheard of") is False
+
+
+def test_renewing_a_lease_keeps_the_beginning_of_the_run(book: Book) -> None:
+    book.in_state("g", "submitted", owner="me")
+    entered(book.ledger, "me", at=place(), pid=os.getpid(), lease_s=-5)
+    entered(book.ledger, "me", at=place(), pid=os.getpid(), lease_s=60)
+    assert book.ledger.liveness(NOON)("me") is True
+    (row,) = book.rows(RUNS)
+    assert (row["started_at"], row["lease_until"]) == (NOON, NOON + timedelta(seconds=60))
+
+
+def test_a_run_that_begins_while_others_are_looked_at_is_not_taken_for_gone(book: Book) -> None:
+    alive = book.ledger.liveness(NOON)
+    entered(book.ledger, "me", at=place(), pid=os.getpid(), lease_s=60)
+    assert alive("me") is True
+
+
+def test_a_place_is_the_same_for_two_processes_of_one_machine() -> None:
+    code = "from segmind_dagster.ledger.store import place; print(place())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert told == place()

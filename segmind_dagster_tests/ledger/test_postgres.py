@@ -1,0 +1,175 @@
+"""The same promises with PostgreSQL, where several machines share one ledger."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from ledger_book import CENT, NOON, ORIGIN, Book
+from sqlalchemy import text
+
+from segmind_dagster.errors import BudgetError, LostOwnershipError, OriginMismatchError
+from segmind_dagster.ledger import Claim, open_ledger, rate, reads
+from segmind_dagster.ledger.schema import METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from segmind_dagster.ledger import Ledger
+
+pytestmark = pytest.mark.postgres
+
+
+def opened(url: str, origin: str = ORIGIN) -> Ledger:
+    return open_ledger(url, api_origin=origin, holds_outputs=lambda: None)
+
+
+@pytest.fixture
+def ledgers(postgres_url: str) -> Iterator[list[Ledger]]:
+    """The ledger as three machines have it open."""
+    made = [opened(postgres_url) for _ in range(3)]
+    yield made
+    for ledger in made:
+        ledger.close()
+
+
+def at_once(works: list[Callable[[], Any]]) -> list[Any]:
+    """What came of works that were all started at the same moment."""
+    start = threading.Barrier(len(works))
+    results: list[Any] = [None] * len(works)
+
+    def run(number: int) -> None:
+        start.wait()
+        try:
+            results[number] = works[number]()
+        except Exception as error:  # noqa: BLE001  judged by the test
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=[number]) for number in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_schema_there_too(ledgers: list[Ledger]) -> None:
+    with ledgers[0].reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": "ledger_version"})
+        assert compare_metadata(context, METADATA) == []
+
+
+def test_a_generation_goes_from_plan_to_output_and_its_money_is_exact(ledgers: list[Ledger]) -> None:
+    book, elsewhere = Book(ledgers[0]), Book(ledgers[1])
+    book.plan("g", seed=2**62, body={"prompt": "Bär"})
+    held = book.submitted(book.claim("g"), "r-1")
+    assert elsewhere.record("g").request_id == "r-1"
+    book.succeeded(held, cost_usd=Decimal("0.005512345"))
+    assert elsewhere.day_usd() == Decimal("0.005512345")
+    spent = ledgers[1].read(reads.spent, run_id="run", day="2026-01-02", prompt_set="set")
+    assert spent.run_usd == spent.set_usd == spent.day_usd == Decimal("0.005512345")
+    with ledgers[1].reading() as connection:
+        (row,) = reads.set_rows(connection, resource="flux", prompt_sets=["set"])
+    assert (row["body"], row["completed_at"], row["state"]) == ({"prompt": "Bär"}, NOON, "succeeded")
+
+
+def test_what_one_machine_claimed_no_other_can(ledgers: list[Ledger]) -> None:
+    ids = [f"g-{number}" for number in range(6)]
+    Book(ledgers[0]).plan(*ids)
+    for number, generation_id in enumerate(ids):
+        first, second, third = (Book(ledgers[(number + shift) % 3]) for shift in range(3))
+        first.claim(generation_id, "first")
+        for late in (second, third):
+            with pytest.raises(LostOwnershipError):
+                late.claim(generation_id, "late")
+    assert Book(ledgers[0]).day_usd() == len(ids) * CENT
+    assert Book(ledgers[0]).attempts_usd() == {"2026-01-02": len(ids) * CENT}
+
+
+def test_the_day_cap_refuses_there_too(ledgers: list[Ledger]) -> None:
+    book = Book(ledgers[0])
+    book.plan("a", "b")
+    book.claim("a", daily_budget_usd=CENT)
+    with pytest.raises(BudgetError):
+        Book(ledgers[1]).claim("b", daily_budget_usd=CENT)
+
+
+def test_an_operation_that_breaks_does_not_fail_its_neighbours_there_either(ledgers: list[Ledger]) -> None:
+    book = Book(ledgers[0])
+    book.plan("a", "b", "c")
+    first, second = book.claim("a"), book.claim("b")
+    results = at_once(
+        [lambda: book.submitted(first, "r-1"), lambda: book.submitted(second, "r-1"), lambda: book.claim("c")]
+    )
+    assert sum(isinstance(result, Exception) for result in results[:2]) == 1
+    assert results[2].generation_id == "c"
+    assert ledgers[1].read(reads.owned_requests, ["r-1"]) == {"r-1"}
+
+
+def test_slots_are_shared_by_machines_that_ask_in_turn(ledgers: list[Ledger]) -> None:
+    slots = [
+        slot
+        for number in range(9)
+        for slot in ledgers[number % 3].write(rate.reserve_slots, count=1, per_minute=60, now=NOON)
+    ]
+    assert slots == [NOON + timedelta(seconds=number) for number in range(9)]
+
+
+def test_a_ledger_there_belongs_to_one_origin_too(ledgers: list[Ledger], postgres_url: str) -> None:
+    with pytest.raises(OriginMismatchError) as raised:
+        opened(postgres_url, "https://api.segmind.com")
+    assert "test@127.0.0.1" in str(raised.value)
+
+
+def test_a_lost_run_is_taken_over_by_one_heir(ledgers: list[Ledger]) -> None:
+    Book(ledgers[0]).in_state("g", "submitting")
+    results = at_once([lambda ledger=ledger: Book(ledger).taken_over("g", "me", str(id(ledger))) for ledger in ledgers])
+    assert sum(isinstance(result, LostOwnershipError) for result in results) == 2
+    assert Book(ledgers[0]).record("g").state == "unknown"
+
+
+def test_durability_is_not_traded_away(ledgers: list[Ledger]) -> None:
+    with ledgers[0].writer._engine.connect() as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
+
+
+@pytest.mark.postgres
+def test_of_three_machines_one_gets_each_generation(ledgers: Any) -> None:
+    ids = [f"g-{number}" for number in range(12)]
+    Book(ledgers[0]).plan(*ids)
+    works = [lambda ledger=ledger, i=i: Book(ledger).claim(i, str(id(ledger))) for i in ids for ledger in ledgers]
+    results = at_once(works)
+    claims = [result for result in results if isinstance(result, Claim)]
+    assert sorted(claim.generation_id for claim in claims) == sorted(ids)
+    assert {type(result) for result in results} == {Claim, LostOwnershipError}
+    assert Book(ledgers[0]).day_usd() == len(ids) * CENT
+
+
+@pytest.mark.postgres
+def test_machines_that_ask_at_once_never_get_the_same_slot(ledgers: Any) -> None:
+    def take(ledger: Any) -> list[Any]:
+        return [ledger.write(rate.reserve_slots, count=1, per_minute=60, now=NOON)[0] for _ in range(30)]
+
+    slots = [slot for taken in at_once([lambda ledger=ledger: take(ledger) for ledger in ledgers]) for slot in taken]
+    assert sorted(slots) == [NOON + timedelta(seconds=number) for number in range(90)]
+
+
+@pytest.mark.postgres
+def test_machines_that_claim_at_once_keep_to_the_day_cap(ledgers: Any) -> None:
+    ids = [f"g-{number}" for number in range(60)]
+    Book(ledgers[0]).plan(*ids)
+
+    def buy(ledger: Any, part: list[str]) -> None:
+        for generation_id in part:
+            try:
+                Book(ledger).claim(generation_id, daily_budget_usd=Decimal("0.1"))
+            except BudgetError:
+                return
+
+    at_once([lambda ledger=ledger, n=n: buy(ledger, ids[n::3]) for n, ledger in enumerate(ledgers)])
+    assert Book(ledgers[0]).day_usd() == Decimal("0.1")

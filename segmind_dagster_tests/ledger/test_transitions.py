@@ -1,0 +1,443 @@
+"""Every state change: the table of moves, the claims that guard it, and the money that moves along."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from itertools import product
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+from ledger_book import CENT, DAY, NOON, Book, generation
+
+from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
+from segmind_dagster.ledger import Claim, State, entries, reads, writes
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
+from segmind_dagster.ledger.states import IN_PROGRESS, TRANSITIONS, check_transition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from segmind_dagster.ledger import Ledger
+
+STATES = get_args(State)
+MOVES: dict[str, tuple[set[str], Callable[[Book, Claim], Any]]] = {
+    "mark_submitted": ({"submitting", "unknown"}, lambda book, held: book.submitted(held, "r-new")),
+    "mark_unknown": ({"submitting"}, lambda book, held: book.unknown(held)),
+    "mark_succeeded": ({"submitted"}, lambda book, held: book.succeeded(held)),
+    "mark_failed for good": ({"submitting", "submitted"}, lambda book, held: book.failed(held)),
+    "mark_failed, again": (
+        {"submitting", "submitted", "unknown"},
+        lambda book, held: book.failed(held, target="planned"),
+    ),
+}
+ALLOWED = [(state, name) for name, (origins, _) in MOVES.items() for state in STATES if state in origins]
+# what is planned and was never claimed has no attempt that could be settled
+REFUSED = [
+    (state, name)
+    for name, (origins, _) in MOVES.items()
+    for state in STATES
+    if state not in origins and (state != "planned" or name in {"mark_submitted", "mark_unknown"})
+]
+
+
+def test_the_table_holds_exactly_the_moves_of_the_design() -> None:
+    assert {(origin, target) for origin, targets in TRANSITIONS.items() for target in targets} == {
+        ("planned", "submitting"),
+        ("submitting", "submitted"),
+        ("submitting", "planned"),
+        ("submitting", "failed"),
+        ("submitting", "unknown"),
+        ("submitted", "succeeded"),
+        ("submitted", "failed"),
+        ("submitted", "planned"),
+        ("unknown", "submitted"),
+        ("unknown", "planned"),
+        ("failed", "planned"),
+        ("failed", "submitted"),
+    }
+
+
+@pytest.mark.parametrize(("current", "target"), product(STATES, STATES))
+def test_a_move_that_the_table_does_not_hold_is_refused(current: Any, target: Any) -> None:
+    if target in TRANSITIONS[current]:
+        check_transition("g", current, target)
+        return
+    with pytest.raises(IllegalTransitionError, match=f"from '{current}' to '{target}'") as raised:
+        check_transition("g", current, target)
+    assert (raised.value.generation_id, raised.value.current, raised.value.target) == ("g", current, target)
+
+
+def test_every_state_that_holds_money_in_the_air_is_in_progress() -> None:
+    assert set(IN_PROGRESS) == set(STATES) - {"planned", "succeeded", "failed"}
+
+
+@pytest.mark.parametrize(("state", "move"), ALLOWED)
+def test_an_operation_moves_what_its_claim_holds(book: Book, state: str, move: str) -> None:
+    held = book.in_state("g", state)
+    MOVES[move][1](book, held)
+    moved = book.record("g").state
+    assert moved in TRANSITIONS[state]
+    assert moved != state
+
+
+@pytest.mark.parametrize(("state", "move"), REFUSED)
+def test_an_operation_refuses_a_state_it_may_not_leave_and_changes_nothing(book: Book, state: str, move: str) -> None:
+    held = book.in_state("g", state)
+    before = book.everything()
+    with pytest.raises((IllegalTransitionError, LostOwnershipError)):
+        MOVES[move][1](book, held)
+    assert book.everything() == before
+
+
+@pytest.mark.parametrize(("state", "move"), ALLOWED)
+def test_a_run_that_lost_its_claim_changes_nothing(book: Book, state: str, move: str) -> None:
+    held = book.in_state("g", state)
+    before = book.everything()
+    with pytest.raises(LostOwnershipError) as raised:
+        MOVES[move][1](book, Claim("g", held.attempt, "somebody else"))
+    assert raised.value.generation_id == "g"
+    assert book.everything() == before
+
+
+def test_the_claim_of_an_earlier_attempt_cannot_touch_a_later_one(book: Book) -> None:
+    book.plan("g")
+    first = book.claim("g")
+    book.failed(first, target="planned")
+    second = book.submitted(book.claim("g"))
+    before = book.everything()
+    for move in (book.submitted, book.unknown, book.failed, book.succeeded):
+        with pytest.raises(LostOwnershipError):
+            move(first)
+    assert book.everything() == before
+    book.succeeded(second)
+
+
+@pytest.mark.parametrize("move", ["mark_submitted", "mark_unknown"])
+def test_a_generation_that_does_not_exist_is_named(book: Book, move: str) -> None:
+    with pytest.raises(LedgerError, match="ghost"):
+        MOVES[move][1](book, Claim("ghost", 1, "me"))
+
+
+def test_a_generation_goes_from_plan_to_output_and_its_attempt_with_it(book: Book) -> None:
+    book.plan("g")
+    held = book.claim("g", rate_wait_ms=70)
+    assert (book.record("g").state, book.attempt(held)["state"]) == ("submitting", "submitting")
+    book.submitted(held, "r-1")
+    assert (book.record("g").request_id, book.attempt(held)["request_id"]) == ("r-1", "r-1")
+    assert book.succeeded(held, seed=77) == Decimal("0.0055")
+    (row,) = book.rows(GENERATIONS)
+    assert (row["state"], row["owner"], row["cost_usd"], row["cost_source"]) == (
+        "succeeded", None, Decimal("0.0055"), "reported",
+    )  # fmt: skip
+    assert (row["seed"], row["output_sha256"], row["latency_ms"]) == (77, "stored", 2500)
+    attempt = book.attempt(held)
+    assert (attempt["state"], attempt["cost_usd"], attempt["rate_wait_ms"]) == ("succeeded", Decimal("0.0055"), 70)
+    assert (attempt["intent_at"], attempt["submitted_at"], attempt["completed_at"]) == (NOON, NOON, NOON)
+
+
+def test_a_claim_is_taken_by_one_run_only(book: Book) -> None:
+    book.plan("g")
+    mine = book.claim("g", "me")
+    with pytest.raises(LostOwnershipError):
+        book.claim("g", "you")
+    assert (mine.attempt, book.record("g").owner, book.count()) == (1, "me", 1)
+    assert book.day_usd() == CENT
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state != "planned"])
+def test_only_what_is_planned_can_be_claimed(book: Book, state: str) -> None:
+    book.in_state("g", state)
+    before = book.everything()
+    with pytest.raises(LostOwnershipError):
+        book.claim("g", "you")
+    assert book.everything() == before
+
+
+def test_each_claim_is_an_attempt_of_its_own(book: Book) -> None:
+    book.plan("g")
+    for number in (1, 2, 3):
+        assert book.failed(book.claim("g"), target="planned").attempt == number
+    assert [row["attempt"] for row in book.rows(ATTEMPTS)] == [1, 2, 3]
+    assert book.record("g").attempts == 3
+    assert book.day_usd() == 0
+
+
+def test_the_day_cap_refuses_the_claim_that_would_exceed_it(book: Book) -> None:
+    book.plan("a", "b", "c")
+    cap = Decimal("0.025")
+    book.claim("a", daily_budget_usd=cap)
+    book.claim("b", daily_budget_usd=cap)
+    before = book.everything()
+    with pytest.raises(BudgetError) as raised:
+        book.claim("c", daily_budget_usd=cap)
+    for fact in ("day cap", "$0.0200 of $0.025", DAY, "$0.0100", "SEGMIND_DAILY_BUDGET_USD"):
+        assert fact in str(raised.value)
+    assert book.everything() == before
+
+
+def test_the_day_cap_may_be_used_to_the_last_cent_and_is_new_every_day(book: Book) -> None:
+    book.plan("a", "b", "c")
+    book.claim("a", daily_budget_usd=CENT)
+    with pytest.raises(BudgetError):
+        book.claim("b", daily_budget_usd=CENT)
+    book.claim("b", daily_budget_usd=CENT, now=NOON + timedelta(days=1))
+    assert (book.day_usd(), book.day_usd("2026-01-03")) == (CENT, CENT)
+
+
+def test_a_reservation_is_settled_on_the_day_it_was_made(book: Book) -> None:
+    book.plan("g")
+    held = book.submitted(book.claim("g"))
+    book.succeeded(held, completed_at=NOON + timedelta(days=1))
+    assert (book.day_usd(), book.day_usd("2026-01-03")) == (Decimal("0.0055"), Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("cost_usd", "charged", "source"),
+    [
+        (Decimal("0.0055"), Decimal("0.0055"), "reported"),
+        (Decimal(0), Decimal(0), "reported"),
+        (Decimal("0.5"), Decimal("0.5"), "reported"),
+        (None, CENT, "estimated"),
+    ],
+)
+def test_success_settles_the_reservation_with_what_was_reported(
+    book: Book, cost_usd: Decimal | None, charged: Decimal, source: str
+) -> None:
+    book.plan("g")
+    held = book.submitted(book.claim("g"))
+    assert book.succeeded(held, cost_usd=cost_usd) == charged
+    assert book.day_usd() == charged
+    assert (book.attempt(held)["cost_usd"], book.attempt(held)["cost_source"]) == (charged, source)
+
+
+def test_a_cost_that_only_the_history_told_is_marked_so(book: Book) -> None:
+    book.plan("a", "b")
+    kept, lost = book.submitted(book.claim("a")), book.submitted(book.claim("b"))
+    book.succeeded(kept, cost_source="history")
+    book.failed(lost, failure_kind="expired", cost_usd=CENT, cost_source="history")
+    assert [book.attempt(held)["cost_source"] for held in (kept, lost)] == ["history", "history"]
+
+
+def test_a_free_failure_frees_its_reservation(book: Book) -> None:
+    book.plan("g")
+    held = book.failed(book.claim("g"))
+    assert book.day_usd() == 0
+    assert (book.attempt(held)["cost_usd"], book.record("g").cost_usd) == (Decimal(0), None)
+    assert (book.record("g").state, book.record("g").failure_kind) == ("failed", "server_error")
+
+
+@pytest.mark.parametrize(
+    ("cost_usd", "charged"), [(Decimal("0.004"), Decimal("0.004")), (None, CENT)], ids=["known", "not known"]
+)
+def test_a_paid_failure_keeps_its_cost_and_fetching_again_charges_nothing_more(
+    book: Book, cost_usd: Decimal | None, charged: Decimal
+) -> None:
+    book.plan("g")
+    held = book.submitted(book.claim("g"))
+    book.failed(held, failure_kind="bad_output", cost_usd=cost_usd)
+    assert (book.day_usd(), book.record("g").cost_usd) == (charged, charged)
+    book.reopened("g", "submitted")
+    again = book.taken_over("g", None)
+    assert again.attempt == held.attempt
+    assert book.succeeded(again, cost_usd=None) == charged
+    assert (book.day_usd(), book.count()) == (charged, 1)
+
+
+def test_an_unknown_keeps_its_reservation_until_it_is_found_or_forgotten(book: Book) -> None:
+    book.plan("found", "forgotten")
+    found, forgotten = book.unknown(book.claim("found")), book.unknown(book.claim("forgotten"))
+    assert book.day_usd() == 2 * CENT
+    book.ledger.write(writes.forget_unknown, forgotten, now=NOON)
+    assert (book.record("forgotten").state, book.day_usd()) == ("planned", CENT)
+    assert book.attempt(forgotten)["cost_usd"] == 0
+    book.submitted(found, "r-9")
+    assert (book.record("found").failure_kind, book.record("found").error) == (None, None)
+    assert book.succeeded(found) == Decimal("0.0055")
+    assert book.claim("forgotten").attempt == 2
+
+
+def test_a_request_belongs_to_one_attempt(book: Book) -> None:
+    book.plan("a", "b")
+    book.submitted(book.claim("a"), "r-1")
+    second = book.claim("b")
+    with pytest.raises(Exception, match="UNIQUE"):
+        book.submitted(second, "r-1")
+    assert book.record("b").state == "submitting"
+    assert book.ledger.read(reads.owned_requests, ["r-1", "r-2"]) == {"r-1"}
+
+
+@pytest.mark.parametrize("state", IN_PROGRESS)
+def test_what_a_lost_run_left_is_taken_over_and_its_submission_never_counts_as_unsent(book: Book, state: str) -> None:
+    held = book.in_state("g", state)
+    heir = book.taken_over("g", "me")
+    assert heir == Claim("g", held.attempt, "heir")
+    assert book.record("g").state == ("unknown" if state == "submitting" else state)
+    assert book.attempt(heir)["state"] == book.record("g").state
+    assert book.day_usd() == CENT
+    with pytest.raises(LostOwnershipError):
+        book.submitted(held)
+
+
+@pytest.mark.parametrize("state", ["planned", "succeeded", "failed"])
+def test_what_nobody_is_at_cannot_be_taken_over(book: Book, state: str) -> None:
+    book.in_state("g", state)
+    before = book.everything()
+    for old_owner in ("me", None):
+        with pytest.raises(LostOwnershipError):
+            book.taken_over("g", old_owner)
+    assert book.everything() == before
+
+
+def test_of_two_heirs_one_takes_over(book: Book) -> None:
+    book.in_state("g", "submitted")
+    book.taken_over("g", "me", "first")
+    with pytest.raises(LostOwnershipError):
+        book.taken_over("g", "me", "second")
+    assert book.record("g").owner == "first"
+
+
+@pytest.mark.parametrize(("target", "claimable"), [("planned", True), ("submitted", False)])
+def test_a_failure_is_reopened_to_be_bought_or_to_be_fetched(book: Book, target: str, claimable: bool) -> None:
+    book.in_state("g", "failed")
+    book.reopened("g", target)
+    assert (book.record("g").state, book.record("g").owner) == (target, None)
+    if claimable:
+        assert book.claim("g").attempt == 2
+    else:
+        assert book.taken_over("g", None).attempt == 1
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state != "failed"])
+@pytest.mark.parametrize("target", ["planned", "submitted"])
+def test_reopening_touches_failures_only(book: Book, state: str, target: str) -> None:
+    book.in_state("g", state)
+    before = book.everything()
+    book.reopened("g", target)
+    assert book.everything() == before
+
+
+@pytest.mark.parametrize("target", ["submitting", "succeeded", "unknown", "failed"])
+def test_a_failure_cannot_be_reopened_into_any_other_state(book: Book, target: str) -> None:
+    book.in_state("g", "failed")
+    with pytest.raises(IllegalTransitionError):
+        book.reopened("g", target)
+
+
+def current_of(ledger: Ledger, prompt_set: str, resource: str = "flux") -> dict[str, bool]:
+    with ledger.reading() as connection:
+        rows = list(reads.set_rows(connection, resource=resource, prompt_sets=[prompt_set]))
+    return {row["generation_id"]: row["is_current"] for row in rows}
+
+
+def test_what_a_set_no_longer_asks_for_stays_and_is_not_current(book: Book) -> None:
+    book.plan("a", "b", "c")
+    book.in_state("b", "planned")
+    assert current_of(book.ledger, "set") == {"a": False, "b": True, "c": False}
+    book.plan("c", "b")
+    assert current_of(book.ledger, "set") == {"a": False, "b": True, "c": True}
+    assert book.ledger.read(reads.set_totals, "set", "flux") == {"planned": 2}
+
+
+def test_an_empty_set_asks_for_nothing_any_more(book: Book) -> None:
+    book.plan("a", "b")
+    book.plan()
+    assert current_of(book.ledger, "set") == {"a": False, "b": False}
+
+
+def test_one_model_of_a_set_does_not_disturb_the_others(book: Book) -> None:
+    book.plan("a", resource="flux")
+    book.plan("b", resource="sticker")
+    book.plan(resource="sticker")
+    assert current_of(book.ledger, "set", "flux") == {"a": True}
+    assert current_of(book.ledger, "set", "sticker") == {"b": False}
+
+
+def test_registering_again_does_not_touch_what_was_bought(book: Book) -> None:
+    book.in_state("g", "succeeded")
+    (before,) = book.rows(GENERATIONS)
+    book.plan("g", prompt="another text", body={"prompt": "x"})
+    assert book.rows(GENERATIONS) == [before]
+
+
+def test_a_generation_of_two_sets_is_one_and_reused_by_the_second(book: Book) -> None:
+    book.plan("g", prompt_set="first")
+    book.succeeded(book.submitted(book.claim("g", prompt_set="first")))
+    book.plan("g", prompt_set="second")
+    with book.ledger.reading() as connection:
+        rows = list(reads.set_rows(connection, resource="flux", prompt_sets=None))
+    assert {row["set_key"]: row["is_reused"] for row in rows} == {"first": False, "second": True}
+    assert len(book.rows(GENERATIONS)) == 1
+
+
+def test_rows_come_in_the_order_of_the_set(book: Book) -> None:
+    book.plan("c", "a", "b")
+    assert list(current_of(book.ledger, "set")) == ["c", "a", "b"]
+
+
+def test_money_is_summed_over_attempts_by_run_day_and_set(book: Book) -> None:
+    book.plan("a", "b", "c", "d")
+    book.succeeded(book.submitted(book.claim("a")))
+    book.claim("b", run_id="other", prompt_set="other")
+    book.failed(book.claim("c"))
+    book.claim("d", now=NOON + timedelta(days=1))
+    spent = book.ledger.read(reads.spent, run_id="run", day=DAY, prompt_set="set")
+    assert spent.run_usd == spent.set_usd == Decimal("0.0055") + CENT
+    assert spent.day_usd == Decimal("0.0055") + CENT
+    nothing = book.ledger.read(reads.spent, run_id=None, day="2020-01-01", prompt_set="unheard of")
+    assert (nothing.run_usd, nothing.day_usd, nothing.set_usd) == (0, 0, 0)
+
+
+def test_recent_costs_and_latencies_of_a_model_are_those_that_were_reported(book: Book) -> None:
+    book.plan("a", "b", "c")
+    book.succeeded(book.submitted(book.claim("a")), completed_at=NOON)
+    book.succeeded(book.submitted(book.claim("b")), cost_usd=None, latency_ms=900, completed_at=NOON)
+    book.failed(book.claim("c"))
+    costs, latencies = book.ledger.read(reads.observed, ["fast-flux-schnell", "never used"])["fast-flux-schnell"]
+    assert (costs, sorted(latencies)) == ([Decimal("0.0055")], [900, 2500])
+
+
+def test_what_is_unfinished_comes_oldest_first_with_its_body(book: Book) -> None:
+    for state in ("planned", "succeeded", "failed"):
+        book.in_state(state, state)
+    book.plan("youngest", "oldest", "middle")
+    for age, generation_id in enumerate(("youngest", "middle", "oldest")):
+        book.claim(generation_id, now=NOON - timedelta(hours=age))
+    book.submitted(Claim("middle", 1, "me"))
+    records = book.ledger.read(reads.unfinished, is_alive=lambda _owner: False)
+    assert [record.generation_id for record in records] == ["oldest", "middle", "youngest"]
+    assert all(record.body == {"prompt": "a pear"} for record in records)
+    assert book.ledger.read(reads.unfinished, is_alive=lambda _: False, prompt_set="other") == []
+
+
+def test_totals_count_generations_and_money_by_state(book: Book) -> None:
+    for state in STATES:
+        book.in_state(state, state)
+    totals = book.ledger.read(reads.totals)
+    assert {state: count for state, (count, _) in totals.items()} == dict.fromkeys(STATES, 1)
+    assert totals["succeeded"][1] == Decimal("0.0055")
+
+
+def test_attempts_are_listed_for_the_sets_that_hold_their_generation(book: Book) -> None:
+    book.plan("g", prompt_set="first")
+    book.succeeded(book.submitted(book.claim("g", prompt_set="first")))
+    book.plan("g", prompt_set="second")
+    with book.ledger.reading() as connection:
+        for sets, expected in ((None, 1), (["first"], 1), (["second"], 1), (["third"], 0)):
+            rows = list(reads.attempt_rows(connection, resources=["flux"], prompt_sets=sets))
+            assert len(rows) == expected
+
+
+def test_the_ledger_remembers_where_an_input_was_uploaded_to(book: Book) -> None:
+    assert book.ledger.read(reads.upload_url, "digest") is None
+    for url in ("https://a/1", "https://a/2"):
+        book.ledger.write(entries.record_upload, sha256="digest", url=url, now=NOON)
+        assert book.ledger.read(reads.upload_url, "digest") == url
+
+
+def test_a_large_set_is_registered_and_read_in_pieces(book: Book) -> None:
+    ids = [f"g-{number}" for number in range(1203)]
+    rows = [generation(generation_id) for generation_id in ids]
+    book.ledger.write(entries.register_set, prompt_set="set", resource="flux", generations=rows, now=NOON)
+    known = book.ledger.read(reads.snapshot, [*ids, "unheard of"], is_alive=lambda _owner: False)
+    assert set(known) == set(ids)

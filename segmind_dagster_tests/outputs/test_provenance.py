@@ -1,0 +1,121 @@
+"""Where an output came from, inside the file, with every pixel as it was."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from media_samples import SOUNDS, mp4, picture
+from PIL import Image
+
+from segmind_dagster.outputs.provenance import KEYWORD, embed, read
+from segmind_dagster.outputs.verify import verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FACTS = {
+    "model": "fast-flux-schnell",
+    "parameters": {"prompt": 'Ein Bär 🐻 sagt "hallo"\n\0', "seed": 2**63 - 1, "guidance": 1.5, "upscale": True},
+    "request_id": "r-1",
+    "nothing": None,
+}
+FORMS = {"png": picture("PNG"), "jpeg": picture("JPEG")}
+facts_of_any_kind = st.dictionaries(
+    st.text(max_size=10), st.none() | st.booleans() | st.integers() | st.text(max_size=40), max_size=5
+)
+
+
+def pixels(content: bytes) -> tuple[str, bytes]:
+    with Image.open(io.BytesIO(content)) as image:
+        return image.mode, image.tobytes()
+
+
+@pytest.mark.parametrize(("form", "content"), FORMS.items(), ids=FORMS)
+def test_the_facts_come_back_and_no_pixel_has_changed(tmp_path: Path, form: str, content: bytes) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    embed(path, form, FACTS)
+    changed = path.read_bytes()
+    assert read(path, form) == FACTS
+    assert pixels(changed) == pixels(content)
+    assert len(changed) > len(content)
+    assert verify(path, "image").format == form
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (33, 1)])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_bytes_of_the_picture_itself_are_only_moved_apart(
+    tmp_path: Path, form: str, size: tuple[int, int], mode: str
+) -> None:
+    content = picture(form.upper(), size, mode)
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    embed(path, form, FACTS)
+    changed = path.read_bytes()
+    added = len(changed) - len(content)
+    cut = next(n for n in range(len(content) + 1) if content[:n] + changed[n : n + added] + content[n:] == changed)
+    assert KEYWORD.encode() in changed[cut : cut + added]
+
+
+def test_the_facts_are_where_other_programs_look_for_them(tmp_path: Path) -> None:
+    for form, content in FORMS.items():
+        path = tmp_path / form
+        path.write_bytes(content)
+        embed(path, form, {"model": "m"})
+    with Image.open(tmp_path / "png") as image:
+        assert image.info[KEYWORD] == '{"model":"m"}'
+    with Image.open(tmp_path / "jpeg") as image:
+        assert image.info["comment"] == b'segmind-dagster:{"model":"m"}'
+
+
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [("webp", picture("WEBP")), ("gif", picture("GIF")), ("mp4", mp4()), ("mp3", SOUNDS["mp3"]), ("json", b"{}")],
+)
+def test_a_format_that_would_have_to_be_encoded_again_is_left_alone(tmp_path: Path, form: str, content: bytes) -> None:
+    path = tmp_path / "output"
+    path.write_bytes(content)
+    embed(path, form, FACTS)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(("length", "fits"), [(65_000, True), (66_000, False)])
+def test_facts_too_long_for_a_jpeg_are_left_to_the_sidecar(tmp_path: Path, length: int, fits: bool) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(FORMS["jpeg"])
+    facts = {"prompt": "x" * length}
+    embed(path, "jpeg", facts)
+    assert read(path, "jpeg") == (facts if fits else None)
+    assert pixels(path.read_bytes()) == pixels(FORMS["jpeg"])
+
+
+@pytest.mark.parametrize(("form", "content"), FORMS.items(), ids=FORMS)
+def test_a_picture_without_facts_has_none(tmp_path: Path, form: str, content: bytes) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    assert read(path, form) is None
+
+
+def test_a_comment_of_somebody_else_is_not_taken_for_ours(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG", comment=b"made by hand")
+    path = tmp_path / "picture"
+    path.write_bytes(buffer.getvalue())
+    assert read(path, "jpeg") is None
+    embed(path, "jpeg", FACTS)
+    assert read(path, "jpeg") == FACTS
+
+
+@given(facts=facts_of_any_kind, form=st.sampled_from(sorted(FORMS)))
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_facts_survive_the_round_trip(tmp_path: Path, facts: dict[str, Any], form: str) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(FORMS[form])
+    embed(path, form, facts)
+    assert read(path, form) == facts

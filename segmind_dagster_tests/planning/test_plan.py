@@ -1,0 +1,293 @@
+"""The plan: what happens to each generation and why, and which caps stand in the way before anything is sent."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segmind_dagster.errors import BudgetError
+from segmind_dagster.gateway.failures import POLICIES, FailureKind
+from segmind_dagster.ledger import GenerationRecord, Spent, State
+from segmind_dagster.planning import Caps, Plan, UnitCost, make_plan
+from segmind_dagster.prompts import GenerationRequest
+from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
+
+SLUG = FAST_FLUX_SCHNELL.slug
+NOTHING_SPENT = Spent(run_usd=Decimal(0), day_usd=Decimal(0), set_usd=Decimal(0))
+PAID = {kind for kind, policy in POLICIES.items() if policy.is_paid}
+PERMANENT = {kind for kind, policy in POLICIES.items() if policy.is_permanent}
+amounts = st.integers(1, 10**9).map(lambda micro: Decimal(micro) / 10**6)
+
+
+def request(number: int = 0) -> GenerationRequest:
+    return GenerationRequest(
+        generation_id=f"g-{number}",
+        prompt_set="still_life",
+        model=FAST_FLUX_SCHNELL,
+        prompt="a pear",
+        negative_prompt=None,
+        body={"prompt": "a pear", "seed": number},
+        images={},
+        seed=number,
+        sample=0,
+        variables={},
+        position=number,
+    )
+
+
+def record(state: Any, **facts: Any) -> GenerationRecord:
+    return GenerationRecord(generation_id="g-0", model_slug=SLUG, prompt_set="still_life", state=state, **facts)
+
+
+def unit(expected: str = "0.01", *, low: str = "0.005", high: str = "0.02", latency_s: float | None = 5.0) -> UnitCost:
+    return UnitCost(
+        low=Decimal(low), expected=Decimal(expected), high=Decimal(high), latency_s=latency_s, source="catalogue"
+    )
+
+
+def caps(set_usd: str | None = None, run_usd: str = "25", max_unit_usd: str | None = None) -> Caps:
+    return Caps(
+        set_usd=None if set_usd is None else Decimal(set_usd),
+        run_usd=Decimal(run_usd),
+        day_usd=Decimal(100),
+        max_unit_usd=None if max_unit_usd is None else Decimal(max_unit_usd),
+    )
+
+
+def plan(
+    known: GenerationRecord | dict[str, GenerationRecord] | None = None,
+    *,
+    count: int = 1,
+    cost: UnitCost | None = unit(),  # noqa: B008  frozen
+    limits: Caps | None = None,
+    spent: Spent = NOTHING_SPENT,
+    is_by_person: bool = True,
+) -> Plan:
+    if isinstance(known, GenerationRecord):
+        known = {known.generation_id: known}
+    return make_plan(
+        prompt_set="still_life",
+        resource="fast_flux_schnell",
+        requests=[request(number) for number in range(count)],
+        known=known or {},
+        unit_costs={SLUG: cost},
+        caps=limits or caps(),
+        spent=spent,
+        requests_per_minute=60,
+        is_by_person=is_by_person,
+    )
+
+
+def action(known: GenerationRecord, *, is_by_person: bool = True) -> str:
+    (decision,) = plan(known, is_by_person=is_by_person).decisions
+    assert decision.reason
+    return decision.action
+
+
+def test_what_nobody_has_heard_of_is_bought() -> None:
+    (decision,) = plan().decisions
+    assert (decision.action, decision.reason, decision.unit) == ("submit", "not generated yet", unit())
+
+
+@pytest.mark.parametrize(
+    ("state", "is_owner_alive", "expected"),
+    [
+        ("planned", False, "submit"),
+        ("planned", True, "submit"),
+        ("submitting", True, "wait"),
+        ("submitting", False, "settle"),
+        ("submitted", True, "wait"),
+        ("submitted", False, "collect"),
+        ("unknown", True, "wait"),
+        ("unknown", False, "settle"),
+        ("succeeded", False, "reuse"),
+        ("succeeded", True, "reuse"),
+    ],
+)
+@pytest.mark.parametrize("is_by_person", [True, False])
+def test_each_state_has_one_next_step_whoever_asks(
+    state: State, is_owner_alive: bool, expected: str, is_by_person: bool
+) -> None:
+    known = record(state, owner="run", is_owner_alive=is_owner_alive)
+    assert action(known, is_by_person=is_by_person) == expected
+
+
+@pytest.mark.parametrize("kind", get_args(FailureKind))
+@pytest.mark.parametrize("is_by_person", [True, False])
+def test_a_failure_is_bought_again_only_when_it_was_free(kind: FailureKind, is_by_person: bool) -> None:
+    expected = "collect" if kind in PAID else "leave" if kind in PERMANENT and not is_by_person else "submit"
+    assert action(record("failed", failure_kind=kind), is_by_person=is_by_person) == expected
+
+
+@pytest.mark.parametrize("state", get_args(State))
+@pytest.mark.parametrize("kind", [None, *get_args(FailureKind)])
+def test_nothing_that_may_have_been_paid_for_is_ever_bought_again(state: State, kind: str | None) -> None:
+    may_be_paid = state in {"submitting", "submitted", "unknown", "succeeded"} or (state == "failed" and kind in PAID)
+    for is_alive in (True, False):
+        if action(record(state, failure_kind=kind, is_owner_alive=is_alive)) == "submit":
+            assert not may_be_paid
+
+
+def test_what_a_sensor_leaves_alone_says_what_a_person_can_do() -> None:
+    (decision,) = plan(record("failed", failure_kind="invalid_request"), is_by_person=False).decisions
+    assert decision.reason == f"invalid_request: {POLICIES['invalid_request'].advice}"
+
+
+def test_what_may_have_to_be_bought_after_all_carries_its_price_and_what_is_there_carries_none() -> None:
+    for state, price in (("unknown", unit()), ("submitting", unit()), ("submitted", None), ("succeeded", None)):
+        (decision,) = plan(record(state)).decisions
+        assert decision.unit == price
+
+
+def test_a_failure_that_is_tried_again_is_told_from_what_was_never_tried() -> None:
+    (again,) = plan(record("failed", failure_kind="server_error")).decisions
+    (first,) = plan(record("planned")).decisions
+    assert (again.action, again.is_retry) == ("submit", True)
+    assert (first.action, first.is_retry) == ("submit", False)
+
+
+def test_decisions_come_in_the_order_of_the_set_and_are_counted() -> None:
+    made = plan({"g-1": record("succeeded"), "g-2": record("submitted")}, count=4)
+    assert [decision.request.generation_id for decision in made.decisions] == ["g-0", "g-1", "g-2", "g-3"]
+    assert made.counts == {"submit": 2, "reuse": 1, "collect": 1}
+
+
+def test_only_what_is_bought_is_estimated() -> None:
+    made = plan({"g-1": record("succeeded"), "g-2": record("unknown")}, count=4)
+    assert made.estimate.expected_usd == Decimal("0.02")
+    assert (made.estimate.low_usd, made.estimate.high_usd) == (Decimal("0.01"), Decimal("0.04"))
+    assert made.counts["submit"] == 2
+
+
+def test_nothing_to_buy_costs_nothing_and_takes_no_time() -> None:
+    estimate = plan(record("succeeded")).estimate
+    assert (estimate.low_usd, estimate.expected_usd, estimate.high_usd, estimate.unpriced) == (0, 0, 0, 0)
+    assert estimate.duration_s == 0
+
+
+def test_the_duration_is_the_time_at_the_configured_rate_and_the_last_job() -> None:
+    assert plan(count=120, cost=unit(latency_s=8.0)).estimate.duration_s == 128
+
+
+def test_the_duration_of_a_model_of_unknown_latency_is_unknown() -> None:
+    assert plan(cost=unit(latency_s=None)).estimate.duration_s is None
+
+
+def test_an_unknown_price_is_counted_as_unknown_and_refused_with_a_remedy() -> None:
+    made = plan(cost=None, count=3)
+    assert (made.estimate.unpriced, made.estimate.high_usd) == (3, 0)
+    for fact in ("Nothing was submitted", "nobody knows", "fast_flux_schnell", "'still_life'", "`max_unit_cost_usd`"):
+        assert fact in (made.refusal or "")
+    with pytest.raises(BudgetError, match="nobody knows"):
+        made.check()
+
+
+def test_an_unknown_price_stands_in_nobodys_way_when_nothing_is_bought() -> None:
+    made = plan(record("succeeded"), cost=None)
+    made.check()
+    assert made.estimate.unpriced == 0
+
+
+def test_with_a_limit_of_the_set_an_unknown_price_is_the_limit() -> None:
+    made = plan(cost=None, count=3, limits=caps(max_unit_usd="0.5"))
+    made.check()
+    assert (made.estimate.low_usd, made.estimate.expected_usd) == (0, Decimal("1.5"))
+    assert (made.estimate.high_usd, made.estimate.unpriced) == (Decimal("1.5"), 0)
+    assert {decision.unit.source for decision in made.decisions if decision.unit} == {"max_unit_cost_usd"}
+
+
+def test_no_more_is_reserved_than_the_set_allows_for_one() -> None:
+    made = plan(count=2, limits=caps(max_unit_usd="0.015"))
+    made.check()
+    assert (made.estimate.low_usd, made.estimate.expected_usd) == (Decimal("0.01"), Decimal("0.02"))
+    assert made.estimate.high_usd == Decimal("0.03")
+
+
+def test_a_model_dearer_than_the_set_allows_is_refused_with_both_figures() -> None:
+    made = plan(cost=unit("0.05", high="0.08"), limits=caps(max_unit_usd="0.03"))
+    for fact in ("Nothing was submitted", "$0.0500", "`max_unit_cost_usd`", "'still_life'", "$0.03", "Raise it"):
+        assert fact in (made.refusal or "")
+
+
+def test_a_model_dearer_than_allowed_stands_in_nobodys_way_when_nothing_is_bought() -> None:
+    plan(record("succeeded"), cost=unit("0.05", high="0.08"), limits=caps(max_unit_usd="0.03")).check()
+
+
+@pytest.mark.parametrize(
+    ("limits", "spent", "facts"),
+    [
+        (
+            caps(set_usd="0.05"),
+            Spent(run_usd=Decimal(0), day_usd=Decimal(0), set_usd=Decimal("0.04")),
+            ("`budget_usd`", "$0.05", "$0.0400", "$0.0600", "Raise `budget_usd` in prompt set 'still_life'"),
+        ),
+        (
+            caps(run_usd="0.07"),
+            Spent(run_usd=Decimal("0.011"), day_usd=Decimal(0), set_usd=Decimal(0)),
+            ("the run's cap", "$0.07", "$0.0110", "$0.0600", "Raise SEGMIND_RUN_BUDGET_USD"),
+        ),
+    ],
+    ids=["set", "run"],
+)
+def test_a_cap_that_would_be_exceeded_is_named_with_cap_used_needed_and_remedy(
+    limits: Caps, spent: Spent, facts: tuple[str, ...]
+) -> None:
+    made = plan(count=3, limits=limits, spent=spent)
+    with pytest.raises(BudgetError) as raised:
+        made.check()
+    for fact in ("Nothing was submitted", "'still_life'", "fast_flux_schnell", "ask for fewer", *facts):
+        assert fact in str(raised.value)
+
+
+def test_a_refused_plan_still_says_what_would_have_happened() -> None:
+    made = plan({"g-1": record("submitted")}, count=3, limits=caps(run_usd="0.01"))
+    assert made.refusal
+    assert made.counts == {"submit": 2, "collect": 1}
+
+
+def test_collecting_what_is_paid_for_needs_no_budget() -> None:
+    spent = Spent(run_usd=Decimal(99), day_usd=Decimal(999), set_usd=Decimal(99))
+    for state in ("succeeded", "submitted", "unknown", "submitting"):
+        plan(record(state), limits=caps(set_usd="1", run_usd="1"), spent=spent).check()
+    plan(record("failed", failure_kind="bad_output"), limits=caps(set_usd="1"), spent=spent).check()
+
+
+def test_the_day_cap_is_not_the_plans_business() -> None:
+    spent = Spent(run_usd=Decimal(0), day_usd=Decimal(1000), set_usd=Decimal(0))
+    plan(spent=spent).check()
+
+
+@given(count=st.integers(1, 30), high=amounts, used=amounts | st.just(Decimal(0)), cap=amounts)
+@pytest.mark.parametrize("which", ["set", "run"])
+def test_a_cap_lets_a_plan_through_exactly_when_everything_fits(
+    which: str, count: int, high: Decimal, used: Decimal, cap: Decimal
+) -> None:
+    is_set = which == "set"
+    limits = Caps(set_usd=cap if is_set else None, run_usd=Decimal(10**9) if is_set else cap, day_usd=Decimal(0))
+    spent = Spent(run_usd=Decimal(0) if is_set else used, day_usd=Decimal(0), set_usd=used if is_set else Decimal(0))
+    cost = UnitCost(low=Decimal(0), expected=high, high=high, latency_s=None, source="ledger")
+    made = plan(count=count, cost=cost, limits=limits, spent=spent)
+    assert (made.refusal is None) == (used + count * high <= cap)
+
+
+@given(
+    states=st.lists(st.sampled_from([None, *get_args(State)]), max_size=25),
+    low=amounts,
+    more=amounts,
+    most=amounts,
+)
+def test_an_estimate_is_the_sum_over_what_is_bought(
+    states: list[Any], low: Decimal, more: Decimal, most: Decimal
+) -> None:
+    cost = UnitCost(low=low, expected=low + more, high=low + more + most, latency_s=1.0, source="ledger")
+    known = {f"g-{number}": record(state) for number, state in enumerate(states) if state}
+    made = plan(known, count=len(states), cost=cost)
+    bought = made.counts["submit"]
+    assert made.estimate.low_usd == bought * cost.low
+    assert made.estimate.expected_usd == bought * cost.expected
+    assert made.estimate.high_usd == bought * cost.high
+    assert sum(made.counts.values()) == len(states)
