@@ -9,16 +9,17 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
+from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.entries import upsert
 from segmind_dagster.ledger.records import Claim
 from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS, whole_nanos
-from segmind_dagster.ledger.states import TRANSITIONS, State, check_transition
+from segmind_dagster.ledger.states import State, check_transition
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -48,7 +49,7 @@ def claim(
     """
     day = now.date().isoformat()
     reserved_usd = whole_nanos(reserved_usd)
-    committed = connection.execute(select(DAYS.c.committed_usd).where(DAYS.c.day == day)).scalar() or _FREE
+    committed = connection.execute(statements.COMMITTED, {"day": day}).scalar() or _FREE
     if committed + reserved_usd > daily_budget_usd:
         if _state(connection, generation_id) != "planned":
             raise LostOwnershipError(generation_id)
@@ -58,18 +59,15 @@ def claim(
             "tomorrow: what is missing resumes by itself."
         )
     attempt = connection.execute(
-        update(GENERATIONS)
-        .where(GENERATIONS.c.generation_id == generation_id, GENERATIONS.c.state == "planned")
-        .values(
-            state="submitting",
-            owner=owner,
-            attempts=GENERATIONS.c.attempts + 1,
-            prompt_set=prompt_set,
-            run_id=run_id,
-            intent_at=now,
-            updated_at=now,
-        )
-        .returning(GENERATIONS.c.attempts, GENERATIONS.c.model_slug, GENERATIONS.c.resource)
+        statements.CLAIM,
+        {
+            "held_id": generation_id,
+            "new_owner": owner,
+            "new_prompt_set": prompt_set,
+            "new_run_id": run_id,
+            "new_intent_at": now,
+            "new_updated_at": now,
+        },
     ).one_or_none()
     if attempt is None:
         raise LostOwnershipError(generation_id)
@@ -268,24 +266,13 @@ def take_over(connection: Connection, *, generation_id: str, old_owner: str | No
 
 
 def _move(connection: Connection, held: Claim, target: State, *, now: datetime, **values: Any) -> None:
-    origins = [state for state, targets in TRANSITIONS.items() if target in targets]
+    values["updated_at"] = now
     changed = connection.execute(
-        update(GENERATIONS)
-        .where(
-            GENERATIONS.c.generation_id == held.generation_id,
-            GENERATIONS.c.state.in_(origins),
-            GENERATIONS.c.owner == held.owner,
-            GENERATIONS.c.attempts == held.attempt,
-        )
-        .values(state=target, updated_at=now, **values)
+        statements.move(target, tuple(sorted(values))), {**_held(held), "held_owner": held.owner, **_new(values)}
     )
     if changed.rowcount == 1:
         return
-    row = connection.execute(
-        select(GENERATIONS.c.state, GENERATIONS.c.owner, GENERATIONS.c.attempts).where(
-            GENERATIONS.c.generation_id == held.generation_id
-        )
-    ).one_or_none()
+    row = connection.execute(statements.STATE, {"held_id": held.generation_id}).one_or_none()
     if row is None:
         raise LedgerError(f"Generation {held.generation_id} is not in the ledger.")
     if row.owner != held.owner or row.attempts != held.attempt:
@@ -294,15 +281,19 @@ def _move(connection: Connection, held: Claim, target: State, *, now: datetime, 
 
 
 def _state(connection: Connection, generation_id: str) -> str | None:
-    return connection.execute(select(GENERATIONS.c.state).where(GENERATIONS.c.generation_id == generation_id)).scalar()
+    return connection.execute(statements.STATE, {"held_id": generation_id}).scalar()
 
 
 def _update_attempt(connection: Connection, held: Claim, **values: Any) -> None:
-    connection.execute(
-        update(ATTEMPTS)
-        .where(ATTEMPTS.c.generation_id == held.generation_id, ATTEMPTS.c.attempt == held.attempt)
-        .values(**values)
-    )
+    connection.execute(statements.change_attempt(tuple(sorted(values))), {**_held(held), **_new(values)})
+
+
+def _held(held: Claim) -> dict[str, Any]:
+    return {"held_id": held.generation_id, "held_attempt": held.attempt}
+
+
+def _new(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"new_{name}": value for name, value in values.items()}
 
 
 class _Reservation:
@@ -316,11 +307,7 @@ class _Reservation:
 
 
 def _reserved(connection: Connection, held: Claim) -> _Reservation:
-    row = connection.execute(
-        select(ATTEMPTS.c.intent_at, func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd")).where(
-            ATTEMPTS.c.generation_id == held.generation_id, ATTEMPTS.c.attempt == held.attempt
-        )
-    ).one_or_none()
+    row = connection.execute(statements.RESERVED, _held(held)).one_or_none()
     if row is None:
         raise LedgerError(f"Attempt {held.attempt} of generation {held.generation_id} is not in the ledger.")
     return _Reservation(row.usd, row.intent_at.date().isoformat())

@@ -1,0 +1,74 @@
+"""The statements that run once or more for every generation, built once: building costs more than running.
+
+Parameters are named `held_...` for what must be so and `new_...` for what it becomes.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Update, bindparam, func, select, update
+
+from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS
+from segmind_dagster.ledger.states import TRANSITIONS, State
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+_OF_GENERATION = GENERATIONS.c.generation_id == bindparam("held_id")
+_OF_ATTEMPT = (ATTEMPTS.c.generation_id == bindparam("held_id")) & (ATTEMPTS.c.attempt == bindparam("held_attempt"))
+
+COMMITTED = select(DAYS.c.committed_usd).where(DAYS.c.day == bindparam("day"))
+STATE = select(GENERATIONS.c.state, GENERATIONS.c.owner, GENERATIONS.c.attempts).where(_OF_GENERATION)
+RESERVED = select(ATTEMPTS.c.intent_at, func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd")).where(
+    _OF_ATTEMPT
+)
+CLAIM = (
+    update(GENERATIONS)
+    .where(_OF_GENERATION, GENERATIONS.c.state == "planned")
+    .values(
+        state="submitting",
+        attempts=GENERATIONS.c.attempts + 1,
+        **{
+            name: bindparam(f"new_{name}", type_=GENERATIONS.c[name].type)
+            for name in ("owner", "prompt_set", "run_id", "intent_at", "updated_at")
+        },
+    )
+    .returning(GENERATIONS.c.attempts, GENERATIONS.c.model_slug, GENERATIONS.c.resource)
+)
+
+
+@cache
+def move(target: State, names: tuple[str, ...]) -> Update:
+    """A generation's move to a state, from every state that allows it, for whoever holds the claim.
+
+    Args:
+        target: the state.
+        names: columns that change with it.
+    """
+    origins = [state for state, targets in TRANSITIONS.items() if target in targets]
+    return (
+        update(GENERATIONS)
+        .where(
+            _OF_GENERATION,
+            GENERATIONS.c.state.in_(origins),
+            GENERATIONS.c.owner == bindparam("held_owner"),
+            GENERATIONS.c.attempts == bindparam("held_attempt"),
+        )
+        .values(state=target, **_new(GENERATIONS, names))
+    )
+
+
+@cache
+def change_attempt(names: tuple[str, ...]) -> Update:
+    """A change of one attempt.
+
+    Args:
+        names: columns that change.
+    """
+    return update(ATTEMPTS).where(_OF_ATTEMPT).values(**_new(ATTEMPTS, names))
+
+
+def _new(table: Table, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
