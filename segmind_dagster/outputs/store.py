@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from segmind_dagster.registry import OutputKind
 
 _PARTIAL = ".partial"
+# longer than any transfer may take
+_ABANDONED_S = 86_400.0
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -110,6 +113,13 @@ class OutputStore:
     def discard(self, path: Path) -> None:
         """Remove a file that is not to be kept."""
         path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what processes that were killed left on its way, once nobody can be writing it any more."""
+        oldest = time.time() - _ABANDONED_S
+        for path in self._scratch_dir.glob("*"):
+            if path.stat().st_mtime < oldest:
+                path.unlink(missing_ok=True)
 
     def find_any(self) -> str | None:
         """The folder, when it holds at least one output."""

@@ -136,6 +136,7 @@ def generate(
     settings.require_api_key()
     clock = clock or SystemClock()
     with opened(settings) as (ledger, outputs):
+        outputs.sweep()
         plans: list[Plan] = []
         planned_usd = Decimal(0)
         for batch in batches:

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from segmind_dagster.outputs import OutputStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_what_a_killed_process_left_on_its_way_is_removed_after_a_day_and_nothing_else(tmp_path: Path) -> None:
+    store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
+    abandoned, in_use = store.scratch_file("old"), store.scratch_file("new")
+    abandoned.write_bytes(b"half")
+    in_use.write_bytes(b"half")
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(abandoned, (two_days_ago, two_days_ago))
+    kept = tmp_path / "outputs" / "model" / "old.jpg"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"whole")
+    os.utime(kept, (two_days_ago, two_days_ago))
+
+    store.sweep()
+
+    assert not abandoned.exists()
+    assert in_use.exists()
+    assert kept.exists()
