@@ -5,6 +5,7 @@ Imports are inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.errors import PromptSetError, SegmindDagsterError
 
 if TYPE_CHECKING:
     from segmind_dagster.planning import Plan
@@ -59,12 +60,25 @@ def dev(host: str, port: int) -> None:
 
 
 @cli.command()
-@click.option("--port", default=8473, show_default=True, help="Port on 127.0.0.1; 0 lets the system choose.")
+@click.option(
+    "--port",
+    default=8473,
+    type=click.IntRange(0, 65535),
+    show_default=True,
+    help="Port on 127.0.0.1; 0 lets the system choose.",
+)
 @click.option("--speed", default=1.0, show_default=True, help="How many times faster than Segmind jobs finish.")
 @click.option("--fault", "faults", multiple=True, metavar="KIND=RATE", help="Misbehave, e.g. server_error=0.1.")
 @click.option("--seed", default=0, show_default=True, help="Decides which requests the faults hit.")
 @click.option("--requests-per-minute", type=int, help="Rate limit; none when omitted.")
-@click.option("--credits", "credits_usd", default="100", show_default=True, help="Balance at the first start, USD.")
+@click.option(
+    "--credits",
+    "credits_usd",
+    default=100.0,
+    type=click.FloatRange(min=0),
+    show_default=True,
+    help="Balance at the first start, USD.",
+)
 @click.option("--state", type=click.Path(path_type=Path), help="Folder that keeps jobs and money over a restart.")
 def sandbox(
     port: int,
@@ -72,7 +86,7 @@ def sandbox(
     faults: tuple[str, ...],
     seed: int,
     requests_per_minute: int | None,
-    credits_usd: str,
+    credits_usd: float,
     state: Path | None,
 ) -> None:
     """Run a local Segmind on loopback until it is stopped."""
@@ -96,7 +110,7 @@ def sandbox(
             time_scale=1 / speed,
             faults=Faults.from_json({"rates": rates, "seed": seed}),
             requests_per_minute=requests_per_minute,
-            initial_credits=Decimal(credits_usd),
+            initial_credits=Decimal(str(credits_usd)),
             state_dir=state,
         ),
         announce,
@@ -109,7 +123,8 @@ def sync() -> None:
     from segmind_dagster.orchestration.local import find_project, prepare_dagster_home
     from segmind_dagster.orchestration.sync import sync_partitions
 
-    prepare_dagster_home(find_project())
+    if not os.environ.get("DAGSTER_HOME"):
+        prepare_dagster_home(find_project())
     added, removed, problems = sync_partitions()
     click.echo(f"Added: {', '.join(added) or 'none'}. Removed: {', '.join(removed) or 'none'}.")
     for problem in problems:
@@ -128,7 +143,12 @@ def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
     from segmind_dagster.settings import load_settings
 
     settings = load_settings()
-    keys = sorted(scan_prompts(settings.prompts_dir).files) if is_all else list(prompt_sets)
+    keys = list(prompt_sets)
+    if is_all:
+        folder = scan_prompts(settings.prompts_dir)
+        if folder.problems:
+            raise PromptSetError(folder.problems)
+        keys = sorted(folder.files)
     if not keys:
         raise click.UsageError("Name prompt sets, or give --all.")
     sets = [find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir) for key in keys]

@@ -92,6 +92,8 @@ def use_sandbox(port: int = SANDBOX_PORT) -> LocalProject:
         "SEGMIND_LEDGER_URL": f"sqlite:///{data_dir / 'ledger.sqlite'}",
         "SEGMIND_OUTPUTS_URL": str(data_dir / "outputs"),
         "SEGMIND_DESTINATION": "duckdb",
+        # wherever real results go: simulated ones stay in the demo's folder
+        "DESTINATION__DUCKDB__CREDENTIALS": f"duckdb:///{data_dir / 'segmind.duckdb'}",
         "SEGMIND_REQUESTS_PER_MINUTE": "1200",
         "SEGMIND_UNKNOWN_SETTLE_SECONDS": "3",
         **({"SEGMIND_PROMPTS_DIR": prompts} if prompts else {}),

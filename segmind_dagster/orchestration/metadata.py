@@ -87,7 +87,11 @@ def table_metadata(loaded: Mapping[str, Any], schema: dg.TableSchema) -> dict[st
         loaded: from `DagsterDltResource.extract_resource_metadata`.
         schema: the table's columns.
     """
-    kept = {name: value for name, value in loaded.items() if name != "jobs" and not isinstance(value, dg.TableSchema)}
+    kept = {
+        name: value
+        for name, value in loaded.items()
+        if name not in {"jobs", "dagster/table_name"} and not isinstance(value, dg.TableSchema)
+    }
     return {**kept, "dagster/column_schema": schema}
 
 

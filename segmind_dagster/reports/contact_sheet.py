@@ -79,7 +79,7 @@ def _thumbnail(uri: str) -> str | None:
             flat = Image.new("RGB", picture.size, "white")
             converted = picture.convert("RGBA")
             flat.paste(converted, mask=converted.getchannel("A"))
-    except (OSError, UnidentifiedImageError, ValueError):
+    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError):
         return None  # a sheet with one picture fewer is better than a run that fails for its looks
     buffer = io.BytesIO()
     flat.save(buffer, "JPEG", quality=_QUALITY, optimize=True)

@@ -95,7 +95,7 @@ def read_table(settings: Settings, name: str) -> list[dict[str, Any]]:
     """
     columns = tables.USAGE_COLUMNS[name]
     with warehouse(settings, purpose=f"reading {name}") as pipeline:
-        if name not in pipeline.default_schema.tables:
+        if not _has_table(pipeline, name):
             return []
         return query(pipeline, f"SELECT {', '.join(columns)} FROM {name} ORDER BY 1")
 
@@ -107,20 +107,23 @@ def query(pipeline: Any, sql: str) -> list[dict[str, Any]]:
         pipeline: a dlt pipeline.
         sql: standard SQL over the dataset's tables.
     """
-    if "attempts" not in pipeline.default_schema.tables:
+    if not _has_table(pipeline, "attempts"):
         return []
     with pipeline.sql_client() as client, client.execute_query(sql) as cursor:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _by(dimension: str) -> str:
-    counted = "COUNT(DISTINCT generation_id)" if dimension == "model" else "COUNT(*)"
+def _has_table(pipeline: Any, name: str) -> bool:
+    # a pipeline that never loaded names its schema before it has one
+    return pipeline.default_schema_name in pipeline.schemas and name in pipeline.default_schema.tables
 
+
+def _by(dimension: str) -> str:
     def count(condition: str) -> str:
-        if dimension == "model":
-            return f"COUNT(DISTINCT CASE WHEN {condition} THEN generation_id END)"
-        return f"SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)"
+        # what a set no longer asks for is not counted, but its money is
+        counted = f"CASE WHEN is_current AND {condition} THEN generation_id END"
+        return f"COUNT(DISTINCT {counted})" if dimension == "model" else f"COUNT({counted})"
 
     return f"""
         SELECT g.*, COALESCE(a.attempts, 0) AS attempts, COALESCE(a.cost_usd, 0) AS cost_usd,
@@ -128,15 +131,14 @@ def _by(dimension: str) -> str:
             (COALESCE(a.cost_usd, 0) + COALESCE(a.estimated_cost_usd, 0)) / NULLIF(a.outputs, 0) AS cost_per_output_usd,
             a.latency_p50_ms, a.latency_p95_ms
         FROM (
-            SELECT {dimension}, {counted} AS generations,
+            SELECT {dimension}, {count("TRUE")} AS generations,
                 {count("status = 'succeeded'")} AS succeeded,
                 {count("status = 'failed'")} AS failed,
                 {count("status = 'unknown'")} AS unknown,
                 {count(f"status IN {_OPEN}")} AS unfinished,
-                SUM(CASE WHEN is_reused THEN 1 ELSE 0 END) AS reused,
-                SUM(saved_usd) AS saved_usd
+                SUM(CASE WHEN is_current AND is_reused THEN 1 ELSE 0 END) AS reused,
+                SUM(CASE WHEN is_current THEN saved_usd ELSE 0 END) AS saved_usd
             FROM ({_generations()}) AS every
-            WHERE is_current
             GROUP BY {dimension}
         ) AS g
         LEFT JOIN (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.errors import RegistryError
+from segmind_dagster.errors import RegistryError, SegmindDagsterError
 from segmind_dagster.ledger import Ledger, entries, open_ledger, reads, writes
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.planning import Caps, Plan, make_plan, price_models
@@ -185,7 +185,11 @@ def collect(
     clock = clock or SystemClock()
     with opened(settings) as (ledger, outputs):
         orphans = _orphans(ledger, settings, clock, known=frozenset())
-        endings, _ = work_through(settings, ledger, outputs, orphans, run_id=None, on_progress=on_progress, clock=clock)
+        endings, engine = work_through(
+            settings, ledger, outputs, orphans, run_id=None, on_progress=on_progress, clock=clock
+        )
+    if engine.stop_message:
+        raise SegmindDagsterError(engine.stop_message)
     return endings
 
 

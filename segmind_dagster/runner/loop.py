@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +91,7 @@ def work_through(
                 to_buy = [
                     work.reserve_usd for work in works if work.action == "submit" and work.reserve_usd is not None
                 ]
-                if to_buy:
-                    await engine.check_account(min(to_buy))
+                await engine.check_account(min(to_buy, default=Decimal(0)))
                 return await engine.run(works)
             finally:
                 for task in background:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import dlt
 from dlt.common.pipeline import get_dlt_pipelines_dir
+from dlt.pipeline.exceptions import PipelineStepFailed
 
+from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.source.locks import load_lock, wait_for_duckdb, working_folder_lock
 from segmind_dagster.source.tables import DATASET_NAME, PIPELINE_NAME
 
@@ -29,10 +31,18 @@ LOGGER = logging.getLogger(__name__)
 
 
 def duckdb_path(settings: Settings) -> Path | None:
-    """The DuckDB file that is loaded into; None for another destination or one with its own credentials."""
-    if settings.destination != "duckdb" or _has_own_credentials("duckdb"):
+    """The DuckDB file that is loaded into; None for another destination, or a database that is no file.
+
+    dlt's own configuration wins; a relative path in it starts at the project's root.
+    """
+    if settings.destination != "duckdb":
         return None
-    return settings.data_dir / f"{PIPELINE_NAME}.duckdb"
+    configured = _configured("destination.duckdb.credentials") or _configured("destination.duckdb.credentials.database")
+    if configured is None:
+        return settings.data_dir / f"{PIPELINE_NAME}.duckdb"
+    if not isinstance(configured, str) or configured.startswith((":", "md:", "duckdb:///:", "duckdb:///md:")):
+        return None
+    return (settings.project_dir / configured.removeprefix("duckdb:///")).resolve()
 
 
 def segmind_pipeline(settings: Settings) -> dlt.Pipeline:
@@ -98,14 +108,24 @@ def load(
             wait_for_duckdb(path, say=say)
         pipeline = segmind_pipeline(settings)
         pipeline.drop()
-        info = pipeline.run(source)
+        try:
+            info = pipeline.run(source)
+        except PipelineStepFailed as error:
+            raise _own_cause(error) or error from error
         info.raise_on_failed_jobs()
         # `dlt.pipeline("segmind").dataset()` finds the default file relative to this folder, from anywhere
         pipeline.set_local_state_val("initial_cwd", str(settings.data_dir))
     return info, pipeline
 
 
-def _has_own_credentials(destination: str) -> bool:
-    """Whether dlt's own configuration says where the destination is."""
-    names = (f"destination.{destination}.credentials", f"destination.{destination}.credentials.database")
-    return any(accessor.get(name) is not None for name in names for accessor in (dlt.secrets, dlt.config))
+def _own_cause(error: BaseException | None) -> SegmindDagsterError | None:
+    """Our own error inside dlt's, whose message says more than dlt's stack trace."""
+    while error is not None and not isinstance(error, SegmindDagsterError):
+        error = error.__cause__
+    return error
+
+
+def _configured(name: str) -> Any:
+    """What dlt's own configuration says, secrets first."""
+    secret: Any = dlt.secrets.get(name)
+    return dlt.config.get(name) if secret is None else secret

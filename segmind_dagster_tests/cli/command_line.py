@@ -1,0 +1,140 @@
+"""The command line as a person meets it: what is printed where, in which colour, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import requests
+from click.testing import CliRunner
+
+from segmind_dagster.cli import main
+from segmind_dagster.ledger import entries, writes
+from segmind_dagster.prompts import find_prompt_set
+from segmind_dagster.runner import Batch, generate
+from segmind_dagster.runner.generate import opened
+from segmind_dagster.settings import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from segmind_dagster.sandbox import SandboxServer
+
+REALITY, FLUX, STICKER = "sdxl_newreality", "fast_flux_schnell", "face_to_sticker"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command did.
+
+    Args:
+        code: its exit code.
+        out: standard output, without colours.
+        coloured_err: standard error, as a terminal gets it.
+    """
+
+    code: int
+    out: str
+    coloured_err: str
+
+    @property
+    def err(self) -> str:
+        return _COLOUR.sub("", self.coloured_err)
+
+    def refusal(self) -> str:
+        """The one red message of a command that was refused."""
+        assert self.code == 1, (self.out, self.err)
+        assert self.out == ""
+        assert "Traceback" not in self.err
+        assert self.coloured_err.startswith("\x1b[31m")
+        assert self.coloured_err.endswith("\x1b[0m\n")
+        assert self.coloured_err.count("\x1b[31m") == 1
+        return self.err.rstrip("\n")
+
+
+def run(*arguments: str) -> Answer:
+    """Run the console script in this process."""
+    before, code = sys.argv, 0
+    sys.argv = ["segmind-dagster", *arguments]
+    try:
+        with CliRunner().isolation(color=True) as (out, err, _):
+            try:
+                main()
+            except SystemExit as ended:
+                code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            return Answer(code, _COLOUR.sub("", out.getvalue().decode()), err.getvalue().decode())
+    finally:
+        sys.argv = before
+
+
+class Project:
+    """A project folder whose settings are in the environment.
+
+    Args:
+        server: a started sandbox.
+        folder: the project folder.
+    """
+
+    def __init__(self, server: SandboxServer, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.data = folder / "data"
+        for name in ("prompts", ".dlt"):
+            (folder / name).mkdir(parents=True)
+
+    def write(self, key: str, prompts: int | list[str] = 2, /, **fields: Any) -> str:
+        texts = [f"{key} number {n}" for n in range(prompts)] if isinstance(prompts, int) else prompts
+        document = {"models": [REALITY], "prompts": texts, **fields}
+        (self.folder / "prompts" / f"{key}.yaml").write_text(json.dumps(document), encoding="utf-8")
+        return key
+
+    def generate(self, *keys: str) -> None:
+        sets = [find_prompt_set(key, prompts_dir=self.folder / "prompts", project_dir=self.folder) for key in keys]
+        generate(load_settings(), [Batch(each, tuple(model.resource for model in each.models)) for each in sets])
+
+    def submit_and_die(self, key: str) -> None:
+        """What a run leaves behind that is killed right after its POSTs were accepted."""
+        found = find_prompt_set(key, prompts_dir=self.folder / "prompts", project_dir=self.folder)
+        now = datetime.now(UTC)
+        with opened(load_settings()) as (ledger, _):
+            for request in found.requests:
+                row = {
+                    "generation_id": request.generation_id, "model_slug": request.model.slug, "prompt": request.prompt,
+                    "negative_prompt": None, "body": dict(request.body), "images": {}, "variables": {},
+                    "seed": request.seed, "sample": 0,
+                }  # fmt: skip
+                resource = request.model.resource
+                ledger.write(entries.register_set, prompt_set=key, resource=resource, generations=[row], now=now)
+                claim = ledger.write(
+                    writes.claim, generation_id=request.generation_id, owner="a run that died", run_id=None,
+                    prompt_set=key, reserved_usd=Decimal("0.01"), daily_budget_usd=Decimal(1), rate_wait_ms=0, now=now,
+                )  # fmt: skip
+                accepted = requests.post(
+                    f"{self.server.url}/v2/{request.model.slug}",
+                    json=dict(request.body),
+                    headers={"x-api-key": self.server.api_key},
+                    timeout=10,
+                )
+                request_id = accepted.json()["request_id"]
+                ledger.write(writes.mark_submitted, claim, request_id=request_id, http_status=200, now=now)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(self.data / "segmind.duckdb")) as connection:
+            connection.execute("USE segmind_data")
+            return connection.execute(query).fetchall()
+
+    @property
+    def charged_usd(self) -> Decimal:
+        return Decimal(self.server.account()["charged_usd"])
+
+    @property
+    def posts(self) -> int:
+        posts: int = self.server.account()["requests"]["submit"]
+        return posts

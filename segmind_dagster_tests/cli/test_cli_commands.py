@@ -1,0 +1,182 @@
+"""The commands do what they say, and spend nothing they do not announce."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+from command_line import FLUX, REALITY, run
+
+from segmind_dagster import cli
+
+if TYPE_CHECKING:
+    from command_line import Project
+
+
+def columns(line: str) -> list[str]:
+    return line.split()
+
+
+def test_the_console_script_is_this_module() -> None:
+    (script,) = entry_points(group="console_scripts", name="segmind-dagster")
+    assert script.load() is cli.main
+
+
+def test_plan_says_what_is_to_buy_and_what_that_costs_without_buying(project: Project) -> None:
+    answer = run("plan", project.write("fruit", 4))
+    assert (answer.code, answer.err) == (0, "")
+    head, row, together = answer.out.splitlines()
+    assert columns(head)[:5] == ["prompt", "set", "model", "buy", "owned"]
+    assert columns(row)[:5] == ["fruit", REALITY, "4", "0", "0"]
+    expected, most = (Decimal(figure) for figure in re.findall(r"\$([\d.]+)", row))
+    assert 0 < expected < most
+    assert together == f"Together: about ${expected:.4f}, at most ${most:.4f}."
+    assert project.posts == 0
+
+
+def test_plan_works_without_a_key(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEGMIND_API_KEY")
+    assert run("plan", project.write("fruit")).code == 0
+
+
+def test_plan_knows_what_is_owned(project: Project) -> None:
+    project.generate(project.write("fruit", 2))
+    answer = run("plan", project.write("fruit", 5))
+    assert columns(answer.out.splitlines()[1])[:5] == ["fruit", REALITY, "3", "2", "0"]
+
+
+def test_plan_all_adds_every_set_and_model_up(project: Project) -> None:
+    project.write("apple", 1)
+    project.write("pear", 2, models=[REALITY, FLUX])
+    answer = run("plan", "--all")
+    rows = answer.out.splitlines()[1:-1]
+    assert [columns(row)[:3] for row in rows] == [
+        ["apple", REALITY, "1"], ["pear", FLUX, "2"], ["pear", REALITY, "2"],
+    ]  # fmt: skip
+    most = sum(Decimal(re.findall(r"\$([\d.]+)", row)[1]) for row in rows)
+    (shown,) = re.findall(r"at most \$([\d.]+)\.", answer.out.splitlines()[-1])
+    assert abs(Decimal(shown) - most) <= Decimal("0.0001") * len(rows)
+
+
+def test_plan_shows_a_refusal_beside_the_figures(project: Project) -> None:
+    answer = run("plan", project.write("fruit", 4, budget_usd=0.001))
+    assert answer.code == 0
+    assert "fruit" in answer.out
+    assert answer.coloured_err.startswith("\x1b[33mNothing was submitted: the set's `budget_usd` is $0.001")
+
+
+def test_plan_all_holds_the_sets_together_against_the_cap_of_a_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("apple", 2)
+    project.write("pear", 2)
+    monkeypatch.setenv("SEGMIND_RUN_BUDGET_USD", "0.03")
+    assert run("plan", "pear").err == ""
+    together = run("plan", "--all").err
+    assert "the run's cap is $0.03" in together
+    assert "'pear'" in together
+    assert "'apple'" not in together
+
+
+def test_plan_shows_an_unknown_price_as_unknown(project: Project) -> None:
+    answer = run("plan", project.write("fruit", 3, models=["consistent_character_neolemon_v2"]))
+    assert "unknown" in answer.out.splitlines()[1]
+    assert answer.out.splitlines()[-1].endswith("and 3 generations of unknown price.")
+    assert "max_unit_cost_usd" in answer.err
+
+
+def test_plan_without_a_set_says_how_to_name_one(project: Project) -> None:
+    answer = run("plan")
+    assert answer.code == 2
+    assert "Name prompt sets, or give --all." in answer.err
+
+
+def test_status_of_a_fresh_project_is_nothing_at_all(project: Project) -> None:
+    answer = run("status")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.splitlines() == [
+        f"{project.server.url}, data in {project.data}",
+        "  charged over all attempts: $0.000000",
+    ]
+
+
+def test_status_counts_by_state_and_knows_every_cent(project: Project) -> None:
+    project.generate(project.write("fruit", 3))
+    paid_usd = project.charged_usd
+    project.write("harvest", 2, models=[FLUX])
+    project.submit_and_die("harvest")
+    answer = run("status")
+    states = {columns(line)[0]: columns(line)[1:] for line in answer.out.splitlines()[1:-1]}
+    assert states == {"succeeded": ["3", f"${paid_usd:.4f}"], "submitted": ["2", "$0.0000"]}
+    assert f"charged over all attempts: ${paid_usd:.6f}" in answer.out
+
+
+def test_collect_fetches_what_was_paid_for_and_buys_nothing(project: Project) -> None:
+    project.write("harvest", 2, models=[FLUX])
+    project.submit_and_die("harvest")
+    # even when the set's file is gone
+    (project.folder / "prompts" / "harvest.yaml").unlink()
+    posts = project.posts
+    answer = run("collect")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.splitlines()[-1] == "2 succeeded"
+    assert len(list((project.data / "outputs" / FLUX).glob("*.jpg"))) == 2
+    assert project.posts == posts == 2
+    assert f"${project.charged_usd:.6f}" in run("status").out
+
+
+def test_collect_with_nothing_to_collect_says_so(project: Project) -> None:
+    answer = run("collect")
+    assert (answer.code, answer.out) == (0, "Nothing to collect.\n")
+
+
+def test_reload_brings_a_lost_warehouse_back_from_the_ledger(project: Project) -> None:
+    project.generate(project.write("fruit", 3), project.write("harvest", 1))
+    for _ in range(2):
+        answer = run("reload")
+        assert answer.code == 0, answer.err
+        assert "no failed jobs" in answer.out
+        assert project.rows(f"SELECT count(*), sum(cost_usd) FROM {REALITY}") == [(4, project.charged_usd)]
+        assert project.rows("SELECT count(*), sum(cost_usd) FROM attempts") == [(4, project.charged_usd)]
+        (project.data / "segmind.duckdb").unlink()
+    assert project.posts == 4
+
+
+def test_reload_needs_no_key(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.generate(project.write("fruit", 1))
+    monkeypatch.delenv("SEGMIND_API_KEY")
+    assert run("reload").code == 0
+
+
+def test_sync_brings_the_partitions_in_step(project: Project) -> None:
+    def partitions() -> set[str]:
+        with dg.DagsterInstance.from_config(str(project.data / "dagster_home")) as instance:
+            return set(instance.get_dynamic_partitions("prompt_sets"))
+
+    project.write("apple")
+    project.write("pear")
+    answer = run("sync")
+    assert (answer.code, answer.out) == (0, "Added: apple, pear. Removed: none.\n")
+    assert partitions() == {"apple", "pear"}
+    (project.folder / "prompts" / "apple.yaml").unlink()
+    (project.folder / "prompts" / "Red Fruit.yaml").write_text("prompts: [a pear]")
+    answer = run("sync")
+    assert (answer.code, answer.out) == (1, "Added: none. Removed: apple.\n")
+    assert answer.coloured_err.startswith("\x1b[31mRed Fruit.yaml: ")
+    assert partitions() == {"pear"}
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version").out.startswith("segmind-dagster, version ")
+
+
+@pytest.mark.parametrize("command", sorted(cli.cli.commands))
+def test_every_command_explains_itself(command: str) -> None:
+    answer = run(command, "-h")
+    assert answer.code == 0
+    assert answer.out.startswith(f"Usage: segmind-dagster {command} ")
+    assert f"\n  {command} " in run("--help").out

@@ -1,0 +1,254 @@
+"""The usage summaries say what Python says of the same rows: to the nano-dollar, every charge once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from statistics import median
+from typing import TYPE_CHECKING
+
+import pytest
+from hand_filled import FLUX, REALITY, STICKER, Attempt, Row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segmind_dagster.reports.usage import usage_source, usage_sql
+from segmind_dagster.source import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from hand_filled import Warehouse
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SETS, SLUGS = ("apple", "pear", "plum"), (FLUX, REALITY, STICKER)
+USD = st.integers(0, 10**12).map(lambda nano: Decimal(nano) / 10**9)
+# what a charge can look like: (cost, source); without a cost, the reservation stands for it
+CHARGES = st.one_of(
+    st.tuples(USD, st.sampled_from(["reported", "history", "estimated"])),
+    st.just((Decimal(0), None)),
+    st.just((None, None)),
+)
+
+
+@st.composite
+def generations(draw: st.DrawFn) -> list[Attempt | Row]:
+    """Generations with their attempts, each in one set or more; the first set is the one that paid."""
+    items: list[Attempt | Row] = []
+    for n in range(draw(st.integers(0, 12))):
+        name, model = f"g{n}", draw(st.sampled_from(SLUGS))
+        status = draw(st.sampled_from(["succeeded", "failed", "unknown", "planned", "submitting", "submitted"]))
+        kind = draw(st.sampled_from(["invalid_request", "job_failed"])) if status == "failed" else None
+        holders = draw(st.lists(st.sampled_from(SETS), min_size=1, unique=True))
+        for number in range(1, 1 + draw(st.integers(0 if status == "planned" else 1, 3))):
+            cost, source = draw(CHARGES)
+            items.append(
+                Attempt(
+                    generation_id=name,
+                    attempt=number,
+                    prompt_set=holders[0],
+                    model=model,
+                    status=draw(st.sampled_from(["succeeded", "failed", "submitted"])),
+                    failure_kind=kind,
+                    error=f"{kind} of {name}" if kind else None,
+                    cost_usd=cost,
+                    cost_source=source,
+                    reserved_usd=draw(USD),
+                    latency_ms=draw(st.none() | st.integers(1, 10**6)),
+                    intent_at=NOON + timedelta(hours=draw(st.integers(-60, 60))),
+                )
+            )
+        items += [
+            Row(
+                generation_id=name,
+                prompt_set=holder,
+                model=model,
+                status=status,
+                failure_kind=kind,
+                is_reused=holder != holders[0],
+                saved_usd=draw(USD) if holder != holders[0] else 0,
+            )
+            for holder in holders
+        ]
+    return items
+
+
+def percentile(values: list[int], share: float) -> float:
+    """With linear interpolation, as SQL's PERCENTILE_CONT."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    return ordered[low] + (ordered[min(low + 1, len(ordered) - 1)] - ordered[low]) * (place - low)
+
+
+def committed(attempts: Iterable[Attempt]) -> tuple[Decimal, Decimal]:
+    """What was reported as charged, and what is only estimated or reserved."""
+    reported = estimated = Decimal(0)
+    for attempt in attempts:
+        if attempt.cost_source in {"reported", "history"}:
+            reported += attempt.cost_usd or 0
+        else:
+            estimated += attempt.reserved_usd or 0 if attempt.cost_usd is None else attempt.cost_usd
+    return reported, estimated
+
+
+def grouped(items: list[Attempt | Row], kind: type, of: Callable[[Attempt | Row], object]) -> dict[object, list]:
+    groups: dict[object, list] = defaultdict(list)
+    for item in items:
+        if isinstance(item, kind):
+            groups[of(item)].append(item)
+    return groups
+
+
+def check_money_and_latency(row: dict, attempts: list[Attempt]) -> None:
+    reported, estimated = committed(attempts)
+    assert (row["attempts"], row["cost_usd"], row["estimated_cost_usd"]) == (len(attempts), reported, estimated)
+    assert isinstance(row["cost_usd"], Decimal)
+    assert isinstance(row["estimated_cost_usd"], Decimal)
+    outputs = sum(attempt.status == "succeeded" for attempt in attempts)
+    if outputs:
+        assert float(row["cost_per_output_usd"]) == pytest.approx(float((reported + estimated) / outputs))
+    else:
+        assert row["cost_per_output_usd"] is None
+    latencies = [attempt.latency_ms for attempt in attempts if attempt.latency_ms is not None]
+    if latencies:
+        assert row["latency_p50_ms"] == pytest.approx(median(latencies))
+        assert row["latency_p95_ms"] == pytest.approx(percentile(latencies, 0.95))
+    else:
+        assert (row["latency_p50_ms"], row["latency_p95_ms"]) == (None, None)
+
+
+@settings(max_examples=40)
+@given(generations())
+def test_by_prompt_set_each_set_has_its_rows_and_what_it_paid(warehouse: Warehouse, items: list[Attempt | Row]) -> None:
+    rows_of = grouped(items, Row, lambda item: item.prompt_set)
+    attempts_of = grouped(items, Attempt, lambda item: item.prompt_set)
+    warehouse.fill(items)
+    summary = {row["prompt_set"]: row for row in warehouse.ask("usage_by_prompt_set")}
+    assert list(summary) == sorted(rows_of)
+    for key, row in summary.items():
+        rows = rows_of[key]
+        assert row["generations"] == len(rows)
+        for status in ("succeeded", "failed", "unknown"):
+            assert row[status] == sum(each.status == status for each in rows)
+        parts = ("succeeded", "failed", "unknown", "unfinished")
+        assert sum(row[part] for part in parts) == len(rows)
+        assert row["reused"] == sum(each.is_reused for each in rows)
+        assert row["saved_usd"] == sum((each.saved_usd for each in rows), Decimal(0))
+        check_money_and_latency(row, attempts_of[key])
+
+
+@settings(max_examples=40)
+@given(generations())
+def test_by_model_a_generation_in_several_sets_counts_once_and_costs_once(
+    warehouse: Warehouse, items: list[Attempt | Row]
+) -> None:
+    rows_of = grouped(items, Row, lambda item: item.model)
+    attempts_of = grouped(items, Attempt, lambda item: item.model)
+    warehouse.fill(items)
+    summary = {row["model"]: row for row in warehouse.ask("usage_by_model")}
+    assert list(summary) == sorted(rows_of)
+    for slug, row in summary.items():
+        distinct = {each.generation_id: each.status for each in rows_of[slug]}
+        assert row["generations"] == len(distinct)
+        for status in ("succeeded", "failed", "unknown"):
+            assert row[status] == sum(each == status for each in distinct.values())
+        assert row["reused"] == sum(each.is_reused for each in rows_of[slug])
+        check_money_and_latency(row, attempts_of[slug])
+
+
+@settings(max_examples=40)
+@given(generations())
+def test_by_day_every_cent_is_on_the_utc_day_of_its_post(warehouse: Warehouse, items: list[Attempt | Row]) -> None:
+    attempts_of = grouped(items, Attempt, lambda item: item.intent_at.date())
+    warehouse.fill(items)
+    summary = {row["day"]: row for row in warehouse.ask("usage_by_day")}
+    assert list(summary) == sorted(attempts_of)
+    for day, row in summary.items():
+        assert isinstance(day, date)
+        for status in ("succeeded", "failed"):
+            assert row[status] == sum(each.status == status for each in attempts_of[day])
+        check_money_and_latency(row, attempts_of[day])
+
+
+@settings(max_examples=40)
+@given(generations())
+def test_by_failure_attempts_and_what_is_still_failed_are_counted_by_kind(
+    warehouse: Warehouse, items: list[Attempt | Row]
+) -> None:
+    attempts_of = grouped(items, Attempt, lambda item: (item.failure_kind, item.model))
+    warehouse.fill(items)
+    summary = {(row["failure_kind"], row["model"]): row for row in warehouse.ask("usage_by_failure")}
+    assert set(summary) == {key for key in attempts_of if key[0] is not None}
+    for key, row in summary.items():
+        attempts = attempts_of[key]
+        assert row["attempts"] == len(attempts)
+        assert row["cost_usd"] == sum((each.cost_usd or 0 for each in attempts), Decimal(0))
+        assert row["example"] == min(each.error or "" for each in attempts)
+        failed = {
+            item.generation_id
+            for item in items
+            if isinstance(item, Row) and item.status == "failed" and (item.failure_kind, item.model) == key
+        }
+        assert row["still_failed"] == len(failed)
+
+
+@settings(max_examples=40)
+@given(generations())
+def test_every_summary_that_knows_money_adds_up_to_the_same_total(
+    warehouse: Warehouse, items: list[Attempt | Row]
+) -> None:
+    total = sum(committed(item for item in items if isinstance(item, Attempt)), Decimal(0))
+    warehouse.fill(items)
+    for name in ("usage_by_model", "usage_by_prompt_set", "usage_by_day"):
+        rows = warehouse.ask(name)
+        assert sum((row["cost_usd"] + row["estimated_cost_usd"] for row in rows), Decimal(0)) == total
+
+
+def test_a_generation_in_two_sets_is_paid_by_the_first_and_saved_by_the_second(warehouse: Warehouse) -> None:
+    usd = Decimal("0.123456789")
+    warehouse.fill(
+        [
+            Attempt(generation_id="g", prompt_set="apple", cost_usd=usd, cost_source="reported", intent_at=NOON),
+            Row(generation_id="g", prompt_set="apple"),
+            Row(generation_id="g", prompt_set="pear", is_reused=True, saved_usd=usd),
+        ]
+    )
+    (model,) = warehouse.ask("usage_by_model")
+    assert (model["generations"], model["cost_usd"], model["saved_usd"], model["reused"]) == (1, usd, usd, 1)
+    apple, pear = warehouse.ask("usage_by_prompt_set")
+    assert (apple["cost_usd"], apple["saved_usd"], apple["attempts"]) == (usd, 0, 1)
+    assert (pear["cost_usd"], pear["saved_usd"], pear["attempts"]) == (0, usd, 0)
+    assert pear["cost_per_output_usd"] is None
+
+
+def test_what_a_set_no_longer_asks_for_is_not_counted_but_its_money_is(warehouse: Warehouse) -> None:
+    usd = Decimal("0.01")
+    bought = [
+        Attempt(generation_id=name, cost_usd=usd, cost_source="reported", intent_at=NOON) for name in ("old", "new")
+    ]
+    warehouse.fill([*bought, Row(generation_id="old", is_current=False), Row(generation_id="new")])
+    for summary in ("usage_by_model", "usage_by_prompt_set"):
+        (row,) = warehouse.ask(summary)
+        assert (row["generations"], row["succeeded"], row["attempts"], row["cost_usd"]) == (1, 1, 2, 2 * usd)
+
+
+@pytest.mark.parametrize("name", sorted(tables.USAGE_COLUMNS))
+def test_a_summary_has_the_columns_of_its_table_and_no_rows_where_nothing_is(warehouse: Warehouse, name: str) -> None:
+    warehouse.fill([])
+    assert warehouse.ask(name) == []
+    warehouse.fill(
+        [
+            Attempt(generation_id="g", status="failed", failure_kind="job_failed", cost_usd=Decimal(0), intent_at=NOON),
+            Row(generation_id="g", status="failed", failure_kind="job_failed"),
+        ]
+    )
+    (row,) = warehouse.ask(name)
+    assert set(row) == set(tables.USAGE_COLUMNS[name])
+
+
+def test_every_summary_replaces_its_table() -> None:
+    resources = usage_source().resources
+    assert set(resources) == set(usage_sql()) == set(tables.USAGE_COLUMNS)
+    assert {resource.write_disposition for resource in resources.values()} == {"replace"}
