@@ -81,7 +81,7 @@ def amid(owner: Any, name: str, seconds: float) -> None:
     setattr(owner, name, wrapped)
 
 
-def is_the_file(_: OutputStore, __: Any, target: str) -> bool:
+def is_the_file(_: OutputStore, __: Any, target: str, **_how: object) -> bool:
     return not target.endswith(".facts.json")
 
 
