@@ -8,7 +8,10 @@ The key comes from SEGMIND_API_KEY, or from `.dlt/secrets.toml` under `[sources.
 `[sources.segmind_consistent_character_ai_source]`. A second run generates nothing again.
 """
 
+import sys
+
 import dlt
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from segmind_dagster.source import segmind_source
 
@@ -35,5 +38,9 @@ def show_data() -> None:
 
 
 if __name__ == "__main__":
-    get_data()
+    try:
+        get_data()
+    except PipelineStepFailed as error:
+        # dlt tells where it failed; what to do stands in the error inside it
+        sys.exit(str(error.__cause__ or error))
     show_data()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segmind_dagster.errors import PromptSetError, SegmindDagsterError
+from segmind_dagster.errors import Problem, PromptSetError, SegmindDagsterError
 
 if TYPE_CHECKING:
     from segmind_dagster.planning import Plan
@@ -149,9 +149,19 @@ def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
         if folder.problems:
             raise PromptSetError(folder.problems)
         keys = sorted(folder.files)
+    if is_all and not keys:
+        raise click.UsageError(f"There are no prompt files in {settings.prompts_dir}.")
     if not keys:
         raise click.UsageError("Name prompt sets, or give --all.")
-    sets = [find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir) for key in keys]
+    sets = []
+    found_problems: list[Problem] = []
+    for key in keys:
+        try:
+            sets.append(find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir))
+        except PromptSetError as error:
+            found_problems += error.problems
+    if found_problems:
+        raise PromptSetError(found_problems)
     plans: list[Plan] = []
     with opened(settings) as (ledger, _):
         for found in sets:
@@ -190,7 +200,8 @@ def collect() -> None:
 
     endings = collect_all(load_settings(), on_progress=lambda progress: click.echo(progress.line()))
     counts = Counter(ended.ending for ended in endings.values())
-    click.echo(", ".join(f"{count} {name}" for name, count in counts.items()) or "Nothing to collect.")
+    found = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+    click.echo(f"{found}. Load it with `segmind-dagster reload`." if found else "Nothing to collect.")
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,15 +101,6 @@ class Settings:
             )
         return self.api_key
 
-    def with_data_dir(self, data_dir: Path) -> Settings:
-        """A copy that keeps everything in another folder."""
-        return replace(
-            self,
-            data_dir=data_dir,
-            outputs_url=str(data_dir / "outputs"),
-            ledger_url=f"sqlite:///{data_dir / 'ledger.sqlite'}",
-        )
-
 
 def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Read the settings.
@@ -195,7 +186,8 @@ class _Reader:
 
     def api_key(self) -> str | None:
         key = self.text("api_key")
-        if key is None or key.startswith("<"):  # dlt writes placeholders such as <configure me>
+        # dlt writes placeholders such as <configure me>; the other stands in .dlt/example.secrets.toml
+        if key is None or key.startswith("<") or key == "YOUR_SEGMIND_API_KEY":
             return None
         if not key.isascii() or any(c.isspace() or c in "\"'" for c in key):
             raise SettingsError("SEGMIND_API_KEY", "the key holds quotes, spaces or other stray characters.")

@@ -43,7 +43,6 @@ _HISTORY_SPAN = timedelta(days=30)
 _V1_TIMEOUT_S = 600.0
 _SUBMIT_TIMEOUT_S = 60.0
 _GET_TIMEOUT_S = 30.0
-CLIENT_TIMEOUT_S = _V1_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,6 @@ class GatewayError(SegmindDagsterError):
         message: what was attempted and seen, with keys and signed URLs taken out.
         http_status: of the answer; None when there was none.
         reset_at: when the rate window opens again, for `rate_limited`.
-        cost_usd: what was charged all the same, where that is known.
     """
 
     def __init__(

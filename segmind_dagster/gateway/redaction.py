@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 _KEY = re.compile(r"SG_[0-9a-zA-Z]{6,}")
@@ -18,12 +20,6 @@ def without_query(url: str) -> str:
     return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
 
 
-def is_signed(url: str) -> bool:
-    """Whether a URL carries more than an address."""
-    parts = urlsplit(url)
-    return bool(parts.query or parts.username or parts.fragment)
-
-
 def redact(text: str, *secrets: str | None) -> str:
     """Text with the given secrets, anything that looks like a key, and every URL's query taken out."""
     for secret in secrets:
@@ -31,6 +27,15 @@ def redact(text: str, *secrets: str | None) -> str:
             text = text.replace(secret, _HIDDEN)
     text = _KEY.sub(_HIDDEN, text)
     return _URL.sub(lambda match: _safely(match.group()), text)
+
+
+def redact_values(value: Any) -> Any:
+    """The same value with every text in it redacted; for what leaves the ledger, which keeps the exact one."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: redact_values(inner) for key, inner in value.items()}
+    return [redact_values(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _safely(url: str) -> str:

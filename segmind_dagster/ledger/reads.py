@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, and_, func, select
 
-from segmind_dagster.ledger.records import Claim, GenerationRecord, Spent
+from segmind_dagster.ledger.records import GenerationRecord, Spent
 from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS, META, RUNS, SET_GENERATIONS, UPLOADS
 from segmind_dagster.ledger.states import IN_PROGRESS
 
@@ -43,14 +42,6 @@ def unfinished(
     if prompt_set is not None:
         query = query.where(GENERATIONS.c.prompt_set == prompt_set)
     return [_record(row, is_alive) for row in connection.execute(query)]
-
-
-def latest_claim(connection: Connection, generation_id: str) -> Claim:
-    """The claim under which the generation was last touched."""
-    row = connection.execute(
-        select(GENERATIONS.c.owner, GENERATIONS.c.attempts).where(GENERATIONS.c.generation_id == generation_id)
-    ).one()
-    return Claim(generation_id, row.attempts, row.owner)
 
 
 def owners(connection: Connection) -> dict[str, tuple[str, int, datetime]]:
@@ -131,23 +122,6 @@ def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
 def charged(connection: Connection) -> Decimal:
     """Everything charged or estimated so far, in USD, over all attempts."""
     return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or _FREE
-
-
-def set_totals(connection: Connection, prompt_set: str, resource: str) -> dict[str, int]:
-    """Count by state of what a set asks of a model now."""
-    rows = connection.execute(
-        select(GENERATIONS.c.state, func.count().label("generations"))
-        .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == GENERATIONS.c.generation_id)
-        .where(
-            SET_GENERATIONS.c.prompt_set == prompt_set,
-            SET_GENERATIONS.c.resource == resource,
-            SET_GENERATIONS.c.is_current,
-        )
-        .group_by(GENERATIONS.c.state)
-    )
-    counts: dict[str, int] = defaultdict(int)
-    counts.update({row.state: row.generations for row in rows})
-    return counts
 
 
 def set_rows(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 State = Literal["planned", "submitting", "submitted", "unknown", "succeeded", "failed"]
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
-    # a run has claimed it and recorded the intent; the POST follows
-    "planned": frozenset({"submitting"}),
+    # a run has claimed it and recorded the intent; the POST follows. Failed: it cannot even be sent
+    "planned": frozenset({"submitting", "failed"}),
     # back to planned only when the POST was certainly not accepted
     "submitting": frozenset({"submitted", "planned", "failed", "unknown"}),
     # back to planned only when the provider says the job failed, which is free

@@ -11,12 +11,11 @@ import socket
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import create_engine, event, insert
+from sqlalchemy import create_engine, delete, event, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
@@ -28,6 +27,7 @@ from segmind_dagster.ledger.schema import META
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
@@ -138,9 +138,11 @@ def open_ledger(url: str, *, api_origin: str, holds_outputs: Callable[[], str | 
         with writing.begin() as connection:
             _migrate(connection)
             recorded = reads.meta(connection, "api_origin")
-            if recorded is None:
+            # a ledger that was only looked at belongs to nobody yet
+            if recorded is None or (recorded != api_origin and not reads.totals(connection)):
                 if found := holds_outputs():
                     raise LedgerMissingError(shown, found)
+                connection.execute(delete(META).where(META.c.key == "api_origin"))
                 connection.execute(insert(META), {"key": "api_origin", "value": api_origin})
             elif recorded != api_origin:
                 raise OriginMismatchError(recorded, api_origin, shown)
@@ -207,8 +209,3 @@ def _migrate(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-
-
-def utc_now() -> datetime:
-    """The time, aware."""
-    return datetime.now(UTC)

@@ -204,6 +204,15 @@ def mark_failed(
     _commit_money(connection, reserved.day, charged - reserved.amount)
 
 
+def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: str, error: str, now: datetime) -> None:
+    """It cannot be sent, and sending the same again cannot help: `planned` to `failed`, without an attempt."""
+    connection.execute(
+        update(GENERATIONS)
+        .where(GENERATIONS.c.generation_id == generation_id, GENERATIONS.c.state == "planned")
+        .values(state="failed", failure_kind=failure_kind, error=error, updated_at=now)
+    )
+
+
 def forget_unknown(connection: Connection, held: Claim, *, now: datetime) -> None:
     """The POST provably never arrived: `unknown` to `planned`, its reservation freed."""
     state = _state(connection, held.generation_id)

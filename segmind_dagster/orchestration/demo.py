@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from decimal import Decimal
@@ -41,12 +43,16 @@ _COLUMNS = {
 
 def run_demo() -> bool:
     """Materialize every prompt set and print what came of it; returns whether every run succeeded."""
-    console = Console()
+    # Dagster captures the standard output of steps; the progress line is for whoever waits
+    console = Console(file=os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8"))
     project = use_sandbox()
     prepare_dagster_home(project)
     began = time.monotonic()
     with running_sandbox(project) as sandbox, dg.DagsterInstance.get() as instance:
         settings = SegmindResource().load()
+        if sandbox is None:
+            console.print(f"Using the sandbox that is already running at {settings.api_url}.")
+        before_usd = _charged(settings)
         sets = _sync(instance, settings)
         console.print(
             f"[bold]{len(sets)} prompt sets[/], {sum(len(found.requests) for found in sets)} generations, "
@@ -55,7 +61,7 @@ def run_demo() -> bool:
         failures = _materialize(console, instance, settings, sets)
         elapsed_s = time.monotonic() - began
         _print_usage(console, settings)
-        _print_money(console, settings, sandbox.account(jobs=False) if sandbox else None)
+        _print_money(console, settings, before_usd, sandbox.account(jobs=False) if sandbox else None)
     _print_places(console, project, settings, elapsed_s)
     for failure in failures:
         console.print(f"[red]{failure}[/]")
@@ -185,17 +191,25 @@ def _cell(column: str, value: Any) -> str:
     return f"{value / 1000:.2f}" if column.endswith("_ms") else str(value)
 
 
-def _print_money(console: Console, settings: Settings, account: dict[str, Any] | None) -> None:
+def _charged(settings: Settings) -> Decimal:
+    with opened(settings) as (ledger, _):
+        return ledger.read(reads.charged)
+
+
+def _print_money(console: Console, settings: Settings, before_usd: Decimal, account: dict[str, Any] | None) -> None:
     with opened(settings) as (ledger, _):
         totals = ledger.read(reads.totals)
-        charged = ledger.read(reads.charged)
+    charged = _charged(settings)
     states = ", ".join(f"{count} {state}" for state, (count, _) in sorted(totals.items()))
-    console.print(f"\n[bold]Ledger[/]    {states}; ${charged:.6f} charged")
+    bought = f"${charged - before_usd:.6f}" if charged > before_usd else "nothing: all of it was there already"
+    console.print(f"\n[bold]This time[/] bought for {bought}")
+    console.print(f"[bold]Ledger[/]    {states}; ${charged:.6f} charged altogether")
     if account is not None:
         same = "the same" if Decimal(account["charged_usd"]) == charged else "[red]not the same[/]"
         console.print(
             f"[bold]Provider[/]  {account['charges']} charges, ${Decimal(account['charged_usd']):.6f}: {same}; "
-            f"{account['submissions']} submissions accepted"
+            f"{account['submissions']} jobs accepted, {account['submissions'] - account['charges']} of them failed, "
+            "free of charge"
         )
 
 
@@ -207,5 +221,7 @@ def _print_places(console: Console, project: LocalProject, settings: Settings, e
 
     console.print(f"\nDone in {elapsed_s:.0f} s.")
     console.print(f"  Pictures   {shown(settings.outputs_url)}/<model>/")
-    console.print(f"  Database   {shown(str(settings.data_dir))}/segmind.duckdb  (also: dlt pipeline segmind info)")
-    console.print("  UI         make dev, then http://127.0.0.1:3000: these runs, their contact sheets and the usage")
+    console.print(
+        f"  Database   {shown(str(settings.data_dir))}/segmind.duckdb  (dlt pipeline segmind info shows the last load)"
+    )
+    console.print("  UI         make dev, then http://127.0.0.1:3000 for the runs, contact sheets and usage")

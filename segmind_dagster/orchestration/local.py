@@ -167,11 +167,13 @@ def run_dagster_dev(project: LocalProject, *, host: str, port: int) -> int:
             raise SettingsError(
                 "--port", f"something listens on {host}:{port} already; stop it or choose another port."
             )
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [
         *(sys.executable, "-m", "dagster", "dev"),
         *("-h", host, "-p", str(port), "-w", str(project.project_dir / "workspace.yaml")),
     ]
     with subprocess.Popen(command, cwd=project.project_dir) as process:  # noqa: S603  our own interpreter, no shell
+        # a shell's background job inherits SIGINT ignored, and `dagster dev` stops its children by SIGINT
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             return process.wait()

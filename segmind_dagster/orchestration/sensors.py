@@ -46,9 +46,14 @@ def partition_changes(
     blamed = {problem.file.rsplit(".", 1)[0] for problem in folder.problems}
     added = sorted(set(folder.files) - existing)
     removed = sorted(existing - set(folder.files) - blamed)
+    problems = [str(problem) for problem in folder.problems]
+    if removed and not folder.files:
+        # more likely a folder that is not mounted than a wish to forget every set
+        removed = []
+        problems.append("The prompts folder is empty: the partitions are kept until it holds a prompt file again.")
     requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
     if added:
         requests.append(prompt_sets.build_add_request(added))
     if removed:
         requests.append(prompt_sets.build_delete_request(removed))
-    return requests, [str(problem) for problem in folder.problems]
+    return requests, problems

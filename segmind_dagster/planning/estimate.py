@@ -96,4 +96,4 @@ def _price(entry: CatalogueEntry, costs: Sequence[Decimal], latencies_ms: Sequen
     if entry.cost_usd is None:
         return None
     low, high = (entry.cost_usd * factor for factor in _CATALOGUE_RANGE)
-    return UnitCost(low=low, expected=entry.cost_usd, high=high, latency_s=latency_s, source=entry.cost_source)
+    return UnitCost(low=low, expected=entry.cost_usd, high=high, latency_s=latency_s, source="catalogue")

@@ -7,11 +7,10 @@ day's cap is metered at each claim instead (`ledger.writes.claim`), so that the 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, cast
 
-from segmind_dagster.errors import BudgetError
 from segmind_dagster.gateway.failures import POLICIES, FailureKind
 from segmind_dagster.planning.estimate import Estimate, UnitCost
 
@@ -71,6 +70,7 @@ class Plan:
         decisions: one per generation asked for, in the set's order.
         estimate: what submitting will cost and take.
         refusal: why nothing may be submitted, if that is so.
+        is_run_refused: whether it is the run's cap that stands in the way, so that nothing of the run may go.
     """
 
     prompt_set: str
@@ -78,20 +78,12 @@ class Plan:
     decisions: tuple[Decision, ...]
     estimate: Estimate
     refusal: str | None = None
+    is_run_refused: bool = False
 
     @property
     def counts(self) -> Counter[Action]:
         """How many generations get each action."""
         return Counter(decision.action for decision in self.decisions)
-
-    def check(self) -> None:
-        """Refuse a plan that the caps do not allow.
-
-        Raises:
-            BudgetError: a cap stands in the way, or a price needed for one is unknown.
-        """
-        if self.refusal:
-            raise BudgetError(self.refusal)
 
 
 def make_plan(
@@ -124,13 +116,31 @@ def make_plan(
         for request in requests
     )
     estimate = _estimate([d for d in decisions if d.action == "submit"], requests_per_minute)
+    refusal, is_run_refused = _refusal(prompt_set, resource, estimate, unit_costs, caps, spent)
     return Plan(
         prompt_set=prompt_set,
         resource=resource,
         decisions=decisions,
         estimate=estimate,
-        refusal=_refusal(prompt_set, resource, estimate, unit_costs, caps, spent),
+        refusal=refusal,
+        is_run_refused=is_run_refused,
     )
+
+
+def hold_together(plans: Sequence[Plan]) -> list[Plan]:
+    """Plans that are all or nothing: what refuses one plan of a set refuses the set, and a run's cap the run.
+
+    Args:
+        plans: of one run, in the order they were made.
+    """
+    of_run = next((plan.refusal for plan in plans if plan.is_run_refused), None)
+    of_set = {plan.prompt_set: plan.refusal for plan in reversed(plans) if plan.refusal}
+    return [
+        replace(plan, refusal=plan.refusal or of_set.get(plan.prompt_set) or of_run)
+        if any(decision.unit for decision in plan.decisions)
+        else plan
+        for plan in plans
+    ]
 
 
 def _decide(  # noqa: PLR0911  one line a state
@@ -146,14 +156,14 @@ def _decide(  # noqa: PLR0911  one line a state
     if record is None:
         return Decision(request, "submit", "not generated yet", unit)
     if record.state in {"submitting", "submitted", "unknown"} and record.is_owner_alive:
-        return Decision(request, "wait", "another run is at it")
+        # with its price here and below: if it comes to nothing, free of charge, this run buys it
+        return Decision(request, "wait", "another run is at it", unit)
     match record.state:
         case "succeeded":
             return Decision(request, "reuse", "already paid for and stored")
         case "submitted":
-            return Decision(request, "collect", "submitted earlier; its result is fetched, not bought again")
+            return Decision(request, "collect", "submitted earlier; its result is fetched, not bought again", unit)
         case "unknown" | "submitting":
-            # with its price: if it never arrived, this run buys it
             return Decision(request, "settle", "the outcome of its submission was not seen", unit)
         case "planned":
             return Decision(request, "submit", "not generated yet", unit)
@@ -196,18 +206,18 @@ def _refusal(
     unit_costs: Mapping[str, UnitCost | None],
     caps: Caps,
     spent: Spent,
-) -> str | None:
+) -> tuple[str | None, bool]:
     if estimate.unpriced:
         return (
             f"Nothing was submitted: nobody knows what a generation of {resource} costs, so no cap can hold. "
             f"Give prompt set '{prompt_set}' a `max_unit_cost_usd`, the most you would pay for one."
-        )
+        ), False
     dearest = max((unit.expected for unit in unit_costs.values() if unit), default=Decimal(0))
     if caps.max_unit_usd is not None and estimate.high_usd and dearest > caps.max_unit_usd:
         return (
             f"Nothing was submitted: a generation of {resource} costs about ${dearest:.4f}, and `max_unit_cost_usd` of "
             f"prompt set '{prompt_set}' is ${caps.max_unit_usd}. Raise it, or choose a cheaper model."
-        )
+        ), False
     needed = estimate.high_usd
     limits = (
         ("the set's `budget_usd`", caps.set_usd, spent.set_usd, f"`budget_usd` in prompt set '{prompt_set}'"),
@@ -218,5 +228,5 @@ def _refusal(
             return (
                 f"Nothing was submitted: {name} is ${cap}, ${used:.4f} of it is used or reserved, and '{prompt_set}' "
                 f"needs up to ${needed:.4f} more for {resource}. Raise {remedy}, or ask for fewer generations."
-            )
-    return None
+            ), cap is caps.run_usd
+    return None, False

@@ -2,7 +2,7 @@
 
 `catalogue.csv`, bundled on `CATALOGUE_DATE`, is a snapshot of Segmind's own model directory: averages
 over what other people asked for, so an estimate, never a price. What the account has really paid (the
-ledger) takes precedence, through `Catalogue.with_entries`.
+ledger) takes precedence; see `planning.estimate`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 CATALOGUE_DATE = "2026-11-22"
 
@@ -29,13 +29,11 @@ class CatalogueEntry:
         slug: the model.
         cost_usd: mean cost of one request; None when unknown, which is not the same as free.
         latency_s: mean time from submission to result; None when unknown.
-        cost_source: where the cost comes from: `catalogue` or `ledger`.
     """
 
     slug: str
     cost_usd: Decimal | None
     latency_s: float | None
-    cost_source: str = "catalogue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +45,6 @@ class Catalogue:
     def get(self, slug: str) -> CatalogueEntry:
         """The entry of a model; one with nothing known when the model is not listed."""
         return self.entries.get(slug, CatalogueEntry(slug, None, None))
-
-    def with_entries(self, newer: Iterable[CatalogueEntry]) -> Catalogue:
-        """A copy in which newer entries replace older ones, fact by fact: an unknown replaces nothing."""
-        merged = dict(self.entries)
-        for entry in newer:
-            older = merged.get(entry.slug, CatalogueEntry(entry.slug, None, None))
-            is_priced = entry.cost_usd is not None
-            merged[entry.slug] = CatalogueEntry(
-                slug=entry.slug,
-                cost_usd=entry.cost_usd if is_priced else older.cost_usd,
-                latency_s=entry.latency_s if entry.latency_s is not None else older.latency_s,
-                cost_source=entry.cost_source if is_priced else older.cost_source,
-            )
-        return Catalogue(MappingProxyType(merged))
 
 
 @cache

@@ -1,7 +1,7 @@
 """The usage summaries as SQL over the warehouse, loaded back as tables beside it.
 
 All money is summed over `attempts`, one row a POST, because a charge stands in `attempts` once and may stand in
-the model tables of several prompt sets. The SQL is standard, so that it runs on any dlt SQL destination.
+the model tables of several prompt sets. The SQL is what DuckDB and PostgreSQL share.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from segmind_dagster.source import tables
 from segmind_dagster.source.pipeline import warehouse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from dlt.extract.resource import DltResource
     from dlt.extract.source import DltSource
@@ -35,11 +35,16 @@ _LATENCY = """
 """
 
 
-def usage_sql() -> dict[str, str]:
-    """The query of each summary, by table name."""
+def usage_sql(resources: Sequence[str]) -> dict[str, str]:
+    """The query of each summary, by table name.
+
+    Args:
+        resources: models whose tables exist; at least one.
+    """
+    generations = _generations(resources)
     return {
-        "usage_by_model": _by("model"),
-        "usage_by_prompt_set": _by("prompt_set"),
+        "usage_by_model": _by("model", generations),
+        "usage_by_prompt_set": _by("prompt_set", generations),
         "usage_by_day": f"""
             SELECT a.*, (a.cost_usd + a.estimated_cost_usd) / NULLIF(a.succeeded, 0) AS cost_per_output_usd
             FROM (
@@ -51,16 +56,15 @@ def usage_sql() -> dict[str, str]:
             ) AS a ORDER BY a.day
         """,
         "usage_by_failure": f"""
-            SELECT a.failure_kind, a.model, a.attempts, a.cost_usd, a.example,
+            SELECT a.failure_kind, a.model, a.attempts, a.cost_usd, a.estimated_cost_usd, a.example,
                 COALESCE(g.still_failed, 0) AS still_failed
             FROM (
-                SELECT failure_kind, model, COUNT(*) AS attempts, SUM(COALESCE(cost_usd, 0)) AS cost_usd,
-                    MIN(error) AS example
+                SELECT failure_kind, model, COUNT(*) AS attempts, MIN(error) AS example, {_SPEND}
                 FROM attempts WHERE failure_kind IS NOT NULL GROUP BY failure_kind, model
             ) AS a
             LEFT JOIN (
                 SELECT failure_kind, model, COUNT(DISTINCT generation_id) AS still_failed
-                FROM ({_generations()}) AS every WHERE status = 'failed' GROUP BY failure_kind, model
+                FROM ({generations}) AS every WHERE status = 'failed' GROUP BY failure_kind, model
             ) AS g ON g.failure_kind = a.failure_kind AND g.model = a.model
             ORDER BY a.attempts DESC
         """,
@@ -69,13 +73,15 @@ def usage_sql() -> dict[str, str]:
 
 def usage_source() -> DltSource:
     """The summaries as a dlt source: each resource asks the warehouse it is loaded into."""
-    return dlt.source(lambda: [_resource(name, sql) for name, sql in usage_sql().items()], name="segmind")()
+    return dlt.source(lambda: [_resource(name) for name in tables.USAGE_COLUMNS], name="segmind")()
 
 
-def _resource(name: str, sql: str) -> DltResource:
+def _resource(name: str) -> DltResource:
     def rows() -> Iterator[Any]:
         yield dlt.mark.materialize_table_schema()
-        found = query(dlt.current.pipeline(), sql)
+        pipeline = dlt.current.pipeline()
+        loaded = [model.resource for model in MODELS if _has_table(pipeline, model.resource)]
+        found = query(pipeline, usage_sql(loaded)[name]) if loaded else []
         if found:
             yield found
 
@@ -119,7 +125,7 @@ def _has_table(pipeline: Any, name: str) -> bool:
     return pipeline.default_schema_name in pipeline.schemas and name in pipeline.default_schema.tables
 
 
-def _by(dimension: str) -> str:
+def _by(dimension: str, generations: str) -> str:
     def count(condition: str) -> str:
         # what a set no longer asks for is not counted, but its money is
         counted = f"CASE WHEN is_current AND {condition} THEN generation_id END"
@@ -138,7 +144,7 @@ def _by(dimension: str) -> str:
                 {count(f"status IN {_OPEN}")} AS unfinished,
                 SUM(CASE WHEN is_current AND is_reused THEN 1 ELSE 0 END) AS reused,
                 SUM(CASE WHEN is_current THEN saved_usd ELSE 0 END) AS saved_usd
-            FROM ({_generations()}) AS every
+            FROM ({generations}) AS every
             GROUP BY {dimension}
         ) AS g
         LEFT JOIN (
@@ -151,6 +157,6 @@ def _by(dimension: str) -> str:
     """
 
 
-def _generations() -> str:
+def _generations(resources: Sequence[str]) -> str:
     columns = "prompt_set, generation_id, model, status, failure_kind, is_reused, is_current, saved_usd"
-    return " UNION ALL ".join(f"SELECT {columns} FROM {model.resource}" for model in MODELS)
+    return " UNION ALL ".join(f"SELECT {columns} FROM {resource}" for resource in resources)

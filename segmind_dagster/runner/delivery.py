@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import POLICIES, GatewayError, classify_job, retry_delay_s
+from segmind_dagster.gateway.redaction import redact
 from segmind_dagster.ledger import Claim, Outcome, writes
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.work import Ended
@@ -49,6 +50,7 @@ class Job:
         fetched: the output, when it came along with the answer (v1).
         text: a text model's answer.
         cost_source: who reported the cost.
+        is_watched: whether this run saw it from its POST on, so that its latency is known.
     """
 
     claim: Claim
@@ -58,6 +60,7 @@ class Job:
     fetched: Fetched | None = None
     text: str | None = None
     cost_source: str = "reported"
+    is_watched: bool = True
 
 
 @dataclass(slots=True)
@@ -150,18 +153,12 @@ class Delivery:
                 continue
             if answer.status == "completed":
                 patience.learn(_took_s(answer.accounting, self._clock.monotonic() - job.began))
-                job = Job(
-                    claim=job.claim,
-                    request_id=job.request_id,
-                    began=job.began,
-                    accounting=answer.accounting,
-                    text=answer.output_text,
-                )
+                job = replace(job, accounting=answer.accounting, text=answer.output_text)
                 return await self.store(work, job, url=answer.output_url)
             if answer.status == "failed":
                 kind = classify_job(answer.error or "")
                 is_final = not tries.may_again(kind)
-                message = f"Request {job.request_id} failed at Segmind: {answer.error}"
+                message = f"Request {job.request_id} failed at Segmind: {_short(answer.error)}"
                 await fail(self._ledger, self._clock, job.claim, kind, message, is_final=is_final)
                 if is_final:
                     return Ended("failed", kind, message, attempts=job.claim.attempt)
@@ -246,7 +243,7 @@ class Delivery:
             cost_usd=job.accounting.cost_usd,
             queue_ms=job.accounting.queue_ms,
             inference_ms=job.accounting.inference_ms,
-            latency_ms=int((self._clock.monotonic() - job.began) * 1000),
+            latency_ms=int((self._clock.monotonic() - job.began) * 1000) if job.is_watched else None,
             completed_at=self._clock.now(),
             seed=job.accounting.seed,
             cost_source=job.cost_source,
@@ -257,7 +254,7 @@ class Delivery:
     async def _fail_free(self, job: Job, error: str) -> Ended:
         """The job failed while nobody looked: only the history still says so."""
         kind = classify_job(error)
-        message = f"Request {job.request_id} failed at Segmind: {error}"
+        message = f"Request {job.request_id} failed at Segmind: {_short(error)}"
         await fail(self._ledger, self._clock, job.claim, kind, message, is_final=True)
         return Ended("failed", kind, message, attempts=job.claim.attempt)
 
@@ -283,3 +280,8 @@ def _with_history(job: Job, row: wire.HistoryRow | None) -> Job:
     if row is None or row.cost_usd is None or job.accounting.cost_usd is not None:
         return job
     return replace(job, accounting=replace(job.accounting, cost_usd=row.cost_usd), cost_source="history")
+
+
+def _short(error: str | None) -> str:
+    """A provider's text as it may be stored and shown: bounded, with keys and signatures taken out."""
+    return redact((error or "no reason given")[:1000])[:300]

@@ -126,25 +126,6 @@ class Engine:
             self.stopped_by = kind
             self.stop_message = message
 
-    async def check_account(self, cheapest_usd: Decimal) -> None:
-        """One free look at the account before any POST: a wrong key or an empty account costs nothing.
-
-        Args:
-            cheapest_usd: what the cheapest generation of this run may cost.
-        """
-        try:
-            balance = await self._gateway.credits_usd()
-        except GatewayError as error:
-            if error.kind in {"unauthorized", "connect_error"}:
-                self.stop(error.kind, f"{error} {POLICIES[error.kind].advice}")
-            return
-        if balance is not None and balance < cheapest_usd:
-            self.stop(
-                "no_credits",
-                f"The account holds ${balance:.4f}, and the cheapest generation of this run may cost "
-                f"${cheapest_usd:.4f}. {POLICIES['no_credits'].advice}",
-            )
-
     def _may_submit(self) -> bool:
         return not self._is_stopping
 
@@ -174,14 +155,16 @@ class Engine:
 
     async def _buy(self, work: Work) -> Ended:
         if work.reserve_usd is None:
-            return Ended("left", error="It was never accepted; materialize its prompt set to generate it.")
+            return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
         tries = Tries()
         while self._may_submit():
             try:
                 body = await self._inputs.complete(work.body, work.images)
             except GatewayError as error:
-                return self._hold_back(error)
-            waited_ms = await self._slots.wait()
+                if (ended := await self._not_uploaded(work, error, tries)) is not None:
+                    return ended
+                continue
+            waited_ms = await self._slots.wait(may_go=self._may_submit)
             if not self._may_submit():
                 break
             try:
@@ -195,6 +178,24 @@ class Engine:
             if ended is not None:
                 return ended
         return Ended("held_back", self.stopped_by, self.stop_message)
+
+    async def _not_uploaded(self, work: Work, error: GatewayError, tries: Tries) -> Ended | None:
+        """An input file did not reach the provider; None when another try is due. Nothing was submitted."""
+        policy = POLICIES[error.kind]
+        if tries.may_again(error.kind):
+            await self._clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self._chance))
+            return None
+        if policy.is_permanent:
+            await self._ledger.awrite(
+                writes.refuse_unsent,
+                work.generation_id,
+                failure_kind=error.kind,
+                error=str(error),
+                now=self._clock.now(),
+            )
+            return Ended("failed", error.kind, str(error))
+        self.stop(error.kind, f"{error} {policy.advice}")
+        return Ended("held_back", error.kind, str(error))
 
     async def _claim(self, work: Work, reserve_usd: Decimal, waited_ms: int) -> Claim:
         return await self._ledger.awrite(
@@ -298,7 +299,7 @@ class Engine:
                 )
             except IntegrityError:  # an equal submission has that very request: ours is another one
                 return await self._settle(work, claim, body, intent_at, tries)
-            job = Job(claim=claim, request_id=fate.request_id, began=self._clock.monotonic())
+            job = Job(claim=claim, request_id=fate.request_id, began=self._clock.monotonic(), is_watched=False)
             return await self._delivery.follow(work, job, tries)
         if fate == "absent":
             await self._ledger.awrite(writes.forget_unknown, claim, now=self._clock.now())
@@ -343,7 +344,9 @@ class Engine:
             return await self._wait(work)
         tries = Tries()
         if record.state == "submitted" and record.request_id:
-            job = Job(claim=claim, request_id=record.request_id, began=self._began(record.submitted_at))
+            job = Job(
+                claim=claim, request_id=record.request_id, began=self._began(record.submitted_at), is_watched=False
+            )
             ended = await self._delivery.follow(work, job, tries)
         else:
             body = await self._inputs.recall(work.body, work.images)
@@ -364,9 +367,7 @@ class Engine:
         return self._clock.monotonic() - min(ago_s, 300.0)
 
     def _hold_back(self, error: GatewayError) -> Ended:
-        policy = POLICIES[error.kind]
-        if policy.stops_run:
-            self.stop(error.kind, f"{error} {policy.advice}")
+        self.stop(error.kind, f"{error} {POLICIES[error.kind].advice}")
         return Ended("held_back", error.kind, str(error))
 
     async def _fail(self, claim: Claim, error: GatewayError, *, is_final: bool) -> None:

@@ -12,9 +12,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import RegistryError, SegmindDagsterError
+from segmind_dagster.gateway.redaction import redact_values
 from segmind_dagster.ledger import Ledger, entries, open_ledger, reads, writes
 from segmind_dagster.outputs import OutputStore
-from segmind_dagster.planning import Caps, Plan, make_plan, price_models
+from segmind_dagster.planning import Caps, Plan, hold_together, make_plan, price_models
 from segmind_dagster.prompts import ImageInput
 from segmind_dagster.registry import bundled_catalogue, find_model
 from segmind_dagster.runner.clock import SystemClock
@@ -107,7 +108,7 @@ def plan_set(
         if plan.refusal is None:
             needed = plan.estimate.high_usd
             spent = replace(spent, run_usd=spent.run_usd + needed, set_usd=spent.set_usd + needed)
-    return plans
+    return hold_together(plans)
 
 
 def generate(
@@ -147,6 +148,7 @@ def generate(
             )
             planned_usd += sum((plan.estimate.high_usd for plan in of_batch if not plan.refusal), Decimal(0))
             plans += of_batch
+        plans = hold_together(plans)
         _reopen(ledger, plans, clock)
         works: dict[str, Work] = {}
         for plan in plans:
@@ -160,7 +162,7 @@ def generate(
         records = _reread(ledger, plans)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
         units = tuple(_report(plan, works, endings, records, aimed_at[plan.prompt_set]) for plan in plans)
-    refusals = [plan.refusal for plan in plans if plan.refusal]
+    refusals = list(dict.fromkeys(plan.refusal for plan in plans if plan.refusal))
     return RunReport(
         units=units,
         stopped_by=engine.stopped_by
@@ -168,6 +170,7 @@ def generate(
         or ("over_budget" if refusals else None),
         stop_message=engine.stop_message or "\n".join(refusals) or None,
         elapsed_s=engine.progress.elapsed_s,
+        also_collected=frozenset(work.prompt_set for work in orphans),
     )
 
 
@@ -280,7 +283,7 @@ def _facts(generation_id: str, slug: str, body: Mapping[str, Any], settings: Set
     return {
         "generation_id": generation_id,
         "model": slug,
-        "parameters": dict(body),
+        "parameters": redact_values(body),
         "api_origin": settings.api_origin,
         "generator": "segmind-dagster",
     }

@@ -7,10 +7,12 @@ import base64
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.ledger import entries, reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.prompts import ImageInput
@@ -58,9 +60,15 @@ class Inputs:
                 return self._addresses[image.sha256]
             url = await asyncio.to_thread(self._ledger.read, reads.upload_url, image.sha256)
             if url is None:
-                content = await asyncio.to_thread(image.path.read_bytes)
+                content = await self._read(image.path)
                 mime = _MIME_BY_SUFFIX.get(image.path.suffix.lower(), "image/png")
                 url = await self._gateway.upload(f"data:{mime};base64,{base64.b64encode(content).decode()}")
                 await self._ledger.awrite(entries.record_upload, sha256=image.sha256, url=url, now=self._clock.now())
             self._addresses[image.sha256] = url
             return url
+
+    async def _read(self, path: Path) -> bytes:
+        try:
+            return await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise GatewayError("invalid_request", f"Read the input image {path.name}: {error.strerror}.") from error

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.ledger import reads
 from segmind_dagster.registry import bundled_catalogue
+from segmind_dagster.runner.account import why_not
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.work import Ended, Limits
 
@@ -91,7 +92,8 @@ def work_through(
                 to_buy = [
                     work.reserve_usd for work in works if work.action == "submit" and work.reserve_usd is not None
                 ]
-                await engine.check_account(min(to_buy, default=Decimal(0)))
+                if (reason := await why_not(gateway, min(to_buy, default=Decimal(0)))) is not None:
+                    engine.stop(*reason)
                 return await engine.run(works)
             finally:
                 for task in background:

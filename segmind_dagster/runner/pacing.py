@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from segmind_dagster.ledger.rate import cut_rate, reserve_slots
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from segmind_dagster.ledger import Ledger
@@ -40,10 +41,16 @@ class Slots:
         self._reserved: deque[datetime] = deque()
         self._turn = asyncio.Lock()
 
-    async def wait(self) -> int:
-        """Wait for the next moment a request may be sent; returns how long that took, in ms."""
+    async def wait(self, *, may_go: Callable[[], bool]) -> int:
+        """Wait for the next moment a request may be sent; returns how long that took, in ms.
+
+        Args:
+            may_go: whether there is still something to wait for, asked when the turn comes.
+        """
         began = self._clock.monotonic()
         async with self._turn:
+            if not may_go():
+                return 0
             if not self._reserved:
                 # about a second's worth at a time: few writes when fast, nothing hoarded when slow
                 count = max(1, min(_LARGEST_RESERVATION, int(self._per_minute / 60)))
@@ -52,10 +59,10 @@ class Slots:
                         reserve_slots, count=count, per_minute=self._per_minute, now=self._clock.now()
                     )
                 )
-            slot = self._reserved.popleft()
-        delay = (slot - self._clock.now()).total_seconds()
-        if delay > 0:
-            await self._clock.sleep(delay)
+            # slept within the turn: those behind hold no slot, so that a stop or a 429 reaches them all
+            delay = (self._reserved.popleft() - self._clock.now()).total_seconds()
+            if delay > 0:
+                await self._clock.sleep(delay)
         return int((self._clock.monotonic() - began) * 1000)
 
     async def cut(self, reset_at: datetime) -> None:

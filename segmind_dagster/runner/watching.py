@@ -46,6 +46,16 @@ class Watch:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _look(self) -> None:
+        try:
+            await self._look_until_free()
+        except Exception as error:
+            # nobody may wait for a look that is over
+            for future in self._waiting.values():
+                future.set_exception(error)
+            self._waiting.clear()
+            raise
+
+    async def _look_until_free(self) -> None:
         while self._waiting:
             records = await asyncio.to_thread(self._records, list(self._waiting))
             for generation_id, record in records.items():

@@ -146,7 +146,7 @@ class UnitReport:
     @property
     def is_complete(self) -> bool:
         """Whether every generation has its final outcome."""
-        return not (self.endings["held_back"] or self.endings["running"])
+        return not any(self.endings[ending] for ending in ("held_back", "running", "unknown"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,12 +158,14 @@ class RunReport:
         stopped_by: why it stopped submitting, if it did.
         stop_message: the same for people, with what to do.
         elapsed_s: how long it took.
+        also_collected: other prompt sets, for which it collected what earlier runs had left behind.
     """
 
     units: tuple[UnitReport, ...]
     stopped_by: FailureKind | Literal["terminated"] | None = None
     stop_message: str | None = None
     elapsed_s: float = 0.0
+    also_collected: frozenset[str] = frozenset()
 
 
 class GatewayPort(Protocol):

@@ -5,7 +5,7 @@
 Generation is `runner`'s business: a plain script's first resource only asks for it.
 """
 
-from segmind_dagster.source.pipeline import load, segmind_pipeline
+from segmind_dagster.source.pipeline import check_destination, load, segmind_pipeline
 from segmind_dagster.source.source import ACCOUNT_RESOURCES, build_source, segmind_source
 
-__all__ = ["ACCOUNT_RESOURCES", "build_source", "load", "segmind_pipeline", "segmind_source"]
+__all__ = ["ACCOUNT_RESOURCES", "build_source", "check_destination", "load", "segmind_pipeline", "segmind_source"]

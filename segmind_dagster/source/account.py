@@ -18,6 +18,7 @@ from dlt.sources.helpers.rest_client.client import RESTClient
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import error_text
+from segmind_dagster.gateway.redaction import redact, redact_values
 from segmind_dagster.source import tables
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def _client(base_url: str, settings: Settings) -> RESTClient:
 
 
 def _get(client: RESTClient, path: str, params: dict[str, Any] | None = None) -> Response:
-    response = client.get(path, params=params)
+    # requests would carry the key along to wherever a redirect points
+    response = client.get(path, params=params, allow_redirects=False)
     if response.status_code != 200:  # noqa: PLR2004  HTTP
         raise SegmindDagsterError(
             f"GET {path}: answered {response.status_code}: {error_text(response.content) or 'nothing'}. "
@@ -190,8 +192,8 @@ def _history_row(row: wire.HistoryRow, settings: Settings) -> dict[str, Any]:
         "status": row.status,
         "cost_usd": row.cost_usd,
         "latency_ms": row.latency_ms,
-        "request_body": row.body,
-        "error": row.error,
+        "request_body": redact_values(row.body),
+        "error": redact(row.error) if row.error else None,
         "created_at": row.created_at,
         "api_origin": settings.api_origin,
     }

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dlt
+from dlt.common.destination import Destination
+from dlt.common.destination.exceptions import InvalidDestinationReference, UnknownDestinationModule
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.errors import SegmindDagsterError, SettingsError
 from segmind_dagster.source.locks import load_lock, wait_for_duckdb, working_folder_lock
 from segmind_dagster.source.tables import DATASET_NAME, PIPELINE_NAME
 
@@ -43,6 +45,22 @@ def duckdb_path(settings: Settings) -> Path | None:
     if not isinstance(configured, str) or configured.startswith((":", "md:", "duckdb:///:", "duckdb:///md:")):
         return None
     return (settings.project_dir / configured.removeprefix("duckdb:///")).resolve()
+
+
+def check_destination(settings: Settings) -> None:
+    """Refuse a destination that dlt does not know, before anything is paid for that could not be loaded.
+
+    Raises:
+        SettingsError: there is no such destination.
+    """
+    try:
+        Destination.from_reference(settings.destination)
+    except (UnknownDestinationModule, InvalidDestinationReference) as error:
+        raise SettingsError(
+            "SEGMIND_DESTINATION",
+            f"dlt knows no destination {settings.destination!r}; it knows duckdb, postgres, bigquery, snowflake, "
+            "filesystem and others. Nothing was submitted.",
+        ) from error
 
 
 def segmind_pipeline(settings: Settings) -> dlt.Pipeline:

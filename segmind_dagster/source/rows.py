@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from segmind_dagster.gateway.redaction import redact_values
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,7 +72,7 @@ def model_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
     """
     cost = record["cost_usd"] or _FREE
     is_reused = record["is_reused"] and record["state"] == "succeeded"
-    params = {name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS}
+    params = redact_values({name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS})
     params |= {name: f"sha256:{digest}" for name, digest in record["images"].items()}
     return {
         **{name: record[name] for name in _SAME_NAME},

@@ -124,7 +124,7 @@ USAGE_COLUMNS: Mapping[str, Columns] = {
         "model": _key("text", "model slug"),
         **_ATTEMPTS,
         "still_failed": _column("bigint", "generations that are failed for this reason now"),
-        "cost_usd": _usd("charged for these attempts, US dollars"),
+        **{name: _MONEY[name] for name in ("cost_usd", "estimated_cost_usd")},
         "example": _column("text", "one of the messages"),
     },
 }

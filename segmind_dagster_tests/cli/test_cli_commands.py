@@ -123,7 +123,7 @@ def test_collect_fetches_what_was_paid_for_and_buys_nothing(project: Project) ->
     posts = project.posts
     answer = run("collect")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.splitlines()[-1] == "2 succeeded"
+    assert answer.out.splitlines()[-1].startswith("2 succeeded. ")
     assert len(list((project.data / "outputs" / FLUX).glob("*.jpg"))) == 2
     assert project.posts == posts == 2
     assert f"${project.charged_usd:.6f}" in run("status").out

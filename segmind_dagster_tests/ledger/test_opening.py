@@ -80,7 +80,9 @@ def test_the_folders_of_a_ledger_are_made(tmp_path: Path) -> None:
 
 def test_a_ledger_belongs_to_the_origin_it_was_made_for(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    opened(path).close()
+    first = opened(path)
+    Book(first).plan("g")
+    first.close()
     with pytest.raises(OriginMismatchError) as raised:
         opened(path, origin="https://api.segmind.com")
     for fact in (ORIGIN, "https://api.segmind.com", str(path), "SEGMIND_DATA_DIR", "SEGMIND_API_URL"):
@@ -88,6 +90,14 @@ def test_a_ledger_belongs_to_the_origin_it_was_made_for(tmp_path: Path) -> None:
     assert (raised.value.recorded, raised.value.configured) == (ORIGIN, "https://api.segmind.com")
     ledger = opened(path)
     assert ledger.read(reads.meta, "api_origin") == ORIGIN
+    ledger.close()
+
+
+def test_a_ledger_that_was_only_looked_at_takes_another_origin(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    opened(path).close()
+    ledger = opened(path, origin="https://api.segmind.com")
+    assert ledger.read(reads.meta, "api_origin") == "https://api.segmind.com"
     ledger.close()
 
 

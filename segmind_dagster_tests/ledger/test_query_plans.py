@@ -30,10 +30,6 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     "observed": (lambda connection: reads.observed(connection, ["m"]), {"attempts_by_model"}),
     "owned_requests": (lambda connection: reads.owned_requests(connection, ["r"]), {"attempts_by_request"}),
     "upload_url": (lambda connection: reads.upload_url(connection, "digest"), {"sqlite_autoindex_uploads_1"}),
-    "set_totals": (
-        lambda connection: reads.set_totals(connection, "set", "flux"),
-        {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1"},
-    ),
     "set_rows of a set": (
         lambda connection: list(reads.set_rows(connection, resource="flux", prompt_sets=["set"])),
         {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1"},

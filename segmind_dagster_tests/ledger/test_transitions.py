@@ -44,6 +44,7 @@ REFUSED = [
 def test_the_table_holds_exactly_the_moves_of_the_design() -> None:
     assert {(origin, target) for origin, targets in TRANSITIONS.items() for target in targets} == {
         ("planned", "submitting"),
+        ("planned", "failed"),
         ("submitting", "submitted"),
         ("submitting", "planned"),
         ("submitting", "failed"),
@@ -336,7 +337,6 @@ def test_what_a_set_no_longer_asks_for_stays_and_is_not_current(book: Book) -> N
     assert current_of(book.ledger, "set") == {"a": False, "b": True, "c": False}
     book.plan("c", "b")
     assert current_of(book.ledger, "set") == {"a": False, "b": True, "c": True}
-    assert book.ledger.read(reads.set_totals, "set", "flux") == {"planned": 2}
 
 
 def test_an_empty_set_asks_for_nothing_any_more(book: Book) -> None:

@@ -134,11 +134,20 @@ def test_the_sensor_needs_no_key_and_asks_nobody(lab: DagsterLab, monkeypatch: p
 
 def test_rows_of_a_set_whose_file_is_gone_stay(lab: DagsterLab) -> None:
     lab.run(f"segmind/{REALITY}", partition=lab.write("apple", 1))
+    lab.run(f"segmind/{REALITY}", partition=lab.write("pear", 1))
     (lab.prompts / "apple.yaml").unlink()
     assert lab.sync() == ([], ["apple"], [])
-    lab.run(f"segmind/{REALITY}", partition=lab.write("pear", 1))
     rows = lab.rows(f"SELECT prompt_set FROM {REALITY} ORDER BY 1")
     assert [row["prompt_set"] for row in rows] == ["apple", "pear"]
+
+
+def test_an_empty_prompts_folder_removes_no_partition_and_says_so(lab: DagsterLab) -> None:
+    lab.write("apple", 1)
+    lab.sync()
+    (lab.prompts / "apple.yaml").unlink()
+    added, removed, problems = lab.sync()
+    assert (added, removed) == ([], [])
+    assert "empty" in problems[0]
 
 
 def test_a_thousand_prompt_sets_are_one_tick(lab: DagsterLab) -> None:

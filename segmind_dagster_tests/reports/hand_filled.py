@@ -87,6 +87,6 @@ class Warehouse:
 
     def ask(self, summary: str) -> list[dict[str, Any]]:
         """The rows of a summary."""
-        cursor = self._connection.execute(usage_sql()[summary])
+        cursor = self._connection.execute(usage_sql([model.resource for model in MODELS])[summary])
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

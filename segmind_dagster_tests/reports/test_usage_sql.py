@@ -184,7 +184,7 @@ def test_by_failure_attempts_and_what_is_still_failed_are_counted_by_kind(
     for key, row in summary.items():
         attempts = attempts_of[key]
         assert row["attempts"] == len(attempts)
-        assert row["cost_usd"] == sum((each.cost_usd or 0 for each in attempts), Decimal(0))
+        assert row["cost_usd"] + row["estimated_cost_usd"] == sum(committed(attempts), Decimal(0))
         assert row["example"] == min(each.error or "" for each in attempts)
         failed = {
             item.generation_id
@@ -250,5 +250,5 @@ def test_a_summary_has_the_columns_of_its_table_and_no_rows_where_nothing_is(war
 
 def test_every_summary_replaces_its_table() -> None:
     resources = usage_source().resources
-    assert set(resources) == set(usage_sql()) == set(tables.USAGE_COLUMNS)
+    assert set(resources) == set(usage_sql(["fast_flux_schnell"])) == set(tables.USAGE_COLUMNS)
     assert {resource.write_disposition for resource in resources.values()} == {"replace"}

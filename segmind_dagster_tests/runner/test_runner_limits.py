@@ -106,11 +106,20 @@ def test_the_budget_of_a_set_counts_its_whole_life(lab: Lab) -> None:
     lab.check_all_bought_once(6)
 
 
-def test_the_cap_of_a_run_holds_over_its_sets_and_models(lab: Lab) -> None:
+def test_a_run_that_does_not_fit_its_cap_buys_nothing_of_any_set(lab: Lab) -> None:
     keys = [lab.write("fruit", 2), lab.write("harvest", 2)]
     report = lab.generate(*keys, settings=lab.settings(SEGMIND_RUN_BUDGET_USD=str(3 * RESERVED_USD)))
     assert report.stopped_by == "over_budget"
-    assert [dict(unit.endings) for unit in report.units] == [{"succeeded": 2}, {"held_back": 2}]
+    assert [dict(unit.endings) for unit in report.units] == [{"held_back": 2}, {"held_back": 2}]
+    assert lab.posts == 0
+
+
+def test_a_set_over_its_budget_buys_nothing_of_any_model_and_leaves_other_sets_alone(lab: Lab) -> None:
+    tight = lab.write("fruit", 2, models=[V1, V2], budget_usd=float(3 * RESERVED_USD))
+    report = lab.generate(tight, lab.write("harvest", 2))
+    endings = {(unit.prompt_set, unit.resource): dict(unit.endings) for unit in report.units if unit.endings}
+    assert endings[("fruit", V1)] == endings[("fruit", V2)] == {"held_back": 2}
+    assert {"succeeded": 2} in [found for (key, _), found in endings.items() if key == "harvest"]
     assert lab.posts == 2
 
 
@@ -156,13 +165,14 @@ def test_an_unknown_price_is_refused_until_the_set_says_what_one_may_cost(lab: L
     lab.check_all_bought_once(2)
 
 
-def test_one_model_over_its_cap_does_not_hold_back_the_other(lab: Lab) -> None:
+def test_a_set_with_one_model_nobody_can_price_buys_nothing(lab: Lab) -> None:
     unpriced = "consistent_character_neolemon_v2"
     report = lab.generate(lab.write("heroes", 2, models=[V2, unpriced]))
     assert {unit.resource: dict(unit.endings) for unit in report.units} == {
-        V2: {"succeeded": 2},
+        V2: {"held_back": 2},
         unpriced: {"held_back": 2},
     }
+    assert lab.posts == 0
 
 
 def test_a_plan_records_and_sends_nothing(lab: Lab) -> None:

@@ -162,7 +162,7 @@ def test_collecting_covers_sets_whose_file_is_gone_and_buys_nothing(
     (lab.folder / "prompts" / "fruit.yaml").unlink()
     proxy.status = 200
     endings = sorted(ended.ending for ended in lab.collect().values())
-    assert endings == ["left", "succeeded"]
+    assert endings == ["held_back", "succeeded"]
     assert (lab.posts, lab.charges, lab.states()) == (2, 1, ["planned", "succeeded"])
     lab.check_money()
 

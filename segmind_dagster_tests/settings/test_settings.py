@@ -305,13 +305,6 @@ def test_the_project_named_in_the_environment_wins_over_the_nearest(project: Pro
     assert find_project_dir({"SEGMIND_PROJECT_DIR": str(tmp_path)}, project.folder) == tmp_path.resolve()
 
 
-def test_an_explicit_data_folder_takes_ledger_and_outputs_along(project: Project, tmp_path: Path) -> None:
-    explicit = project.load(data_dir=tmp_path / "demo")
-    assert explicit == project.load().with_data_dir(tmp_path / "demo")
-    assert explicit.outputs_url == str(tmp_path / "demo" / "outputs")
-    assert explicit.ledger_url == f"sqlite:///{tmp_path}/demo/ledger.sqlite"
-
-
 def test_reading_settings_creates_nothing(project: Project) -> None:
     before = sorted(project.folder.rglob("*"))
     project.load({"SEGMIND_DATA_DIR": "new"})

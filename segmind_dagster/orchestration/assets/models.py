@@ -15,7 +15,7 @@ from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslat
 from segmind_dagster.registry import MODELS
 from segmind_dagster.runner import Batch, RunReport, generate
 from segmind_dagster.settings import Settings
-from segmind_dagster.source import build_source, load, segmind_source
+from segmind_dagster.source import build_source, check_destination, load, segmind_source
 
 _NAMES = [model.resource for model in MODELS]
 
@@ -42,6 +42,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
         resources = tuple(key.path[-1] for key in MODEL_KEYS if key in context.selected_asset_keys)
         with as_failure():
             settings = segmind.load()
+            check_destination(settings)
             batches, problems = _read_sets(settings, context.partition_keys, resources)
             report = generate(
                 settings,
@@ -52,9 +53,13 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
             log_report(context.log, report)
             keys = [batch.prompt_set.key for batch in batches]
             # every load carries the full schema, so that a table exists even while it is empty
-            source = build_source(settings, prompt_sets=keys, models=resources).with_resources(*_NAMES, "attempts")
+            source = build_source(
+                settings,
+                prompt_sets=[*keys, *sorted(report.also_collected)],
+                models=None if report.also_collected else resources,
+            ).with_resources(*_NAMES, "attempts")
             info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
-        stop = "\n".join(filter(None, [report.stop_message, *map(str, problems)]))
+        stop = "\n".join(filter(None, [report.stop_message, *map(str, problems), *_unfinished(report)]))
         units = _publish(context, settings, report, is_whole=not stop)
         if stop:
             raise dg.Failure(description=stop, allow_retries=False)
@@ -84,6 +89,19 @@ def _read_sets(
     if problems and not batches:
         raise problems[0]
     return batches, problems
+
+
+def _unfinished(report: RunReport) -> list[str]:
+    """One line for each prompt set and model that needs another run, unless the stop message tells already."""
+    if report.stop_message:
+        return []
+    return [
+        f"{unit.prompt_set} / {unit.resource} is not finished: "
+        + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(unit.endings.items()))
+        + ". What was submitted is recorded; materialize again to collect it, nothing is bought twice."
+        for unit in report.units
+        if not unit.is_complete
+    ]
 
 
 def _publish(

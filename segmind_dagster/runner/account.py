@@ -1,0 +1,37 @@
+"""One free look at the account before any POST: a wrong key or an empty account costs nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segmind_dagster.gateway.failures import POLICIES, GatewayError
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from segmind_dagster.gateway.failures import FailureKind
+    from segmind_dagster.runner.work import GatewayPort
+
+
+async def why_not(gateway: GatewayPort, cheapest_usd: Decimal) -> tuple[FailureKind, str] | None:
+    """Why nothing can be submitted, and what to do; None when something can.
+
+    Args:
+        gateway: the provider.
+        cheapest_usd: what the cheapest generation of this run may cost.
+    """
+    try:
+        balance = await gateway.credits_usd()
+    except GatewayError as error:
+        if error.kind in {"unauthorized", "connect_error"}:
+            return error.kind, f"{error} {POLICIES[error.kind].advice}"
+        return None
+    if balance is not None and balance < cheapest_usd:
+        return (
+            "no_credits",
+            (
+                f"The account holds ${balance:.4f}, and the cheapest generation of this run may cost "
+                f"${cheapest_usd:.4f}. {POLICIES['no_credits'].advice}"
+            ),
+        )
+    return None
