@@ -28,7 +28,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; our own errors print one message instead of a stack trace."""
     try:
-        cli()
+        cli(prog_name="segmind-dagster")
     except SegmindDagsterError as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(1)
