@@ -1,0 +1,111 @@
+"""A stop, a refusal of the rate and a failed upload reach everything that waits, and say so."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from runner_lab import V1, HandClock, png
+
+from segmind_dagster.ledger import open_ledger
+from segmind_dagster.planning import hold_together
+from segmind_dagster.planning.estimate import Estimate
+from segmind_dagster.planning.plan import Plan
+from segmind_dagster.runner.pacing import Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from runner_lab import Lab
+
+    from segmind_dagster.ledger import Ledger
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = open_ledger(
+        f"sqlite:///{tmp_path / 'ledger.sqlite'}", api_origin="http://127.0.0.1:1", holds_outputs=lambda: None
+    )
+    yield opened
+    opened.close()
+
+
+def test_a_stop_reaches_forty_waiting_tasks_within_one_slot(ledger: Ledger) -> None:
+    clock = HandClock()
+    slots = Slots(ledger, clock, 60)
+    is_stopped = False
+
+    async def wait_for_turn() -> None:
+        nonlocal is_stopped
+        await slots.wait(may_go=lambda: not is_stopped)
+        is_stopped = True
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(wait_for_turn() for _ in range(40)))
+
+    asyncio.run(all_of_them())
+    assert clock.monotonic() <= 1.0
+
+
+def test_after_a_refusal_nobody_who_waits_sends_before_the_reset(ledger: Ledger) -> None:
+    clock = HandClock()
+    slots = Slots(ledger, clock, 600)
+    sent: list[float] = []
+
+    async def send() -> None:
+        await slots.wait(may_go=lambda: True)
+        sent.append(clock.monotonic())
+        if len(sent) == 1:
+            await slots.cut(clock.now() + timedelta(seconds=30))
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(send() for _ in range(40)))
+
+    asyncio.run(all_of_them())
+    # at most the slots of one reservation, about a second's worth, are already on their way
+    assert len([moment for moment in sent if moment < 30]) <= 11
+
+
+def test_an_unreachable_storage_host_is_one_clear_message_and_no_post(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    (lab.folder / "prompts" / "face.png").write_bytes(png())
+    key = lab.write("heroes", 2, models=["face_to_sticker"], image="face.png")
+    report = lab.generate(key, settings=lab.settings(SEGMIND_STORAGE_URL=f"http://127.0.0.1:{port}"))
+    assert report.stopped_by == "connect_error"
+    assert f"http://127.0.0.1:{port}" in (report.stop_message or "")
+    assert dict(report.units[0].endings) == {"held_back": 2}
+    assert not report.units[0].is_complete
+    assert (lab.posts, lab.states()) == (0, ["planned", "planned"])
+
+
+def test_a_signed_address_of_an_input_reaches_neither_the_picture_nor_its_sidecar(lab: Lab) -> None:
+    url = "https://bucket.example/face.png?X-Amz-Signature=SECRETSIG"
+    lab.generate(lab.write("heroes", 1, models=["face_to_sticker"], image=url))
+    files = [path for path in (lab.folder / "data" / "outputs").rglob("*") if path.is_file()]
+    assert len(files) == 2
+    assert not [path for path in files if b"SECRETSIG" in path.read_bytes()]
+
+
+def plan(prompt_set: str, refusal: str | None = None, *, is_run_refused: bool = False) -> Plan:
+    return Plan(
+        prompt_set=prompt_set,
+        resource=V1,
+        decisions=(),
+        estimate=Estimate(high_usd=Decimal(1)),
+        refusal=refusal,
+        is_run_refused=is_run_refused,
+    )
+
+
+def test_plans_that_buy_nothing_are_not_refused_along_with_others() -> None:
+    assert [found.refusal for found in hold_together([plan("a", "too dear"), plan("a"), plan("b")])] == [
+        "too dear",
+        None,
+        None,
+    ]
