@@ -21,9 +21,11 @@ _OF_ATTEMPT = (ATTEMPTS.c.generation_id == bindparam("held_id")) & (ATTEMPTS.c.a
 
 COMMITTED = select(DAYS.c.committed_usd).where(DAYS.c.day == bindparam("day"))
 STATE = select(GENERATIONS.c.state, GENERATIONS.c.owner, GENERATIONS.c.attempts).where(_OF_GENERATION)
-RESERVED = select(ATTEMPTS.c.intent_at, func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd")).where(
-    _OF_ATTEMPT
-)
+RESERVED = select(
+    ATTEMPTS.c.intent_at,
+    ATTEMPTS.c.cost_source,
+    func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd"),
+).where(_OF_ATTEMPT)
 CLAIM = (
     update(GENERATIONS)
     .where(_OF_GENERATION, GENERATIONS.c.state == "planned")

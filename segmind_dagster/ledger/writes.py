@@ -7,7 +7,7 @@ changes nothing. Refusals come before the first write of an operation.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, insert, select, update
 
@@ -134,7 +134,7 @@ def mark_succeeded(connection: Connection, held: Claim, outcome: Outcome) -> Dec
     charged = reserved.amount if outcome.cost_usd is None else whole_nanos(outcome.cost_usd)
     accounting = {
         "cost_usd": charged,
-        "cost_source": "estimated" if outcome.cost_usd is None else outcome.cost_source,
+        "cost_source": reserved.source if outcome.cost_usd is None else outcome.cost_source,
         "queue_ms": outcome.queue_ms,
         "inference_ms": outcome.inference_ms,
         "latency_ms": outcome.latency_ms,
@@ -187,7 +187,7 @@ def mark_failed(
     """
     reserved = _reserved(connection, held)
     charged = reserved.amount if cost_usd is None else whole_nanos(cost_usd)
-    source = "estimated" if cost_usd is None else cost_source
+    source = reserved.source if cost_usd is None else cost_source
     money = {"cost_usd": charged, "cost_source": source} if charged else {}
     _move(connection, held, target, failure_kind=failure_kind, error=error, owner=None, now=now, **money)
     _update_attempt(
@@ -305,21 +305,20 @@ def _new(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"new_{name}": value for name, value in values.items()}
 
 
-class _Reservation:
-    """What one attempt has put aside, and on which day."""
+class _Reservation(NamedTuple):
+    """What one attempt has put aside or cost, on which day, and who said so."""
 
-    __slots__ = ("amount", "day")
-
-    def __init__(self, amount: Decimal, day: str) -> None:
-        self.amount = amount
-        self.day = day
+    amount: Decimal
+    day: str
+    source: str
 
 
 def _reserved(connection: Connection, held: Claim) -> _Reservation:
     row = connection.execute(statements.RESERVED, _held(held)).one_or_none()
     if row is None:
         raise LedgerError(f"Attempt {held.attempt} of generation {held.generation_id} is not in the ledger.")
-    return _Reservation(row.usd, row.intent_at.date().isoformat())
+    # an amount that was reported once stays so when a later look brings none
+    return _Reservation(row.usd, row.intent_at.date().isoformat(), row.cost_source or "estimated")
 
 
 def _commit_money(connection: Connection, day: str, difference: Decimal) -> None:

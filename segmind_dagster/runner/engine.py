@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
@@ -24,7 +25,7 @@ from segmind_dagster.runner.watching import Watch
 from segmind_dagster.runner.work import Ended, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
     from typing import Any
@@ -104,13 +105,11 @@ class Engine:
                 self.stop(None, f"Submitting stopped after an unexpected error: {error}")
             finally:
                 room.release()
-                self.progress.in_flight -= 1
 
         try:
             async with asyncio.TaskGroup() as group:
                 for work in sorted(works, key=lambda work: order.get(work.action, 2)):
                     await room.acquire()
-                    self.progress.in_flight += 1
                     group.create_task(bring(work))
         finally:
             await self._settler.close()
@@ -125,6 +124,14 @@ class Engine:
             self._is_stopping = True
             self.stopped_by = kind
             self.stop_message = message
+
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        self.progress.in_flight += 1
+        try:
+            yield
+        finally:
+            self.progress.in_flight -= 1
 
     def _may_submit(self) -> bool:
         return not self._is_stopping
@@ -174,7 +181,8 @@ class Engine:
             except BudgetError as error:
                 self.stop("over_budget", str(error))
                 break
-            ended = await self._send(work, claim, body, tries)
+            with self._in_flight():
+                ended = await self._send(work, claim, body, tries)
             if ended is not None:
                 return ended
         return Ended("held_back", self.stopped_by, self.stop_message)
@@ -347,7 +355,8 @@ class Engine:
             job = Job(
                 claim=claim, request_id=record.request_id, began=self._began(record.submitted_at), is_watched=False
             )
-            ended = await self._delivery.follow(work, job, tries)
+            with self._in_flight():
+                ended = await self._delivery.follow(work, job, tries)
         else:
             body = await self._inputs.recall(work.body, work.images)
             ended = await self._settle(work, claim, body, record.intent_at or now, tries)

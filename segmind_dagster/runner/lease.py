@@ -6,10 +6,13 @@ it left. It asks `holds` right before every POST, so that a run woken after its 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from segmind_dagster.ledger import entries
 from segmind_dagster.ledger.store import place
@@ -55,7 +58,9 @@ class Lease:
         """Renew for as long as the run lives; cancel it to stop."""
         while True:
             await self._clock.sleep(LEASE_S / 4)
-            await self.renew()
+            # a failed renewal is tried again; until one succeeds `holds` says no and nothing is sent
+            with contextlib.suppress(SQLAlchemyError):
+                await self.renew()
 
     async def _record(self, until: datetime) -> None:
         await self._ledger.awrite(
