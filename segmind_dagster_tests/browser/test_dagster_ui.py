@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -51,10 +52,24 @@ def test_the_graph_shows_four_groups_in_the_order_of_the_flow(ui: DagsterUi, pag
     assert left["prompts"] < left["segmind"] < left["usage"]
 
 
+def choose_partition(dialog: Locator, page: Page, key: str) -> None:
+    """Pick a partition from the list, which Dagster draws anew, and may close, while it still learns states."""
+    item = page.get_by_role("menuitem").filter(has_text=key)
+    for attempt in range(6):
+        if not item.is_visible():
+            dialog.get_by_text("Select a partition").click()
+        try:
+            item.click(timeout=10_000)
+        except PlaywrightTimeoutError:
+            if attempt == 5:
+                raise
+        else:
+            return
+
+
 def test_a_partition_is_materialized_by_hand_and_shows_its_pictures(ui: DagsterUi, page: Page, tmp_path: Path) -> None:
     dialog = press_materialize(ui, page, REALITY)
-    dialog.get_by_text("Select a partition").click()
-    page.get_by_role("menuitem").filter(has_text="fig").click()
+    choose_partition(dialog, page, "fig")
     page.keyboard.press("Escape")
     page.screenshot(path=tmp_path / "chosen.png")
     dialog.get_by_role("button", name="Launch 1 run").click()

@@ -121,6 +121,7 @@ def test_slots_are_shared_by_machines_that_ask_in_turn(ledgers: list[Ledger]) ->
 
 
 def test_a_ledger_there_belongs_to_one_origin_too(ledgers: list[Ledger], postgres_url: str) -> None:
+    Book(ledgers[0]).plan("g")
     with pytest.raises(OriginMismatchError) as raised:
         opened(postgres_url, "https://api.segmind.com")
     assert "test@127.0.0.1" in str(raised.value)
