@@ -123,7 +123,16 @@ class OutputError(SegmindDagsterError):
 
 
 class BudgetError(SegmindDagsterError):
-    """A cap stands in the way; nothing of this plan was submitted."""
+    """A cap stands in the way; nothing was submitted beyond it.
+
+    Args:
+        message: which cap, what is used, what is needed, how to raise it.
+        scope: whose cap: `set`, `run` or `day`; None when it stood in the way of a whole plan.
+    """
+
+    def __init__(self, message: str, *, scope: str | None = None) -> None:
+        self.scope = scope
+        super().__init__(message)
 
 
 class LedgerError(SegmindDagsterError):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from segmind_dagster.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SEGMIND_API_URL = "https://api.segmind.com"
 SEGMIND_PLATFORM_URL = "https://api.spotprod.segmind.com"
@@ -29,6 +30,11 @@ SEGMIND_OUTPUT_HOSTS = ("images.segmind.com", "storage.segmind.com", "videos.seg
 
 # the second is the section name that dlt's own page on Segmind tells people to use
 TOML_SECTIONS = ("segmind", "segmind_consistent_character_ai_source")
+_PREFIXES = ("SEGMIND_", *(f"SOURCES__{section.upper()}__" for section in TOML_SECTIONS))
+# what dlt itself reads from a source's section: its settings, and the arguments of `segmind_source`
+_DLT_NAMES = frozenset(
+    {"max_table_nesting", "root_key", "schema_contract", "parallelized", "prompt_sets", "models", "generate"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,7 @@ class Settings:
         daily_budget_usd: cap of one UTC day.
         unknown_settle_seconds: how long a lost submission must stay absent from the provider's history
             before it may be sent again.
+        v1_timeout_seconds: how long a v1 call, which answers only when it is done, may take.
     """
 
     project_dir: Path
@@ -73,6 +80,7 @@ class Settings:
     run_budget_usd: Decimal = Decimal(25)
     daily_budget_usd: Decimal = Decimal(100)
     unknown_settle_seconds: float = 120
+    v1_timeout_seconds: float = 600
 
     @property
     def api_origin(self) -> str:
@@ -113,6 +121,7 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
         SettingsError: a value cannot be used; the message names it.
     """
     reader = _Reader(os.environ if environ is None else environ, overrides.get("project_dir"))
+    reader.check_names([each.name for each in fields(Settings)])
     root = reader.project_dir
     # explicit addresses and folders decide what is derived from them, and are checked like any other
     for name in ("api_url", "platform_url", "storage_url"):
@@ -142,6 +151,7 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
         "run_budget_usd": reader.positive("run_budget_usd", "25"),
         "daily_budget_usd": reader.positive("daily_budget_usd", "100"),
         "unknown_settle_seconds": float(reader.positive("unknown_settle_seconds", "120", zero_allowed=True)),
+        "v1_timeout_seconds": float(reader.positive("v1_timeout_seconds", "600")),
     }
     return Settings(**{**values, **overrides, "project_dir": root})
 
@@ -166,23 +176,42 @@ class _Reader:
         self._environ = environ
         self.project_dir = Path(project_dir).resolve() if project_dir else find_project_dir(environ, Path.cwd())
         self._tables = [
-            table
+            found
             for name in ("secrets.toml", "config.toml")
-            for table in _source_tables(self.project_dir / ".dlt" / name)
+            for found in _source_tables(self.project_dir / ".dlt" / name)
         ]
+
+    def check_names(self, known: Sequence[str]) -> None:
+        """Refuse what looks like a setting and is none: a cap with a slip in its name would cap nothing."""
+        for place, table in self._tables:
+            for name, value in table.items():
+                if name not in known and name not in _DLT_NAMES and not isinstance(value, dict):
+                    raise SettingsError(f"{name} in {place}", f"there is no such setting.{_suggestion(name, known)}")
+        for variable in self._environ:
+            prefix = next((each for each in _PREFIXES if variable.startswith(each)), None)
+            name = variable.removeprefix(prefix or "").lower()
+            # other programs may have variables of that prefix: only a near miss is a slip
+            if prefix and name not in known and "__" not in name and (suggestion := _suggestion(name, known, prefix)):
+                raise SettingsError(variable, f"there is no such setting.{suggestion}")
 
     def text(self, name: str) -> str | None:
         """The setting as text, stripped; None when it is not given or empty."""
-        upper = name.upper()
-        sections = (f"SOURCES__{section.upper()}__{upper}" for section in TOML_SECTIONS)
-        for variable in (f"SEGMIND_{upper}", *sections):
-            if value := self._environ.get(variable, "").strip():
-                return value
-        for table in self._tables:
+        return self._find(name)[0]
+
+    def place(self, name: str) -> str:
+        """Where the setting was found, for messages about it."""
+        return self._find(name)[1]
+
+    def _find(self, name: str) -> tuple[str | None, str]:
+        for prefix in _PREFIXES:
+            if value := self._environ.get(prefix + name.upper(), "").strip():
+                return value, prefix + name.upper()
+        for place, table in self._tables:
             if name in table and str(table[name]).strip():
-                value = table[name]
-                return ",".join(map(str, value)) if isinstance(value, list) else str(value).strip()
-        return None
+                found = table[name]
+                text = ",".join(map(str, found)) if isinstance(found, list) else str(found).strip()
+                return text, f"{name} in {place}"
+        return None, _PREFIXES[0] + name.upper()
 
     def api_key(self) -> str | None:
         key = self.text("api_key")
@@ -190,7 +219,7 @@ class _Reader:
         if key is None or key.startswith("<") or key == "YOUR_SEGMIND_API_KEY":
             return None
         if not key.isascii() or any(c.isspace() or c in "\"'" for c in key):
-            raise SettingsError("SEGMIND_API_KEY", "the key holds quotes, spaces or other stray characters.")
+            raise SettingsError(self.place("api_key"), "the key holds quotes, spaces or other stray characters.")
         return key
 
     def path(self, name: str, default: str) -> Path:
@@ -222,9 +251,9 @@ class _Reader:
         except ValueError:
             is_plain = False
         if not is_plain or parts.scheme not in {"http", "https"} or parts.query or parts.fragment or parts.username:
-            raise SettingsError(_variable(name), f"{value!r} is not a plain http(s) URL.")
+            raise SettingsError(self.place(name), f"{value!r} is not a plain http(s) URL.")
         if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "::1", "localhost"}:
-            raise SettingsError(_variable(name), f"{value!r} would send the API key unencrypted; use https.")
+            raise SettingsError(self.place(name), f"{value!r} would send the API key unencrypted; use https.")
         value = f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
         return value.rstrip("/").removesuffix("/v1").removesuffix("/v2")
 
@@ -236,23 +265,25 @@ class _Reader:
         try:
             number = Decimal(value)
         except InvalidOperation as error:
-            raise SettingsError(_variable(name), f"{value!r} is not a number.") from error
+            raise SettingsError(self.place(name), f"{value!r} is not a number.") from error
         if not number.is_finite() or number < 0 or (number == 0 and not zero_allowed):
-            raise SettingsError(_variable(name), f"{value!r} is not a positive number.")
+            raise SettingsError(self.place(name), f"{value!r} is not a positive number.")
         return number
 
     def whole(self, name: str, default: str) -> int:
         number = self.positive(name, default)
         if number != int(number):
-            raise SettingsError(_variable(name), f"{number} is not a whole number.")
+            raise SettingsError(self.place(name), f"{number} is not a whole number.")
         return int(number)
 
 
-def _variable(name: str) -> str:
-    return f"SEGMIND_{name.upper()}"
+def _suggestion(name: str, known: Sequence[str], prefix: str = "") -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.7)
+    return f" Did you mean {prefix + (close[0].upper() if prefix else close[0])}?" if close else ""
 
 
-def _source_tables(path: Path) -> list[dict[str, Any]]:
+def _source_tables(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The tables of a TOML file that are about this source, each with where it stands."""
     if not path.is_file():
         return []
     try:
@@ -260,5 +291,7 @@ def _source_tables(path: Path) -> list[dict[str, Any]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f".dlt/{path.name}", f"the file is not valid TOML: {error}") from error
     sources = document.get("sources", {})
-    tables = [sources.get(section) for section in TOML_SECTIONS] if isinstance(sources, dict) else []
-    return [table for table in tables if isinstance(table, dict)]
+    tables = {section: sources.get(section) for section in TOML_SECTIONS} if isinstance(sources, dict) else {}
+    return [
+        (f".dlt/{path.name} [sources.{section}]", table) for section, table in tables.items() if isinstance(table, dict)
+    ]

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -25,7 +26,7 @@ from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import date
     from pathlib import Path
     from types import TracebackType
@@ -39,8 +40,6 @@ _HISTORY_PAGE = 100
 _HISTORY_PAGES = 500
 # one question may span 31 days
 _HISTORY_SPAN = timedelta(days=30)
-# face-to-sticker takes 65 s on average and v1 holds the connection meanwhile
-_V1_TIMEOUT_S = 600.0
 _SUBMIT_TIMEOUT_S = 60.0
 _GET_TIMEOUT_S = 30.0
 
@@ -110,7 +109,8 @@ class Gateway:
         """
         is_sync = model.api_version == "v1"
         url = f"{self._settings.api_url}/{model.api_version}/{quote(model.slug, safe='')}"
-        timeout = aiohttp.ClientTimeout(total=_V1_TIMEOUT_S if is_sync else self._submit_timeout_s, connect=10)
+        timeout_s = self._settings.v1_timeout_seconds if is_sync else self._submit_timeout_s
+        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
         what = f"POST {url}"
         try:
             async with self._http.post(
@@ -173,6 +173,7 @@ class Gateway:
         self, found: dict[str, wire.HistoryRow], *, since: datetime, from_date: date, to_date: date
     ) -> None:
         url = f"{self._settings.platform_url}/inference-request/request-history"
+        previous: list[str] = []
         for page in range(1, _HISTORY_PAGES + 1):
             query = {
                 "page": str(page),
@@ -186,10 +187,14 @@ class Gateway:
             answer = wire.read_history(document)
             if answer is None:
                 raise GatewayError("unknown_outcome", f"GET {url}: the history's answer was not understood.")
-            fresh = [row for row in answer.rows if row.request_id not in found]
-            found.update((row.request_id, row) for row in fresh)
-            is_past = any(row.created_at is not None and row.created_at < since for row in answer.rows)
-            if answer.is_last or not fresh or is_past:
+            ids = [row.request_id for row in answer.rows]
+            if ids and ids == previous and not answer.is_last:
+                raise GatewayError("unknown_outcome", f"GET {url}: page {page} is page {page - 1} again.")
+            previous = ids
+            for row in answer.rows:
+                found.setdefault(row.request_id, row)
+            # a page may hold only what was seen already: one row an output, and rows move while pages are read
+            if answer.is_last or _reaches_back(answer.rows, since):
                 return
         raise GatewayError("unknown_outcome", f"GET {url}: the history is longer than {_HISTORY_PAGES} pages.")
 
@@ -322,6 +327,13 @@ class Gateway:
             wait=_get_wait_s,
             reraise=True,
         )
+
+
+def _reaches_back(rows: Sequence[wire.HistoryRow], since: datetime) -> bool:
+    """Whether a page is sorted as it was asked for, newest first, and ends before the moment."""
+    moments = [row.created_at for row in rows if row.created_at is not None]
+    is_sorted = len(moments) == len(rows) and all(a >= b for a, b in pairwise(moments))
+    return is_sorted and bool(moments) and moments[-1] < since
 
 
 _BACK_OFF = wait_random_exponential(multiplier=0.3, max=20)

@@ -48,6 +48,7 @@ class Policy:
         stops_run: whether everything else would fail the same way, so that submitting stops.
         is_permanent: whether only a change (of the prompt set, the model, the account) can help.
         is_paid: whether the generation was charged, so that buying again needs a person's word.
+        is_of_model: whether every generation of the model would fail the same way.
         advice: what a person can do.
     """
 
@@ -55,6 +56,7 @@ class Policy:
     stops_run: bool = False
     is_permanent: bool = False
     is_paid: bool = False
+    is_of_model: bool = False
     advice: str
 
 
@@ -65,8 +67,12 @@ POLICIES: Final[Mapping[FailureKind, Policy]] = {
     "connect_error": Policy(attempts=4, advice="Check the network and SEGMIND_API_URL."),
     "unknown_outcome": Policy(advice="Its fate is looked up in Segmind's history; run `segmind-dagster collect`."),
     "invalid_request": Policy(is_permanent=True, advice="Correct the prompt set; the message says what was refused."),
-    "forbidden_model": Policy(is_permanent=True, advice="Ask Segmind or your team's owner for access to the model."),
-    "retired_model": Policy(is_permanent=True, advice="Segmind has retired the model; choose another one."),
+    "forbidden_model": Policy(
+        is_permanent=True, is_of_model=True, advice="Ask Segmind or your team's owner for access to the model."
+    ),
+    "retired_model": Policy(
+        is_permanent=True, is_of_model=True, advice="Segmind has retired the model; choose another one."
+    ),
     "job_failed": Policy(attempts=3, advice="The job failed on Segmind's side, free of charge; materialize again."),
     "invalid_job": Policy(is_permanent=True, advice="Segmind refused the inputs; correct the prompt set."),
     "bad_output": Policy(

@@ -6,11 +6,12 @@ question, `store` opens it all. Nothing here speaks HTTP or decides what to buy:
 `gateway` and `planning`.
 """
 
-from segmind_dagster.ledger.records import Claim, GenerationRecord, Outcome, Spent
+from segmind_dagster.ledger.records import Caps, Claim, GenerationRecord, Outcome, Spent
 from segmind_dagster.ledger.states import State
 from segmind_dagster.ledger.store import Ledger, open_ledger
 
 __all__ = [
+    "Caps",
     "Claim",
     "GenerationRecord",
     "Ledger",

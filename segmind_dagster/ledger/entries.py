@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from segmind_dagster.ledger.schema import GENERATIONS, RUNS, SET_GENERATIONS, UPLOADS
+from segmind_dagster.ledger.schema import GENERATIONS, MODEL_PRICES, RUNS, SET_GENERATIONS, UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
     from sqlalchemy import Connection, Table
 
@@ -104,4 +105,29 @@ def record_upload(connection: Connection, *, sha256: str, url: str, now: datetim
             index_elements=["sha256"], set_={"url": rows.excluded.url, "uploaded_at": rows.excluded.uploaded_at}
         ),
         {"sha256": sha256, "url": url, "uploaded_at": now},
+    )
+
+
+def record_model_prices(
+    connection: Connection, prices: Mapping[str, tuple[Decimal | None, int | None]], *, now: datetime
+) -> None:
+    """Remember what the models list says.
+
+    Args:
+        connection: the ledger.
+        prices: mean cost in USD and mean latency in ms by model slug; None where the list says nothing.
+        now: the time.
+    """
+    if not prices:
+        return
+    rows = upsert(connection, MODEL_PRICES)
+    connection.execute(
+        rows.on_conflict_do_update(
+            index_elements=["model_slug"],
+            set_={name: rows.excluded[name] for name in ("cost_usd", "latency_ms", "observed_at")},
+        ),
+        [
+            {"model_slug": slug, "cost_usd": cost_usd, "latency_ms": latency_ms, "observed_at": now}
+            for slug, (cost_usd, latency_ms) in prices.items()
+        ],
     )

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, and_, func, select
 
+from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.records import GenerationRecord, Spent
-from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS, META, RUNS, SET_GENERATIONS, UPLOADS
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, MODEL_PRICES, RUNS, SET_GENERATIONS, UPLOADS
 from segmind_dagster.ledger.states import IN_PROGRESS
 
 if TYPE_CHECKING:
@@ -59,16 +60,9 @@ def run(connection: Connection, owner: str) -> tuple[str, int, datetime] | None:
 
 def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: str) -> Spent:
     """Money committed by a run, on a day and by a set: charged, or reserved for what is in progress."""
-    committed = func.sum(func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd))
-
-    def total(condition: Any) -> Decimal:
-        return connection.execute(select(committed).where(condition)).scalar() or _FREE
-
-    return Spent(
-        run_usd=total(ATTEMPTS.c.run_id == run_id) if run_id else _FREE,
-        day_usd=connection.execute(select(DAYS.c.committed_usd).where(DAYS.c.day == day)).scalar() or _FREE,
-        set_usd=total(ATTEMPTS.c.prompt_set == prompt_set),
-    )
+    rows = connection.execute(statements.COMMITTED, {"run": run_id, "day": day, "set": prompt_set})
+    committed = {row.scope: row.committed_usd for row in rows}
+    return Spent(**{f"{scope}_usd": committed.get(scope, _FREE) for scope in ("run", "day", "set")})
 
 
 def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tuple[list[Decimal], list[int]]]:
@@ -86,6 +80,12 @@ def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tu
         if costs or latencies:
             seen[slug] = (costs, latencies)
     return seen
+
+
+def model_prices(connection: Connection, model_slugs: Sequence[str]) -> dict[str, tuple[Decimal | None, int | None]]:
+    """Mean cost in USD and mean latency in ms of each model, as the models list gave them last."""
+    rows = connection.execute(select(MODEL_PRICES).where(MODEL_PRICES.c.model_slug.in_(model_slugs)))
+    return {row.model_slug: (row.cost_usd, row.latency_ms) for row in rows}
 
 
 def owned_requests(connection: Connection, request_ids: Sequence[str]) -> frozenset[str]:

@@ -169,12 +169,23 @@ RUNS = Table(
     Column("lease_until", Utc, nullable=False),
 )
 
-# committed on each UTC day: charges plus reservations, so that the day cap is one look-up
-DAYS = Table(
-    "days",
+# committed by each UTC day, run and prompt set: charges plus reservations, so that a cap is one look-up
+SPENDING = Table(
+    "spending",
     METADATA,
-    Column("day", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("committed_usd", Usd, nullable=False),
+)
+
+# what Segmind's models list said last
+MODEL_PRICES = Table(
+    "model_prices",
+    METADATA,
+    Column("model_slug", Text, primary_key=True),
+    Column("cost_usd", Usd),
+    Column("latency_ms", BigInteger),
+    Column("observed_at", Utc, nullable=False),
 )
 
 UPLOADS = Table(

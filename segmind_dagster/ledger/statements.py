@@ -8,9 +8,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Update, bindparam, func, select, update
+from sqlalchemy import Update, bindparam, func, or_, select, update
 
-from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
 from segmind_dagster.ledger.states import TRANSITIONS, State
 
 if TYPE_CHECKING:
@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 _OF_GENERATION = GENERATIONS.c.generation_id == bindparam("held_id")
 _OF_ATTEMPT = (ATTEMPTS.c.generation_id == bindparam("held_id")) & (ATTEMPTS.c.attempt == bindparam("held_attempt"))
 
-COMMITTED = select(DAYS.c.committed_usd).where(DAYS.c.day == bindparam("day"))
+COMMITTED = select(SPENDING.c.scope, SPENDING.c.committed_usd).where(
+    or_(*((SPENDING.c.scope == scope) & (SPENDING.c.name == bindparam(scope)) for scope in ("day", "run", "set")))
+)
 STATE = select(GENERATIONS.c.state, GENERATIONS.c.owner, GENERATIONS.c.attempts).where(_OF_GENERATION)
 RESERVED = select(
     ATTEMPTS.c.intent_at,
+    ATTEMPTS.c.prompt_set,
+    func.coalesce(ATTEMPTS.c.run_id, ATTEMPTS.c.owner).label("run"),
     ATTEMPTS.c.cost_source,
     func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd"),
 ).where(_OF_ATTEMPT)

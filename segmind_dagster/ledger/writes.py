@@ -15,7 +15,7 @@ from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerEr
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.entries import upsert
 from segmind_dagster.ledger.records import Claim
-from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS, whole_nanos
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING, whole_nanos
 from segmind_dagster.ledger.states import State, check_transition
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from segmind_dagster.ledger.records import Outcome
+    from segmind_dagster.ledger.records import Caps, Outcome
 
 _FREE = Decimal(0)
 
@@ -37,27 +37,35 @@ def claim(
     run_id: str | None,
     prompt_set: str,
     reserved_usd: Decimal,
-    daily_budget_usd: Decimal,
+    caps: Caps,
     rate_wait_ms: int,
     now: datetime,
 ) -> Claim:
     """Take a planned generation for one POST and reserve its cost: `planned` to `submitting`.
 
+    Args:
+        connection: the ledger.
+        generation_id: the generation.
+        owner: the run that sends it.
+        run_id: Dagster's id of that run, whose cap it counts against; the owner's own when None.
+        prompt_set: the set that pays.
+        reserved_usd: what it may cost.
+        caps: the limits on money.
+        rate_wait_ms: how long it waited for the request rate.
+        now: the time.
+
     Raises:
-        BudgetError: the day's cap would be exceeded.
+        BudgetError: a cap would be exceeded.
         LostOwnershipError: another run was first.
     """
-    day = now.date().isoformat()
+    purses = {"day": now.date().isoformat(), "run": run_id or owner, "set": prompt_set}
     reserved_usd = whole_nanos(reserved_usd)
-    committed = connection.execute(statements.COMMITTED, {"day": day}).scalar() or _FREE
-    if committed + reserved_usd > daily_budget_usd:
+    try:
+        _check_caps(connection, caps, purses, reserved_usd)
+    except BudgetError:
         if _state(connection, generation_id) != "planned":
-            raise LostOwnershipError(generation_id)
-        raise BudgetError(
-            f"The day cap stands in the way: ${committed:.4f} of ${daily_budget_usd} is used on {day} (UTC) and the "
-            f"next generation may cost ${reserved_usd:.4f}. Raise SEGMIND_DAILY_BUDGET_USD, or materialize again "
-            "tomorrow: what is missing resumes by itself."
-        )
+            raise LostOwnershipError(generation_id) from None
+        raise
     attempt = connection.execute(
         statements.CLAIM,
         {
@@ -87,7 +95,7 @@ def claim(
             "intent_at": now,
         },
     )
-    _commit_money(connection, day, reserved_usd)
+    _commit_money(connection, purses, reserved_usd)
     return Claim(generation_id, attempt.attempts, owner)
 
 
@@ -156,7 +164,7 @@ def mark_succeeded(connection: Connection, held: Claim, outcome: Outcome) -> Dec
         **accounting, **output,
     )  # fmt: skip
     _update_attempt(connection, held, state="succeeded", failure_kind=None, error=None, **accounting)
-    _commit_money(connection, reserved.day, charged - reserved.amount)
+    _commit_money(connection, reserved.purses, charged - reserved.amount)
     return charged
 
 
@@ -201,7 +209,7 @@ def mark_failed(
         cost_source=source,
         completed_at=now,
     )
-    _commit_money(connection, reserved.day, charged - reserved.amount)
+    _commit_money(connection, reserved.purses, charged - reserved.amount)
 
 
 def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: str, error: str, now: datetime) -> None:
@@ -306,10 +314,10 @@ def _new(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Reservation(NamedTuple):
-    """What one attempt has put aside or cost, on which day, and who said so."""
+    """What one attempt has put aside or cost, against which caps it counts, and who said so."""
 
     amount: Decimal
-    day: str
+    purses: Mapping[str, str]
     source: str
 
 
@@ -318,16 +326,39 @@ def _reserved(connection: Connection, held: Claim) -> _Reservation:
     if row is None:
         raise LedgerError(f"Attempt {held.attempt} of generation {held.generation_id} is not in the ledger.")
     # an amount that was reported once stays so when a later look brings none
-    return _Reservation(row.usd, row.intent_at.date().isoformat(), row.cost_source or "estimated")
+    purses = {"day": row.intent_at.date().isoformat(), "run": row.run, "set": row.prompt_set}
+    return _Reservation(row.usd, purses, row.cost_source or "estimated")
 
 
-def _commit_money(connection: Connection, day: str, difference: Decimal) -> None:
+def _check_caps(connection: Connection, caps: Caps, purses: Mapping[str, str], needed_usd: Decimal) -> None:
+    committed = {row.scope: row.committed_usd for row in connection.execute(statements.COMMITTED, purses)}
+    remedies = {
+        "set": (caps.set_usd, f"by prompt set '{purses['set']}'", "Raise its `budget_usd`, or ask for less"),
+        "run": (caps.run_usd, "by this run", "Raise SEGMIND_RUN_BUDGET_USD, or materialize again: the rest resumes"),
+        "day": (
+            caps.day_usd,
+            f"on {purses['day']} (UTC)",
+            "Raise SEGMIND_DAILY_BUDGET_USD, or materialize again tomorrow: what is missing resumes by itself",
+        ),
+    }
+    for scope, (cap, whose, remedy) in remedies.items():
+        used = committed.get(scope, _FREE)
+        if cap is not None and used + needed_usd > cap:
+            raise BudgetError(
+                f"The {scope} cap stands in the way: ${used:.4f} of ${cap} is used {whose} and the next generation "
+                f"may cost ${needed_usd:.4f}. {remedy}.",
+                scope=scope,
+            )
+
+
+def _commit_money(connection: Connection, purses: Mapping[str, str], difference: Decimal) -> None:
     if not difference:
         return
-    rows = upsert(connection, DAYS)
+    rows = upsert(connection, SPENDING)
     connection.execute(
         rows.on_conflict_do_update(
-            index_elements=["day"], set_={"committed_usd": DAYS.c.committed_usd + rows.excluded.committed_usd}
+            index_elements=["scope", "name"],
+            set_={"committed_usd": SPENDING.c.committed_usd + rows.excluded.committed_usd},
         ),
-        {"day": day, "committed_usd": difference},
+        [{"scope": scope, "name": name, "committed_usd": difference} for scope, name in purses.items()],
     )

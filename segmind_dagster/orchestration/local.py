@@ -96,6 +96,7 @@ def use_sandbox(port: int = SANDBOX_PORT) -> LocalProject:
         "DESTINATION__DUCKDB__CREDENTIALS": f"duckdb:///{data_dir / 'segmind.duckdb'}",
         "SEGMIND_REQUESTS_PER_MINUTE": "1200",
         "SEGMIND_UNKNOWN_SETTLE_SECONDS": "3",
+        "SEGMIND_V1_TIMEOUT_SECONDS": "20",
         **({"SEGMIND_PROMPTS_DIR": prompts} if prompts else {}),
     }
     return LocalProject(project_dir, data_dir, is_sandboxed=True)

@@ -4,6 +4,6 @@
 """
 
 from segmind_dagster.planning.estimate import Estimate, UnitCost, price_models
-from segmind_dagster.planning.plan import Action, Caps, Decision, Plan, hold_together, make_plan
+from segmind_dagster.planning.plan import Action, Decision, Plan, hold_together, make_plan
 
-__all__ = ["Action", "Caps", "Decision", "Estimate", "Plan", "UnitCost", "hold_together", "make_plan", "price_models"]
+__all__ = ["Action", "Decision", "Estimate", "Plan", "UnitCost", "hold_together", "make_plan", "price_models"]

@@ -1,7 +1,8 @@
 """Decides what happens to each generation a prompt set asks for, and whether the caps allow it.
 
-A plan is all or nothing: if the set's or the run's cap stands in the way, nothing of it is submitted. The
-day's cap is metered at each claim instead (`ledger.writes.claim`), so that the rest resumes the next day.
+A plan is all or nothing: if the set's or the run's cap stands in the way, nothing of it is submitted. Every
+cap is looked at again at each claim (`ledger.writes.claim`), because other runs spend too; the day's only there,
+so that what it holds back resumes the next day.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from segmind_dagster.planning.estimate import Estimate, UnitCost
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from segmind_dagster.ledger.records import GenerationRecord, Spent
+    from segmind_dagster.ledger.records import Caps, GenerationRecord, Spent
     from segmind_dagster.prompts import GenerationRequest
 
 Action = Literal["submit", "reuse", "collect", "settle", "wait", "leave"]
@@ -41,23 +42,6 @@ class Decision:
     reason: str
     unit: UnitCost | None = None
     is_retry: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """The limits on money, in USD.
-
-    Args:
-        set_usd: the set's lifetime budget; None for no such cap.
-        run_usd: one run's.
-        day_usd: one UTC day's, metered later; shown in the plan.
-        max_unit_usd: the most one generation of the set may cost; None when the set says nothing.
-    """
-
-    set_usd: Decimal | None
-    run_usd: Decimal
-    day_usd: Decimal
-    max_unit_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """What Segmind's models usually cost and how long they usually take.
 
 `catalogue.csv`, bundled on `CATALOGUE_DATE`, is a snapshot of Segmind's own model directory: averages
-over what other people asked for, so an estimate, never a price. What the account has really paid (the
-ledger) takes precedence; see `planning.estimate`.
+over what other people asked for, so an estimate, never a price. What the `models` resource has read since
+(`runner.prices`) and what the account has really paid (`planning.estimate`) take precedence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 CATALOGUE_DATE = "2026-11-22"
 
@@ -45,6 +45,18 @@ class Catalogue:
     def get(self, slug: str) -> CatalogueEntry:
         """The entry of a model; one with nothing known when the model is not listed."""
         return self.entries.get(slug, CatalogueEntry(slug, None, None))
+
+    def updated(self, entries: Iterable[CatalogueEntry]) -> Catalogue:
+        """The same, with what these entries know in place of what was known before."""
+        better = {}
+        for entry in entries:
+            before = self.get(entry.slug)
+            better[entry.slug] = CatalogueEntry(
+                entry.slug,
+                cost_usd=before.cost_usd if entry.cost_usd is None else entry.cost_usd,
+                latency_s=before.latency_s if entry.latency_s is None else entry.latency_s,
+            )
+        return Catalogue(MappingProxyType({**self.entries, **better}))
 
 
 @cache

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import RegistryError, SegmindDagsterError
 from segmind_dagster.gateway.redaction import redact_values
-from segmind_dagster.ledger import Ledger, entries, open_ledger, reads, writes
+from segmind_dagster.ledger import Caps, Ledger, entries, open_ledger, reads, writes
 from segmind_dagster.outputs import OutputStore
-from segmind_dagster.planning import Caps, Plan, hold_together, make_plan, price_models
+from segmind_dagster.planning import Plan, hold_together, make_plan, price_models
 from segmind_dagster.prompts import ImageInput
-from segmind_dagster.registry import bundled_catalogue, find_model
+from segmind_dagster.registry import find_model
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.loop import work_through
+from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport, Work
 
 if TYPE_CHECKING:
@@ -82,12 +83,7 @@ def plan_set(
     prompt_set = batch.prompt_set
     spent = ledger.read(reads.spent, run_id=run_id, day=now.date().isoformat(), prompt_set=prompt_set.key)
     spent = replace(spent, run_usd=spent.run_usd + planned_usd)
-    caps = Caps(
-        set_usd=prompt_set.budget_usd,
-        run_usd=settings.run_budget_usd,
-        day_usd=settings.daily_budget_usd,
-        max_unit_usd=prompt_set.max_unit_cost_usd,
-    )
+    caps = _caps(prompt_set, settings)
     is_alive = ledger.liveness(now)
     plans = []
     for resource in batch.resources:
@@ -98,7 +94,9 @@ def plan_set(
             resource=resource,
             requests=requests,
             known=ledger.read(reads.snapshot, [request.generation_id for request in requests], is_alive=is_alive),
-            unit_costs=price_models(slugs, catalogue=bundled_catalogue(), observed=ledger.read(reads.observed, slugs)),
+            unit_costs=price_models(
+                slugs, catalogue=current_catalogue(ledger, slugs), observed=ledger.read(reads.observed, slugs)
+            ),
             caps=caps,
             spent=spent,
             requests_per_minute=settings.requests_per_minute,
@@ -151,8 +149,9 @@ def generate(
         plans = hold_together(plans)
         _reopen(ledger, plans, clock)
         works: dict[str, Work] = {}
+        caps = {batch.prompt_set.key: _caps(batch.prompt_set, settings) for batch in batches}
         for plan in plans:
-            for work in _works(plan, settings):
+            for work in _works(plan, settings, caps[plan.prompt_set]):
                 # two sets may ask for the same generation: the first one buys it
                 works.setdefault(work.generation_id, work)
         orphans = _orphans(ledger, settings, clock, known=works.keys())
@@ -162,13 +161,15 @@ def generate(
         records = _reread(ledger, plans)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
         units = tuple(_report(plan, works, endings, records, aimed_at[plan.prompt_set]) for plan in plans)
-    refusals = list(dict.fromkeys(plan.refusal for plan in plans if plan.refusal))
+    refusals = [plan.refusal for plan in plans if plan.refusal]
+    messages = list(dict.fromkeys([*engine.brake.messages, *refusals]))
     return RunReport(
         units=units,
-        stopped_by=engine.stopped_by
-        or ("terminated" if engine.stop_message else None)
-        or ("over_budget" if refusals else None),
-        stop_message=engine.stop_message or "\n".join(refusals) or None,
+        stopped_by=engine.brake.stopped_by
+        or ("terminated" if engine.brake.message else None)
+        or ("over_budget" if refusals or engine.brake.held_sets else None)
+        or next((kind for kind, _ in engine.brake.held_models.values()), None),
+        stop_message="\n".join(messages) or None,
         elapsed_s=engine.progress.elapsed_s,
         also_collected=frozenset(work.prompt_set for work in orphans),
     )
@@ -191,9 +192,18 @@ def collect(
         endings, engine = work_through(
             settings, ledger, outputs, orphans, run_id=None, on_progress=on_progress, clock=clock
         )
-    if engine.stop_message:
-        raise SegmindDagsterError(engine.stop_message)
+    if engine.brake.message:
+        raise SegmindDagsterError(engine.brake.message)
     return endings
+
+
+def _caps(prompt_set: PromptSet, settings: Settings) -> Caps:
+    return Caps(
+        set_usd=prompt_set.budget_usd,
+        run_usd=settings.run_budget_usd,
+        day_usd=settings.daily_budget_usd,
+        max_unit_usd=prompt_set.max_unit_cost_usd,
+    )
 
 
 def _register(ledger: Ledger, prompt_set: PromptSet, resource: str, clock: ClockPort) -> None:
@@ -233,7 +243,7 @@ def _reopen(ledger: Ledger, plans: Sequence[Plan], clock: ClockPort) -> None:
         ledger.write(writes.reopen, sorted(retried), target="planned", now=clock.now())
 
 
-def _works(plan: Plan, settings: Settings) -> list[Work]:
+def _works(plan: Plan, settings: Settings, caps: Caps) -> list[Work]:
     works = []
     for decision in plan.decisions:
         request = decision.request
@@ -249,6 +259,7 @@ def _works(plan: Plan, settings: Settings) -> list[Work]:
                 facts=_facts(request.generation_id, request.model.slug, request.body, settings),
                 action=decision.action,
                 reserve_usd=decision.unit.high if decision.unit and not plan.refusal else None,
+                caps=caps,
             )
         )
     return works

@@ -14,9 +14,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.ledger import reads
-from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.account import why_not
 from segmind_dagster.runner.pacing import Patience
+from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Limits
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def work_through(
         limits=Limits(
             requests_per_minute=settings.requests_per_minute,
             max_in_flight=settings.max_in_flight,
-            daily_budget_usd=settings.daily_budget_usd,
             unknown_settle_seconds=settings.unknown_settle_seconds,
+            v1_timeout_seconds=settings.v1_timeout_seconds,
         ),
         patience=_patience(ledger, works),
         run_id=run_id,
@@ -93,7 +93,7 @@ def work_through(
                     work.reserve_usd for work in works if work.action == "submit" and work.reserve_usd is not None
                 ]
                 if (reason := await why_not(gateway, min(to_buy, default=Decimal(0)))) is not None:
-                    engine.stop(*reason)
+                    engine.brake.stop(*reason)
                 return await engine.run(works)
             finally:
                 for task in background:
@@ -147,7 +147,7 @@ def _run_interruptibly(work: Callable[[], Any], engine: Engine) -> dict[str, End
         while not finished.wait(0.5):
             pass
     except BaseException:
-        engine.stop(None, "The run was terminated; what was submitted is recorded and collected by the next run.")
+        engine.brake.stop(None, "The run was terminated; what was submitted is recorded and collected by the next run.")
         if not finished.wait(DRAIN_S) and "loop" in loop_task:
             loop_task["loop"].call_soon_threadsafe(loop_task["task"].cancel)
             finished.wait(DRAIN_S)
@@ -161,11 +161,12 @@ def _run_interruptibly(work: Callable[[], Any], engine: Engine) -> dict[str, End
 def _patience(ledger: Ledger, works: Sequence[Work]) -> dict[str, Patience]:
     slugs = sorted({work.model.slug for work in works})
     observed = ledger.read(reads.observed, slugs)
+    catalogue = current_catalogue(ledger, slugs)
     known: dict[str, Patience] = {}
     for slug in slugs:
         _, latencies_ms = observed.get(slug, ([], []))
         if latencies_ms:
             known[slug] = Patience(median(latencies_ms) / 1000, is_measured=True)
         else:
-            known[slug] = Patience(bundled_catalogue().get(slug).latency_s)
+            known[slug] = Patience(catalogue.get(slug).latency_s)
     return known

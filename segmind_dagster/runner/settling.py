@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from segmind_dagster.ledger import Ledger
+    from segmind_dagster.registry import Model
     from segmind_dagster.runner.work import ClockPort, GatewayPort
 
 # the provider's clock and ours may differ
@@ -43,6 +44,7 @@ class _Lost:
     model_slug: str
     body: Mapping[str, Any]
     intent_at: datetime
+    settle: timedelta
     fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -54,26 +56,32 @@ class Settler:
         ledger: which request ids are owned.
         clock: the time.
         settle_s: how long a submission must stay absent before it counts as never sent.
+        v1_timeout_s: how much longer for a v1 call, which may be at work all that time before it is listed.
     """
 
-    def __init__(self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort, settle_s: float) -> None:
+    def __init__(
+        self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort, *, settle_s: float, v1_timeout_s: float
+    ) -> None:
         self._gateway = gateway
         self._ledger = ledger
         self._clock = clock
-        self._settle = timedelta(seconds=settle_s)
+        self._settle = {
+            "v2": timedelta(seconds=settle_s),
+            "v1": timedelta(seconds=settle_s + v1_timeout_s),
+        }
         self._lost: list[_Lost] = []
         self._assigned: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
-    async def settle(self, *, model_slug: str, body: Mapping[str, Any], intent_at: datetime) -> Fate:
+    async def settle(self, *, model: Model, body: Mapping[str, Any], intent_at: datetime) -> Fate:
         """The fate of one submission, as soon as it is certain.
 
         Args:
-            model_slug: what was called.
+            model: what was called.
             body: what was sent.
             intent_at: when the intent was recorded.
         """
-        lost = _Lost(model_slug, body, intent_at)
+        lost = _Lost(model.slug, body, intent_at, self._settle[model.api_version])
         self._lost.append(lost)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look_up_until_settled())
@@ -99,9 +107,10 @@ class Settler:
         pause_s = 0.2
         while self._lost:
             await self._clock.sleep(pause_s)
-            pause_s = min(pause_s * 2, max(self._settle.total_seconds() / 4, 0.2), 10.0)
             asked_at = self._clock.now()
             waiting = list(self._lost)
+            shortest_s = min((lost.settle for lost in waiting), default=timedelta(0)).total_seconds()
+            pause_s = min(pause_s * 2, max(shortest_s / 4, 0.2), 10.0)
             since = min(lost.intent_at for lost in waiting) - _SKEW
             try:
                 rows = await self._gateway.history(since=since, now=asked_at)
@@ -123,7 +132,7 @@ class Settler:
             free.remove(match)
             self._assigned.add(match.request_id)
             self._finish([lost], Found(match.request_id))
-        elif asked_at - lost.intent_at >= self._settle:
+        elif asked_at - lost.intent_at >= lost.settle:
             # a row we cannot read may be ours: then absence is not proved
             is_doubtful = any(row.body is None for row in candidates)
             self._finish([lost], "unresolved" if is_doubtful else "absent")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from segmind_dagster.ledger import Caps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from segmind_dagster.planning import Action
     from segmind_dagster.prompts import ImageInput
     from segmind_dagster.registry import Model, OutputKind
+
+NO_CAPS: Final = Caps()
 
 Ending = Literal["succeeded", "reused", "failed", "unknown", "running", "held_back", "left"]
 """How a run left a generation: bought; there already; failed; fate not known; still at the provider; not sent
@@ -39,6 +43,7 @@ class Work:
         facts: where the output comes from, for its provenance.
         action: what the plan says.
         reserve_usd: what to put aside before its POST; None when it may only be collected, not bought.
+        caps: the limits on money that its POST keeps to.
     """
 
     generation_id: str
@@ -49,6 +54,7 @@ class Work:
     facts: Mapping[str, Any]
     action: Action
     reserve_usd: Decimal | None
+    caps: Caps = NO_CAPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +64,14 @@ class Limits:
     Args:
         requests_per_minute: upper bound of the account's rate.
         max_in_flight: generations being worked on at once.
-        daily_budget_usd: cap of one UTC day.
         unknown_settle_seconds: see `settling`.
+        v1_timeout_seconds: how long a v1 call may take.
     """
 
     requests_per_minute: float
     max_in_flight: int
-    daily_budget_usd: Decimal
     unknown_settle_seconds: float
+    v1_timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +209,14 @@ class OutputsPort(Protocol):
         """A fresh name for a file on its way."""
 
     def keep(
-        self, path: Path, *, resource: str, generation_id: str, kind: OutputKind, facts: Mapping[str, Any]
+        self,
+        path: Path,
+        *,
+        resource: str,
+        generation_id: str,
+        kind: OutputKind,
+        facts: Mapping[str, Any],
+        books: Mapping[str, Any] | None = None,
     ) -> Stored:
         """Verify a file and move it into place."""
 

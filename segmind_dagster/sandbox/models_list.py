@@ -39,6 +39,9 @@ def _row(offer: Offer) -> dict[str, Any]:
         "slug": offer.slug,
         "description": f"{offer.title}, simulated by the segmind-dagster sandbox.",
         "parameters": {parameter.name: _details(parameter, order) for order, parameter in enumerate(parameters)},
+        # undocumented at Segmind: fields that carry their unit in their name are read where they are given
+        "avg_cost_usd": float(offer.price_usd),
+        "avg_latency_s": offer.latency_s,
         "is_visible": True,
         "default_image_output": None,
         "thumbnail_image": None,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import dlt
@@ -19,6 +21,8 @@ from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import error_text
 from segmind_dagster.gateway.redaction import redact, redact_values
+from segmind_dagster.ledger import entries
+from segmind_dagster.runner.generate import opened
 from segmind_dagster.source import tables
 
 if TYPE_CHECKING:
@@ -54,7 +58,9 @@ def account_resources(settings: Callable[[], Settings]) -> list[DltResource]:
     def models() -> Iterator[Any]:
         """Segmind's catalogue: every model with its published parameters."""
         yield dlt.mark.materialize_table_schema()
-        yield _models(settings())
+        rows = _models(current := settings())
+        _remember_prices(current, rows)
+        yield rows
 
     @dlt.resource(
         name="models_page", write_disposition="merge", primary_key="html_sha256", columns=tables.MODELS_PAGE_COLUMNS
@@ -125,6 +131,8 @@ def _models(settings: Settings) -> list[dict[str, Any]]:
             "type": row.get("type"),
             "description": row.get("description"),
             "parameters": row.get("parameters"),
+            "mean_cost_usd": _mean(row, "avg_cost_usd"),
+            "mean_latency_ms": _whole_ms(_mean(row, "avg_latency_s")),
             "is_visible": row.get("is_visible"),
             # spelt so by Segmind
             "is_deprecated": row.get("is_depreciated"),
@@ -134,6 +142,15 @@ def _models(settings: Settings) -> list[dict[str, Any]]:
         for row in rows
         if isinstance(row, dict) and isinstance(row.get("slug"), str)
     ]
+
+
+def _remember_prices(settings: Settings, rows: list[dict[str, Any]]) -> None:
+    """Let estimates use what the list says; see `runner.prices`."""
+    prices = {row["slug"]: (row["mean_cost_usd"], row["mean_latency_ms"]) for row in rows}
+    told = {slug: price for slug, price in prices.items() if any(price)}
+    if told:
+        with opened(settings) as (ledger, _):
+            ledger.write(entries.record_model_prices, told, now=datetime.now(UTC))
 
 
 def _models_page(settings: Settings) -> dict[str, Any]:
@@ -160,9 +177,8 @@ def _history_window(
     client: RESTClient, settings: Settings, start: datetime, stop: datetime
 ) -> Iterator[list[dict[str, Any]]]:
     seen: set[str] = set()
-    page = 0
-    while True:
-        page += 1
+    previous: list[str] = []
+    for page in count(1):
         query = {
             "page": page,
             "per_page": _HISTORY_PAGE,
@@ -177,11 +193,18 @@ def _history_window(
                 f"GET /inference-request/request-history answered page {page} in a shape that is not understood; "
                 "nothing of it was loaded."
             )
+        ids = [row.request_id for row in answer.rows]
+        if ids and ids == previous and not answer.is_last:
+            raise SegmindDagsterError(
+                f"GET /inference-request/request-history answered page {page} with page {page - 1} again; nothing of "
+                "it was loaded."
+            )
+        previous = ids
         # one row an output, each with the request's whole cost: once a request
         fresh = {row.request_id: row for row in answer.rows if row.request_id not in seen}
         seen.update(fresh)
         yield [_history_row(row, settings) for row in fresh.values()]
-        if answer.is_last or not fresh:
+        if answer.is_last or not ids:
             return
 
 
@@ -201,4 +224,16 @@ def _history_row(row: wire.HistoryRow, settings: Settings) -> dict[str, Any]:
 
 def _amount(document: Any, name: str) -> Decimal | None:
     value = document.get(name) if isinstance(document, dict) else None
-    return Decimal(str(value)) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value):
+        return None
+    return Decimal(str(value))
+
+
+def _mean(row: Any, name: str) -> Decimal | None:
+    """A published mean; nothing costs nothing and takes no time, so that is read as not known."""
+    value = _amount(row, name)
+    return value if value is not None and value > 0 else None
+
+
+def _whole_ms(seconds: Decimal | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)

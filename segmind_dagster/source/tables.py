@@ -143,6 +143,8 @@ MODELS_COLUMNS: Columns = {
     "type": _column("text", "modality, in Segmind's words"),
     "description": _column("text", "description"),
     "parameters": _column("json", "parameters by name, as Segmind publishes them"),
+    "mean_cost_usd": _usd("mean cost of a request, US dollars, where Segmind's list says so"),
+    "mean_latency_ms": _column("bigint", "mean time of a request, ms, where Segmind's list says so"),
     "is_visible": _column("bool", "whether Segmind lists it"),
     "is_deprecated": _column("bool", "whether Segmind has retired it"),
     "is_new": _column("bool", "whether Segmind marks it as new"),

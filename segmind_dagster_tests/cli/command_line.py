@@ -15,7 +15,7 @@ import requests
 from click.testing import CliRunner
 
 from segmind_dagster.cli import main
-from segmind_dagster.ledger import entries, writes
+from segmind_dagster.ledger import Caps, entries, writes
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate
 from segmind_dagster.runner.generate import opened
@@ -114,7 +114,7 @@ class Project:
                 ledger.write(entries.register_set, prompt_set=key, resource=resource, generations=[row], now=now)
                 claim = ledger.write(
                     writes.claim, generation_id=request.generation_id, owner="a run that died", run_id=None,
-                    prompt_set=key, reserved_usd=Decimal("0.01"), daily_budget_usd=Decimal(1), rate_wait_ms=0, now=now,
+                    prompt_set=key, reserved_usd=Decimal("0.01"), caps=Caps(), rate_wait_ms=0, now=now,
                 )  # fmt: skip
                 accepted = requests.post(
                     f"{self.server.url}/v2/{request.model.slug}",

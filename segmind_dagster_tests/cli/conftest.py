@@ -34,6 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
             "API_KEY": server.api_key,
             "REQUESTS_PER_MINUTE": "60000",
             "UNKNOWN_SETTLE_SECONDS": "0.15",
+            "V1_TIMEOUT_SECONDS": "3",
         }.items():
             monkeypatch.setenv(f"SEGMIND_{name}", value)
         yield Project(server, folder)

@@ -43,9 +43,10 @@ class Bench:
 
     def run(self, url: str, work: Callable[[Gateway], Awaitable[Any]], **options: Any) -> Any:
         """The result of the work, with a gateway that talks to this address."""
+        variables = options.pop("variables", {})
 
         async def main() -> Any:
-            async with Gateway(self.settings(url), **options) as gateway:
+            async with Gateway(self.settings(url, **variables), **options) as gateway:
                 return await work(gateway)
 
         return asyncio.run(main())

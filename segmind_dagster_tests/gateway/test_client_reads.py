@@ -251,10 +251,30 @@ def test_reading_stops_once_rows_are_older_than_asked_for(bench: Bench) -> None:
     assert len(seen) == 1
 
 
-def test_a_server_that_ignores_the_page_does_not_make_the_reading_endless(bench: Bench) -> None:
+def test_a_server_that_gives_one_page_for_another_has_not_given_the_whole_history(bench: Bench) -> None:
     handler, seen = answering(lambda: web.json_response({"data": history_of(NOW, NOW)}))
-    assert len(bench.against(handler, lambda gateway, _: since_an_hour(gateway))) == 2
+    error = refused_by(bench, handler, since_an_hour)
+    assert error.kind == "unknown_outcome"
+    assert "page 2 is page 1 again" in str(error)
     assert len(seen) == 2
+
+
+def test_a_page_of_rows_already_seen_does_not_end_the_reading(bench: Bench) -> None:
+    """A request with many outputs fills more than a page with rows of its own."""
+    row, last = history_of(NOW, NOW)
+    pages = iter([[row, row], [row, last]])
+    handler, _ = answering(lambda: web.json_response({"data": next(pages, [])}))
+    rows = bench.against(handler, lambda gateway, _: since_an_hour(gateway))
+    assert [found.request_id for found in rows] == ["r-0", "r-1"]
+
+
+def test_a_page_that_is_not_sorted_as_asked_does_not_end_the_reading(bench: Bench) -> None:
+    page = history_of(NOW - timedelta(hours=2), NOW)
+    later = [{**history_of(NOW)[0], "request_id": "r-2"}]
+    pages = iter([page, later])
+    handler, _ = answering(lambda: web.json_response({"data": next(pages, [])}))
+    rows = bench.against(handler, lambda gateway, _: since_an_hour(gateway))
+    assert [found.request_id for found in rows] == ["r-0", "r-1", "r-2"]
 
 
 def test_an_endless_history_is_an_error_and_not_half_an_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

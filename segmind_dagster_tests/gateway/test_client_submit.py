@@ -16,7 +16,6 @@ from aiohttp import web
 from gateway_bench import KEY, answering
 
 from segmind_dagster.errors import SettingsError
-from segmind_dagster.gateway import client
 from segmind_dagster.gateway.client import Gateway
 from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL, LLAMA_V3P1_8B_INSTRUCT, SDXL_NEWREALITY
@@ -90,12 +89,11 @@ def refused_by(bench: Bench, answer: Callable[[], web.Response]) -> GatewayError
 
 @pytest.mark.parametrize("version", MODELS)
 @pytest.mark.parametrize("fault", KINDS)
-def test_a_refused_or_lost_submission_has_its_kind_and_was_sent_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Any, version: str
-) -> None:
-    monkeypatch.setattr(client, "_V1_TIMEOUT_S", 0.3)
+def test_a_refused_or_lost_submission_has_its_kind_and_was_sent_once(bench: Bench, fault: Any, version: str) -> None:
     server = bench.sandbox(faults=Faults(script=[fault]))
-    error = refused(bench, server.url, MODELS[version], submit_timeout_s=0.3)
+    error = refused(
+        bench, server.url, MODELS[version], submit_timeout_s=0.3, variables={"SEGMIND_V1_TIMEOUT_SECONDS": "0.3"}
+    )
     assert error.kind == KINDS[fault]
     assert error.http_status == STATUS.get(fault)
     assert server.account()["requests"]["submit"] == 1

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from segmind_dagster.ledger import Claim, Outcome, entries, reads, writes
-from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS, SET_GENERATIONS
+from segmind_dagster.ledger import Caps, Claim, Outcome, entries, reads, writes
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS, SPENDING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,7 @@ class Book:
             "run_id": "run",
             "prompt_set": "set",
             "reserved_usd": CENT,
-            "daily_budget_usd": Decimal(100),
+            "caps": Caps(day_usd=Decimal(100)),
             "rate_wait_ms": 0,
             "now": NOON,
         }
@@ -140,10 +140,14 @@ class Book:
         return row
 
     def everything(self) -> list[list[Mapping[str, Any]]]:
-        return [self.rows(table) for table in (GENERATIONS, ATTEMPTS, DAYS, SET_GENERATIONS)]
+        return [self.rows(table) for table in (GENERATIONS, ATTEMPTS, SPENDING, SET_GENERATIONS)]
+
+    def committed_by(self, scope: str, name: str) -> Decimal:
+        totals = {(row["scope"], row["name"]): row["committed_usd"] for row in self.rows(SPENDING)}
+        return totals.get((scope, name), Decimal(0))
 
     def day_usd(self, day: str = DAY) -> Decimal:
-        return {row["day"]: row["committed_usd"] for row in self.rows(DAYS)}.get(day, Decimal(0))
+        return self.committed_by("day", day)
 
     def attempts_usd(self) -> dict[str, Decimal]:
         """What the attempts of each day cost, or have put aside."""

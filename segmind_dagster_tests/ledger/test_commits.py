@@ -14,7 +14,7 @@ from ledger_book import CENT, NOON, Book, generation
 from sqlalchemy import event, insert, text
 
 from segmind_dagster.errors import LedgerError, LostOwnershipError
-from segmind_dagster.ledger import entries, writes
+from segmind_dagster.ledger import Caps, entries, writes
 from segmind_dagster.ledger.schema import META
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def test_of_many_runs_that_want_the_same_generations_each_is_claimed_once(ledger
         try:
             await ledger.awrite(
                 writes.claim, generation_id=generation_id, owner=owner, run_id=None, prompt_set="set",
-                reserved_usd=CENT, daily_budget_usd=cap, rate_wait_ms=0, now=NOON,
+                reserved_usd=CENT, caps=Caps(day_usd=cap), rate_wait_ms=0, now=NOON,
             )  # fmt: skip
         except LostOwnershipError:
             return "lost"
@@ -211,7 +211,7 @@ def test_a_refused_claim_in_a_group_reserves_nothing(ledger: Ledger) -> None:
         def operation(connection: Connection) -> Any:
             return writes.claim(
                 connection, generation_id=generation_id, owner=owner, run_id=None, prompt_set="set",
-                reserved_usd=CENT, daily_budget_usd=Decimal(1), rate_wait_ms=0, now=NOON + timedelta(seconds=1),
+                reserved_usd=CENT, caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=NOON + timedelta(seconds=1),
             )  # fmt: skip
 
         return ledger.writer.submit(operation)

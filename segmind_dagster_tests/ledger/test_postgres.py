@@ -14,7 +14,7 @@ from ledger_book import CENT, NOON, ORIGIN, Book
 from sqlalchemy import text
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError, OriginMismatchError
-from segmind_dagster.ledger import Claim, open_ledger, rate, reads
+from segmind_dagster.ledger import Caps, Claim, open_ledger, rate, reads
 from segmind_dagster.ledger.schema import METADATA
 
 if TYPE_CHECKING:
@@ -94,9 +94,9 @@ def test_what_one_machine_claimed_no_other_can(ledgers: list[Ledger]) -> None:
 def test_the_day_cap_refuses_there_too(ledgers: list[Ledger]) -> None:
     book = Book(ledgers[0])
     book.plan("a", "b")
-    book.claim("a", daily_budget_usd=CENT)
+    book.claim("a", caps=Caps(day_usd=CENT))
     with pytest.raises(BudgetError):
-        Book(ledgers[1]).claim("b", daily_budget_usd=CENT)
+        Book(ledgers[1]).claim("b", caps=Caps(day_usd=CENT))
 
 
 def test_an_operation_that_breaks_does_not_fail_its_neighbours_there_either(ledgers: list[Ledger]) -> None:
@@ -168,7 +168,7 @@ def test_machines_that_claim_at_once_keep_to_the_day_cap(ledgers: Any) -> None:
     def buy(ledger: Any, part: list[str]) -> None:
         for generation_id in part:
             try:
-                Book(ledger).claim(generation_id, daily_budget_usd=Decimal("0.1"))
+                Book(ledger).claim(generation_id, caps=Caps(day_usd=Decimal("0.1")))
             except BudgetError:
                 return
 

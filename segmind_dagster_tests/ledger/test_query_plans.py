@@ -25,7 +25,7 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     "run": (lambda connection: reads.run(connection, "me"), {"sqlite_autoindex_runs_1"}),
     "spent": (
         lambda connection: reads.spent(connection, run_id="run", day="2026-01-02", prompt_set="set"),
-        {"attempts_by_run", "attempts_by_set", "sqlite_autoindex_days_1"},
+        {"sqlite_autoindex_spending_1"},
     ),
     "observed": (lambda connection: reads.observed(connection, ["m"]), {"attempts_by_model"}),
     "owned_requests": (lambda connection: reads.owned_requests(connection, ["r"]), {"attempts_by_request"}),

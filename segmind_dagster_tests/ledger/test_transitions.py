@@ -11,7 +11,7 @@ import pytest
 from ledger_book import CENT, DAY, NOON, Book, generation
 
 from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
-from segmind_dagster.ledger import Claim, State, entries, reads, writes
+from segmind_dagster.ledger import Caps, Claim, State, entries, reads, writes
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
 from segmind_dagster.ledger.states import IN_PROGRESS, TRANSITIONS, check_transition
 
@@ -167,11 +167,11 @@ def test_each_claim_is_an_attempt_of_its_own(book: Book) -> None:
 def test_the_day_cap_refuses_the_claim_that_would_exceed_it(book: Book) -> None:
     book.plan("a", "b", "c")
     cap = Decimal("0.025")
-    book.claim("a", daily_budget_usd=cap)
-    book.claim("b", daily_budget_usd=cap)
+    book.claim("a", caps=Caps(day_usd=cap))
+    book.claim("b", caps=Caps(day_usd=cap))
     before = book.everything()
     with pytest.raises(BudgetError) as raised:
-        book.claim("c", daily_budget_usd=cap)
+        book.claim("c", caps=Caps(day_usd=cap))
     for fact in ("day cap", "$0.0200 of $0.025", DAY, "$0.0100", "SEGMIND_DAILY_BUDGET_USD"):
         assert fact in str(raised.value)
     assert book.everything() == before
@@ -179,10 +179,10 @@ def test_the_day_cap_refuses_the_claim_that_would_exceed_it(book: Book) -> None:
 
 def test_the_day_cap_may_be_used_to_the_last_cent_and_is_new_every_day(book: Book) -> None:
     book.plan("a", "b", "c")
-    book.claim("a", daily_budget_usd=CENT)
+    book.claim("a", caps=Caps(day_usd=CENT))
     with pytest.raises(BudgetError):
-        book.claim("b", daily_budget_usd=CENT)
-    book.claim("b", daily_budget_usd=CENT, now=NOON + timedelta(days=1))
+        book.claim("b", caps=Caps(day_usd=CENT))
+    book.claim("b", caps=Caps(day_usd=CENT), now=NOON + timedelta(days=1))
     assert (book.day_usd(), book.day_usd("2026-01-03")) == (CENT, CENT)
 
 

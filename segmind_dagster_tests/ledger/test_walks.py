@@ -15,8 +15,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from ledger_book import NOON, ORIGIN, Book
 
 from segmind_dagster.errors import BudgetError, SegmindDagsterError
-from segmind_dagster.ledger import Claim, open_ledger, writes
-from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS
+from segmind_dagster.ledger import Caps, Claim, open_ledger, writes
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
 from segmind_dagster.ledger.states import TRANSITIONS
 
 IDS = ("a", "b", "c")
@@ -65,7 +65,7 @@ class Walk(RuleBasedStateMachine):
         committed = self.book.day_usd(now.date().isoformat())
         before = self.book.everything()
         try:
-            held = self.book.claim(generation_id, owner, reserved_usd=reserved_usd, daily_budget_usd=cap, now=now)
+            held = self.book.claim(generation_id, owner, reserved_usd=reserved_usd, caps=Caps(day_usd=cap), now=now)
         except BudgetError:
             assert committed + reserved_usd > cap
             held = None
@@ -122,7 +122,11 @@ class Walk(RuleBasedStateMachine):
 
     @invariant()
     def the_days_hold_what_the_attempts_cost_or_have_put_aside(self) -> None:
-        days = {row["day"]: row["committed_usd"] for row in self.book.rows(DAYS) if row["committed_usd"]}
+        days = {
+            row["name"]: row["committed_usd"]
+            for row in self.book.rows(SPENDING)
+            if row["scope"] == "day" and row["committed_usd"]
+        }
         assert days == self.book.attempts_usd()
 
     @invariant()

@@ -32,6 +32,7 @@ def open_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenLa
             monkeypatch.setenv("SEGMIND_API_KEY", servers[-1].api_key)
             monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "60000")
             monkeypatch.setenv("SEGMIND_UNKNOWN_SETTLE_SECONDS", "0.15")
+            monkeypatch.setenv("SEGMIND_V1_TIMEOUT_SECONDS", "3")
             return DagsterLab(servers[-1], tmp_path / f"project{len(servers)}", instance)
 
         yield opened

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from sqlalchemy import select
 
-from segmind_dagster.ledger.schema import ATTEMPTS, DAYS, GENERATIONS
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, collect, generate
 from segmind_dagster.runner.clock import SystemClock
@@ -91,6 +91,7 @@ class Lab:
             "SEGMIND_API_KEY": server.api_key,
             "SEGMIND_REQUESTS_PER_MINUTE": "60000",
             "SEGMIND_UNKNOWN_SETTLE_SECONDS": "0.15",
+            "SEGMIND_V1_TIMEOUT_SECONDS": "3",
             **environ,
         }
 
@@ -133,10 +134,13 @@ class Lab:
     def states(self) -> list[str]:
         return sorted(row["state"] for row in self.generations())
 
-    def committed_usd(self) -> Decimal:
-        """What the ledger says was charged or is reserved, over all days."""
+    def committed_usd(self, scope: str = "day") -> Decimal:
+        """What the ledger says was charged or is reserved, over all days (or sets, or runs)."""
         with self.ledger() as ledger, ledger.reading() as connection:
-            return sum(connection.execute(select(DAYS.c.committed_usd)).scalars(), Decimal(0))
+            return sum(
+                connection.execute(select(SPENDING.c.committed_usd).where(SPENDING.c.scope == scope)).scalars(),
+                Decimal(0),
+            )
 
     def committed_per_attempt(self) -> list[Decimal]:
         return [row["cost_usd"] if row["cost_usd"] is not None else row["reserved_usd"] for row in self.attempts()]
@@ -174,7 +178,7 @@ class Lab:
 
     def check_money(self) -> None:
         """The day's money and the attempts' sum are what the sandbox charged, to the last digit."""
-        assert self.committed_usd() == self.charged_usd
+        assert {self.committed_usd(scope) for scope in ("day", "run", "set")} == {self.charged_usd}
         assert sum((row["cost_usd"] or 0 for row in self.attempts()), Decimal(0)) == self.charged_usd
 
 

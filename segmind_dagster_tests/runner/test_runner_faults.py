@@ -175,10 +175,10 @@ def test_nothing_broken_is_ever_stored_under_a_good_name(faulty: Any) -> None:
 def test_an_answer_that_never_comes_is_found_in_the_history(
     faulty: Any, resource: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_V1_TIMEOUT_S", 0.5)
     monkeypatch.setattr(client, "Gateway", partial(client.Gateway, submit_timeout_s=0.5))
     lab = faulty("accepted_then_hang")
-    (unit,) = lab.generate(lab.write("fruit", 2, models=[resource])).units
+    settings = lab.settings(SEGMIND_V1_TIMEOUT_SECONDS="0.5")
+    (unit,) = lab.generate(lab.write("fruit", 2, models=[resource]), settings=settings).units
     assert (unit.endings, lab.posts) == ({"succeeded": 2}, 2)
     lab.check_all_bought_once(2)
 

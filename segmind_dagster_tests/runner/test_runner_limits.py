@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,10 @@ import pytest
 from runner_lab import V1, V2, QuickClock
 
 from segmind_dagster.errors import LedgerMissingError, OriginMismatchError, SettingsError
+from segmind_dagster.ledger import entries
 from segmind_dagster.runner import plan_set
 from segmind_dagster.runner.generate import Batch
+from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
@@ -146,6 +148,42 @@ def test_the_day_cap_holds_the_rest_back_and_the_next_day_resumes(open_lab: Open
     assert lab.posts == 3
     assert lab.generate(key, clock=QuickClock(ahead=timedelta(days=1))).stopped_by is None
     lab.check_all_bought_once(5)
+
+
+@pytest.mark.parametrize("cap", ["set", "run"])
+def test_a_cap_holds_when_generations_turn_out_dearer_than_they_were_said_to_be(open_lab: OpenLab, cap: str) -> None:
+    """The plan fits. Each charge is more than was reserved, so the cap is reached on the way."""
+    six = {"set": {"budget_usd": 0.009}, "run": {}}[cap]
+    environ = {"set": {}, "run": {"SEGMIND_RUN_BUDGET_USD": "0.012"}}[cap]
+    lab = open_lab(price_jitter=False, environ={"SEGMIND_MAX_IN_FLIGHT": "1", **environ})
+    too_cheap = {V2.replace("_", "-"): (Decimal("0.001"), None)}
+    with lab.ledger() as ledger:
+        ledger.write(entries.record_model_prices, too_cheap, now=datetime.now(UTC))
+    report = lab.generate(lab.write("fruit", 6, **six), lab.write("harvest", 2))
+    fruit, harvest = (dict(unit.endings) for unit in report.units)
+    assert report.stopped_by == "over_budget"
+    assert f"The {cap} cap stands in the way: $0.0109 of $0.0" in str(report.stop_message)
+    assert fruit == {"succeeded": 2, "held_back": 4}
+    assert harvest == ({"succeeded": 2} if cap == "set" else {"held_back": 2})
+    lab.check_money()
+
+
+def test_a_model_that_the_account_may_not_use_is_asked_once(open_lab: OpenLab) -> None:
+    lab = open_lab(forbidden_slugs=frozenset({V2.replace("_", "-")}), environ={"SEGMIND_MAX_IN_FLIGHT": "1"})
+    report = lab.generate(lab.write("fruit", 30, models=[V1, V2]))
+    endings = {unit.resource: dict(unit.endings) for unit in report.units}
+    assert endings == {V1: {"succeeded": 30}, V2: {"failed": 1, "held_back": 29}}
+    assert report.stopped_by == "forbidden_model"
+    assert "fast-flux-schnell was not asked any more" in str(report.stop_message)
+    assert lab.posts == 31
+
+
+def test_a_model_that_refuses_everything_in_the_same_words_is_not_asked_five_thousand_times(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(rates={"invalid": 1.0}), environ={"SEGMIND_MAX_IN_FLIGHT": "4"})
+    report = lab.generate(lab.write("fruit", 200))
+    assert report.stopped_by == "invalid_request"
+    assert report.units[0].endings["held_back"] >= 170
+    assert lab.posts <= 24
 
 
 def test_what_is_in_flight_counts_against_the_day(open_lab: OpenLab) -> None:

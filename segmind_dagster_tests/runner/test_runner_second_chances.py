@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from runner_lab import V1, V2, QuickClock
 
-from segmind_dagster.ledger import entries, reads, writes
+from segmind_dagster.ledger import Caps, entries, reads, writes
 from segmind_dagster.ledger.store import place
 from segmind_dagster.sandbox import Faults
 
@@ -64,7 +64,7 @@ def test_what_a_run_that_is_gone_intended_is_looked_up_and_then_bought_by_the_ne
             run_id=None,
             prompt_set=key,
             reserved_usd=Decimal("0.1"),
-            daily_budget_usd=Decimal(1),
+            caps=Caps(day_usd=Decimal(1)),
             rate_wait_ms=0,
             now=datetime.now(UTC) - timedelta(minutes=10),
         )
@@ -88,7 +88,7 @@ def test_a_run_that_began_after_we_looked_is_not_taken_for_gone(lab: Lab) -> Non
         )  # fmt: skip
         ledger.write(
             writes.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=key,
-            reserved_usd=Decimal("0.01"), daily_budget_usd=Decimal(1), rate_wait_ms=0, now=now,
+            reserved_usd=Decimal("0.01"), caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
         )  # fmt: skip
         found = ledger.read(reads.snapshot, [row["generation_id"]], is_alive=is_alive)
     assert found[row["generation_id"]].is_owner_alive

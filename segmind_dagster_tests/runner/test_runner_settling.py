@@ -14,7 +14,8 @@ from runner_lab import HandClock
 
 from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.gateway.wire import HistoryRow
-from segmind_dagster.ledger import entries, open_ledger, writes
+from segmind_dagster.ledger import Caps, entries, open_ledger, writes
+from segmind_dagster.registry import find_model
 from segmind_dagster.runner.settling import Found, Settler
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
 
 SETTLE_S = 120.0
+V1_TIMEOUT_S = 600.0
 BODY = {"prompt": "a pear", "seed": 7}
 SLUG = "fast-flux-schnell"
 
@@ -73,10 +75,12 @@ class Bench:
         intent_at = self.clock.now()
 
         async def together() -> list[Any]:
-            settler = Settler(self.history, self.ledger, self.clock, SETTLE_S)  # type: ignore[arg-type]
+            settler = Settler(  # type: ignore[arg-type]
+                self.history, self.ledger, self.clock, settle_s=SETTLE_S, v1_timeout_s=V1_TIMEOUT_S
+            )
             try:
                 return await asyncio.gather(
-                    *(settler.settle(model_slug=slug, body=body, intent_at=intent_at) for body in bodies)
+                    *(settler.settle(model=find_model(slug), body=body, intent_at=intent_at) for body in bodies)
                 )
             finally:
                 await settler.close()
@@ -213,8 +217,10 @@ def test_closing_lets_whoever_waits_go_without_an_answer(ledger: Ledger) -> None
     clock = HandClock()
 
     async def close_early() -> Any:
-        settler = Settler(History(clock), ledger, clock, 10**9)  # type: ignore[arg-type]
-        waiting = asyncio.create_task(settler.settle(model_slug=SLUG, body=BODY, intent_at=clock.now()))
+        settler = Settler(  # type: ignore[arg-type]
+            History(clock), ledger, clock, settle_s=10**9, v1_timeout_s=1
+        )
+        waiting = asyncio.create_task(settler.settle(model=find_model(SLUG), body=BODY, intent_at=clock.now()))
         await asyncio.sleep(0)
         await settler.close()
         return await waiting
@@ -240,6 +246,14 @@ def own(ledger: Ledger, request_id: str) -> None:
     ledger.write(entries.register_set, prompt_set="s", resource="fast_flux_schnell", generations=[row], now=now)
     claim = ledger.write(
         writes.claim, generation_id="other", owner="o", run_id=None, prompt_set="s", reserved_usd=Decimal("0.01"),
-        daily_budget_usd=Decimal(1), rate_wait_ms=0, now=now,
+        caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
     )  # fmt: skip
     ledger.write(writes.mark_submitted, claim, request_id=request_id, http_status=200, now=now)
+
+
+@pytest.mark.parametrize(("slug", "settle_s"), [(SLUG, SETTLE_S), ("sdxl1.0-newreality-lightning", 720.0)])
+def test_a_v1_call_may_be_at_work_for_its_whole_time_out_before_it_counts_as_never_sent(
+    bench: Bench, slug: str, settle_s: float
+) -> None:
+    assert bench.settle(BODY, slug=slug) == ["absent"]
+    assert settle_s <= bench.history.looks[-1] <= settle_s + 10.5

@@ -11,7 +11,7 @@ import pytest
 from history_proxy import HistoryProxy
 from runner_lab import V1, V2
 
-from segmind_dagster.ledger import entries, writes
+from segmind_dagster.ledger import Caps, entries, writes
 from segmind_dagster.ledger.store import place
 from segmind_dagster.sandbox import Faults
 
@@ -108,7 +108,10 @@ def test_rows_whose_body_cannot_be_read_may_be_ours_so_nothing_is_sent_again(
     behind_proxy: Callable[..., tuple[Lab, HistoryProxy]],
 ) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
-    proxy.answer = lambda document: {"data": [{**row, "request_body": "{cut off"} for row in document["data"]]}
+    proxy.answer = lambda document: {
+        **document,
+        "data": [{**row, "request_body": "{cut off"} for row in document["data"]],
+    }
     key = lab.write("fruit", 1)
     assert lab.generate(key).units[0].endings == {"unknown": 1}
     assert lab.posts == 1
@@ -125,7 +128,7 @@ def test_a_row_of_another_body_is_not_adopted(behind_proxy: Callable[..., tuple[
         "request_body": {"prompt": "something else", "seed": 1},
         "model_created": datetime.now(UTC).isoformat(),
     }
-    proxy.answer = lambda document: {"data": [stranger, *document["data"]]}
+    proxy.answer = lambda document: {**document, "data": [stranger, *document["data"]]}
     lab.generate(lab.write("fruit", 1))
     lab.check_all_bought_once(1)
 
@@ -205,7 +208,7 @@ def test_what_a_living_run_of_another_set_is_at_is_left_to_it(lab: Lab) -> None:
         )  # fmt: skip
         ledger.write(
             writes.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=other,
-            reserved_usd=Decimal("0.01"), daily_budget_usd=Decimal(1), rate_wait_ms=0, now=now,
+            reserved_usd=Decimal("0.01"), caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
         )  # fmt: skip
     assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"succeeded": 1}
     assert lab.collect() == {}

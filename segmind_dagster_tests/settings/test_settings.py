@@ -30,6 +30,7 @@ DEFAULTS = {
     "run_budget_usd": Decimal(25),
     "daily_budget_usd": Decimal(100),
     "unknown_settle_seconds": 120.0,
+    "v1_timeout_seconds": 600.0,
 }
 
 
@@ -214,6 +215,7 @@ BAD_VALUES = [
     ("SEGMIND_DAILY_BUDGET_USD", "-0.01", "not a positive number"),
     ("SEGMIND_DAILY_BUDGET_USD", "sNaN", "not a positive number"),
     ("SEGMIND_UNKNOWN_SETTLE_SECONDS", "-1", "not a positive number"),
+    ("SEGMIND_V1_TIMEOUT_SECONDS", "0", "not a positive number"),
 ]
 
 
@@ -225,6 +227,51 @@ def test_a_value_that_cannot_be_used_is_named_with_its_variable(
     assert error.setting == variable
     assert str(error).startswith(f"{variable}: ")
     assert words in str(error)
+
+
+@pytest.mark.parametrize("file", ["config.toml", "secrets.toml"])
+@pytest.mark.parametrize("section", ["segmind", "segmind_consistent_character_ai_source"])
+def test_a_bad_value_in_a_file_is_named_with_its_file(project: Project, file: str, section: str) -> None:
+    project.write(file, f"[sources.{section}]\nrun_budget_usd = 'lots'\n")
+    assert str(project.refusal({})) == f"run_budget_usd in .dlt/{file} [sources.{section}]: 'lots' is not a number."
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("run_budget", "Did you mean run_budget_usd?"),
+        ("daily_budgets_usd", "Did you mean daily_budget_usd?"),
+        ("colour", "there is no such setting."),
+    ],
+)
+def test_a_name_in_a_file_that_is_no_setting_is_refused(project: Project, name: str, hint: str) -> None:
+    project.write("config.toml", f"[sources.segmind]\n{name} = 1\n")
+    error = project.refusal({})
+    assert error.setting == f"{name} in .dlt/config.toml [sources.segmind]"
+    assert str(error).endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("SEGMIND_RUN_BUDGET", "SEGMIND_RUN_BUDGET_USD"),
+        ("SEGMIND_BUDGET_USD", "SEGMIND_RUN_BUDGET_USD"),
+        ("SOURCES__SEGMIND__DAILY_BUDGET", "SOURCES__SEGMIND__DAILY_BUDGET_USD"),
+    ],
+)
+def test_a_variable_with_a_slip_in_its_name_is_refused(project: Project, variable: str, meant: str) -> None:
+    error = project.refusal({variable: "1"})
+    assert error.setting == variable
+    assert f"Did you mean {meant}?" in str(error)
+
+
+def test_variables_of_other_programs_and_dlts_own_settings_are_left_alone(project: Project) -> None:
+    project.write(
+        "config.toml",
+        "[sources.segmind]\nmax_table_nesting = 2\nprompt_sets = ['a']\n[sources.segmind.credits]\nx = 1\n",
+    )
+    environ = {"SEGMIND_HOMEPAGE": "x", "SOURCES__SEGMIND__CREDITS__WRITE_DISPOSITION": "append"}
+    assert project.load(environ) == project.load()
 
 
 def test_a_project_folder_that_does_not_exist_is_refused(project: Project) -> None:

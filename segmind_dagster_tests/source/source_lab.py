@@ -55,6 +55,7 @@ class Project:
             "SEGMIND_API_KEY": server.api_key,
             "SEGMIND_REQUESTS_PER_MINUTE": "60000",
             "SEGMIND_UNKNOWN_SETTLE_SECONDS": "0.15",
+            "SEGMIND_V1_TIMEOUT_SECONDS": "3",
         }
         if platform_url is not None:
             self.environ["SEGMIND_PLATFORM_URL"] = platform_url

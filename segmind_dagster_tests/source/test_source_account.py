@@ -14,6 +14,9 @@ from dlt.extract.exceptions import ResourceExtractionError
 from source_lab import FLUX
 
 from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.registry import CatalogueEntry, bundled_catalogue
+from segmind_dagster.runner.generate import opened
+from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -127,6 +130,35 @@ def test_the_catalogue_has_every_model_once_however_often_it_is_loaded(project: 
     assert project.rows("SELECT type, is_deprecated FROM models WHERE slug = 'fast-flux-schnell'") == [
         ("textToImage", False)
     ]
+
+
+def test_what_the_models_list_says_of_prices_replaces_the_bundled_catalogue(
+    proxied: tuple[Project, PlatformProxy],
+) -> None:
+    project, proxy = proxied
+    listed = [
+        {"slug": "fast-flux-schnell", "avg_cost_usd": 0.0125, "avg_latency_s": 3.25},
+        {"slug": "sdxl1.0-newreality-lightning", "avg_cost_usd": 0, "avg_latency_s": "soon"},
+        {"slug": "consistent-character-AI-neolemon-v2", "avg_cost_usd": 0.6},
+    ]
+    proxy.replace("/inference-model-information/list", {"models": listed})
+    project.load("models")
+    assert project.rows("SELECT mean_cost_usd, mean_latency_ms FROM models ORDER BY slug") == [
+        (Decimal("0.6"), None),
+        (Decimal("0.0125"), 3250),
+        (None, None),
+    ]
+    with opened(project.settings()) as (ledger, _):
+        catalogue = current_catalogue(ledger, [model["slug"] for model in listed])
+    prices = {model["slug"]: catalogue.get(model["slug"]) for model in listed}
+    bundled = bundled_catalogue().get("sdxl1.0-newreality-lightning")
+    assert prices == {
+        "fast-flux-schnell": CatalogueEntry("fast-flux-schnell", Decimal("0.0125"), 3.25),
+        "sdxl1.0-newreality-lightning": bundled,
+        "consistent-character-AI-neolemon-v2": CatalogueEntry(
+            "consistent-character-AI-neolemon-v2", Decimal("0.6"), None
+        ),
+    }
 
 
 def test_the_models_page_is_kept_as_it_came_and_once_while_it_does_not_change(

@@ -1,0 +1,254 @@
+"""One generation's way from a decision to an accepted submission, or to the reason why there is none.
+
+Each step is durable before the next begins: the intent before the POST, the request id before the first poll.
+Whatever interrupts a step leaves a state that the next run understands. What follows an accepted submission is
+in `delivery`; what became of one that was lost sight of, in `settling`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import IntegrityError
+
+from segmind_dagster.errors import BudgetError
+from segmind_dagster.gateway.failures import POLICIES, GatewayError, retry_delay_s
+from segmind_dagster.ledger import writes
+from segmind_dagster.runner.delivery import Delivery, Job, Tries, fail
+from segmind_dagster.runner.settling import Found, Settler
+from segmind_dagster.runner.work import Ended
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+    from decimal import Decimal
+    from typing import Any
+
+    from segmind_dagster.ledger import Claim, Ledger
+    from segmind_dagster.runner.brake import Brake
+    from segmind_dagster.runner.inputs import Inputs
+    from segmind_dagster.runner.lease import Lease
+    from segmind_dagster.runner.pacing import Slots
+    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buyer:
+    """Submits generations.
+
+    Args:
+        gateway: the provider.
+        ledger: where every step is recorded.
+        outputs: where the bytes go that come along with an answer.
+        clock: the time.
+        lease: this run's right to act.
+        slots: this run's share of the request rate.
+        inputs: uploads local images.
+        settler: finds lost submissions.
+        delivery: brings accepted ones home.
+        brake: whether anything may still be submitted.
+        progress: where the run is.
+        chance: source of jitter.
+        run_id: Dagster's id of the run, if there is one.
+    """
+
+    gateway: GatewayPort
+    ledger: Ledger
+    outputs: OutputsPort
+    clock: ClockPort
+    lease: Lease
+    slots: Slots
+    inputs: Inputs
+    settler: Settler
+    delivery: Delivery
+    brake: Brake
+    progress: Progress
+    chance: random.Random
+    run_id: str | None
+
+    async def buy(self, work: Work) -> Ended:
+        """Submit a planned generation and bring its output home.
+
+        Raises:
+            LostOwnershipError: another run has it.
+        """
+        if work.reserve_usd is None:
+            return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
+        tries = Tries()
+        while self.brake.allows(work):
+            try:
+                body = await self.inputs.complete(work.body, work.images)
+            except GatewayError as error:
+                if (ended := await self._not_uploaded(work, error, tries)) is not None:
+                    return ended
+                continue
+            waited_ms = await self.slots.wait(may_go=lambda: self.brake.allows(work))
+            if not self.brake.allows(work):
+                break
+            claim = await self._claim(work, work.reserve_usd, waited_ms)
+            if claim is None:
+                break
+            with self.in_flight():
+                ended = await self._send(work, claim, body, tries)
+            if ended is not None:
+                return ended
+        return self.brake.held_back(work)
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Count a generation as in flight meanwhile."""
+        self.progress.in_flight += 1
+        try:
+            yield
+        finally:
+            self.progress.in_flight -= 1
+
+    async def _claim(self, work: Work, reserve_usd: Decimal, waited_ms: int) -> Claim | None:
+        """The right to send one POST; None when a cap stands in the way."""
+        try:
+            return await self.ledger.awrite(
+                writes.claim,
+                generation_id=work.generation_id,
+                owner=self.lease.owner,
+                run_id=self.run_id,
+                prompt_set=work.prompt_set,
+                reserved_usd=reserve_usd,
+                caps=work.caps,
+                rate_wait_ms=waited_ms,
+                now=self.clock.now(),
+            )
+        except BudgetError as error:
+            if error.scope == "set":
+                self.brake.hold_set(work.prompt_set, str(error))
+            else:
+                self.brake.stop("over_budget", str(error))
+            return None
+
+    async def _not_uploaded(self, work: Work, error: GatewayError, tries: Tries) -> Ended | None:
+        """An input file did not reach the provider; None when another try is due. Nothing was submitted."""
+        policy = POLICIES[error.kind]
+        if tries.may_again(error.kind):
+            await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
+            return None
+        if policy.is_permanent:
+            await self.ledger.awrite(
+                writes.refuse_unsent,
+                work.generation_id,
+                failure_kind=error.kind,
+                error=str(error),
+                now=self.clock.now(),
+            )
+            return Ended("failed", error.kind, str(error))
+        self.brake.stop(error.kind, f"{error} {policy.advice}")
+        return Ended("held_back", error.kind, str(error))
+
+    async def _send(self, work: Work, claim: Claim, body: Mapping[str, Any], tries: Tries) -> Ended | None:
+        """One attempt; None when another one is due."""
+        if not self.lease.holds():
+            # woken after a long pause: others may have taken over what this run owned, so nothing is sent
+            await self.lease.renew()
+            failure = GatewayError("connect_error", "The run's lease ran out before anything was sent.")
+            return await self._refused(work, claim, body, tries, failure, intent_at=self.clock.now())
+        intent_at = self.clock.now()
+        began = self.clock.monotonic()
+        sink = self.outputs.scratch_file(work.generation_id)
+        try:
+            accepted = await self.gateway.submit(work.model, body, sink)
+        except GatewayError as error:
+            self.outputs.discard(sink)
+            return await self._refused(work, claim, body, tries, error, intent_at=intent_at)
+        try:
+            await self.ledger.awrite(
+                writes.mark_submitted,
+                claim,
+                request_id=accepted.request_id,
+                http_status=accepted.http_status,
+                now=self.clock.now(),
+            )
+        except IntegrityError:
+            # a lost submission with an equal body was found in the history under this very id
+            self.outputs.discard(sink)
+            taken = GatewayError("unknown_outcome", f"Request {accepted.request_id} belongs to an equal submission.")
+            return await self._refused(work, claim, body, tries, taken, intent_at=intent_at)
+        job = Job(
+            claim=claim,
+            request_id=accepted.request_id,
+            began=began,
+            accounting=accepted.accounting,
+            fetched=accepted.fetched,
+            text=accepted.text,
+        )
+        if work.model.api_version == "v1":
+            return await self.delivery.store(work, job)
+        return await self.delivery.follow(work, job, tries)
+
+    async def _refused(
+        self,
+        work: Work,
+        claim: Claim,
+        body: Mapping[str, Any],
+        tries: Tries,
+        error: GatewayError,
+        *,
+        intent_at: datetime,
+    ) -> Ended | None:
+        if error.kind == "unknown_outcome":
+            await self.ledger.awrite(
+                writes.mark_unknown,
+                claim,
+                failure_kind=error.kind,
+                error=str(error),
+                http_status=error.http_status,
+                now=self.clock.now(),
+            )
+            return await self.settle(work, claim, body, intent_at, tries)
+        policy = POLICIES[error.kind]
+        if error.reset_at is not None:
+            await self.slots.cut(error.reset_at)
+        if policy.stops_run:
+            await self._fail(claim, error, is_final=False)
+            self.brake.stop(error.kind, f"{error} {policy.advice}")
+            return Ended("held_back", error.kind, str(error))
+        is_final = not tries.may_again(error.kind)
+        await self._fail(claim, error, is_final=is_final)
+        if is_final:
+            return Ended("failed", error.kind, str(error), attempts=claim.attempt)
+        await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
+        return None
+
+    async def settle(
+        self, work: Work, claim: Claim, body: Mapping[str, Any], intent_at: datetime, tries: Tries
+    ) -> Ended | None:
+        """Find out what became of a submission; None when it provably never arrived and may be sent again."""
+        fate = await self.settler.settle(model=work.model, body=body, intent_at=intent_at)
+        if isinstance(fate, Found):
+            try:
+                await self.ledger.awrite(
+                    writes.mark_submitted,
+                    claim,
+                    request_id=fate.request_id,
+                    http_status=None,
+                    now=self.clock.now(),
+                )
+            except IntegrityError:  # an equal submission has that very request: ours is another one
+                return await self.settle(work, claim, body, intent_at, tries)
+            job = Job(claim=claim, request_id=fate.request_id, began=self.clock.monotonic(), is_watched=False)
+            return await self.delivery.follow(work, job, tries)
+        if fate == "absent":
+            await self.ledger.awrite(writes.forget_unknown, claim, now=self.clock.now())
+            return None
+        return Ended("unknown", "unknown_outcome", POLICIES["unknown_outcome"].advice)
+
+    async def _fail(self, claim: Claim, error: GatewayError, *, is_final: bool) -> None:
+        await fail(
+            self.ledger,
+            self.clock,
+            claim,
+            error.kind,
+            str(error),
+            is_final=is_final,
+            status=error.http_status,
+        )
