@@ -205,6 +205,32 @@ def collect() -> None:
 
 
 @cli.command()
+@click.argument("generation", required=False)
+@click.option("--adopt", "request_id", metavar="REQUEST", help="It arrived: Segmind's id of the request.")
+@click.option("--absent", "is_absent", is_flag=True, help="It never arrived: it may be bought again.")
+def resolve(generation: str | None, request_id: str | None, *, is_absent: bool) -> None:
+    """Settle a submission whose outcome nobody could find out; without arguments, list them."""
+    from segmind_dagster.runner import resolving
+    from segmind_dagster.settings import load_settings
+
+    if (generation is None) == (is_absent or bool(request_id)) or (is_absent and request_id):
+        raise click.UsageError("Give a GENERATION and either --adopt REQUEST or --absent, or nothing to list them.")
+    settings = load_settings()
+    if generation is None:
+        records = resolving.unresolved(settings)
+        for record in records:
+            when = f"{record.intent_at:%Y-%m-%d %H:%M:%S} UTC" if record.intent_at else "unknown time"
+            click.echo(f"{record.generation_id}  {record.model_slug}  {record.prompt_set}  sent {when}: {record.error}")
+        click.echo(f"{len(records)} unresolved." if records else "Nothing is unresolved.")
+    elif request_id:
+        record = resolving.adopt(settings, generation, request_id)
+        click.echo(f"{record.generation_id} is request {request_id}. Fetch it with `segmind-dagster collect`.")
+    else:
+        record = resolving.declare_absent(settings, generation)
+        click.echo(f"{record.generation_id} counts as never sent; the next run of '{record.prompt_set}' buys it.")
+
+
+@cli.command()
 def reload() -> None:
     """Load everything the ledger holds into the configured destination; nothing is bought."""
     from segmind_dagster.registry import MODELS

@@ -46,7 +46,7 @@ def reset_at(headers: Mapping[str, str]) -> datetime:
     reset = wire.read_instant(headers.get("x-rate-limit-reset-at-utc"))
     theirs = wire.read_instant(headers.get("Date"))
     if reset is None:
-        return ours + timedelta(seconds=5)
+        return ours + timedelta(minutes=1)  # a whole window
     # the Date header has whole seconds: half of one on average
     shift = ours - theirs - timedelta(seconds=0.5) if theirs is not None else timedelta(0)
     if abs(shift) < timedelta(seconds=2):

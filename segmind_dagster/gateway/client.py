@@ -26,7 +26,7 @@ from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import date
     from pathlib import Path
     from types import TracebackType
@@ -70,15 +70,22 @@ class Gateway:
         settings: addresses, key and allow-listed hosts.
         max_output_bytes: largest output that is accepted.
         submit_timeout_s: how long a v2 submission may take.
+        on_rate_limited: told when the rate window ends, should a GET be refused for the rate.
     """
 
     def __init__(
-        self, settings: Settings, *, max_output_bytes: int = 1 << 30, submit_timeout_s: float = _SUBMIT_TIMEOUT_S
+        self,
+        settings: Settings,
+        *,
+        max_output_bytes: int = 1 << 30,
+        submit_timeout_s: float = _SUBMIT_TIMEOUT_S,
+        on_rate_limited: Callable[[datetime], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
         self._key = settings.require_api_key()
         self._fetcher = Fetcher(settings, max_output_bytes=max_output_bytes)
         self._submit_timeout_s = submit_timeout_s
+        self._on_rate_limited = on_rate_limited
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -325,8 +332,14 @@ class Gateway:
             retry=retry_if_exception(_may_get_again),
             stop=stop_after_attempt(_GET_ATTEMPTS),
             wait=_get_wait_s,
+            before_sleep=self._note_refusal,
             reraise=True,
         )
+
+    async def _note_refusal(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if self._on_rate_limited is not None and isinstance(error, GatewayError) and error.reset_at is not None:
+            await self._on_rate_limited(error.reset_at)
 
 
 def _reaches_back(rows: Sequence[wire.HistoryRow], since: datetime) -> bool:

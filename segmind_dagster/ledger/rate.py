@@ -1,8 +1,9 @@
 """The account's request rate, shared by every run and process through one row of the ledger.
 
-Slots are handed out evenly spaced. A 429 shows that the real limit is lower: the rate is cut once per burst,
-everybody waits for the reset, and the rate grows back towards the configured bound.
-Inspired by additive increase and multiplicative decrease; only a 429 cuts, never another error.
+Slots are handed out evenly spaced, a little below the bound, so that no window of the provider holds one request
+too many because some took longer on their way. A 429 shows that the real limit is lower: everybody waits for the
+reset, and goes on at the rate that the provider did accept in that window, which is in `attempts`. After a while
+the rate grows back towards the configured bound. Only a 429 cuts, never another error.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from segmind_dagster.ledger.entries import upsert
-from segmind_dagster.ledger.schema import RATE_LIMIT
+from segmind_dagster.ledger.schema import ATTEMPTS, RATE_LIMIT
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _SCOPE = "account"
-_CUT = 0.7
-_GROWTH_PER_MINUTE = 1.1
 _WINDOW = timedelta(minutes=1)
+_HEADROOM = 0.99
+# what a late hand-out may make up for; with the headroom, a window still holds no request too many
+_CATCH_UP = timedelta(seconds=0.25)
+# one refusal changes the rate at most by half and at least by a twentieth
+_LARGEST_CUT, _SMALLEST_CUT = 0.5, 0.95
+_PATIENCE_WINDOWS = 3
+_GROWTH_PER_WINDOW = 1.03
 
 
 def reserve_slots(connection: Connection, *, count: int, per_minute: float, now: datetime) -> list[datetime]:
@@ -36,9 +42,9 @@ def reserve_slots(connection: Connection, *, count: int, per_minute: float, now:
     """
     row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one_or_none()
     rate = _rate_now(row, per_minute, now)
-    start = now if row is None else max(now, row.next_slot_at)
+    start = now if row is None else max(now - _CATCH_UP, row.next_slot_at)
     # rounded up: a minute must never hold one slot too many
-    step = timedelta(microseconds=ceil(60_000_000 / rate))
+    step = timedelta(microseconds=ceil(60_000_000 / (rate * _HEADROOM)))
     slots = [start + step * k for k in range(count)]
     rows = upsert(connection, RATE_LIMIT)
     connection.execute(
@@ -49,24 +55,47 @@ def reserve_slots(connection: Connection, *, count: int, per_minute: float, now:
 
 
 def cut_rate(connection: Connection, *, reset_at: datetime, per_minute: float, now: datetime) -> None:
-    """A 429 came back: nobody sends before the reset, and the rate falls once per window."""
+    """A 429 came back: nobody sends before the reset, and the rate falls, once per window.
+
+    Args:
+        connection: the ledger.
+        reset_at: when the provider's window ends.
+        per_minute: the configured upper bound.
+        now: the time.
+    """
     reserve_slots(connection, count=0, per_minute=per_minute, now=now)
     row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one()
-    is_new_burst = row.cut_at is None or now - row.cut_at >= _WINDOW
-    changes = {"next_slot_at": max(row.next_slot_at, reset_at)}
-    if is_new_burst:
-        current = _rate_now(row, per_minute, now)
-        connection.execute(
-            update(RATE_LIMIT)
-            .where(RATE_LIMIT.c.scope == _SCOPE)
-            .values(per_minute=max(1.0, current * _CUT), cut_at=now)
-        )
+    changes: dict[str, Any] = {"next_slot_at": max(row.next_slot_at, reset_at)}
+    # `cut_at` is the end of the window that the last cut was for: further refusals of that burst change nothing
+    if row.cut_at is None or now >= row.cut_at:
+        rate = _rate_now(row, per_minute, now)
+        accepted = _accepted_since(connection, reset_at - _WINDOW)
+        changes["per_minute"] = max(1.0, min(max(accepted, rate * _LARGEST_CUT), rate * _SMALLEST_CUT))
+        changes["cut_at"] = max(reset_at, now + timedelta(seconds=1))
     connection.execute(update(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE).values(**changes))
+
+
+def current_rate(connection: Connection, *, per_minute: float, now: datetime) -> float:
+    """Requests a minute that are sent at present: the configured bound, or what refusals have taught.
+
+    Args:
+        connection: the ledger.
+        per_minute: the configured upper bound.
+        now: the time.
+    """
+    row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one_or_none()
+    return _rate_now(row, per_minute, now)
+
+
+def _accepted_since(connection: Connection, moment: datetime) -> int:
+    was_taken = ATTEMPTS.c.failure_kind.is_(None) | (ATTEMPTS.c.failure_kind != "rate_limited")
+    query = select(func.count()).select_from(ATTEMPTS).where(ATTEMPTS.c.intent_at >= moment, was_taken)
+    return connection.execute(query).scalar_one()
 
 
 def _rate_now(row: Any, per_minute: float, now: datetime) -> float:
     """The bound, or what has grown back of it since the last cut."""
     if row is None or row.cut_at is None:
         return per_minute
-    windows = max((now - row.cut_at) / _WINDOW, 0)
-    return float(min(per_minute, row.per_minute * _GROWTH_PER_MINUTE ** min(windows, 100)))
+    windows = max((now - row.cut_at) / _WINDOW - _PATIENCE_WINDOWS, 0)
+    return float(min(per_minute, row.per_minute * _GROWTH_PER_WINDOW ** min(windows, 500)))

@@ -221,15 +221,20 @@ def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: s
     )
 
 
-def forget_unknown(connection: Connection, held: Claim, *, now: datetime) -> None:
-    """The POST provably never arrived: `unknown` to `planned`, its reservation freed."""
+def forget_unknown(
+    connection: Connection,
+    held: Claim,
+    *,
+    now: datetime,
+    reason: str = "The provider's history shows that this submission never arrived.",
+) -> None:
+    """The POST never arrived: `unknown` to `planned`, its reservation freed."""
     state = _state(connection, held.generation_id)
     if state != "unknown":
         raise IllegalTransitionError(held.generation_id, str(state), "planned")
     mark_failed(
         connection, held, target="planned", failure_kind="unknown_outcome",
-        error="The provider's history shows that this submission never arrived.",
-        http_status=None, cost_usd=_FREE, now=now,
+        error=reason, http_status=None, cost_usd=_FREE, now=now,
     )  # fmt: skip
 
 

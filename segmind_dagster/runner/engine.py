@@ -18,7 +18,6 @@ from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.buying import Buyer
 from segmind_dagster.runner.delivery import Delivery, Job, Tries
 from segmind_dagster.runner.inputs import Inputs
-from segmind_dagster.runner.pacing import Slots
 from segmind_dagster.runner.settling import Settler
 from segmind_dagster.runner.watching import Watch
 from segmind_dagster.runner.work import Ended, Progress
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.ledger import GenerationRecord, Ledger
     from segmind_dagster.runner.lease import Lease
-    from segmind_dagster.runner.pacing import Patience
+    from segmind_dagster.runner.pacing import Patience, Slots
     from segmind_dagster.runner.work import ClockPort, GatewayPort, Limits, OutputsPort, Work
 
 
@@ -44,6 +43,7 @@ class Engine:
         clock: the time.
         lease: this run's right to act.
         limits: what it keeps to.
+        slots: its share of the request rate.
         patience: what is known of how long jobs of each model slug take.
         run_id: Dagster's id of the run, if there is one.
     """
@@ -57,6 +57,7 @@ class Engine:
         clock: ClockPort,
         lease: Lease,
         limits: Limits,
+        slots: Slots,
         patience: Mapping[str, Patience],
         run_id: str | None = None,
     ) -> None:
@@ -85,7 +86,7 @@ class Engine:
             outputs=outputs,
             clock=clock,
             lease=lease,
-            slots=Slots(ledger, clock, limits.requests_per_minute),
+            slots=slots,
             inputs=self._inputs,
             settler=self._settler,
             delivery=self._delivery,

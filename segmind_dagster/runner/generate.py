@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from segmind_dagster.errors import RegistryError, SegmindDagsterError
 from segmind_dagster.gateway.redaction import redact_values
 from segmind_dagster.ledger import Caps, Ledger, entries, open_ledger, reads, writes
+from segmind_dagster.ledger.rate import current_rate
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.planning import Plan, hold_together, make_plan, price_models
 from segmind_dagster.prompts import ImageInput
@@ -84,6 +85,7 @@ def plan_set(
     spent = ledger.read(reads.spent, run_id=run_id, day=now.date().isoformat(), prompt_set=prompt_set.key)
     spent = replace(spent, run_usd=spent.run_usd + planned_usd)
     caps = _caps(prompt_set, settings)
+    per_minute = ledger.read(current_rate, per_minute=settings.requests_per_minute, now=now)
     is_alive = ledger.liveness(now)
     plans = []
     for resource in batch.resources:
@@ -99,7 +101,7 @@ def plan_set(
             ),
             caps=caps,
             spent=spent,
-            requests_per_minute=settings.requests_per_minute,
+            requests_per_minute=per_minute,
             is_by_person=is_by_person,
         )
         plans.append(plan)

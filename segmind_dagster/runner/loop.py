@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.ledger import reads
 from segmind_dagster.runner.account import why_not
-from segmind_dagster.runner.pacing import Patience
+from segmind_dagster.runner.pacing import Patience, Slots
 from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Limits
 
@@ -61,18 +61,19 @@ def work_through(
     from segmind_dagster.runner.engine import Engine
     from segmind_dagster.runner.lease import Lease
 
+    slots = Slots(ledger, clock, settings.requests_per_minute)
     engine = Engine(
-        gateway=(gateway := Gateway(settings)),
+        gateway=(gateway := Gateway(settings, on_rate_limited=slots.cut)),
         ledger=ledger,
         outputs=outputs,
         clock=clock,
         lease=(lease := Lease(ledger, clock, run_id)),
         limits=Limits(
-            requests_per_minute=settings.requests_per_minute,
             max_in_flight=settings.max_in_flight,
             unknown_settle_seconds=settings.unknown_settle_seconds,
             v1_timeout_seconds=settings.v1_timeout_seconds,
         ),
+        slots=slots,
         patience=_patience(ledger, works),
         run_id=run_id,
     )

@@ -62,13 +62,11 @@ class Limits:
     """What one run keeps to.
 
     Args:
-        requests_per_minute: upper bound of the account's rate.
         max_in_flight: generations being worked on at once.
         unknown_settle_seconds: see `settling`.
         v1_timeout_seconds: how long a v1 call may take.
     """
 
-    requests_per_minute: float
     max_in_flight: int
     unknown_settle_seconds: float
     v1_timeout_seconds: float

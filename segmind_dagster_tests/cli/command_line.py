@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import requests
 from click.testing import CliRunner
+from sqlalchemy import update
 
 from segmind_dagster.cli import main
-from segmind_dagster.ledger import Caps, entries, writes
+from segmind_dagster.ledger import Caps, entries, reads, writes
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate
 from segmind_dagster.runner.generate import opened
@@ -98,6 +100,22 @@ class Project:
     def generate(self, *keys: str) -> None:
         sets = [find_prompt_set(key, prompts_dir=self.folder / "prompts", project_dir=self.folder) for key in keys]
         generate(load_settings(), [Batch(each, tuple(model.resource for model in each.models)) for each in sets])
+
+    def lose(self, key: str, prompts: int) -> list[str]:
+        """Submissions that were accepted and whose answers were never seen; the ids of their generations."""
+        self.submit_and_die(self.write(key, prompts, models=[FLUX]))
+        now = datetime.now(UTC)
+        with opened(load_settings()) as (ledger, _):
+            ledger.write(
+                lambda connection: connection.execute(
+                    update(GENERATIONS).values(state="unknown", request_id=None, error="no answer", updated_at=now)
+                )
+            )
+            ledger.write(
+                lambda connection: connection.execute(update(ATTEMPTS).values(state="unknown", request_id=None))
+            )
+            records = ledger.read(reads.unfinished, is_alive=lambda _owner: False)
+        return [record.generation_id for record in records]
 
     def submit_and_die(self, key: str) -> None:
         """What a run leaves behind that is killed right after its POSTs were accepted."""

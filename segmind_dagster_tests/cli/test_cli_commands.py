@@ -180,3 +180,30 @@ def test_every_command_explains_itself(command: str) -> None:
     assert answer.code == 0
     assert answer.out.startswith(f"Usage: segmind-dagster {command} ")
     assert f"\n  {command} " in run("--help").out
+
+
+def test_resolve_lists_adopts_and_forgets(project: Project) -> None:
+    first, second = project.lose("fruit", 2)
+    listed = run("resolve")
+    assert listed.code == 0
+    assert [line.split()[0] for line in listed.out.splitlines()] == [first, second, "2"]
+    assert "fruit" in listed.out
+    assert "sent 20" in listed.out
+    answer = run("resolve", first, "--absent")
+    assert (answer.code, answer.out) == (
+        0, f"{first} counts as never sent; the next run of 'fruit' buys it.\n",
+    )  # fmt: skip
+    (job,) = [job for job in project.server.account()["jobs"] if job["body"]["prompt"] == "fruit number 1"]
+    answer = run("resolve", second[:12], "--adopt", job["request_id"])
+    assert answer.out == f"{second} is request {job['request_id']}. Fetch it with `segmind-dagster collect`.\n"
+    assert run("resolve").out == "Nothing is unresolved.\n"
+    assert "1 succeeded" in run("collect").out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["abc"], ["--absent"], ["--adopt", "r"], ["abc", "--absent", "--adopt", "r"]], ids=" ".join
+)
+def test_resolve_wants_a_generation_and_one_word_for_it(project: Project, arguments: list[str]) -> None:
+    answer = run("resolve", *arguments)
+    assert answer.code == 2
+    assert "--adopt REQUEST or --absent" in answer.err

@@ -226,7 +226,7 @@ def test_the_reset_of_a_rate_limit_is_told_in_our_own_time(bench: Bench, clock_s
     assert abs((error.reset_at - datetime.now(UTC)).total_seconds() - 30) < 3
 
 
-@pytest.mark.parametrize(("header", "at_most_s"), [(None, 5), ("soon", 5), ("2999-01-01T00:00:00Z", 300)])
+@pytest.mark.parametrize(("header", "at_most_s"), [(None, 60), ("soon", 60), ("2999-01-01T00:00:00Z", 300)])
 def test_a_reset_that_is_missing_or_absurd_does_not_stop_the_world(
     bench: Bench, header: str | None, at_most_s: int
 ) -> None:

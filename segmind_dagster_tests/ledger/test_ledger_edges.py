@@ -50,7 +50,7 @@ def test_a_refusal_after_the_rate_has_recovered_cuts_from_what_it_recovered_to(l
     for now in (NOON, NOON + timedelta(hours=2)):
         ledger.write(rate.cut_rate, reset_at=now, per_minute=60, now=now)
     first, second = ledger.write(rate.reserve_slots, count=2, per_minute=60, now=NOON + timedelta(hours=2))
-    assert (second - first).total_seconds() == pytest.approx(1 / 0.7, rel=0.001)
+    assert (second - first).total_seconds() == pytest.approx(2 / 0.99, rel=0.001)
 
 
 def test_closing_lets_go_of_the_database(tmp_path: Path) -> None:

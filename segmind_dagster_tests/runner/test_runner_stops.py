@@ -49,7 +49,7 @@ def test_a_stop_reaches_forty_waiting_tasks_within_one_slot(ledger: Ledger) -> N
         await asyncio.gather(*(wait_for_turn() for _ in range(40)))
 
     asyncio.run(all_of_them())
-    assert clock.monotonic() <= 1.0
+    assert clock.monotonic() <= 1.1
 
 
 def test_after_a_refusal_nobody_who_waits_sends_before_the_reset(ledger: Ledger) -> None:

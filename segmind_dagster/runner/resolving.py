@@ -1,0 +1,123 @@
+"""Settles by a person's word what nobody can find out: a submission whose answer was never seen.
+
+Looking it up by itself is `settling`'s business; this is for when the provider's history cannot tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import IntegrityError
+
+from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.ledger import reads, writes
+from segmind_dagster.runner.clock import SystemClock
+from segmind_dagster.runner.generate import opened
+
+if TYPE_CHECKING:
+    from segmind_dagster.ledger import Claim, GenerationRecord, Ledger
+    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.settings import Settings
+
+_A_PERSON = "a person"
+
+
+def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[GenerationRecord]:
+    """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
+    with opened(settings) as (ledger, _):
+        return _unresolved(ledger, clock or SystemClock())
+
+
+def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockPort | None = None) -> GenerationRecord:
+    """Say that a submission arrived, under this request id; the next run or `collect` fetches its output.
+
+    Args:
+        settings: where, with which key.
+        generation: its id, or the beginning of it.
+        request_id: Segmind's id of the request.
+        clock: the time.
+
+    Raises:
+        SegmindDagsterError: there is no such unresolved generation, Segmind knows no such request, or another
+            generation has it already.
+    """
+    settings.require_api_key()
+    clock = clock or SystemClock()
+    with opened(settings) as (ledger, _):
+        record = _chosen(ledger, generation, clock)
+        asyncio.run(_check_request(settings, request_id))
+        claim = _taken_over(ledger, record, clock)
+        try:
+            ledger.write(writes.mark_submitted, claim, request_id=request_id, http_status=None, now=clock.now())
+        except IntegrityError as error:
+            raise SegmindDagsterError(
+                f"Request {request_id} belongs to another generation already; {record.generation_id} stays unknown."
+            ) from error
+    return record
+
+
+def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> GenerationRecord:
+    """Say that a submission never arrived: it may be submitted, and paid for, again.
+
+    Args:
+        settings: which ledger.
+        generation: its id, or the beginning of it.
+        clock: the time.
+
+    Raises:
+        SegmindDagsterError: there is no such unresolved generation.
+    """
+    clock = clock or SystemClock()
+    with opened(settings) as (ledger, _):
+        record = _chosen(ledger, generation, clock)
+        ledger.write(
+            writes.forget_unknown,
+            _taken_over(ledger, record, clock),
+            reason="A person said that this submission never arrived.",
+            now=clock.now(),
+        )
+    return record
+
+
+def _unresolved(ledger: Ledger, clock: ClockPort) -> list[GenerationRecord]:
+    records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now()))
+    return [record for record in records if record.state != "submitted" and not record.is_owner_alive]
+
+
+def _chosen(ledger: Ledger, generation: str, clock: ClockPort) -> GenerationRecord:
+    found = [record for record in _unresolved(ledger, clock) if record.generation_id.startswith(generation)]
+    if len(found) == 1:
+        return found[0]
+    raise SegmindDagsterError(
+        f"{len(found) or 'No'} unresolved generation{'s' * (len(found) != 1)} begin{'s' * (len(found) == 1)} with "
+        f"{generation!r}; nothing was changed. `segmind-dagster resolve` lists them; those that a run is looking after "
+        "are not among them."
+    )
+
+
+def _taken_over(ledger: Ledger, record: GenerationRecord, clock: ClockPort) -> Claim:
+    return ledger.write(
+        writes.take_over,
+        generation_id=record.generation_id,
+        old_owner=record.owner,
+        owner=_A_PERSON,
+        now=clock.now(),
+    )
+
+
+async def _check_request(settings: Settings, request_id: str) -> None:
+    """A slip in the id would lose what was paid for: Segmind must know the request."""
+    from segmind_dagster.gateway.client import Gateway
+
+    async with Gateway(settings) as gateway:
+        try:
+            await gateway.status(request_id)
+        except GatewayError as error:
+            if error.kind != "expired":
+                raise
+            if await gateway.history_row(request_id) is None:
+                raise SegmindDagsterError(
+                    f"Neither Segmind's records nor its history know request {request_id}; nothing was changed."
+                ) from error

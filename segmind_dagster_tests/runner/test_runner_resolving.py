@@ -1,0 +1,95 @@
+"""A person settles what nobody could find out: adopted or absent, and never anything that a run is looking after."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from history_proxy import HistoryProxy
+from runner_lab import Lab, QuickClock
+
+from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.ledger import entries
+from segmind_dagster.runner.resolving import adopt, declare_absent, unresolved
+from segmind_dagster.sandbox import Faults
+
+if TYPE_CHECKING:
+    from conftest import OpenLab
+
+
+@pytest.fixture
+def lab(open_lab: OpenLab) -> Lab:
+    """One generation whose submission was accepted, and charged, and whose answer got lost with the history down."""
+    lab = open_lab(faults=Faults(script=["accepted_then_reset"]))
+    with HistoryProxy(lab.server.url) as proxy:
+        proxy.status = 502
+        key = lab.write("fruit", 1)
+        report = lab.generate(key, settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url))
+    assert report.units[0].endings == {"unknown": 1}
+    return lab
+
+
+def test_what_nobody_could_find_out_is_listed(lab: Lab) -> None:
+    (record,) = unresolved(lab.settings())
+    assert (record.state, record.prompt_set, record.model_slug) == ("unknown", "fruit", "fast-flux-schnell")
+    assert "no answer came back" in str(record.error)
+
+
+def test_an_adopted_request_is_fetched_and_not_bought_again(lab: Lab) -> None:
+    (record,) = unresolved(lab.settings())
+    (request_id,) = lab.charged_requests()
+    adopt(lab.settings(), record.generation_id[:10], request_id)
+    assert unresolved(lab.settings()) == []
+    assert {ended.ending for ended in lab.collect().values()} == {"succeeded"}
+    lab.check_all_bought_once(1)
+    assert lab.posts == 1
+
+
+def test_what_is_declared_absent_is_bought_by_the_next_run(lab: Lab) -> None:
+    (record,) = unresolved(lab.settings())
+    declare_absent(lab.settings(), record.generation_id)
+    assert (lab.states(), lab.committed_usd()) == (["planned"], 0)
+    assert "A person said" in str(lab.attempts()[0]["error"])
+    lab.generate("fruit")
+    assert (lab.states(), lab.posts) == (["succeeded"], 2)
+
+
+def test_a_request_that_segmind_does_not_know_is_not_adopted(lab: Lab) -> None:
+    (record,) = unresolved(lab.settings())
+    with pytest.raises(SegmindDagsterError, match="nothing was changed"):
+        adopt(lab.settings(), record.generation_id, "00000000-0000-0000-0000-000000000000")
+    assert lab.states() == ["unknown"]
+
+
+def test_a_request_of_another_generation_is_not_adopted(lab: Lab) -> None:
+    (record,) = unresolved(lab.settings())
+    lab.generate(lab.write("harvest", 1), settings=lab.settings(SEGMIND_PLATFORM_URL="http://127.0.0.1:9"))
+    taken = next(row["request_id"] for row in lab.generations() if row["prompt_set"] == "harvest")
+    with pytest.raises(SegmindDagsterError, match="belongs to another generation"):
+        adopt(lab.settings(), record.generation_id, taken)
+    assert record.generation_id in {each.generation_id for each in unresolved(lab.settings())}
+
+
+def test_a_generation_that_is_not_unresolved_is_refused(lab: Lab) -> None:
+    with pytest.raises(SegmindDagsterError, match="No unresolved generations begin with 'nonsense'"):
+        declare_absent(lab.settings(), "nonsense")
+    lab.collect()
+    with pytest.raises(SegmindDagsterError, match="No unresolved generations begin with ''"):
+        declare_absent(lab.settings(), "")
+    assert lab.states() == ["succeeded"]
+
+
+def test_what_a_living_run_looks_after_is_left_to_it(lab: Lab) -> None:
+    (record,) = unresolved(lab.settings())
+    now = datetime.now(UTC)
+    with lab.ledger() as ledger:
+        ledger.write(
+            entries.record_run, owner=str(record.owner), run_id=None, place="elsewhere", pid=1, now=now,
+            lease_until=now + timedelta(minutes=5),
+        )  # fmt: skip
+    assert unresolved(lab.settings()) == []
+    with pytest.raises(SegmindDagsterError, match="a run is looking after"):
+        declare_absent(lab.settings(), record.generation_id)
+    later = QuickClock(ahead=timedelta(minutes=6))
+    assert len(unresolved(lab.settings(), clock=later)) == 1
