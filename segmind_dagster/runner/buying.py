@@ -155,6 +155,7 @@ class Buyer:
         intent_at = self.clock.now()
         began = self.clock.monotonic()
         sink = self.outputs.scratch_file(work.generation_id)
+        self.progress.steps += 1
         try:
             accepted = await self.gateway.submit(work.model, body, sink)
         except GatewayError as error:

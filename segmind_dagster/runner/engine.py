@@ -65,20 +65,27 @@ class Engine:
         self._clock = clock
         self._lease = lease
         self._limits = limits
+        self.progress = Progress()
         self._settler = Settler(
             gateway,
             ledger,
             clock,
             settle_s=limits.unknown_settle_seconds,
             v1_timeout_s=limits.v1_timeout_seconds,
+            progress=self.progress,
         )
         self._watch = Watch(ledger, clock)
         self._inputs = Inputs(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
         self._delivery = Delivery(
-            gateway=gateway, ledger=ledger, outputs=outputs, clock=clock, patience=patience, chance=chance
+            gateway=gateway,
+            ledger=ledger,
+            outputs=outputs,
+            clock=clock,
+            patience=patience,
+            chance=chance,
+            progress=self.progress,
         )
-        self.progress = Progress()
         self.brake = Brake()
         self._buyer = Buyer(
             gateway=gateway,
@@ -127,6 +134,7 @@ class Engine:
         return endings
 
     def _count(self, work: Work, ended: Ended) -> None:
+        self.progress.steps += 1
         self.progress.endings[ended.ending] += 1
         self.progress.cost_usd += ended.cost_usd
         self.brake.learn(work, ended)
@@ -154,7 +162,11 @@ class Engine:
 
     async def _wait(self, work: Work) -> Ended:
         """Another run has it: use what it makes of it, or continue if it lets go."""
-        record = await self._watch.until_free(work.generation_id)
+        self.progress.waiting += 1
+        try:
+            record = await self._watch.until_free(work.generation_id)
+        finally:
+            self.progress.waiting -= 1
         match record.state:
             case "succeeded":
                 return Ended("reused")

@@ -13,6 +13,7 @@ from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import reads
 from segmind_dagster.runner.account import why_not
 from segmind_dagster.runner.pacing import Patience, Slots
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.outputs import OutputStore
+    from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.engine import Engine
     from segmind_dagster.runner.work import ClockPort, Progress, Work
     from segmind_dagster.settings import Settings
 
 DRAIN_S = 20.0
+# longer than anything that may take its time: a v1 call, a rate window, a poll of a long job
+_STALLED_S = 1800.0
 _PROGRESS_EVERY_S = 5.0
 _DISK_THREADS = 24
 
@@ -105,7 +109,8 @@ def work_through(
                 if on_progress is not None:
                     on_progress(engine.progress)
 
-    return _run_interruptibly(work, engine), engine
+    stalled_s = max(_STALLED_S, 2 * settings.v1_timeout_seconds)
+    return _run_interruptibly(work, engine.brake, Watchdog(engine.progress, clock, stalled_s)), engine
 
 
 async def _tell(
@@ -121,7 +126,40 @@ async def _tell(
             on_progress(progress)
 
 
-def _run_interruptibly(work: Callable[[], Any], engine: Engine) -> dict[str, Ended]:
+class Watchdog:
+    """Notices, from outside the event loop, that nothing moves any more.
+
+    Args:
+        progress: where the run is.
+        clock: the time.
+        stalled_s: how long nothing may move.
+    """
+
+    def __init__(self, progress: Progress, clock: ClockPort, stalled_s: float) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._stalled_s = stalled_s
+        self._steps = progress.steps
+        self._moved_at = clock.monotonic()
+
+    def look(self) -> None:
+        """Look once.
+
+        Raises:
+            SegmindDagsterError: nothing has moved for too long.
+        """
+        now = self._clock.monotonic()
+        if self._steps != self._progress.steps or not self._progress.is_at_work:
+            self._steps, self._moved_at = self._progress.steps, now
+        elif now - self._moved_at > self._stalled_s:
+            raise SegmindDagsterError(
+                f"Nothing has moved for {now - self._moved_at:.0f} s ({self._progress.line()}), so the run was given "
+                "up; a disk or a network share that hangs is the usual reason. What was submitted is recorded: "
+                "materialize again to collect it, nothing is bought twice."
+            )
+
+
+def _run_interruptibly(work: Callable[[], Any], brake: Brake, watchdog: Watchdog) -> dict[str, Ended]:
     """Run the loop in a thread; an interrupt here drains there before it goes on."""
     outcome: dict[str, Any] = {}
     loop_task: dict[str, Any] = {}
@@ -146,9 +184,9 @@ def _run_interruptibly(work: Callable[[], Any], engine: Engine) -> dict[str, End
     thread.start()
     try:
         while not finished.wait(0.5):
-            pass
+            watchdog.look()
     except BaseException:
-        engine.brake.stop(None, "The run was terminated; what was submitted is recorded and collected by the next run.")
+        brake.stop(None, "The run was terminated; what was submitted is recorded and collected by the next run.")
         if not finished.wait(DRAIN_S) and "loop" in loop_task:
             loop_task["loop"].call_soon_threadsafe(loop_task["task"].cancel)
             finished.wait(DRAIN_S)

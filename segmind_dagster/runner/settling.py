@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.registry import Model
-    from segmind_dagster.runner.work import ClockPort, GatewayPort
+    from segmind_dagster.runner.work import ClockPort, GatewayPort, Progress
 
 # the provider's clock and ours may differ
 _SKEW = timedelta(minutes=2)
@@ -57,14 +57,23 @@ class Settler:
         clock: the time.
         settle_s: how long a submission must stay absent before it counts as never sent.
         v1_timeout_s: how much longer for a v1 call, which may be at work all that time before it is listed.
+        progress: where the run is.
     """
 
     def __init__(
-        self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort, *, settle_s: float, v1_timeout_s: float
+        self,
+        gateway: GatewayPort,
+        ledger: Ledger,
+        clock: ClockPort,
+        *,
+        settle_s: float,
+        v1_timeout_s: float,
+        progress: Progress,
     ) -> None:
         self._gateway = gateway
         self._ledger = ledger
         self._clock = clock
+        self._progress = progress
         self._settle = {
             "v2": timedelta(seconds=settle_s),
             "v1": timedelta(seconds=settle_s + v1_timeout_s),
@@ -107,6 +116,7 @@ class Settler:
         pause_s = 0.2
         while self._lost:
             await self._clock.sleep(pause_s)
+            self._progress.steps += 1
             asked_at = self._clock.now()
             waiting = list(self._lost)
             shortest_s = min((lost.settle for lost in waiting), default=timedelta(0)).total_seconds()

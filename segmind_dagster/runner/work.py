@@ -94,6 +94,8 @@ class Progress:
         in_flight: submitted and not finished.
         cost_usd: charged so far in this run.
         elapsed_s: since the run began.
+        waiting: left to other runs, which have them.
+        steps: answers that came and steps that were recorded; when it stands still, nothing moves.
     """
 
     total: int = 0
@@ -101,6 +103,13 @@ class Progress:
     in_flight: int = 0
     cost_usd: Decimal = Decimal(0)
     elapsed_s: float = 0.0
+    waiting: int = 0
+    steps: int = 0
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether anything is left that this run itself has to bring on."""
+        return self.total - self.done > self.waiting
 
     @property
     def done(self) -> int:

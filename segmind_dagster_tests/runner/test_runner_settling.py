@@ -17,6 +17,7 @@ from segmind_dagster.gateway.wire import HistoryRow
 from segmind_dagster.ledger import Caps, entries, open_ledger, writes
 from segmind_dagster.registry import find_model
 from segmind_dagster.runner.settling import Found, Settler
+from segmind_dagster.runner.work import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,7 +77,7 @@ class Bench:
 
         async def together() -> list[Any]:
             settler = Settler(  # type: ignore[arg-type]
-                self.history, self.ledger, self.clock, settle_s=SETTLE_S, v1_timeout_s=V1_TIMEOUT_S
+                self.history, self.ledger, self.clock, settle_s=SETTLE_S, v1_timeout_s=V1_TIMEOUT_S, progress=Progress()
             )
             try:
                 return await asyncio.gather(
@@ -218,7 +219,7 @@ def test_closing_lets_whoever_waits_go_without_an_answer(ledger: Ledger) -> None
 
     async def close_early() -> Any:
         settler = Settler(  # type: ignore[arg-type]
-            History(clock), ledger, clock, settle_s=10**9, v1_timeout_s=1
+            History(clock), ledger, clock, settle_s=10**9, v1_timeout_s=1, progress=Progress()
         )
         waiting = asyncio.create_task(settler.settle(model=find_model(SLUG), body=BODY, intent_at=clock.now()))
         await asyncio.sleep(0)
