@@ -16,7 +16,11 @@ import click
 from segmind_dagster.errors import Problem, PromptSetError, SegmindDagsterError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from segmind_dagster.planning import Plan
+    from segmind_dagster.prompts import PromptSet
+    from segmind_dagster.settings import Settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -136,41 +140,37 @@ def sync() -> None:
 @click.argument("prompt_sets", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Plan every prompt set.")
 def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
-    """Estimate what prompt sets would cost; nothing is submitted."""
-    from segmind_dagster.prompts import find_prompt_set, scan_prompts
+    """Estimate what prompt sets would cost; nothing is submitted. Exits with 1 when a cap refuses some."""
+    from datetime import UTC, datetime
+
+    from segmind_dagster.ledger import reads
     from segmind_dagster.runner import Batch, plan_set
     from segmind_dagster.runner.generate import opened
     from segmind_dagster.settings import load_settings
 
     settings = load_settings()
-    keys = list(prompt_sets)
-    if is_all:
-        folder = scan_prompts(settings.prompts_dir)
-        if folder.problems:
-            raise PromptSetError(folder.problems)
-        keys = sorted(folder.files)
-    if is_all and not keys:
-        raise click.UsageError(f"There are no prompt files in {settings.prompts_dir}.")
-    if not keys:
-        raise click.UsageError("Name prompt sets, or give --all.")
-    sets = []
-    found_problems: list[Problem] = []
-    for key in keys:
-        try:
-            sets.append(find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir))
-        except PromptSetError as error:
-            found_problems += error.problems
-    if found_problems:
-        raise PromptSetError(found_problems)
+    sets = _named_sets(settings, prompt_sets, is_all=is_all)
     plans: list[Plan] = []
     with opened(settings) as (ledger, _):
         for found in sets:
             batch = Batch(found, tuple(model.resource for model in found.models))
-            planned_usd = sum((plan.estimate.high_usd for plan in plans), Decimal(0))
-            plans += plan_set(ledger, settings, batch, planned_usd=planned_usd)
+            # a backfill starts a run for each set, so the cap of a run holds for each by itself
+            plans += plan_set(ledger, settings, batch)
+        today = datetime.now(UTC).date().isoformat()
+        used_usd = ledger.read(reads.spent, run_id=None, day=today, prompt_set="").day_usd
     click.echo(_plan_table(plans))
-    for refused in (plan for plan in plans if plan.refusal):
-        click.secho(refused.refusal, fg="yellow", err=True)
+    most_usd = sum((plan.estimate.high_usd for plan in plans if not plan.refusal), Decimal(0))
+    if used_usd + most_usd > settings.daily_budget_usd:
+        click.secho(
+            f"That may be more than today's cap: ${used_usd:.4f} of ${settings.daily_budget_usd} is used. What does "
+            "not fit is held back and resumes tomorrow; SEGMIND_DAILY_BUDGET_USD raises the cap.",
+            fg="yellow",
+            err=True,
+        )
+    refusals = [plan.refusal for plan in plans if plan.refusal]
+    for refusal in dict.fromkeys(refusals):
+        click.secho(refusal, fg="yellow", err=True)
+    sys.exit(1 if refusals else 0)
 
 
 @cli.command()
@@ -243,22 +243,54 @@ def reload() -> None:
     click.echo(str(info))
 
 
+def _named_sets(settings: Settings, names: Sequence[str], *, is_all: bool) -> list[PromptSet]:
+    """The prompt sets that a command is about, every problem of them told at once."""
+    from segmind_dagster.prompts import find_prompt_set, scan_prompts
+
+    keys = list(names)
+    if is_all:
+        folder = scan_prompts(settings.prompts_dir)
+        if folder.problems:
+            raise PromptSetError(folder.problems)
+        keys = sorted(folder.files)
+    if is_all and not keys:
+        raise click.UsageError(f"There are no prompt files in {settings.prompts_dir}.")
+    if not keys:
+        raise click.UsageError("Name prompt sets, or give --all.")
+    sets = []
+    found_problems: list[Problem] = []
+    for key in keys:
+        try:
+            sets.append(find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir))
+        except PromptSetError as error:
+            found_problems += error.problems
+    if found_problems:
+        raise PromptSetError(found_problems)
+    return sets
+
+
 def _plan_table(plans: list[Plan]) -> str:
-    columns = f"{'buy':>6}{'owned':>7}{'busy':>6}{'expected':>11}{'at most':>11}{'time':>9}"
-    lines = [f"{'prompt set':<20}{'model':<34}{columns}"]
-    for plan in plans:
+    """One line a model under its prompt set; no wider than the longest name asks for."""
+    wide = max((len(plan.resource) + 2 for plan in plans), default=0)
+    wide = max(wide, len("prompt set, model"))
+    headings = f"{'buy':>6}{'owned':>7}{'busy':>6}{'low':>10}{'expected':>10}{'high':>10}{'time':>8}"
+    lines = [f"{'prompt set, model':<{wide}}{headings}"]
+    for number, plan in enumerate(plans):
+        if number == 0 or plans[number - 1].prompt_set != plan.prompt_set:
+            lines.append(plan.prompt_set)
         counts, estimate = plan.counts, plan.estimate
         busy = counts["collect"] + counts["settle"] + counts["wait"]
-        price = "unknown" if estimate.unpriced else f"${estimate.expected_usd:.4f}"
-        most = "unknown" if estimate.unpriced else f"${estimate.high_usd:.4f}"
+        usd = (estimate.low_usd, estimate.expected_usd, estimate.high_usd)
+        prices = "".join(f"{'unknown' if estimate.unpriced else f'${amount:.4f}':>10}" for amount in usd)
         time = "unknown" if estimate.duration_s is None else f"{estimate.duration_s:.0f} s"
         lines.append(
-            f"{plan.prompt_set:<20}{plan.resource:<34}{counts['submit']:>6}{counts['reuse']:>7}{busy:>6}"
-            f"{price:>11}{most:>11}{time:>9}"
+            f"{'  ' + plan.resource:<{wide}}{counts['submit']:>6}{counts['reuse']:>7}{busy:>6}{prices}{time:>8}"
         )
-    expected = sum((plan.estimate.expected_usd for plan in plans), Decimal(0))
-    most_usd = sum((plan.estimate.high_usd for plan in plans), Decimal(0))
+    low, expected, high = (
+        sum((getattr(plan.estimate, name) for plan in plans), Decimal(0))
+        for name in ("low_usd", "expected_usd", "high_usd")
+    )
     unpriced = sum(plan.estimate.unpriced for plan in plans)
     also = f", and {unpriced} generations of unknown price" if unpriced else ""
-    lines.append(f"Together: about ${expected:.4f}, at most ${most_usd:.4f}{also}.")
+    lines.append(f"Together: about ${expected:.4f}, between ${low:.4f} and ${high:.4f}{also}.")
     return "\n".join(lines)

@@ -29,12 +29,12 @@ def test_the_console_script_is_this_module() -> None:
 def test_plan_says_what_is_to_buy_and_what_that_costs_without_buying(project: Project) -> None:
     answer = run("plan", project.write("fruit", 4))
     assert (answer.code, answer.err) == (0, "")
-    head, row, together = answer.out.splitlines()
-    assert columns(head)[:5] == ["prompt", "set", "model", "buy", "owned"]
-    assert columns(row)[:5] == ["fruit", REALITY, "4", "0", "0"]
-    expected, most = (Decimal(figure) for figure in re.findall(r"\$([\d.]+)", row))
-    assert 0 < expected < most
-    assert together == f"Together: about ${expected:.4f}, at most ${most:.4f}."
+    head, name, row, together = answer.out.splitlines()
+    assert columns(head)[3:] == ["buy", "owned", "busy", "low", "expected", "high", "time"]
+    assert (name, columns(row)[:4]) == ("fruit", [REALITY, "4", "0", "0"])
+    low, expected, high = (Decimal(figure) for figure in re.findall(r"\$([\d.]+)", row))
+    assert 0 < low < expected < high
+    assert together == f"Together: about ${expected:.4f}, between ${low:.4f} and ${high:.4f}."
     assert project.posts == 0
 
 
@@ -46,45 +46,54 @@ def test_plan_works_without_a_key(project: Project, monkeypatch: pytest.MonkeyPa
 def test_plan_knows_what_is_owned(project: Project) -> None:
     project.generate(project.write("fruit", 2))
     answer = run("plan", project.write("fruit", 5))
-    assert columns(answer.out.splitlines()[1])[:5] == ["fruit", REALITY, "3", "2", "0"]
+    assert columns(answer.out.splitlines()[2])[:4] == [REALITY, "3", "2", "0"]
 
 
 def test_plan_all_adds_every_set_and_model_up(project: Project) -> None:
     project.write("apple", 1)
     project.write("pear", 2, models=[REALITY, FLUX])
     answer = run("plan", "--all")
-    rows = answer.out.splitlines()[1:-1]
-    assert [columns(row)[:3] for row in rows] == [
-        ["apple", REALITY, "1"], ["pear", FLUX, "2"], ["pear", REALITY, "2"],
-    ]  # fmt: skip
-    most = sum(Decimal(re.findall(r"\$([\d.]+)", row)[1]) for row in rows)
-    (shown,) = re.findall(r"at most \$([\d.]+)\.", answer.out.splitlines()[-1])
+    lines = answer.out.splitlines()[1:-1]
+    assert [columns(line)[:2] for line in lines] == [["apple"], [REALITY, "1"], ["pear"], [FLUX, "2"], [REALITY, "2"]]
+    rows = [line for line in lines if line.startswith("  ")]
+    most = sum(Decimal(re.findall(r"\$([\d.]+)", row)[2]) for row in rows)
+    (shown,) = re.findall(r"and \$([\d.]+)\.", answer.out.splitlines()[-1])
     assert abs(Decimal(shown) - most) <= Decimal("0.0001") * len(rows)
 
 
 def test_plan_shows_a_refusal_beside_the_figures(project: Project) -> None:
     answer = run("plan", project.write("fruit", 4, budget_usd=0.001))
-    assert answer.code == 0
+    assert answer.code == 1
     assert "fruit" in answer.out
     assert answer.coloured_err.startswith("\x1b[33mNothing was submitted: the set's `budget_usd` is $0.001")
 
 
-def test_plan_all_holds_the_sets_together_against_the_cap_of_a_run(
+def test_plan_all_prices_a_backfill_of_which_each_run_has_a_cap_of_its_own(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("apple", 2)
     project.write("pear", 2)
     monkeypatch.setenv("SEGMIND_RUN_BUDGET_USD", "0.03")
-    assert run("plan", "pear").err == ""
-    together = run("plan", "--all").err
-    assert "the run's cap is $0.03" in together
-    assert "'pear'" in together
-    assert "'apple'" not in together
+    assert (run("plan", "--all").code, run("plan", "--all").err) == (0, "")
+    project.write("pear", 4)
+    refused = run("plan", "--all")
+    assert refused.code == 1
+    assert "the run's cap is $0.03" in refused.err
+    assert "'pear'" in refused.err
+    assert "'apple'" not in refused.err
+
+
+def test_plan_says_when_the_day_will_not_do(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMIND_DAILY_BUDGET_USD", "0.02")
+    answer = run("plan", project.write("fruit", 4))
+    assert answer.code == 0
+    assert "more than today's cap: $0.0000 of $0.02 is used" in answer.err
+    assert "resumes tomorrow" in answer.err
 
 
 def test_plan_shows_an_unknown_price_as_unknown(project: Project) -> None:
     answer = run("plan", project.write("fruit", 3, models=["consistent_character_neolemon_v2"]))
-    assert "unknown" in answer.out.splitlines()[1]
+    assert "unknown" in answer.out.splitlines()[2]
     assert answer.out.splitlines()[-1].endswith("and 3 generations of unknown price.")
     assert "max_unit_cost_usd" in answer.err
 
