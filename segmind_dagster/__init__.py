@@ -9,6 +9,7 @@ The flow, and the package that holds each step:
     outputs        4  the bytes: verified, written whole or not at all
     runner       3+4  carries out a plan
     source         5  the dlt source over settled ledger rows, its pipeline and the load lock
+    recovery       -  gives a lost ledger back, from outputs, history and warehouse
     reports        6  rows to answers
     orchestration  7  assets, sensors, schedules: the only package that imports Dagster
 

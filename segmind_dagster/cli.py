@@ -231,6 +231,16 @@ def resolve(generation: str | None, request_id: str | None, *, is_absent: bool) 
 
 
 @cli.command()
+def rebuild() -> None:
+    """Restore a lost ledger from outputs, Segmind's history and the warehouse; nothing is bought."""
+    from segmind_dagster.recovery import rebuild as restore
+    from segmind_dagster.settings import load_settings
+
+    for line in restore(load_settings(), say=click.echo).lines():
+        click.echo(line)
+
+
+@cli.command()
 def reload() -> None:
     """Load everything the ledger holds into the configured destination; nothing is bought."""
     from segmind_dagster.registry import MODELS

@@ -197,8 +197,8 @@ class LedgerMissingError(LedgerError):
     def __init__(self, ledger: str, outputs: str) -> None:
         super().__init__(
             f"The ledger at {ledger} is empty, but {outputs} holds outputs that were paid for. Starting from an "
-            "empty ledger could pay for them again. Restore the ledger from a backup, or set SEGMIND_DATA_DIR to "
-            "a new folder."
+            "empty ledger could pay for them again. Run `segmind-dagster rebuild`, which restores it free of charge, "
+            "or set SEGMIND_DATA_DIR to a new folder."
         )
 
 

@@ -2,8 +2,8 @@
 
 `states` is the one transition table, `records` the values, `schema` the tables, `migrations` their history,
 `commits` the group-committing writer, `entries` what runs enter, `writes` every state change, `reads` every
-question, `store` opens it all. Nothing here speaks HTTP or decides what to buy: that is
-`gateway` and `planning`.
+question, `rate` the account's shared limit, `restoring` gives a lost ledger its rows back, `store` opens it all.
+Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning`.
 """
 
 from segmind_dagster.ledger.records import Caps, Claim, GenerationRecord, Outcome, Spent

@@ -109,6 +109,11 @@ def meta(connection: Connection, key: str) -> str | None:
     return connection.execute(select(META.c.value).where(META.c.key == key)).scalar()
 
 
+def is_empty(connection: Connection) -> bool:
+    """Whether no generation was ever entered."""
+    return connection.execute(select(GENERATIONS.c.generation_id).limit(1)).first() is None
+
+
 def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
     """Count of generations by state, and what they cost."""
     rows = connection.execute(

@@ -111,13 +111,17 @@ class Ledger:
         self.engine.dispose()
 
 
-def open_ledger(url: str, *, api_origin: str, holds_outputs: Callable[[], str | None]) -> Ledger:
+def open_ledger(
+    url: str, *, api_origin: str, holds_outputs: Callable[[], str | None], is_rebuilt: bool = False
+) -> Ledger:
     """Open a ledger, making or upgrading its tables.
 
     Args:
         url: SQLAlchemy URL.
         api_origin: the origin this run talks to.
         holds_outputs: names the place where outputs were found, if there are any.
+        is_rebuilt: an empty ledger is opened as it is: its origin is recorded together with what is restored, so
+            that everybody else is refused until then.
 
     Raises:
         OriginMismatchError: the ledger belongs to another origin.
@@ -138,12 +142,15 @@ def open_ledger(url: str, *, api_origin: str, holds_outputs: Callable[[], str | 
         with writing.begin() as connection:
             _migrate(connection)
             recorded = reads.meta(connection, "api_origin")
-            # a ledger that was only looked at belongs to nobody yet
-            if recorded is None or (recorded != api_origin and not reads.totals(connection)):
-                if found := holds_outputs():
+            # a ledger that was only looked at belongs to nobody yet, and knows of no output
+            if is_empty := reads.is_empty(connection):
+                found = None if is_rebuilt or reads.meta(connection, "rebuilt_at") else holds_outputs()
+                if found:
                     raise LedgerMissingError(shown, found)
-                connection.execute(delete(META).where(META.c.key == "api_origin"))
-                connection.execute(insert(META), {"key": "api_origin", "value": api_origin})
+            if recorded is None or (recorded != api_origin and is_empty):
+                if not is_rebuilt:
+                    connection.execute(delete(META).where(META.c.key == "api_origin"))
+                    connection.execute(insert(META), {"key": "api_origin", "value": api_origin})
             elif recorded != api_origin:
                 raise OriginMismatchError(recorded, api_origin, shown)
         return Ledger(engine=_engine(url, writes=False), writer=GroupCommitter(writing))

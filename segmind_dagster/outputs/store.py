@@ -14,7 +14,11 @@ import re
 import secrets
 import shutil
 import time
+import warnings
+from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +27,14 @@ from segmind_dagster.outputs import provenance
 from segmind_dagster.outputs.verify import EXTENSIONS, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from segmind_dagster.registry import OutputKind
 
 _PARTIAL = ".partial"
+_FACTS = ".facts.json"
+_FORMATS = {extension: form for form, extension in EXTENSIONS.items()}
+_PICTURES = frozenset({"jpeg", "png", "webp", "gif"})
 # longer than any transfer may take
 _ABANDONED_S = 86_400.0
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -54,6 +61,25 @@ class Stored:
     height: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What lies in the folder under the name of a generation.
+
+    Args:
+        resource: the folder it lies in, the model's resource name.
+        generation_id: its name.
+        uri: the output; None when only its facts are there.
+        facts: what stands beside it, as it was read; None when that is missing or no JSON.
+        written_at: when the output was written, or else its facts.
+    """
+
+    resource: str
+    generation_id: str
+    uri: str | None
+    facts: Any
+    written_at: datetime
+
+
 class OutputStore:
     """The folder of outputs, local or any fsspec URL.
 
@@ -74,7 +100,14 @@ class OutputStore:
         return self._scratch_dir / f"{_checked(generation_id)}.{secrets.token_hex(6)}"
 
     def keep(
-        self, path: Path, *, resource: str, generation_id: str, kind: OutputKind, facts: Mapping[str, Any]
+        self,
+        path: Path,
+        *,
+        resource: str,
+        generation_id: str,
+        kind: OutputKind,
+        facts: Mapping[str, Any],
+        books: Mapping[str, Any] | None = None,
     ) -> Stored:
         """Verify a file and move it into place, durable before this returns.
 
@@ -84,6 +117,7 @@ class OutputStore:
             generation_id: the generation.
             kind: what was bought.
             facts: where it came from; written beside it, and inside it where the format takes that.
+            books: what the ledger notes of it; written beside it only, for a ledger that has to be rebuilt.
 
         Raises:
             OutputError: it is not what was bought.
@@ -102,11 +136,15 @@ class OutputStore:
         )
         sidecar = path.with_name(f"{path.name}.facts")
         sidecar.write_text(
-            json.dumps({**facts, "output_sha256": content_sha256}, ensure_ascii=False, indent=2, sort_keys=True) + "\n",
+            json.dumps(
+                {**facts, **(books or {}), "output_sha256": content_sha256},
+                ensure_ascii=False, indent=2, sort_keys=True,
+            )
+            + "\n",
             encoding="utf-8",
-        )
+        )  # fmt: skip
         # the ledger holds the same facts, so the sidecar need not outlive a power cut on its own
-        self._place(sidecar, f"{self._url}/{name}.facts.json", is_durable=False)
+        self._place(sidecar, f"{self._url}/{name}{_FACTS}", is_durable=False)
         self._place(path, stored.uri, is_durable=True)
         return stored
 
@@ -126,9 +164,90 @@ class OutputStore:
         if self._is_local:
             root = Path(self._url)
             files = root.glob("*/*") if root.is_dir() else iter(())
-            return self._url if any(not file.name.endswith(".facts.json") for file in files) else None
+            return self._url if any(not file.name.endswith(_FACTS) for file in files) else None
         fs, root_path = self._remote()
         return self._url if fs.exists(root_path) and fs.find(root_path, maxdepth=2) else None
+
+    def found(self) -> Iterator[Found]:
+        """Every output with the facts beside it, and facts whose output is gone; nothing else that lies there."""
+        by_generation: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)
+        for resource, name, written_at in self._names():
+            generation_id, ending = (name.removesuffix(_FACTS), _FACTS) if name.endswith(_FACTS) else _split(name)
+            if _SAFE.fullmatch(resource) and _SAFE.fullmatch(generation_id):
+                by_generation[resource, generation_id][ending] = written_at
+        for (resource, generation_id), endings in sorted(by_generation.items()):
+            stem = f"{self._url}/{resource}/{generation_id}"
+            facts = self._facts(f"{stem}{_FACTS}") if _FACTS in endings else None
+            outputs = [ending for ending in sorted(endings) if ending.removeprefix(".") in _FORMATS]
+            for ending in outputs or ([_FACTS] if _FACTS in endings else []):
+                yield Found(
+                    resource=resource,
+                    generation_id=generation_id,
+                    uri=None if ending == _FACTS else f"{stem}{ending}",
+                    facts=facts,
+                    written_at=endings[ending],
+                )
+
+    def examine(self, uri: str) -> Stored:
+        """What an output in its place is now: its digest, its size; nothing is decoded."""
+        form = _FORMATS[uri.rpartition(".")[2]]
+        with self._at_hand(uri) as path:
+            content_sha256, size = _digest(path)
+            width, height = _dimensions(path) if form in _PICTURES else (None, None)
+        return Stored(uri=uri, sha256=content_sha256, size_bytes=size, format=form, width=width, height=height)
+
+    def facts_inside(self, uri: str) -> dict[str, Any] | None:
+        """The facts that an output carries in itself, where its format takes them."""
+        form = _FORMATS[uri.rpartition(".")[2]]
+        if form not in {"png", "jpeg"}:
+            return None
+        with self._at_hand(uri) as path:
+            return provenance.read(path, form)
+
+    def is_sound(self, uri: str, kind: OutputKind) -> bool:
+        """Whether an output in its place is whole, and what was bought."""
+        with self._at_hand(uri) as path:
+            try:
+                verify(path, kind)
+            except OutputError:
+                return False
+        return True
+
+    def _names(self) -> Iterator[tuple[str, str, datetime]]:
+        """Folder, file name and time of every file one folder down."""
+        if self._is_local:
+            for path in Path(self._url).glob("*/*"):
+                if path.is_file():
+                    yield path.parent.name, path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            return
+        fs, root = self._remote()
+        files = fs.find(root, maxdepth=2, detail=True) if fs.exists(root) else {}
+        for full, info in files.items():
+            resource, _, name = full.removeprefix(root).strip("/").partition("/")
+            # file systems do not agree on what they call it
+            times = (info.get(key) for key in ("LastModified", "last_modified", "updated", "mtime", "created"))
+            yield resource, name, next((at for at in times if isinstance(at, datetime)), datetime.now(UTC))
+
+    def _facts(self, uri: str) -> Any:
+        try:
+            with self._at_hand(uri) as path:
+                return json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            return None
+
+    @contextmanager
+    def _at_hand(self, uri: str) -> Iterator[Path]:
+        """A local file with the content of one that may be remote."""
+        if self._is_local:
+            yield Path(uri)
+            return
+        fs, _ = self._remote()
+        path = self.scratch_file("copy")
+        try:
+            fs.get_file(fs._strip_protocol(uri), str(path))  # noqa: SLF001  fsspec's documented way to a path
+            yield path
+        finally:
+            self.discard(path)
 
     def _place(self, source: Path, target: str, *, is_durable: bool) -> None:
         if not self._is_local:
@@ -172,6 +291,25 @@ def _checked(name: str) -> str:
     if not _SAFE.fullmatch(name):
         raise OutputError(f"{name!r} cannot be part of a file name", is_permanent=True)
     return name
+
+
+def _split(name: str) -> tuple[str, str]:
+    stem, dot, extension = name.rpartition(".")
+    return stem, dot + extension
+
+
+def _dimensions(path: Path) -> tuple[int, int] | tuple[None, None]:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # only the header is read
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                width, height = picture.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None, None
+    return width, height
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import wire
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.outputs import Stored
-    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Work
+    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
 
 _FETCHES = 3
 _POLL_FAILURES = 10
@@ -111,6 +111,7 @@ class Delivery:
         clock: the time.
         patience: what is known of how long jobs of each model slug take.
         chance: source of jitter.
+        progress: where the run is.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Delivery:
         clock: ClockPort,
         patience: Mapping[str, Patience],
         chance: random.Random,
+        progress: Progress,
     ) -> None:
         self._gateway = gateway
         self._ledger = ledger
@@ -129,6 +131,7 @@ class Delivery:
         self._clock = clock
         self._chance = chance
         self._patience = dict(patience)
+        self._progress = progress
 
     async def follow(self, work: Work, job: Job, tries: Tries) -> Ended | None:
         """Poll until the job is done; None when it failed free of charge and may be sent again."""
@@ -140,6 +143,7 @@ class Delivery:
             if elapsed_s > patience.deadline_s():
                 return Ended("running", error=f"Request {job.request_id} is not done after {elapsed_s:.0f} s.")
             await self._pause(patience, elapsed_s, is_scout=is_scout)
+            self._progress.steps += 1
             try:
                 answer = await self._gateway.status(job.request_id)
                 if answer.status == "completed":
@@ -229,7 +233,22 @@ class Delivery:
             generation_id=work.generation_id,
             kind=work.model.output,
             facts=facts,
+            books=self._books(work, job),
         )
+
+    def _books(self, work: Work, job: Job) -> dict[str, Any]:
+        """What `recovery` needs, should the ledger be lost: who paid, how much, when."""
+        books: dict[str, Any] = {
+            "prompt_set": work.prompt_set,
+            "attempt": job.claim.attempt,
+            "images": {name: image.sha256 for name, image in work.images.items()},
+            "stored_at": self._clock.now().isoformat(),
+        }
+        if job.is_watched:
+            books["latency_ms"] = int((self._clock.monotonic() - job.began) * 1000)
+        if job.accounting.cost_usd is not None:
+            books |= {"cost_usd": str(job.accounting.cost_usd), "cost_source": job.cost_source}
+        return books
 
     async def _succeed(self, job: Job, stored: Stored, provider_sha256: str) -> Ended:
         outcome = Outcome(

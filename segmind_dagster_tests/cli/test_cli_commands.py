@@ -216,3 +216,16 @@ def test_resolve_wants_a_generation_and_one_word_for_it(project: Project, argume
     answer = run("resolve", *arguments)
     assert answer.code == 2
     assert "--adopt REQUEST or --absent" in answer.err
+
+
+def test_rebuild_brings_a_lost_ledger_back_without_buying(project: Project) -> None:
+    project.generate(project.write("fruit", 3))
+    for file in project.data.glob("ledger.sqlite*"):
+        file.unlink()
+    assert "segmind-dagster rebuild" in run("status").refusal()
+    answer = run("rebuild")
+    assert (answer.code, answer.err) == (0, "")
+    assert "3" in answer.out
+    project.generate("fruit")
+    assert project.posts == 3
+    assert f"charged over all attempts: ${project.charged_usd:.6f}" in run("status").out

@@ -96,7 +96,7 @@ def test_an_empty_ledger_beside_outputs_stops_with_the_way_out(project: Project)
         path.unlink()
     message = run("status").refusal()
     assert "could pay for them again" in message
-    assert "backup" in message
+    assert "segmind-dagster rebuild" in message
 
 
 def test_a_file_that_is_no_ledger_is_refused_and_kept(project: Project) -> None:

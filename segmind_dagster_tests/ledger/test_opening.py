@@ -108,6 +108,15 @@ def test_an_empty_ledger_beside_outputs_stops_every_run_until_somebody_helps(tmp
             opened(path, outputs="data/outputs")
         assert "data/outputs" in str(raised.value)
     opened(path, outputs=None).close()
+    with pytest.raises(LedgerMissingError):
+        opened(path, outputs="data/outputs")
+
+
+def test_a_ledger_with_generations_may_stand_beside_outputs(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = opened(path)
+    Book(ledger).plan("g")
+    ledger.close()
     opened(path, outputs="data/outputs").close()
 
 

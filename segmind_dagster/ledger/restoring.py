@@ -1,0 +1,113 @@
+"""Gives a ledger back what it lost: generations with their attempts, memberships and money, all at once.
+
+Only adds: what the ledger holds is never changed, except plans nobody ever acted on. What is restored is
+found out in `recovery`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from segmind_dagster.ledger.entries import upsert
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Column, Connection
+
+_CHUNK = 500
+
+
+def restore(
+    connection: Connection,
+    *,
+    api_origin: str,
+    generations: Sequence[Mapping[str, Any]],
+    attempts: Mapping[str, Sequence[Mapping[str, Any]]],
+    memberships: Sequence[Mapping[str, Any]],
+    now: datetime,
+) -> frozenset[str]:
+    """Give a ledger back what it lost, and its origin with it: in one transaction, so all of it or nothing.
+
+    A generation that the ledger holds already stays as it is, unless it was only planned and never sent.
+
+    Args:
+        connection: the ledger.
+        api_origin: where everything came from.
+        generations: rows of `generations`, every column.
+        attempts: rows of `attempts` by generation id, every column.
+        memberships: rows of `set_generations`.
+        now: the time; from then on an empty ledger beside outputs is no surprise.
+
+    Returns the ids of the generations that were entered.
+    """
+    origin = upsert(connection, META)
+    connection.execute(
+        origin.on_conflict_do_update(index_elements=["key"], set_={"value": origin.excluded.value}),
+        [{"key": "api_origin", "value": api_origin}, {"key": "rebuilt_at", "value": now.isoformat()}],
+    )
+    is_untouched = (GENERATIONS.c.state == "planned") & (GENERATIONS.c.attempts == 0)
+    held = _present(connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations]) - _present(
+        connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations], is_untouched
+    )
+    sent = [attempt["request_id"] for each in attempts.values() for attempt in each if attempt["request_id"]]
+    owned = _present(connection, ATTEMPTS.c.request_id, sent)
+    entered = [
+        row
+        for row in generations
+        # a request that the ledger knows under another generation is not fetched twice
+        if row["generation_id"] not in held
+        and owned.isdisjoint(attempt["request_id"] for attempt in attempts[row["generation_id"]])
+    ]
+    ids = frozenset(row["generation_id"] for row in entered)
+    rows = upsert(connection, GENERATIONS)
+    changes = {column.name: rows.excluded[column.name] for column in GENERATIONS.c if not column.primary_key}
+    if entered:
+        connection.execute(
+            rows.on_conflict_do_update(index_elements=["generation_id"], set_=changes, where=is_untouched), entered
+        )
+    restored = [attempt for row in entered for attempt in attempts[row["generation_id"]]]
+    if restored:
+        connection.execute(upsert(connection, ATTEMPTS), restored)
+    asked = [row for row in memberships if row["generation_id"] in ids]
+    if asked:
+        connection.execute(upsert(connection, SET_GENERATIONS).on_conflict_do_nothing(), asked)
+    _add_spending(connection, restored)
+    return ids
+
+
+def _present(connection: Connection, column: Column[Any], values: Sequence[Any], *conditions: Any) -> set[Any]:
+    """Which of these values a column holds."""
+    found: set[Any] = set()
+    for start in range(0, len(values), _CHUNK):
+        query = select(column).where(column.in_(values[start : start + _CHUNK]), *conditions)
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def _add_spending(connection: Connection, attempts: Sequence[Mapping[str, Any]]) -> None:
+    spent: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for row in attempts:
+        amount = whole_nanos(row["reserved_usd"] if row["cost_usd"] is None else row["cost_usd"])
+        for purse in (
+            ("day", row["intent_at"].date().isoformat()),
+            ("run", row["run_id"] or row["owner"]),
+            ("set", row["prompt_set"]),
+        ):
+            spent[purse] += amount
+    if not spent:
+        return
+    rows = upsert(connection, SPENDING)
+    connection.execute(
+        rows.on_conflict_do_update(
+            index_elements=["scope", "name"],
+            set_={"committed_usd": SPENDING.c.committed_usd + rows.excluded.committed_usd},
+        ),
+        [{"scope": scope, "name": name, "committed_usd": amount} for (scope, name), amount in spent.items()],
+    )

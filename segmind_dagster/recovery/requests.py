@@ -1,0 +1,213 @@
+"""Asks Segmind's history what was requested and charged, and which of it answers what the prompt files ask for.
+
+Free GETs only. A request answers a generation when it is for the same model with the body the prompt file would
+send, and belongs to no generation yet; a local picture is recognised by its content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from segmind_dagster.errors import LedgerError, OutputError
+from segmind_dagster.gateway import wire
+from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.prompts.identity import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from segmind_dagster.gateway.client import Gateway
+    from segmind_dagster.outputs import OutputStore
+    from segmind_dagster.prompts import GenerationRequest
+    from segmind_dagster.settings import Settings
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """What the history says.
+
+    Args:
+        rows: every request that was read, by its id.
+        answers: the request that answers a generation which was not known to have one, by generation id.
+        doubtful: generations that a request may answer, but its body or its picture cannot be read any more.
+    """
+
+    rows: Mapping[str, wire.HistoryRow] = field(default_factory=dict)
+    answers: Mapping[str, wire.HistoryRow] = field(default_factory=dict)
+    doubtful: tuple[str, ...] = ()
+
+
+def ask_history(
+    settings: Settings,
+    outputs: OutputStore,
+    *,
+    asked: Sequence[GenerationRequest],
+    owned: Callable[[Sequence[str]], Collection[str]],
+    unpriced: Collection[str],
+    since: datetime,
+    now: datetime,
+) -> Requests:
+    """Read the history, and look in it for what is asked for.
+
+    Args:
+        settings: where, with which key.
+        outputs: lends a name for pictures that have to be looked at.
+        asked: generations that no request is known for.
+        owned: tells which of some request ids belong to other generations.
+        unpriced: request ids whose cost is wanted, however old they are.
+        since: how far back to read.
+        now: the time.
+
+    Raises:
+        LedgerError: the history cannot be read, so that paid requests would be overlooked.
+    """
+    # aiohttp takes a fifth of a second to import
+    from segmind_dagster.gateway.client import Gateway
+
+    async def ask() -> Requests:
+        async with Gateway(settings) as gateway:
+            found = {row.request_id: row for row in await gateway.history(since=since, now=now)}
+            found.update(await _one_by_one(gateway, [each for each in unpriced if each not in found]))
+            taken = owned(list(found))
+            free = [row for row in found.values() if row.request_id not in taken and _may_be_paid(row)]
+            digests = await _digests(gateway, outputs, asked, free)
+            answers, doubtful = match(asked, free, digests)
+            return Requests(rows=found, answers=answers, doubtful=doubtful)
+
+    try:
+        return asyncio.run(ask())
+    except GatewayError as error:
+        raise LedgerError(
+            "The ledger was not rebuilt, and nothing was changed: without Segmind's request history, what was paid "
+            f"for and never stored would be bought again. {error} Run it again once Segmind answers."
+        ) from error
+
+
+def match(
+    asked: Sequence[GenerationRequest], rows: Sequence[wire.HistoryRow], digests: Mapping[str, str | None]
+) -> tuple[dict[str, wire.HistoryRow], tuple[str, ...]]:
+    """Give each generation a request that answers it, each request to one generation.
+
+    Args:
+        asked: generations.
+        rows: requests that belong to nobody.
+        digests: content digest of the pictures at the addresses in the requests; None where it cannot be read.
+
+    Returns the requests by generation id, and the generations about which there is doubt.
+    """
+    index = _index(rows)
+    answers: dict[str, wire.HistoryRow] = {}
+    doubtful: list[str] = []
+    taken: set[str] = set()
+    for request in asked:
+        free = [row for row in _candidates(index, request) if row.request_id not in taken]
+        row = next((row for row in free if _is_answer(row, request, digests)), None)
+        if row is not None:
+            taken.add(row.request_id)
+            answers[request.generation_id] = row
+        elif any(row.body is None or _is_answer(row, request, digests, in_doubt=True) for row in free):
+            doubtful.append(request.generation_id)
+    return answers, tuple(doubtful)
+
+
+def _may_be_paid(row: wire.HistoryRow) -> bool:
+    return (row.status or "").upper() != "FAILED"
+
+
+def _is_answer(
+    row: wire.HistoryRow, request: GenerationRequest, digests: Mapping[str, str | None], *, in_doubt: bool = False
+) -> bool:
+    if row.body is None or not wire.covers(row.body, request.body):
+        return False
+    return all(
+        (digest := digests.get(str(row.body.get(name)))) == image.sha256 or (in_doubt and digest is None)
+        for name, image in request.images.items()
+        if image.sha256 is not None
+    )
+
+
+_Index = dict[tuple[str, str | None], list[wire.HistoryRow]]
+
+
+def _index(rows: Sequence[wire.HistoryRow]) -> _Index:
+    """Requests by model and prompt: what is done and what is young first, because it is still to be had."""
+    index: _Index = defaultdict(list)
+    for row in sorted(
+        rows,
+        key=lambda row: ((row.status or "").upper() == "COMPLETED", row.created_at or _LONG_AGO),
+        reverse=True,
+    ):
+        prompts: set[str | None] = {None}
+        if row.body is not None:
+            prompts = {_key(row.body[name]) for name in ("prompt", "messages") if name in row.body}
+        for prompt in prompts:
+            index[_plain(row.model_slug), prompt].append(row)
+    return index
+
+
+def _candidates(index: _Index, request: GenerationRequest) -> Iterator[wire.HistoryRow]:
+    prompt = _key(request.body.get(request.model.prompt_parameter))
+    # a history that names no model, or shows no body, may mean any
+    for slug in (_plain(request.model.slug), ""):
+        for wanted in (prompt, None):
+            yield from index.get((slug, wanted), ())
+
+
+def _key(prompt: Any) -> str:
+    try:
+        return canonical_json(prompt)
+    except ValueError:
+        return ""
+
+
+def _plain(name: str) -> str:
+    # as `runner.settling` compares them
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+async def _one_by_one(gateway: Gateway, request_ids: Sequence[str]) -> dict[str, wire.HistoryRow]:
+    """Requests that are older than the history was read back."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(request_id: str) -> wire.HistoryRow | None:
+        async with room:
+            return await gateway.history_row(request_id)
+
+    rows = await asyncio.gather(*(ask(each) for each in request_ids))
+    return {row.request_id: row for row in rows if row is not None}
+
+
+async def _digests(
+    gateway: Gateway, outputs: OutputStore, asked: Sequence[GenerationRequest], rows: Sequence[wire.HistoryRow]
+) -> dict[str, str | None]:
+    """Digests of the pictures in requests that may answer a generation with local pictures."""
+    index = _index(rows)
+    addresses = {
+        str(row.body.get(name))
+        for request in asked
+        if request.images
+        for row in _candidates(index, request)
+        if row.body is not None and wire.covers(row.body, request.body)
+        for name in request.images
+    }
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(address: str) -> tuple[str, str | None]:
+        path = outputs.scratch_file("input")
+        try:
+            async with room:
+                return address, (await gateway.fetch(address, path)).sha256
+        except (GatewayError, OutputError):
+            return address, None
+        finally:
+            outputs.discard(path)
+
+    return dict(await asyncio.gather(*(look(address) for address in sorted(addresses))))

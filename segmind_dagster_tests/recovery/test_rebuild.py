@@ -1,0 +1,184 @@
+"""A lost ledger is rebuilt for nothing; afterwards nothing is bought again and the books are what they were."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from recovery_lab import FACE, TEXT, V1, V2, VIDEO, png
+
+from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError, SettingsError
+from segmind_dagster.ledger import Caps, entries, writes
+from segmind_dagster.ledger.schema import ATTEMPTS, SET_GENERATIONS, SPENDING
+from segmind_dagster.ledger.store import place
+from segmind_dagster.prompts import find_prompt_set
+
+if TYPE_CHECKING:
+    from recovery_lab import Lab
+
+
+REGISTERED = (
+    "generation_id", "model_slug", "prompt", "negative_prompt", "body", "images", "variables", "seed", "sample",
+)  # fmt: skip
+
+
+def fill(lab: Lab) -> list[str]:
+    """Three sets over five models; two of them ask for the same prompt, one has a local picture."""
+    (lab.folder / "prompts" / "face.png").write_bytes(png())
+    keys = [
+        lab.write("fruit", ["a pear", "a {kind} plum"], variables={"kind": ["blue", "red"]}, models=[V1, V2]),
+        lab.write("harvest", ["a pear", "a fig"], samples=2),
+        lab.write("mixed", ["a boat"], models=[TEXT, VIDEO]),
+        lab.write("faces", [{"prompt": "a man", "image": "face.png"}], models=[FACE]),
+    ]
+    lab.generate(*keys)
+    return keys
+
+
+def test_a_run_without_its_ledger_stops_and_one_with_the_rebuilt_ledger_buys_nothing(lab: Lab) -> None:
+    keys = fill(lab)
+    lab.lose_ledger()
+    with pytest.raises(LedgerMissingError):
+        lab.generate(*keys)
+    posts, charges = lab.posts, lab.charges
+    rebuilt = lab.rebuild()
+    assert (rebuilt.restored, rebuilt.present) == ({"succeeded": charges}, 0)
+    report = lab.generate(*keys)
+    assert {ending for unit in report.units for ending in unit.endings} == {"reused"}
+    assert (lab.posts, lab.charges) == (posts, charges)
+    lab.check_whole()
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_the_rebuilt_ledger_is_the_one_that_was_lost(lab: Lab, *, is_loaded: bool) -> None:
+    fill(lab)
+    if is_loaded:
+        lab.load()
+    before = lab.generations(), lab.attempts(), lab.spending(), lab.memberships()
+    lab.lose_ledger()
+    rebuilt = lab.rebuild()
+    assert (lab.generations(), lab.attempts(), lab.spending(), lab.memberships()) == before
+    assert (rebuilt.spent_usd, rebuilt.estimated_usd) == (lab.charged_usd, 0)
+    assert (rebuilt.unclaimed, rebuilt.not_restored, rebuilt.doubtful) == (0, (), ())
+
+
+def test_rebuilding_twice_adds_nothing(lab: Lab) -> None:
+    fill(lab)
+    lab.lose_ledger()
+    lab.rebuild()
+    before = lab.rows(), lab.rows(ATTEMPTS), lab.rows(SPENDING), lab.rows(SET_GENERATIONS)
+    again = lab.rebuild()
+    assert (again.restored.total(), again.present, again.spent_usd) == (0, lab.charges, 0)
+    assert (lab.rows(), lab.rows(ATTEMPTS), lab.rows(SPENDING), lab.rows(SET_GENERATIONS)) == before
+
+
+def test_a_ledger_that_is_whole_is_left_as_it_is(lab: Lab) -> None:
+    fill(lab)
+    lab.load()
+    before = lab.rows(), lab.rows(ATTEMPTS), lab.rows(SPENDING), lab.rows(SET_GENERATIONS)
+    rebuilt = lab.rebuild()
+    assert (rebuilt.restored.total(), rebuilt.present) == (0, lab.charges)
+    assert (lab.rows(), lab.rows(ATTEMPTS), lab.rows(SPENDING), lab.rows(SET_GENERATIONS)) == before
+
+
+def test_an_old_backup_gets_back_what_came_after_it_and_keeps_what_it_has(lab: Lab) -> None:
+    lab.generate(lab.write("fruit", 2))
+    ledger = lab.folder / "data" / "ledger.sqlite"
+    backup = ledger.read_bytes()
+    old = lab.rows()
+    lab.generate(lab.write("harvest", 3))
+    lab.lose_ledger()
+    ledger.write_bytes(backup)
+    rebuilt = lab.rebuild()
+    assert (rebuilt.restored, rebuilt.present) == ({"succeeded": 3}, 2)
+    assert [row for row in lab.rows() if row["prompt_set"] == "fruit"] == old
+    lab.check_whole()
+
+
+def test_what_was_only_planned_since_is_restored_too(lab: Lab) -> None:
+    lab.generate(lab.write("fruit", 2))
+    ledger = lab.folder / "data" / "ledger.sqlite"
+    backup = ledger.read_bytes()
+    lab.write("harvest", 3)
+    lab.generate("harvest")
+    lab.lose_ledger()
+    ledger.write_bytes(backup)
+    lab.environ["SEGMIND_RUN_BUDGET_USD"] = "0.0001"
+    assert lab.generate("harvest").stopped_by == "over_budget"
+    assert lab.states() == ["planned"] * 3 + ["succeeded"] * 2
+    assert lab.rebuild().restored == {"succeeded": 3}
+    assert lab.generate("harvest").units[0].endings == {"reused": 3}
+    lab.check_whole()
+
+
+def test_nothing_to_restore_is_no_error_and_lets_the_first_run_begin(lab: Lab) -> None:
+    assert lab.rebuild().restored == {}
+    lab.generate(lab.write("fruit", 1))
+    lab.check_whole()
+
+
+def test_it_refuses_beside_a_run_that_is_at_work(lab: Lab) -> None:
+    lab.generate(lab.write("fruit", 1))
+    now = datetime.now(UTC)
+    with lab.ledger() as ledger:
+        ledger.write(
+            entries.record_run,
+            owner="other", run_id=None, place=place(), pid=os.getpid(), now=now, lease_until=now + timedelta(minutes=1),
+        )  # fmt: skip
+        (row,) = lab.rows()
+        lab.write("harvest", 1)
+        request = find_prompt_set("harvest", prompts_dir=lab.folder / "prompts", project_dir=lab.folder).requests[0]
+        fresh = {**row, "generation_id": request.generation_id}
+        columns = {name: fresh[name] for name in REGISTERED}
+        ledger.write(entries.register_set, prompt_set="harvest", resource=V2, generations=[columns], now=now)
+        ledger.write(
+            writes.claim,
+            generation_id=request.generation_id, owner="other", run_id=None, prompt_set="harvest",
+            reserved_usd=Decimal("0.01"), caps=Caps(), rate_wait_ms=0, now=now,
+        )  # fmt: skip
+    with pytest.raises(LedgerError, match="at work"):
+        lab.rebuild()
+
+
+def test_a_ledger_of_another_origin_is_refused(lab: Lab) -> None:
+    lab.generate(lab.write("fruit", 1))
+    with pytest.raises(OriginMismatchError):
+        lab.rebuild(SEGMIND_ACCOUNT="other")
+
+
+def test_without_a_key_nothing_is_touched(lab: Lab) -> None:
+    del lab.environ["SEGMIND_API_KEY"]
+    with pytest.raises(SettingsError, match="SEGMIND_API_KEY"):
+        lab.rebuild()
+    assert not (lab.folder / "data").exists()
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("moment", ["before", "amid"])
+def test_a_rebuilding_that_is_killed_leaves_the_guard_up_and_is_simply_run_again(lab: Lab, moment: str) -> None:
+    keys = fill(lab)
+    expected = lab.generations(), lab.spending()
+    lab.lose_ledger()
+    target = {"before": "restore", "amid": "_add_spending"}[moment]
+    code = f"""
+import os, signal
+from segmind_dagster.ledger import restoring
+from segmind_dagster.recovery import rebuild
+from segmind_dagster.settings import load_settings
+restoring.{target} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+rebuild(load_settings(), say=print)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], env={**os.environ, **lab.environ}, timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with pytest.raises(LedgerMissingError):
+        lab.generate(*keys)
+    lab.rebuild()
+    assert (lab.generations(), lab.spending()) == expected
+    lab.generate(*keys)
+    lab.check_whole()
