@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := yes
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help setup demo dev test test-all lint format bench lock clean
+.PHONY: help setup demo dev test test-all lint format bench chaos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ format: $(READY)  ## Let ruff put the code in order
 
 bench: $(READY)  ## Measure against simpler things that do the same work
 	$(BIN)/python -m bench
+
+chaos: $(READY)  ## Kill runs at random against a sandbox that misbehaves, then compare everybody's books
+	$(BIN)/python -m bench.chaos
 
 clean:  ## Remove .venv and caches; data folders stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

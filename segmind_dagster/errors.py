@@ -11,7 +11,8 @@ SegmindDagsterError
 │   ├── IllegalTransitionError a state change the transition table does not allow
 │   ├── LostOwnershipError     another run owns the generation now
 │   ├── OriginMismatchError    the data folder belongs to another API origin
-│   └── LedgerMissingError     outputs or rows exist, but the ledger is empty
+│   ├── LedgerMissingError     outputs or rows exist, but the ledger is empty
+│   └── LedgerOutdatedError    outputs exist of generations that the ledger would buy
 └── LoadLockError              another loader kept the lock for too long
 
 Messages say what was attempted, what was seen and what to do; the facts are attributes as well.
@@ -199,6 +200,24 @@ class LedgerMissingError(LedgerError):
             f"The ledger at {ledger} is empty, but {outputs} holds outputs that were paid for. Starting from an "
             "empty ledger could pay for them again. Run `segmind-dagster rebuild`, which restores it free of charge, "
             "or set SEGMIND_DATA_DIR to a new folder."
+        )
+
+
+class LedgerOutdatedError(LedgerError):
+    """Outputs are stored of generations that the ledger would buy: it is older than they are.
+
+    Args:
+        generation_ids: those generations.
+        outputs: where their outputs are.
+    """
+
+    def __init__(self, generation_ids: Sequence[str], outputs: str) -> None:
+        self.generation_ids = tuple(generation_ids)
+        super().__init__(
+            f"Nothing was submitted: {outputs} holds the outputs of {len(generation_ids)} generations that the ledger "
+            f"would buy ({', '.join(self.generation_ids[:3])}{', ...' * (len(generation_ids) > 3)}), so the ledger is "  # noqa: PLR2004  as many as are shown
+            "older than the outputs, as after restoring a backup. Run `segmind-dagster rebuild`, which brings it up to "
+            "date free of charge; if these outputs are not wanted, move them and their .facts.json away."
         )
 
 

@@ -54,6 +54,19 @@ def reserve_slots(connection: Connection, *, count: int, per_minute: float, now:
     return slots
 
 
+def reserve_a_second(connection: Connection, *, most: int, per_minute: float, now: datetime) -> list[datetime]:
+    """Take about a second's worth of slots: few writes when fast, nothing hoarded when slow.
+
+    Args:
+        connection: the ledger.
+        most: slots at once.
+        per_minute: the configured upper bound.
+        now: the time.
+    """
+    rate = current_rate(connection, per_minute=per_minute, now=now)
+    return reserve_slots(connection, count=max(1, min(most, int(rate / 60))), per_minute=per_minute, now=now)
+
+
 def cut_rate(connection: Connection, *, reset_at: datetime, per_minute: float, now: datetime) -> None:
     """A 429 came back: nobody sends before the reset, and the rate falls, once per window.
 
@@ -71,7 +84,7 @@ def cut_rate(connection: Connection, *, reset_at: datetime, per_minute: float, n
         rate = _rate_now(row, per_minute, now)
         accepted = _accepted_since(connection, reset_at - _WINDOW)
         changes["per_minute"] = max(1.0, min(max(accepted, rate * _LARGEST_CUT), rate * _SMALLEST_CUT))
-        changes["cut_at"] = max(reset_at, now + timedelta(seconds=1))
+        changes["cut_at"] = max(reset_at, now + _WINDOW)
     connection.execute(update(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE).values(**changes))
 
 

@@ -24,25 +24,25 @@ _FREE = Decimal(0)
 
 
 def snapshot(
-    connection: Connection, generation_ids: Sequence[str], *, is_alive: Callable[[str], bool]
+    connection: Connection, generation_ids: Sequence[str], *, is_alive: Callable[[str, Connection], bool]
 ) -> dict[str, GenerationRecord]:
     """What the ledger knows about these generations; those it does not know are left out."""
     found: dict[str, GenerationRecord] = {}
     for start in range(0, len(generation_ids), _CHUNK):
         chunk = generation_ids[start : start + _CHUNK]
-        rows = connection.execute(_records().where(GENERATIONS.c.generation_id.in_(chunk)))
-        found.update((row.generation_id, _record(row, is_alive)) for row in rows)
+        rows = connection.execute(_records().where(GENERATIONS.c.generation_id.in_(chunk))).all()
+        found.update((row.generation_id, _record(row, connection, is_alive)) for row in rows)
     return found
 
 
 def unfinished(
-    connection: Connection, *, is_alive: Callable[[str], bool], prompt_set: str | None = None
+    connection: Connection, *, is_alive: Callable[[str, Connection], bool], prompt_set: str | None = None
 ) -> list[GenerationRecord]:
     """Everything sent whose outcome is not settled, oldest first; of one set, or of all."""
     query = _records(with_body=True).where(GENERATIONS.c.state.in_(IN_PROGRESS)).order_by(GENERATIONS.c.intent_at)
     if prompt_set is not None:
         query = query.where(GENERATIONS.c.prompt_set == prompt_set)
-    return [_record(row, is_alive) for row in connection.execute(query)]
+    return [_record(row, connection, is_alive) for row in connection.execute(query).all()]
 
 
 def owners(connection: Connection) -> dict[str, tuple[str, int, datetime]]:
@@ -97,6 +97,15 @@ def owned_requests(connection: Connection, request_ids: Sequence[str]) -> frozen
             connection.execute(select(ATTEMPTS.c.request_id).where(ATTEMPTS.c.request_id.in_(chunk))).scalars()
         )
     return frozenset(owned)
+
+
+def unanswered_bodies(connection: Connection) -> list[tuple[str, Mapping[str, Any]]]:
+    """Model and body of every submission under way whose request id is not known, local images left out."""
+    columns = GENERATIONS.c
+    rows = connection.execute(
+        select(columns.model_slug, columns.body).where(columns.state.in_(("submitting", "unknown")))
+    )
+    return [(row.model_slug, row.body) for row in rows]
 
 
 def upload_url(connection: Connection, sha256: str) -> str | None:
@@ -183,6 +192,6 @@ def _records(*, with_body: bool = False) -> Select[Any]:
     return select(*wanted, columns.body, columns.images) if with_body else select(*wanted)
 
 
-def _record(row: Row[Any], is_alive: Callable[[str], bool]) -> GenerationRecord:
+def _record(row: Row[Any], connection: Connection, is_alive: Callable[[str, Connection], bool]) -> GenerationRecord:
     values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's documented name for a row's mapping
-    return GenerationRecord(**values, is_owner_alive=row.owner is not None and is_alive(row.owner))
+    return GenerationRecord(**values, is_owner_alive=row.owner is not None and is_alive(row.owner, connection))

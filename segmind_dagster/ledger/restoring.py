@@ -1,7 +1,7 @@
 """Gives a ledger back what it lost: generations with their attempts, memberships and money, all at once.
 
-Only adds: what the ledger holds is never changed, except plans nobody ever acted on. What is restored is
-found out in `recovery`.
+Only adds: what the ledger holds is never changed, except plans nobody ever acted on, and generations whose stored
+output shows that the ledger is older than what it stands beside. What is restored is found out in `recovery`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from segmind_dagster.ledger import writes
 from segmind_dagster.ledger.entries import upsert
+from segmind_dagster.ledger.records import Caps, Outcome
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Column, Connection
 
 _CHUNK = 500
+_OUTPUT = (
+    "output_uri", "output_sha256", "provider_sha256", "output_bytes", "output_format", "width", "height",
+)  # fmt: skip
 
 
 def restore(
@@ -31,11 +36,13 @@ def restore(
     generations: Sequence[Mapping[str, Any]],
     attempts: Mapping[str, Sequence[Mapping[str, Any]]],
     memberships: Sequence[Mapping[str, Any]],
+    paid_failures: Collection[str],
     now: datetime,
 ) -> frozenset[str]:
     """Give a ledger back what it lost, and its origin with it: in one transaction, so all of it or nothing.
 
-    A generation that the ledger holds already stays as it is, unless it was only planned and never sent.
+    A generation that the ledger holds already stays as it is, unless it was only planned and never sent, or is not
+    bought for all the ledger knows although it is stored: then it moves on to where it is.
 
     Args:
         connection: the ledger.
@@ -43,9 +50,10 @@ def restore(
         generations: rows of `generations`, every column.
         attempts: rows of `attempts` by generation id, every column.
         memberships: rows of `set_generations`.
+        paid_failures: kinds of failure that were charged: those are collected, not moved on.
         now: the time; from then on an empty ledger beside outputs is no surprise.
 
-    Returns the ids of the generations that were entered.
+    Returns the ids of the generations that were entered or moved on.
     """
     origin = upsert(connection, META)
     connection.execute(
@@ -66,6 +74,14 @@ def restore(
         and owned.isdisjoint(attempt["request_id"] for attempt in attempts[row["generation_id"]])
     ]
     ids = frozenset(row["generation_id"] for row in entered)
+    late = [
+        row
+        for row in generations
+        if row["generation_id"] in held
+        and row["state"] == "succeeded"
+        and owned.isdisjoint([attempts[row["generation_id"]][-1]["request_id"]])
+        and _move_on(connection, row, attempts[row["generation_id"]][-1], paid_failures=paid_failures, now=now)
+    ]
     rows = upsert(connection, GENERATIONS)
     changes = {column.name: rows.excluded[column.name] for column in GENERATIONS.c if not column.primary_key}
     if entered:
@@ -75,11 +91,57 @@ def restore(
     restored = [attempt for row in entered for attempt in attempts[row["generation_id"]]]
     if restored:
         connection.execute(upsert(connection, ATTEMPTS), restored)
+    ids |= {row["generation_id"] for row in late}
     asked = [row for row in memberships if row["generation_id"] in ids]
     if asked:
         connection.execute(upsert(connection, SET_GENERATIONS).on_conflict_do_nothing(), asked)
     _add_spending(connection, restored)
     return ids
+
+
+def _move_on(
+    connection: Connection,
+    row: Mapping[str, Any],
+    attempt: Mapping[str, Any],
+    *,
+    paid_failures: Collection[str],
+    now: datetime,
+) -> bool:
+    """Move a generation that is stored, and planned or failed free of charge for all the ledger knows, to succeeded."""
+    generation_id = row["generation_id"]
+    query = select(GENERATIONS.c.state, GENERATIONS.c.failure_kind).where(GENERATIONS.c.generation_id == generation_id)
+    known = connection.execute(query).one()
+    is_unpaid = known.state == "failed" and known.failure_kind not in paid_failures
+    if known.state != "planned" and not is_unpaid:
+        return False
+    if is_unpaid:
+        writes.reopen(connection, [generation_id], target="planned", now=now)
+    held = writes.claim(
+        connection,
+        generation_id=generation_id,
+        owner=attempt["owner"],
+        run_id=attempt["run_id"],
+        prompt_set=attempt["prompt_set"],
+        reserved_usd=attempt["reserved_usd"],
+        caps=Caps(),
+        rate_wait_ms=attempt["rate_wait_ms"],
+        now=attempt["intent_at"],
+    )
+    sent_at = attempt["submitted_at"] or attempt["intent_at"]
+    writes.mark_submitted(connection, held, request_id=attempt["request_id"], http_status=None, now=sent_at)
+    writes.mark_succeeded(
+        connection,
+        held,
+        Outcome(
+            **{name: row[name] for name in _OUTPUT},
+            **{name: attempt[name] for name in ("queue_ms", "inference_ms", "latency_ms")},
+            cost_usd=None if attempt["cost_source"] == "estimated" else attempt["cost_usd"],
+            cost_source=attempt["cost_source"] or "estimated",
+            completed_at=attempt["completed_at"] or now,
+            seed=row["seed"],
+        ),
+    )
+    return True
 
 
 def _present(connection: Connection, column: Column[Any], values: Sequence[Any], *conditions: Any) -> set[Any]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy import create_engine, delete, event, insert
 from sqlalchemy.engine import make_url
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _T = TypeVar("_T")
+
+
+class Liveness(Protocol):
+    """Tells whether a run is still there."""
+
+    def __call__(self, owner: str, connection: Connection | None = None) -> bool:
+        """Whether the run of that owner is, asked on a connection if one is given."""
 
 
 # any number, the same in every process: the advisory lock of those who write
@@ -91,15 +98,17 @@ class Ledger:
         """The same, while other tasks go on."""
         return await self.writer.run_async(lambda connection: operation(connection, *args, **kwargs))
 
-    def liveness(self, now: datetime) -> Callable[[str], bool]:
+    def liveness(self, now: datetime) -> Liveness:
         """Tells whether a run is still there: its lease holds, and its process if that was on this machine."""
         here = place()
         known: dict[str, bool] = {}
 
-        def is_alive(owner: str) -> bool:
-            # looked up when a row names it, so that a run which began meanwhile is not taken for gone
+        def is_alive(owner: str, connection: Connection | None = None) -> bool:
+            # looked up when a row names it, so that a run which began meanwhile is not taken for gone; on the
+            # connection that read the row: waiting for a second one, many readers would wait for each other
             if owner not in known:
-                at, pid, lease_until = self.read(reads.run, owner) or ("", 0, now)
+                found = self.read(reads.run, owner) if connection is None else reads.run(connection, owner)
+                at, pid, lease_until = found or ("", 0, now)
                 known[owner] = lease_until > now and (at != here or _is_process_alive(pid))
             return known[owner]
 

@@ -168,6 +168,14 @@ class OutputStore:
         fs, root_path = self._remote()
         return self._url if fs.exists(root_path) and fs.find(root_path, maxdepth=2) else None
 
+    def holds(self, resource: str, generation_id: str) -> bool:
+        """Whether an output of a generation was stored here, going by the facts beside it."""
+        target = f"{self._url}/{_checked(resource)}/{_checked(generation_id)}{_FACTS}"
+        if self._is_local:
+            return Path(target).exists()
+        fs, _ = self._remote()
+        return bool(fs.exists(fs._strip_protocol(target)))  # noqa: SLF001  fsspec's documented way to a path
+
     def found(self) -> Iterator[Found]:
         """Every output with the facts beside it, and facts whose output is gone; nothing else that lies there."""
         by_generation: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LedgerError, PromptSetError
+from segmind_dagster.gateway.failures import POLICIES
 from segmind_dagster.ledger import open_ledger, reads, restoring
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.planning import price_models
@@ -108,6 +109,7 @@ def rebuild(settings: Settings, *, say: Callable[[str], None]) -> Rebuilt:
             generations=[row.generation for row in rows],
             attempts={row.generation["generation_id"]: row.attempts for row in rows},
             memberships=memberships(rows, sets=sets, disk=sources.disk, remembered=remembered.memberships),
+            paid_failures=[kind for kind, policy in POLICIES.items() if policy.is_paid],
             now=now,
         )
         owned = ledger.read(reads.owned_requests, list(requests.rows))
@@ -176,7 +178,7 @@ def _of_this_origin(judged: Iterable[OnDisk]) -> dict[str, OnDisk]:
 
 def _states(ledger: Ledger, evidence: Collection[str]) -> dict[str, State]:
     """Generations that the ledger holds and may not lose: all but plans nobody ever acted on."""
-    records = ledger.read(reads.snapshot, list(evidence), is_alive=lambda _owner: False)
+    records = ledger.read(reads.snapshot, list(evidence), is_alive=lambda *_: False)
     return {key: record.state for key, record in records.items() if record.state != "planned" or record.attempts}
 
 

@@ -29,7 +29,7 @@ class Rebuilt:
         spent_usd: charged for what was entered, as somebody reported it.
         estimated_usd: the same where nobody did, and what is put aside for what is to be fetched.
         unpriced: stored outputs whose cost nobody knows or can estimate.
-        outdated: generations that the ledger does not hold as stored although their outputs are here, a few.
+        outdated: generations that the ledger, being older, has under way although their outputs are here, a few.
         outdated_count: how many those are.
         verdicts: outputs and facts of the folder by what they count as.
         foreign_rows: rows of the warehouse that are of another origin.
@@ -61,7 +61,7 @@ class Rebuilt:
         restored = (
             f"Restored {counts.total()} generations: {counts['succeeded']} stored, {counts['submitted']} paid for and "
             f"still to be fetched, {counts['unknown']} of unknown fate, {counts['failed']} failed, "
-            f"{counts['planned']} tried and not bought. {self.present} were in the ledger already."
+            f"{counts['planned']} tried and not bought. {self.present} were in the ledger already, as they should be."
         )
         money = f"Charged for them: ${self.spent_usd:.6f} as reported, ${self.estimated_usd:.6f} estimated or reserved."
         to_fetch = "Run `segmind-dagster collect` to fetch what is paid for; it buys nothing."
@@ -85,8 +85,8 @@ class Rebuilt:
             "for"
         )
         outdated = (
-            "generations are stored, but the ledger, being older, says otherwise; they were left as they are, and a "
-            f"run may buy again what it says has failed: {', '.join(self.outdated)}"
+            "generations are stored, but the ledger, being older, has them under way; `segmind-dagster collect` finds "
+            f"that out: {', '.join(self.outdated)}"
         )
         return [
             (self.outdated_count, outdated),
@@ -122,6 +122,7 @@ def report(
         owned: ids of its requests that the ledger now accounts for.
     """
     attempts = [attempt for row in entered for attempt in row.attempts]
+    ids = {row.generation["generation_id"] for row in entered}
     there = {*present, *(row.generation["generation_id"] for row in entered)}
     lost = [
         f"{each.resource}/{each.generation_id} ({each.verdict})"
@@ -131,7 +132,9 @@ def report(
     outdated = [
         f"{each.generation_id} ({present[each.generation_id]})"
         for each in judged
-        if each.is_owned and present.get(each.generation_id, "succeeded") != "succeeded"
+        if each.is_owned
+        and each.generation_id not in ids
+        and present.get(each.generation_id, "succeeded") != "succeeded"
     ]
     unclaimed = [row.cost_usd for row in requests.rows.values() if row.cost_usd and row.request_id not in owned]
     spent_usd = estimated_usd = _FREE
@@ -142,7 +145,7 @@ def report(
             estimated_usd += attempt["reserved_usd"] if attempt["cost_usd"] is None else attempt["cost_usd"]
     return Rebuilt(
         restored=Counter(row.generation["state"] for row in entered),
-        present=len(present),
+        present=len(present.keys() - ids),
         spent_usd=spent_usd,
         estimated_usd=estimated_usd,
         unpriced=sum(attempt["state"] == "succeeded" and attempt["cost_usd"] is None for attempt in attempts),

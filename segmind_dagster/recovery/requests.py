@@ -107,9 +107,13 @@ def match(
     answers: dict[str, wire.HistoryRow] = {}
     doubtful: list[str] = []
     taken: set[str] = set()
-    for request in asked:
+    # what says more chooses first: its request would answer what says less as well
+    for request in sorted(asked, key=lambda request: len(request.body), reverse=True):
         free = [row for row in _candidates(index, request) if row.request_id not in taken]
-        row = next((row for row in free if _is_answer(row, request, digests)), None)
+        fitting = [row for row in free if _is_answer(row, request, digests)]
+        # a request that says just as much goes before one to which the provider may have added
+        row = next((row for row in fitting if len(row.body or ()) == len(request.body) + len(request.images)), None)
+        row = row or next(iter(fitting), None)
         if row is not None:
             taken.add(row.request_id)
             answers[request.generation_id] = row

@@ -210,9 +210,7 @@ class Engine:
         return ended if ended is not None else await self._buyer.buy(work)
 
     async def _reread(self, generation_id: str) -> GenerationRecord:
-        records = await asyncio.to_thread(
-            self._ledger.read, reads.snapshot, [generation_id], is_alive=lambda _owner: False
-        )
+        records = await asyncio.to_thread(self._ledger.read, reads.snapshot, [generation_id], is_alive=lambda *_: False)
         return records[generation_id]
 
     def _began(self, submitted_at: datetime | None) -> float:

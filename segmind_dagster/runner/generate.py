@@ -6,12 +6,13 @@ Composes what the other modules do: what to do is decided in `planning`, done by
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.errors import RegistryError, SegmindDagsterError
+from segmind_dagster.errors import LedgerOutdatedError, RegistryError, SegmindDagsterError
 from segmind_dagster.gateway.redaction import redact_values
 from segmind_dagster.ledger import Caps, Ledger, entries, open_ledger, reads, writes
 from segmind_dagster.ledger.rate import current_rate
@@ -25,7 +26,7 @@ from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from segmind_dagster.ledger import GenerationRecord
     from segmind_dagster.prompts import GenerationRequest, PromptSet
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from segmind_dagster.settings import Settings
 
 _EXAMPLES = 5
+_LOOKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ def generate(
             for work in _works(plan, settings, caps[plan.prompt_set]):
                 # two sets may ask for the same generation: the first one buys it
                 works.setdefault(work.generation_id, work)
+        _refuse_to_buy_what_is_stored(outputs, settings, works.values())
         orphans = _orphans(ledger, settings, clock, known=works.keys())
         endings, engine = work_through(
             settings, ledger, outputs, [*orphans, *works.values()], run_id=run_id, on_progress=on_progress, clock=clock
@@ -267,6 +270,16 @@ def _works(plan: Plan, settings: Settings, caps: Caps) -> list[Work]:
     return works
 
 
+def _refuse_to_buy_what_is_stored(outputs: OutputStore, settings: Settings, works: Iterable[Work]) -> None:
+    """A ledger that is older than the outputs, as after a backup, must not buy them again."""
+    to_buy = [work for work in works if work.action == "submit" and work.reserve_usd is not None]
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+        stored = pool.map(lambda work: outputs.holds(work.model.resource, work.generation_id), to_buy)
+        found = [work.generation_id for work, is_stored in zip(to_buy, stored, strict=True) if is_stored]
+    if found:
+        raise LedgerOutdatedError(found, settings.outputs_url)
+
+
 def _orphans(ledger: Ledger, settings: Settings, clock: ClockPort, *, known: Container[str]) -> list[Work]:
     """What earlier runs submitted and never stored, of any set, as long as no live run is at it."""
     works = []
@@ -304,7 +317,7 @@ def _facts(generation_id: str, slug: str, body: Mapping[str, Any], settings: Set
 
 def _reread(ledger: Ledger, plans: Sequence[Plan]) -> Mapping[str, GenerationRecord]:
     ids = [decision.request.generation_id for plan in plans for decision in plan.decisions]
-    return ledger.read(reads.snapshot, ids, is_alive=lambda _owner: False)
+    return ledger.read(reads.snapshot, ids, is_alive=lambda *_: False)
 
 
 def _report(

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from segmind_dagster.ledger.rate import cut_rate, reserve_slots
+from segmind_dagster.ledger.rate import cut_rate, reserve_a_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,11 +52,12 @@ class Slots:
             if not may_go():
                 return 0
             if not self._reserved:
-                # about a second's worth at a time: few writes when fast, nothing hoarded when slow
-                count = max(1, min(_LARGEST_RESERVATION, int(self._per_minute / 60)))
                 self._reserved.extend(
                     await self._ledger.awrite(
-                        reserve_slots, count=count, per_minute=self._per_minute, now=self._clock.now()
+                        reserve_a_second,
+                        most=_LARGEST_RESERVATION,
+                        per_minute=self._per_minute,
+                        now=self._clock.now(),
                     )
                 )
             # slept within the turn: those behind hold no slot, so that a stop or a 429 reaches them all

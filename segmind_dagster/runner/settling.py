@@ -11,6 +11,7 @@ import asyncio
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from segmind_dagster.gateway import wire
@@ -130,22 +131,34 @@ class Settler:
                     self._finish(waiting, "unresolved")
                 continue
             failures = 0
+            # read before the owned ones: what is answered meanwhile is then in one of the two at least
+            rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered_bodies)
             owned = await asyncio.to_thread(self._ledger.read, reads.owned_requests, [row.request_id for row in rows])
             free = [row for row in rows if row.request_id not in owned and row.request_id not in self._assigned]
-            for lost in waiting:
-                self._judge(lost, free, asked_at)
+            self._judge(waiting, free, rivals, asked_at)
 
-    def _judge(self, lost: _Lost, free: list[wire.HistoryRow], asked_at: datetime) -> None:
-        candidates = [row for row in free if _may_be(row, lost)]
-        match = next((row for row in candidates if row.body is not None and wire.covers(row.body, lost.body)), None)
-        if match is not None:
-            free.remove(match)
-            self._assigned.add(match.request_id)
-            self._finish([lost], Found(match.request_id))
-        elif asked_at - lost.intent_at >= lost.settle:
-            # a row we cannot read may be ours: then absence is not proved
-            is_doubtful = any(row.body is None for row in candidates)
-            self._finish([lost], "unresolved" if is_doubtful else "absent")
+    def _judge(
+        self,
+        waiting: Sequence[_Lost],
+        free: list[wire.HistoryRow],
+        rivals: Sequence[tuple[str, Mapping[str, Any]]],
+        asked_at: datetime,
+    ) -> None:
+        # a row that says just what was sent goes before one that says more, which may be another generation's
+        for is_its_own in (_says_just, partial(_says_more, rivals=rivals)):
+            for lost in [lost for lost in waiting if lost in self._lost]:
+                match = next((row for row in free if _may_be(row, lost) and is_its_own(row, lost)), None)
+                if match is not None:
+                    free.remove(match)
+                    self._assigned.add(match.request_id)
+                    self._finish([lost], Found(match.request_id))
+        for lost in [lost for lost in waiting if lost in self._lost]:
+            if asked_at - lost.intent_at >= lost.settle:
+                # a row we cannot read, or cannot tell from another's, may be ours: then absence is not proved
+                is_doubtful = any(
+                    _may_be(row, lost) and (row.body is None or wire.covers(row.body, lost.body)) for row in free
+                )
+                self._finish([lost], "unresolved" if is_doubtful else "absent")
 
     def _finish(self, settled: Sequence[_Lost], fate: Fate) -> None:
         for lost in settled:
@@ -158,6 +171,23 @@ def _may_be(row: wire.HistoryRow, lost: _Lost) -> bool:
     if row.created_at is not None and row.created_at < lost.intent_at - _SKEW:
         return False
     return _plain(row.model_slug) in {"", _plain(lost.model_slug)}
+
+
+def _says_just(row: wire.HistoryRow, lost: _Lost) -> bool:
+    return row.body is not None and wire.covers(row.body, lost.body) and wire.covers(lost.body, row.body)
+
+
+def _says_more(row: wire.HistoryRow, lost: _Lost, *, rivals: Sequence[tuple[str, Mapping[str, Any]]]) -> bool:
+    """Whether a row is ours with keys that the provider added, and no other unanswered submission explains them."""
+    if row.body is None or not wire.covers(row.body, lost.body):
+        return False
+    return not any(
+        slug == lost.model_slug
+        and wire.covers(row.body, body)
+        and wire.covers(body, lost.body)
+        and not wire.covers(lost.body, body)
+        for slug, body in rivals
+    )
 
 
 def _plain(name: str) -> str:

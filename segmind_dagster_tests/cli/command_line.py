@@ -114,7 +114,7 @@ class Project:
             ledger.write(
                 lambda connection: connection.execute(update(ATTEMPTS).values(state="unknown", request_id=None))
             )
-            records = ledger.read(reads.unfinished, is_alive=lambda _owner: False)
+            records = ledger.read(reads.unfinished, is_alive=lambda *_: False)
         return [record.generation_id for record in records]
 
     def submit_and_die(self, key: str) -> None:

@@ -125,7 +125,7 @@ class Book:
         return held
 
     def record(self, generation_id: str) -> GenerationRecord:
-        return self.ledger.read(reads.snapshot, [generation_id], is_alive=lambda _owner: True)[generation_id]
+        return self.ledger.read(reads.snapshot, [generation_id], is_alive=lambda *_: True)[generation_id]
 
     def rows(self, table: Table) -> list[Mapping[str, Any]]:
         with self.ledger.reading() as connection:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -230,6 +231,17 @@ def test_a_run_that_begins_while_others_are_looked_at_is_not_taken_for_gone(book
     alive = book.ledger.liveness(NOON)
     entered(book.ledger, "me", at=place(), pid=os.getpid(), lease_s=60)
     assert alive("me") is True
+
+
+def test_many_who_ask_at_once_whether_owners_live_do_not_wait_for_each_other(book: Book) -> None:
+    book.in_state("g", "submitted", owner="gone")
+
+    def is_owner_alive(_: int) -> bool:
+        alive = book.ledger.liveness(NOON)
+        return book.ledger.read(reads.snapshot, ["g"], is_alive=alive)["g"].is_owner_alive
+
+    with ThreadPoolExecutor(24) as pool:
+        assert not any(pool.map(is_owner_alive, range(400)))
 
 
 def test_a_place_is_the_same_for_two_processes_of_one_machine() -> None:

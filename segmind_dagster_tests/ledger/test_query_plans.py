@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     "snapshot": (
-        lambda connection: reads.snapshot(connection, ["a", "b"], is_alive=bool),
+        lambda connection: reads.snapshot(connection, ["a", "b"], is_alive=lambda *_: True),
         {"sqlite_autoindex_generations_1"},
     ),
-    "unfinished": (lambda connection: reads.unfinished(connection, is_alive=bool), {"generations_by_state"}),
+    "unfinished": (lambda connection: reads.unfinished(connection, is_alive=lambda *_: True), {"generations_by_state"}),
     "run": (lambda connection: reads.run(connection, "me"), {"sqlite_autoindex_runs_1"}),
     "spent": (
         lambda connection: reads.spent(connection, run_id="run", day="2026-01-02", prompt_set="set"),

@@ -404,10 +404,10 @@ def test_what_is_unfinished_comes_oldest_first_with_its_body(book: Book) -> None
     for age, generation_id in enumerate(("youngest", "middle", "oldest")):
         book.claim(generation_id, now=NOON - timedelta(hours=age))
     book.submitted(Claim("middle", 1, "me"))
-    records = book.ledger.read(reads.unfinished, is_alive=lambda _owner: False)
+    records = book.ledger.read(reads.unfinished, is_alive=lambda *_: False)
     assert [record.generation_id for record in records] == ["oldest", "middle", "youngest"]
     assert all(record.body == {"prompt": "a pear"} for record in records)
-    assert book.ledger.read(reads.unfinished, is_alive=lambda _: False, prompt_set="other") == []
+    assert book.ledger.read(reads.unfinished, is_alive=lambda *_: False, prompt_set="other") == []
 
 
 def test_totals_count_generations_and_money_by_state(book: Book) -> None:
@@ -439,5 +439,5 @@ def test_a_large_set_is_registered_and_read_in_pieces(book: Book) -> None:
     ids = [f"g-{number}" for number in range(1203)]
     rows = [generation(generation_id) for generation_id in ids]
     book.ledger.write(entries.register_set, prompt_set="set", resource="flux", generations=rows, now=NOON)
-    known = book.ledger.read(reads.snapshot, [*ids, "unheard of"], is_alive=lambda _owner: False)
+    known = book.ledger.read(reads.snapshot, [*ids, "unheard of"], is_alive=lambda *_: False)
     assert set(known) == set(ids)

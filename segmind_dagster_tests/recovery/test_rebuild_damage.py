@@ -12,7 +12,7 @@ import fsspec
 import pytest
 from recovery_lab import FACE, TEXT, V1, V2, VIDEO, edit, png
 
-from segmind_dagster.errors import LedgerError, LedgerMissingError
+from segmind_dagster.errors import LedgerError, LedgerMissingError, LedgerOutdatedError
 from segmind_dagster.ledger.schema import ATTEMPTS
 from segmind_dagster.recovery.names import UNKNOWN_SET
 from segmind_dagster.sandbox import Faults
@@ -328,20 +328,26 @@ def test_an_output_without_any_known_cost_is_estimated_and_marked_so(lab: Lab, o
     assert rebuilt.estimated_usd > 0
 
 
-def test_an_older_ledger_that_says_otherwise_is_not_overruled_and_that_is_said(open_lab: OpenLab) -> None:
-    lab = open_lab(faults=Faults(script=["invalid"]))
-    lab.generate(lab.write("fruit", 1))
+@pytest.mark.parametrize("fault", ["invalid", "failed_validation"])
+def test_a_ledger_from_a_backup_is_brought_up_to_what_is_stored(open_lab: OpenLab, fault: str) -> None:
+    lab = open_lab(faults=Faults(script=[fault]))
+    lab.generate(lab.write("fruit", 2), lab.write("harvest", 1))
     ledger = lab.folder / "data" / "ledger.sqlite"
     backup = ledger.read_bytes()
     lab.generate("fruit")
-    assert lab.states() == ["succeeded"]
+    assert lab.states() == ["succeeded"] * 3
     lab.lose_ledger()
     ledger.write_bytes(backup)
-    before = lab.rows()
+    assert lab.states() == ["failed", "succeeded", "succeeded"]
+    posts = lab.posts
+    with pytest.raises(LedgerOutdatedError, match="segmind-dagster rebuild"):
+        lab.generate("fruit")
     rebuilt = lab.rebuild()
-    assert (rebuilt.restored.total(), rebuilt.outdated_count) == (0, 1)
-    assert f"{before[0]['generation_id']} (failed)" in "\n".join(rebuilt.lines())
-    assert lab.rows() == before
+    assert (rebuilt.restored, rebuilt.present, rebuilt.outdated_count) == ({"succeeded": 1}, 2, 0)
+    lab.generate("fruit")
+    assert (lab.states(), lab.posts) == (["succeeded"] * 3, posts)
+    lab.check_whole()
+    assert lab.rebuild().restored.total() == 0
 
 
 def test_outputs_in_a_bucket_are_restored_like_those_in_a_folder(lab: Lab) -> None:

@@ -103,6 +103,7 @@ def entered(folder: Path, evidence: Evidence) -> Iterator[tuple[Any, list[Any], 
             generations=[restored.generation],
             attempts={ID: restored.attempts},
             memberships=[],
+            paid_failures=(),
             now=NOW,
         )
         with ledger.reading() as connection:

@@ -14,7 +14,7 @@ from runner_lab import HandClock
 
 from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.gateway.wire import HistoryRow
-from segmind_dagster.ledger import Caps, entries, open_ledger, writes
+from segmind_dagster.ledger import Caps, Claim, entries, open_ledger, writes
 from segmind_dagster.registry import find_model
 from segmind_dagster.runner.settling import Found, Settler
 from segmind_dagster.runner.work import Progress
@@ -176,6 +176,26 @@ def test_a_request_the_ledger_owns_is_never_adopted_again(bench: Bench) -> None:
     assert bench.settle(BODY) == ["absent"]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_bodies_of_which_one_says_more_each_finds_its_own(bench: Bench, order: int) -> None:
+    more = {**BODY, "steps": 2}
+    for request_id, body in [("r1", BODY), ("r2", more)][::order]:
+        bench.history.add(request_id, body)
+    assert bench.settle(BODY, more) == [Found("r1"), Found("r2")]
+
+
+def test_a_row_that_says_more_is_left_to_the_generation_that_says_so_too(bench: Bench) -> None:
+    send(bench.ledger, {**BODY, "steps": 2})
+    bench.history.add("r1", {**BODY, "steps": 2, "added": True})
+    assert bench.settle(BODY) == ["unresolved"]
+
+
+def test_a_row_that_says_more_is_ours_when_the_other_one_has_its_own(bench: Bench) -> None:
+    own(bench.ledger, "r2", {**BODY, "steps": 2})
+    bench.history.add("r1", {**BODY, "steps": 2})
+    assert bench.settle(BODY) == [Found("r1")]
+
+
 @settings(max_examples=25, deadline=None)
 @given(arrived=st.integers(0, 5), lost=st.integers(1, 5))
 def test_of_equal_submissions_each_gets_its_own_request_and_the_rest_is_absent(arrived: int, lost: int) -> None:
@@ -232,24 +252,28 @@ def test_closing_lets_whoever_waits_go_without_an_answer(ledger: Ledger) -> None
 class _Nothing:
     """A ledger that owns no request."""
 
-    def read(self, question: Any, request_ids: list[str]) -> frozenset[str]:
+    def read(self, question: Any, request_ids: Any = ()) -> frozenset[str]:
         return frozenset()
 
 
-def own(ledger: Ledger, request_id: str) -> None:
+def own(ledger: Ledger, request_id: str, body: Mapping[str, Any] = BODY) -> None:
     """Another generation that has that request."""
+    claim = send(ledger, body)
+    ledger.write(writes.mark_submitted, claim, request_id=request_id, http_status=200, now=HandClock().now())
 
+
+def send(ledger: Ledger, body: Mapping[str, Any]) -> Claim:
+    """Another generation, sent and not answered yet."""
     now = HandClock().now()
     row = {
-        "generation_id": "other", "model_slug": SLUG, "prompt": "a pear", "negative_prompt": None, "body": BODY,
+        "generation_id": "other", "model_slug": SLUG, "prompt": "a pear", "negative_prompt": None, "body": body,
         "images": {}, "variables": {}, "seed": 7, "sample": 0,
     }  # fmt: skip
     ledger.write(entries.register_set, prompt_set="s", resource="fast_flux_schnell", generations=[row], now=now)
-    claim = ledger.write(
+    return ledger.write(
         writes.claim, generation_id="other", owner="o", run_id=None, prompt_set="s", reserved_usd=Decimal("0.01"),
         caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
     )  # fmt: skip
-    ledger.write(writes.mark_submitted, claim, request_id=request_id, http_status=200, now=now)
 
 
 @pytest.mark.parametrize(("slug", "settle_s"), [(SLUG, SETTLE_S), ("sdxl1.0-newreality-lightning", 720.0)])

@@ -1,0 +1,206 @@
+"""`make chaos`: runs side by side that are killed at random, against a sandbox that misbehaves; then the books.
+
+The flow: prompt sets and a faulty sandbox (`world`), runs and kills (`storm`), everybody's books
+(`books`), and what must hold (`claims`). Here they are put together, and the table is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.chaos.books import (
+    FAULTS_BY_TIME,
+    asked_for,
+    read_ledger,
+    read_outputs,
+    read_provider,
+    read_warehouse,
+)
+from bench.chaos.claims import CLAIMS, Books, broken_claims
+from bench.chaos.storm import ROOT, Storm, rage
+from bench.chaos.world import (
+    NOT_AT_RANDOM,
+    Options,
+    environment,
+    read_prompt_sets,
+    sandbox_settings,
+    settings_of,
+    write_prompt_sets,
+)
+from segmind_dagster.registry import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_SOON_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a chaos run.
+
+    Args:
+        storm: what happened.
+        books: what everybody has on record afterwards.
+        broken: the claims that do not hold, with what differs; empty when all is well.
+        elapsed_s: until everything was reported done.
+    """
+
+    storm: Storm
+    books: Books
+    broken: tuple[str, ...]
+    elapsed_s: float
+
+
+def main() -> None:
+    """Run once, print the table, and fail when a claim does not hold."""
+    options, folder = _arguments()
+    say = partial(print, flush=True)
+    with _project(folder) as project:
+        say(f"seed {options.seed}; books and logs in {project}")
+        outcome = run(options, project, say=say)
+        print(table(options, outcome))
+    for problem in outcome.broken:
+        print(f"BROKEN  {problem}")
+    if outcome.broken:
+        raise SystemExit(f"Not everything held; repeat with --seed {options.seed}, and --folder to keep the books.")
+    print(f"All held: {', '.join(CLAIMS)}.")
+
+
+def run(options: Options, folder: Path, *, say: Callable[[str], None]) -> Outcome:
+    """Let runs loose on a faulty sandbox, kill some, and compare everybody's books.
+
+    Args:
+        options: how many of what.
+        folder: an empty project folder.
+        say: told of progress.
+    """
+    write_prompt_sets(folder, options.generations)
+    with _sandbox(options, folder / "provider") as url:
+        environ = environment(options, folder, url)
+        settings = settings_of(environ)
+        sets = read_prompt_sets(settings)
+        asked = asked_for(sets)
+        began = time.monotonic()
+        storm = rage(
+            options,
+            [each.key for each in sets],
+            folder=folder,
+            environ=environ,
+            accepted=lambda: int(_account(url)["submissions"]),
+            say=say,
+        )
+        elapsed_s = time.monotonic() - began
+        account = _account(url)
+    books = Books(
+        asked=asked,
+        provider=read_provider(
+            folder / "provider" / "journal.jsonl",
+            account,
+            images={model.slug: frozenset(parameter.name for parameter in model.image_parameters) for model in MODELS},
+            faults=sandbox_settings(options, folder / "provider").faults,
+        ),
+        ledger=read_ledger(settings.data_dir / "ledger.sqlite"),
+        warehouse=read_warehouse(settings.data_dir / "segmind.duckdb", [model.resource for model in MODELS]),
+        outputs=read_outputs(Path(settings.outputs_url)),
+    )
+    crashes = tuple(f"no run fails by itself: {crash}" for crash in storm.crashes)
+    return Outcome(storm=storm, books=books, broken=(*broken_claims(books), *crashes), elapsed_s=elapsed_s)
+
+
+def table(options: Options, outcome: Outcome) -> str:
+    """What happened and what was counted, for people."""
+    storm, books = outcome.storm, outcome.books
+    provider, states = books.provider, books.ledger.states
+    shared = sum(len(each.prompt_sets) > 1 for each in books.asked)
+    lines = {
+        "generations": f"{len(books.asked)}, of which {shared} are asked for by two prompt sets",
+        "POSTs": f"{provider.posts}, and {provider.refused_by_rate} requests answered 429",
+        "charges": f"{len(provider.charges)}",
+        "charged by provider": f"${provider.charged_usd:.9f}",
+        "            ledger": f"${books.ledger.charged_usd:.9f}",
+        "            warehouse": f"${books.warehouse.charged_usd:.9f}",
+        "submissions with faults": f"{provider.faulted} ({provider.faulted / max(provider.posts, 1):.1%})",
+        **{
+            f"  met {when}": ", ".join(f"{kind} {provider.dealt[kind]}" for kind in kinds if kind not in NOT_AT_RANDOM)
+            for when, kinds in FAULTS_BY_TIME.items()
+        },
+        **{f"  not dealt: {kind}": why for kind, why in NOT_AT_RANDOM.items()},
+        "runs": f"{storm.runs}, {options.runs} at a time; {sum(storm.stopped.values())} stopped by themselves "
+        f"({', '.join(f'{kind} {count}' for kind, count in sorted(storm.stopped.items())) or '-'})",
+        "kills": ", ".join(f"{count} while {phase}" for phase, count in sorted(storm.kills.items())),
+        "taken over": f"{storm.held} generations in the hands of killed runs",
+        "plain runs at the end": f"{storm.plain_runs}",
+        "unknown": f"{sum(state == 'unknown' for state in states.values())}",
+        "stored": f"{len(books.outputs)}",
+        "loaded": f"{sum(row.status == 'succeeded' for row in books.warehouse.rows)} rows",
+        "wall time": f"{outcome.elapsed_s:.0f} s",
+    }
+    return "\n".join(f"{name:<24} {value}" for name, value in lines.items())
+
+
+@contextmanager
+def _sandbox(options: Options, folder: Path) -> Iterator[str]:
+    """A sandbox in a process of its own; its journal is complete afterwards."""
+    folder.mkdir()
+    with (folder / "messages").open("wb") as messages:
+        process = subprocess.Popen(  # noqa: S603  our own interpreter, no shell
+            [sys.executable, "-m", "bench.chaos.sandbox", json.dumps(asdict(options)), str(folder)],
+            stdout=subprocess.PIPE,
+            # a client that is killed amid an answer is no news
+            stderr=messages,
+            text=True,
+            cwd=ROOT,
+        )
+    try:
+        url = process.stdout.readline().strip() if process.stdout else ""
+        if not url:
+            raise RuntimeError(f"The sandbox did not start: {(folder / 'messages').read_text(encoding='utf-8')}")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(_SOON_S)
+
+
+def _account(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/sandbox/account?jobs=false", timeout=_SOON_S) as answer:  # noqa: S310  our own
+        account: dict[str, Any] = json.load(answer)
+    return account
+
+
+def _arguments() -> tuple[Options, Path | None]:
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
+    for each in fields(Options):
+        parser.add_argument(f"--{each.name.replace('_', '-')}", type=type(each.default), default=each.default)
+    parser.set_defaults(seed=None)
+    parser.add_argument("--folder", type=Path, help="keep everything in this folder, which must not exist")
+    given = vars(parser.parse_args())
+    folder = given.pop("folder")
+    if given["seed"] is None:
+        given["seed"] = time.time_ns() % 1_000_000
+    return Options(**given), folder
+
+
+@contextmanager
+def _project(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        folder.mkdir(parents=True)
+        yield folder.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="segmind-chaos-") as temporary:
+        yield Path(temporary)
+
+
+if __name__ == "__main__":
+    main()
