@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -21,27 +20,28 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.answers import get_failure, name_of, parse, read_limited, request_id_of, reset_at
-from segmind_dagster.gateway.failures import GatewayError, classify_submit, error_text
+from segmind_dagster.gateway.failures import GatewayError, NotSentError, classify_submit, error_text
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
+from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from datetime import date
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
+    from aiohttp.abc import AbstractStreamWriter
+
     from segmind_dagster.registry import Model
     from segmind_dagster.settings import Settings
 
+_Answer = TypeVar("_Answer")
 _GET_ATTEMPTS = 6
-_HISTORY_PAGE = 100
-_HISTORY_PAGES = 500
-# one question may span 31 days
-_HISTORY_SPAN = timedelta(days=30)
+_CONNECTIONS = 400
 _SUBMIT_TIMEOUT_S = 60.0
 _GET_TIMEOUT_S = 30.0
+_CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +90,9 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            # connections are reused; jobs in flight hold none, so this bounds sockets, not work
-            connector=aiohttp.TCPConnector(limit=200, ttl_dns_cache=300),
-            timeout=aiohttp.ClientTimeout(total=_GET_TIMEOUT_S, connect=10),
+            # connections are reused; v2 jobs in flight hold none, so this bounds sockets, not work
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=300),
+            timeout=aiohttp.ClientTimeout(total=_GET_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S),
             auto_decompress=True,
         )
         return self
@@ -103,26 +103,31 @@ class Gateway:
         if self._session is not None:
             await self._session.close()
 
-    async def submit(self, model: Model, body: Mapping[str, Any], sink: Path) -> Accepted:
+    async def submit(
+        self, model: Model, body: Mapping[str, Any], sink: Path, *, may_send: Callable[[], bool] = lambda: True
+    ) -> Accepted:
         """Send one POST, once.
 
         Args:
             model: what to call.
             body: as it is sent.
             sink: file for the output, should it come in the same exchange.
+            may_send: asked when there is a connection, right before the first byte goes out.
 
         Raises:
+            NotSentError: `may_send` said no.
             GatewayError: anything but a readable acceptance; its kind says whether it may have been charged.
         """
         is_sync = model.api_version == "v1"
         url = f"{self._settings.api_url}/{model.api_version}/{quote(model.slug, safe='')}"
         timeout_s = self._settings.v1_timeout_seconds if is_sync else self._submit_timeout_s
-        timeout = aiohttp.ClientTimeout(total=timeout_s, connect=10)
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
         what = f"POST {url}"
+        payload = _Withholding(json.dumps(body, ensure_ascii=False).encode(), may_send)
         try:
             async with self._http.post(
                 url,
-                data=json.dumps(body, ensure_ascii=False).encode(),
+                data=payload,
                 headers={"x-api-key": self._key, "Content-Type": "application/json"},
                 timeout=timeout,
                 allow_redirects=False,
@@ -137,6 +142,8 @@ class Gateway:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise GatewayError("connect_error", self._say(f"{what}: no connection ({name_of(error)}).")) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if payload.is_withheld:
+                raise NotSentError("connect_error", f"{what}: held back before anything was sent.") from error
             raise GatewayError(
                 "unknown_outcome", self._say(f"{what}: sent, but no answer came back ({name_of(error)}).")
             ) from error
@@ -168,42 +175,7 @@ class Gateway:
         Raises:
             GatewayError: the history could not be read whole, or was not understood.
         """
-        found: dict[str, wire.HistoryRow] = {}
-        first, last = since - timedelta(days=1), now + timedelta(days=1)
-        while last >= first:
-            begin = max(first, last - _HISTORY_SPAN)
-            await self._read_window(found, since=since, from_date=begin.date(), to_date=last.date())
-            last = begin - timedelta(days=1)
-        return list(found.values())
-
-    async def _read_window(
-        self, found: dict[str, wire.HistoryRow], *, since: datetime, from_date: date, to_date: date
-    ) -> None:
-        url = f"{self._settings.platform_url}/inference-request/request-history"
-        previous: list[str] = []
-        for page in range(1, _HISTORY_PAGES + 1):
-            query = {
-                "page": str(page),
-                "per_page": str(_HISTORY_PAGE),
-                "from_date": from_date.isoformat(),
-                "to_date": to_date.isoformat(),
-                "sort_by": "model_created",
-                "sort_order": "desc",
-            }
-            _, document = await self._get(url, query)
-            answer = wire.read_history(document)
-            if answer is None:
-                raise GatewayError("unknown_outcome", f"GET {url}: the history's answer was not understood.")
-            ids = [row.request_id for row in answer.rows]
-            if ids and ids == previous and not answer.is_last:
-                raise GatewayError("unknown_outcome", f"GET {url}: page {page} is page {page - 1} again.")
-            previous = ids
-            for row in answer.rows:
-                found.setdefault(row.request_id, row)
-            # a page may hold only what was seen already: one row an output, and rows move while pages are read
-            if answer.is_last or _reaches_back(answer.rows, since):
-                return
-        raise GatewayError("unknown_outcome", f"GET {url}: the history is longer than {_HISTORY_PAGES} pages.")
+        return await read_history(self._get, self._settings.platform_url, since=since, now=now)
 
     async def history_row(self, request_id: str) -> wire.HistoryRow | None:
         """What the history remembers of a request, if it does."""
@@ -223,14 +195,15 @@ class Gateway:
             GatewayError: it was not stored.
         """
         url = f"{self._settings.storage_url}/upload-asset"
-        async for attempt in self._retrying():
-            with attempt:
-                status, answer, _ = await self._exchange("POST", url, payload={"data_urls": [data_url]})
-                addresses = wire.read_file_urls(parse(answer))
-                if status >= 300 or not addresses:  # noqa: PLR2004  HTTP
-                    raise get_failure(f"POST {url}", status, answer, {}, key=self._key)
-                return addresses[0]
-        raise AssertionError("tenacity either returns or raises")
+
+        async def once() -> str:
+            status, answer, _ = await self._exchange("POST", url, payload={"data_urls": [data_url]})
+            addresses = wire.read_file_urls(parse(answer))
+            if status >= 300 or not addresses:  # noqa: PLR2004  HTTP
+                raise get_failure(f"POST {url}", status, answer, {}, key=self._key)
+            return addresses[0]
+
+        return await self._repeated(once)
 
     async def fetch(self, url: str, sink: Path) -> Fetched:
         """Stream an output to a file, whole.
@@ -243,10 +216,7 @@ class Gateway:
             OutputError: the host is not allowed, or what came is not whole.
             GatewayError: `expired` when it is gone, else a kind that fetching again may cure.
         """
-        async for attempt in self._retrying():
-            with attempt:
-                return await self._fetcher.fetch_once(self._http, url, sink)
-        raise AssertionError("tenacity either returns or raises")
+        return await self._repeated(lambda: self._fetcher.fetch_once(self._http, url, sink))
 
     @property
     def _http(self) -> aiohttp.ClientSession:
@@ -277,26 +247,27 @@ class Gateway:
 
     async def _job(self, path: str) -> wire.JobAnswer:
         url = f"{self._settings.api_url}{path}"
-        async for attempt in self._retrying():
-            with attempt:
-                status, answer, headers = await self._exchange("GET", url)
-                job = wire.read_job(parse(answer))
-                # a failed job answers 422 with its own body (SDK 1.3.0, v2.py)
-                if job is not None and (status == 200 or job.status == "failed"):  # noqa: PLR2004  HTTP
-                    return job
-                if status == 404:  # noqa: PLR2004  HTTP
-                    raise GatewayError("expired", f"GET {url}: the record is gone.", http_status=status)
-                raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
-        raise AssertionError("tenacity either returns or raises")
+
+        async def once() -> wire.JobAnswer:
+            status, answer, headers = await self._exchange("GET", url)
+            job = wire.read_job(parse(answer))
+            # a failed job answers 422 with its own body (SDK 1.3.0, v2.py)
+            if job is not None and (status == 200 or job.status == "failed"):  # noqa: PLR2004  HTTP
+                return job
+            if status == 404:  # noqa: PLR2004  HTTP
+                raise GatewayError("expired", f"GET {url}: the record is gone.", http_status=status)
+            raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
+
+        return await self._repeated(once)
 
     async def _get(self, url: str, query: Mapping[str, str] | None = None) -> tuple[int, Any]:
-        async for attempt in self._retrying():
-            with attempt:
-                status, answer, headers = await self._exchange("GET", url, query=query)
-                if status in {200, 404}:
-                    return status, parse(answer)
-                raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
-        raise AssertionError("tenacity either returns or raises")
+        async def once() -> tuple[int, Any]:
+            status, answer, headers = await self._exchange("GET", url, query=query)
+            if status in {200, 404}:
+                return status, parse(answer)
+            raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
+
+        return await self._repeated(once)
 
     async def _exchange(
         self,
@@ -327,6 +298,21 @@ class Gateway:
     def _say(self, message: str) -> str:
         return redact(message, self._key)
 
+    async def _repeated(self, once: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """What asking brings, asked again a few times where that can help."""
+        try:
+            # nearly every request succeeds at once, and the machinery of a retry costs as much as the request
+            return await once()
+        except (GatewayError, OutputError) as error:
+            made = [error]
+
+        async def again() -> _Answer:
+            if made:
+                raise made.pop()
+            return await once()
+
+        return await self._retrying()(again)
+
     def _retrying(self) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception(_may_get_again),
@@ -342,11 +328,20 @@ class Gateway:
             await self._on_rate_limited(error.reset_at)
 
 
-def _reaches_back(rows: Sequence[wire.HistoryRow], since: datetime) -> bool:
-    """Whether a page is sorted as it was asked for, newest first, and ends before the moment."""
-    moments = [row.created_at for row in rows if row.created_at is not None]
-    is_sorted = len(moments) == len(rows) and all(a >= b for a, b in pairwise(moments))
-    return is_sorted and bool(moments) and moments[-1] < since
+class _Withholding(aiohttp.BytesPayload):
+    """A body that asks once more before it goes out: waiting for a connection may take a while."""
+
+    def __init__(self, content: bytes, may_send: Callable[[], bool]) -> None:
+        super().__init__(content)
+        self._may_send = may_send
+        self.is_withheld = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        # the headers wait for the body, so that nothing has gone out yet
+        if not self._may_send():
+            self.is_withheld = True
+            raise ConnectionAbortedError("held back")
+        await super().write_with_length(writer, content_length)
 
 
 _BACK_OFF = wait_random_exponential(multiplier=0.3, max=20)

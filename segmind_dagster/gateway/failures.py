@@ -112,6 +112,10 @@ class GatewayError(SegmindDagsterError):
         super().__init__(message)
 
 
+class NotSentError(GatewayError):
+    """A POST was held back at the last moment: the provider has seen nothing of it."""
+
+
 def classify_submit(status: int, body: bytes) -> FailureKind:  # noqa: PLR0911  one line a documented answer
     """What an answer to a POST means, when it is not a readable acceptance.
 

@@ -218,7 +218,7 @@ def _output(document: Mapping[str, Any]) -> tuple[str | None, str | None]:
     if isinstance(output, Mapping):
         output = output.get("url") or json.dumps(output, ensure_ascii=False)
     if isinstance(output, str) and output:
-        if output.startswith(("http://", "https://")) and not any(c.isspace() for c in output):
+        if output.startswith(("http://", "https://")) and output.split() == [output]:
             return output, None
         return None, output
     images = document.get("images")

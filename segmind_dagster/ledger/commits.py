@@ -1,7 +1,7 @@
 """Group commit: the writes of many tasks in few transactions, each durable before its task goes on.
 
-A durable commit costs an fsync whatever it holds, so operations that wait at the same moment share one.
-What the operations do is in `writes`.
+A durable commit costs an fsync whatever it holds, so operations that wait at the same moment share one, and
+their tasks are woken together. What the operations do is in `writes`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,40 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import defaultdict
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from segmind_dagster.errors import LedgerError, SegmindDagsterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection, Engine
 
 _T = TypeVar("_T")
 _LARGEST_GROUP = 500
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """An operation, and who waits for it: a thread, or a task of an event loop.
+
+    Args:
+        operation: what is to be run.
+        future: where its outcome goes.
+        loop: the loop the future belongs to; None for a thread's.
+        result: what it returned.
+        error: what it raised instead.
+    """
+
+    operation: Callable[[Connection], Any]
+    future: Future[Any] | asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop | None
+    result: Any = None
+    error: Exception | None = None
 
 
 class GroupCommitter:
@@ -32,21 +54,15 @@ class GroupCommitter:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._queue: queue.SimpleQueue[tuple[Callable[[Connection], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
         self._is_closed = False
 
     def submit(self, operation: Callable[[Connection], _T]) -> Future[_T]:
         """Queue an operation; the future resolves once its effect is durable."""
-        with self._start:
-            if self._is_closed:
-                raise LedgerError("The ledger is closed; nothing more can be recorded in it.")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="ledger-commits", daemon=True)
-                self._thread.start()
-            future: Future[_T] = Future()
-            self._queue.put((operation, future))
+        future: Future[_T] = Future()
+        self._enter(_Asked(operation, future, None))
         return future
 
     def run(self, operation: Callable[[Connection], _T]) -> _T:
@@ -54,9 +70,14 @@ class GroupCommitter:
         return self.submit(operation).result()
 
     async def run_async(self, operation: Callable[[Connection], _T]) -> _T:
-        """Run an operation; other tasks go on until it is durable."""
-        # shielded: a cancelled task must not make a queued write vanish
-        return await asyncio.shield(asyncio.wrap_future(self.submit(operation)))
+        """Run an operation; other tasks go on until it is durable.
+
+        A task that is cancelled meanwhile no longer waits; what it queued is written all the same.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+        self._enter(_Asked(operation, future, loop))
+        return await future
 
     def close(self) -> None:
         """Finish what is queued, then stop."""
@@ -67,6 +88,15 @@ class GroupCommitter:
         if thread is not None:
             thread.join()
         self._engine.dispose()
+
+    def _enter(self, asked: _Asked) -> None:
+        with self._start:
+            if self._is_closed:
+                raise LedgerError("The ledger is closed; nothing more can be recorded in it.")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="ledger-commits", daemon=True)
+                self._thread.start()
+            self._queue.put(asked)
 
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -79,28 +109,50 @@ class GroupCommitter:
                     break
                 group.append(following)
             self._commit(group)
+            _answer(group)
             if is_last:
                 return
 
-    def _commit(self, group: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
-        done: list[tuple[Future[Any], Any]] = []
-        refused: list[tuple[Future[Any], SegmindDagsterError]] = []
+    def _commit(self, group: Sequence[_Asked]) -> None:
+        is_begun = False
         try:
             with self._engine.begin() as connection:
-                for operation, future in group:
+                is_begun = True
+                for asked in group:
                     try:
-                        done.append((future, operation(connection)))
+                        asked.result = asked.operation(connection)
                     except SegmindDagsterError as refusal:
-                        refused.append((future, refusal))
+                        asked.error = refusal
         except Exception as failure:  # noqa: BLE001  handed to the callers, never swallowed
-            if len(group) == 1:
-                group[0][1].set_exception(failure)
+            # when it did not even begin, somebody else keeps the database: asking for each would multiply the wait
+            if len(group) == 1 or not is_begun:
+                for asked in group:
+                    asked.error = failure
                 return
             # one bad operation must not fail those that shared its commit
-            for member in group:
-                self._commit([member])
-            return
-        for future, result in done:
-            future.set_result(result)
-        for future, error in refused:
-            future.set_exception(error)
+            for asked in group:
+                asked.result = asked.error = None
+                self._commit([asked])
+
+
+def _answer(group: Sequence[_Asked]) -> None:
+    """Wake everybody who waits; the tasks of one loop with one call, because waking it costs a system call."""
+    by_loop: defaultdict[asyncio.AbstractEventLoop | None, list[_Asked]] = defaultdict(list)
+    for asked in group:
+        by_loop[asked.loop].append(asked)
+    for loop, answered in by_loop.items():
+        if loop is None:
+            _resolve(answered)
+        else:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_resolve, answered)
+
+
+def _resolve(answered: Sequence[_Asked]) -> None:
+    for asked in answered:
+        if asked.future.done():  # its task was cancelled
+            continue
+        if asked.error is not None:
+            asked.future.set_exception(asked.error)
+        else:
+            asked.future.set_result(asked.result)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
 _CHUNK = 500
 _RECENT = 200
@@ -30,8 +30,8 @@ def snapshot(
     found: dict[str, GenerationRecord] = {}
     for start in range(0, len(generation_ids), _CHUNK):
         chunk = generation_ids[start : start + _CHUNK]
-        rows = connection.execute(_records().where(GENERATIONS.c.generation_id.in_(chunk))).all()
-        found.update((row.generation_id, _record(row, connection, is_alive)) for row in rows)
+        records = _read_records(connection, _records().where(GENERATIONS.c.generation_id.in_(chunk)), is_alive)
+        found.update((record.generation_id, record) for record in records)
     return found
 
 
@@ -42,7 +42,7 @@ def unfinished(
     query = _records(with_body=True).where(GENERATIONS.c.state.in_(IN_PROGRESS)).order_by(GENERATIONS.c.intent_at)
     if prompt_set is not None:
         query = query.where(GENERATIONS.c.prompt_set == prompt_set)
-    return [_record(row, connection, is_alive) for row in connection.execute(query).all()]
+    return _read_records(connection, query, is_alive)
 
 
 def owners(connection: Connection) -> dict[str, tuple[str, int, datetime]]:
@@ -192,6 +192,16 @@ def _records(*, with_body: bool = False) -> Select[Any]:
     return select(*wanted, columns.body, columns.images) if with_body else select(*wanted)
 
 
-def _record(row: Row[Any], connection: Connection, is_alive: Callable[[str, Connection], bool]) -> GenerationRecord:
-    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's documented name for a row's mapping
-    return GenerationRecord(**values, is_owner_alive=row.owner is not None and is_alive(row.owner, connection))
+def _read_records(
+    connection: Connection, query: Select[Any], is_alive: Callable[[str, Connection], bool]
+) -> list[GenerationRecord]:
+    result = connection.execute(query)
+    # taken once for all rows: a row's own mapping looks its names up again and again
+    names = tuple(result.keys())
+    return [
+        GenerationRecord(
+            **dict(zip(names, row, strict=True)),
+            is_owner_alive=row.owner is not None and is_alive(row.owner, connection),
+        )
+        for row in result.all()
+    ]

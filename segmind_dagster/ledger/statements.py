@@ -8,7 +8,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Update, bindparam, func, or_, select, update
+from sqlalchemy import Update, bindparam, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
 from segmind_dagster.ledger.states import TRANSITIONS, State
@@ -43,6 +44,23 @@ CLAIM = (
     )
     .returning(GENERATIONS.c.attempts, GENERATIONS.c.model_slug, GENERATIONS.c.resource)
 )
+
+
+ENTER_ATTEMPT = insert(ATTEMPTS)
+
+
+@cache
+def add_spending(dialect_name: str) -> Any:
+    """An amount added to running totals, which begin with it.
+
+    Args:
+        dialect_name: of the connection, because ON CONFLICT is not SQLAlchemy's common tongue.
+    """
+    rows = (postgresql if dialect_name == "postgresql" else sqlite).insert(SPENDING)
+    return rows.on_conflict_do_update(
+        index_elements=["scope", "name"],
+        set_={"committed_usd": SPENDING.c.committed_usd + rows.excluded.committed_usd},
+    )
 
 
 @cache

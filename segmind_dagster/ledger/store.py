@@ -164,11 +164,20 @@ def open_ledger(
                 raise OriginMismatchError(recorded, api_origin, shown)
         return Ledger(engine=_engine(url, writes=False), writer=GroupCommitter(writing))
     except (SQLAlchemyError, OSError) as error:
-        raise LedgerError(
-            f"Opened the ledger at {shown}, but the database answered: {error.__cause__ or error}. Nothing was "
-            "submitted. Check that the folder can be written to, that the disk is not full, and that the file was not "
-            "replaced by something else."
-        ) from error
+        raise LedgerError(_why_closed(shown, error)) from error
+
+
+def _why_closed(shown: str, error: SQLAlchemyError | OSError) -> str:
+    if "database is locked" in str(error):
+        return (
+            f"Waited a minute for the ledger at {shown}: another process is in the middle of a write, and is probably "
+            "suspended (Ctrl-Z, a paused container). Wake or end it; nothing was submitted."
+        )
+    return (
+        f"Opened the ledger at {shown}, but the database answered: {error.__cause__ or error}. Nothing was submitted. "
+        "Check that the folder can be written to, that the disk is not full, and that the file was not replaced by "
+        "something else."
+    )
 
 
 def _engine(url: str, *, writes: bool) -> Engine:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
 from segmind_dagster.ledger import statements
-from segmind_dagster.ledger.entries import upsert
 from segmind_dagster.ledger.records import Claim
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING, whole_nanos
-from segmind_dagster.ledger.states import State, check_transition
+from segmind_dagster.ledger.schema import GENERATIONS, whole_nanos
+from segmind_dagster.ledger.states import IN_PROGRESS, State, check_transition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +79,7 @@ def claim(
     if attempt is None:
         raise LostOwnershipError(generation_id)
     connection.execute(
-        insert(ATTEMPTS),
+        statements.ENTER_ATTEMPT,
         {
             "generation_id": generation_id,
             "attempt": attempt.attempts,
@@ -287,6 +286,19 @@ def take_over(connection: Connection, *, generation_id: str, old_owner: str | No
     return held
 
 
+def let_go(connection: Connection, generation_id: str, *, owner: str, now: datetime) -> None:
+    """A run does nothing more about what it submitted: others need not wait for its end to go on with it."""
+    connection.execute(
+        update(GENERATIONS)
+        .where(
+            GENERATIONS.c.generation_id == generation_id,
+            GENERATIONS.c.owner == owner,
+            GENERATIONS.c.state.in_(IN_PROGRESS),
+        )
+        .values(owner=None, updated_at=now)
+    )
+
+
 def _move(connection: Connection, held: Claim, target: State, *, now: datetime, **values: Any) -> None:
     values["updated_at"] = now
     changed = connection.execute(
@@ -359,11 +371,7 @@ def _check_caps(connection: Connection, caps: Caps, purses: Mapping[str, str], n
 def _commit_money(connection: Connection, purses: Mapping[str, str], difference: Decimal) -> None:
     if not difference:
         return
-    rows = upsert(connection, SPENDING)
     connection.execute(
-        rows.on_conflict_do_update(
-            index_elements=["scope", "name"],
-            set_={"committed_usd": SPENDING.c.committed_usd + rows.excluded.committed_usd},
-        ),
+        statements.add_spending(connection.dialect.name),
         [{"scope": scope, "name": name, "committed_usd": difference} for scope, name in purses.items()],
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,20 +22,28 @@ _JPEG_COMMENT_LIMIT = 65_533
 
 
 def embed(path: Path, form: str, facts: Mapping[str, Any]) -> None:
-    """Put the facts into the file, if its format takes them; otherwise leave it alone.
+    """Put the facts into the file, if its format takes them; otherwise leave it alone."""
+    with path.open("r+b") as file:
+        embed_in(file, form, facts)
+
+
+def embed_in(file: BinaryIO, form: str, facts: Mapping[str, Any]) -> None:
+    """The same for an open file.
 
     Args:
-        path: the file, changed in place.
+        file: open for reading and writing, changed in place.
         form: its format.
         facts: JSON-serialisable facts.
     """
+    if form not in {"png", "jpeg"}:
+        return
     text = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    content = path.read_bytes() if form in {"png", "jpeg"} else b""
+    file.seek(0)
+    content = file.read()
     if form == "png" and content[12:16] == b"IHDR":
-        path.write_bytes(content[:_PNG_HEADER_BYTES] + _png_text(text) + content[_PNG_HEADER_BYTES:])
+        _insert(file, content, _PNG_HEADER_BYTES, _png_text(text))
     elif form == "jpeg" and (segment := _jpeg_comment(text)) is not None:
-        position = _after_jpeg_header(content)
-        path.write_bytes(content[:position] + segment + content[position:])
+        _insert(file, content, _after_jpeg_header(content), segment)
 
 
 def read(path: Path, form: str) -> dict[str, Any] | None:
@@ -57,6 +65,12 @@ def read(path: Path, form: str) -> dict[str, Any] | None:
             return _load(data.split(b":", 1)[1])
         start = content.find(_JPEG_COMMENT, start + 2)
     return None
+
+
+def _insert(file: BinaryIO, content: bytes, position: int, segment: bytes) -> None:
+    file.seek(position)
+    file.write(segment)
+    file.write(content[position:])
 
 
 def _load(data: bytes) -> dict[str, Any] | None:

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.outputs import provenance
-from segmind_dagster.outputs.verify import EXTENSIONS, verify
+from segmind_dagster.outputs.verify import EXTENSIONS, verify, verify_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from io import BufferedRandom, BufferedReader
 
     from segmind_dagster.registry import OutputKind
 
@@ -122,9 +123,13 @@ class OutputStore:
         Raises:
             OutputError: it is not what was bought.
         """
-        verified = verify(path, kind)
-        provenance.embed(path, verified.format, facts)
-        content_sha256, size = _digest(path)
+        # one open file for everything: opening costs more than reading what was just written
+        with path.open("r+b") as file:
+            verified = verify_file(file, kind)
+            provenance.embed_in(file, verified.format, facts)
+            content_sha256, size = _digest(file)
+            if self._is_local:
+                os.fsync(file.fileno())
         name = f"{_checked(resource)}/{_checked(generation_id)}"
         stored = Stored(
             uri=f"{self._url}/{name}.{EXTENSIONS[verified.format]}",
@@ -143,9 +148,11 @@ class OutputStore:
             + "\n",
             encoding="utf-8",
         )  # fmt: skip
-        # the ledger holds the same facts, so the sidecar need not outlive a power cut on its own
-        self._place(sidecar, f"{self._url}/{name}{_FACTS}", is_durable=False)
-        self._place(path, stored.uri, is_durable=True)
+        self._place(sidecar, f"{self._url}/{name}{_FACTS}")
+        self._place(path, stored.uri)
+        if self._is_local:
+            # the ledger holds the same facts, so that the sidecar's bytes need not be durable on their own
+            _sync_folder(Path(stored.uri).parent)
         return stored
 
     def discard(self, path: Path) -> None:
@@ -200,7 +207,8 @@ class OutputStore:
         """What an output in its place is now: its digest, its size; nothing is decoded."""
         form = _FORMATS[uri.rpartition(".")[2]]
         with self._at_hand(uri) as path:
-            content_sha256, size = _digest(path)
+            with path.open("rb") as file:
+                content_sha256, size = _digest(file)
             width, height = _dimensions(path) if form in _PICTURES else (None, None)
         return Stored(uri=uri, sha256=content_sha256, size_bytes=size, format=form, width=width, height=height)
 
@@ -257,7 +265,7 @@ class OutputStore:
         finally:
             self.discard(path)
 
-    def _place(self, source: Path, target: str, *, is_durable: bool) -> None:
+    def _place(self, source: Path, target: str) -> None:
         if not self._is_local:
             fs, _ = self._remote()
             fs.put_file(str(source), fs._strip_protocol(target))  # noqa: SLF001  fsspec's documented way to a path
@@ -265,9 +273,6 @@ class OutputStore:
             return
         destination = Path(target)
         self._make(destination.parent)
-        if is_durable:
-            with source.open("rb") as file:
-                os.fsync(file.fileno())
         try:
             source.replace(destination)
         except OSError as error:
@@ -280,8 +285,6 @@ class OutputStore:
                 os.fsync(file.fileno())
             beside.replace(destination)
             source.unlink()
-        if is_durable:
-            _sync_folder(destination.parent)
 
     def _remote(self) -> tuple[Any, str]:
         import fsspec
@@ -320,10 +323,10 @@ def _dimensions(path: Path) -> tuple[int, int] | tuple[None, None]:
     return width, height
 
 
-def _digest(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return digest.hexdigest(), path.stat().st_size
+def _digest(file: BufferedRandom | BufferedReader) -> tuple[str, int]:
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256")
+    return digest.hexdigest(), file.tell()
 
 
 def _sync_folder(folder: Path) -> None:

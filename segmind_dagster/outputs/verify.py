@@ -6,9 +6,10 @@ Pictures are decoded whole, within bounds; other media are recognised by their s
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from segmind_dagster.errors import OutputError
 
@@ -68,18 +69,25 @@ def verify(path: Path, kind: OutputKind) -> Verified:
     Raises:
         OutputError: it is something else, or broken.
     """
+    with path.open("rb") as file:
+        return verify_file(file, kind)
+
+
+def verify_file(file: BinaryIO, kind: OutputKind) -> Verified:
+    """The same for an open file, read from its beginning."""
+    file.seek(0)
     if kind == "text":
-        return _verify_text(path)
-    head = _head(path)
+        return _verify_text(file)
+    head = file.read(_HEAD_BYTES)
     found = sniff(head)
     if found is None:
         raise OutputError(_describe_stranger(head))
     if found not in _KINDS[kind]:
         raise OutputError(f"{found} bytes where {kind} was bought")
     if kind == "image":
-        return _verify_picture(path, found)
+        return _verify_picture(file, found)
     if found == "mp4":
-        _verify_boxes(path)
+        _verify_boxes(file)
     return Verified(found)
 
 
@@ -106,14 +114,14 @@ def sniff(head: bytes) -> str | None:  # noqa: PLR0911  a table of signatures
     return "flac" if head.startswith(b"fLaC") else None
 
 
-def _verify_picture(path: Path, found: str) -> Verified:
+def _verify_picture(file: BinaryIO, found: str) -> Verified:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             # our own bound is checked below, before anything is decoded
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=[found.upper()]) as picture:
+            with Image.open(file, formats=[found.upper()]) as picture:
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
                     raise OutputError(f"{width}x{height} pixels; at most {MAX_PIXELS} are accepted", is_permanent=True)
@@ -125,28 +133,27 @@ def _verify_picture(path: Path, found: str) -> Verified:
     return Verified(found, width, height)
 
 
-def _verify_boxes(path: Path) -> None:
+def _verify_boxes(file: BinaryIO) -> None:
     """An MP4 file is a row of boxes, each with its length: walk it to the end of the file."""
-    size = path.stat().st_size
+    size = file.seek(0, os.SEEK_END)
     position = 0
-    with path.open("rb") as file:
-        while position < size:
-            file.seek(position)
-            header = file.read(16)
-            if len(header) < 8:  # noqa: PLR2004  a box's own header
-                raise OutputError(f"an mp4 file that breaks off after {position} of {size} bytes")
-            length = int.from_bytes(header[:4], "big")
-            if length == 1:
-                length = int.from_bytes(header[8:16], "big")
-            elif length == 0:  # the last box reaches to the end
-                return
-            if length < 8 or position + length > size:  # noqa: PLR2004  a box's own header
-                raise OutputError(f"an mp4 file that breaks off after {position} of {size} bytes")
-            position += length
+    while position < size:
+        file.seek(position)
+        header = file.read(16)
+        if len(header) < 8:  # noqa: PLR2004  a box's own header
+            raise OutputError(f"an mp4 file that breaks off after {position} of {size} bytes")
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        elif length == 0:  # the last box reaches to the end
+            return
+        if length < 8 or position + length > size:  # noqa: PLR2004  a box's own header
+            raise OutputError(f"an mp4 file that breaks off after {position} of {size} bytes")
+        position += length
 
 
-def _verify_text(path: Path) -> Verified:
-    content = path.read_bytes()
+def _verify_text(file: BinaryIO) -> Verified:
+    content = file.read()
     if not content.strip():
         raise OutputError("an empty answer")
     try:
@@ -160,11 +167,6 @@ def _verify_text(path: Path) -> Verified:
             raise OutputError("an HTML page where a model's answer was bought") from None
         return Verified("txt")
     return Verified("json")
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_HEAD_BYTES)
 
 
 def _describe_stranger(head: bytes) -> str:

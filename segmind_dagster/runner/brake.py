@@ -26,7 +26,7 @@ _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f-]{8,}\b|\d+")
 class Brake:
     """What stops submitting.
 
-    `stopped_by` and `message` say why the run stopped, if it did.
+    `stopped_by` and `message` say why the run stopped, if it did; `is_interrupted`, that somebody ended it.
     """
 
     def __init__(self) -> None:
@@ -34,6 +34,7 @@ class Brake:
         self.message: str | None = None
         self.held_sets: dict[str, str] = {}
         self.held_models: dict[str, tuple[FailureKind, str]] = {}
+        self.is_interrupted = False
         self._is_stopping = False
         self._alike: dict[str, Counter[tuple[str, str]]] = {}
 
@@ -43,6 +44,11 @@ class Brake:
             self._is_stopping = True
             self.stopped_by = kind
             self.message = message
+
+    def interrupt(self, message: str) -> None:
+        """Somebody ends the run: it submits nothing more, and waits for no other run."""
+        self.is_interrupted = True
+        self.stop(None, message)
 
     def hold_set(self, prompt_set: str, message: str) -> None:
         """A prompt set has used up its budget; the others have budgets of their own."""

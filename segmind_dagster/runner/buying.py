@@ -7,14 +7,15 @@ in `delivery`; what became of one that was lost sight of, in `settling`.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
+import asyncio
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
-from segmind_dagster.errors import BudgetError
-from segmind_dagster.gateway.failures import POLICIES, GatewayError, retry_delay_s
+from segmind_dagster.errors import BudgetError, LostOwnershipError
+from segmind_dagster.gateway.failures import POLICIES, GatewayError, NotSentError, retry_delay_s
 from segmind_dagster.ledger import writes
 from segmind_dagster.runner.delivery import Delivery, Job, Tries, fail
 from segmind_dagster.runner.settling import Found, Settler
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
 
 
+_V1_AT_ONCE = 200
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buyer:
     """Submits generations.
@@ -53,6 +57,7 @@ class Buyer:
         progress: where the run is.
         chance: source of jitter.
         run_id: Dagster's id of the run, if there is one.
+        v1_room: bounds the v1 calls under way.
     """
 
     gateway: GatewayPort
@@ -68,6 +73,7 @@ class Buyer:
     progress: Progress
     chance: random.Random
     run_id: str | None
+    v1_room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_V1_AT_ONCE))
 
     async def buy(self, work: Work) -> Ended:
         """Submit a planned generation and bring its output home.
@@ -77,6 +83,11 @@ class Buyer:
         """
         if work.reserve_usd is None:
             return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
+        # a v1 call holds its connection until the job is done, and polls need connections too
+        async with self.v1_room if work.model.api_version == "v1" else nullcontext():
+            return await self._buy(work, work.reserve_usd)
+
+    async def _buy(self, work: Work, reserve_usd: Decimal) -> Ended:
         tries = Tries()
         while self.brake.allows(work):
             try:
@@ -88,11 +99,12 @@ class Buyer:
             waited_ms = await self.slots.wait(may_go=lambda: self.brake.allows(work))
             if not self.brake.allows(work):
                 break
-            claim = await self._claim(work, work.reserve_usd, waited_ms)
+            term = self.lease.term
+            claim = await self._claim(work, reserve_usd, waited_ms)
             if claim is None:
                 break
             with self.in_flight():
-                ended = await self._send(work, claim, body, tries)
+                ended = await self._send(work, claim, body, tries, term)
             if ended is not None:
                 return ended
         return self.brake.held_back(work)
@@ -120,7 +132,11 @@ class Buyer:
                 rate_wait_ms=waited_ms,
                 now=self.clock.now(),
             )
+        except LostOwnershipError:
+            self.slots.give_back()
+            raise
         except BudgetError as error:
+            self.slots.give_back()
             if error.scope == "set":
                 self.brake.hold_set(work.prompt_set, str(error))
             else:
@@ -145,19 +161,18 @@ class Buyer:
         self.brake.stop(error.kind, f"{error} {policy.advice}")
         return Ended("held_back", error.kind, str(error))
 
-    async def _send(self, work: Work, claim: Claim, body: Mapping[str, Any], tries: Tries) -> Ended | None:
+    async def _send(self, work: Work, claim: Claim, body: Mapping[str, Any], tries: Tries, term: int) -> Ended | None:
         """One attempt; None when another one is due."""
-        if not self.lease.holds():
-            # woken after a long pause: others may have taken over what this run owned, so nothing is sent
-            await self.lease.renew()
-            failure = GatewayError("connect_error", "The run's lease ran out before anything was sent.")
-            return await self._refused(work, claim, body, tries, failure, intent_at=self.clock.now())
         intent_at = self.clock.now()
         began = self.clock.monotonic()
         sink = self.outputs.scratch_file(work.generation_id)
         self.progress.steps += 1
         try:
-            accepted = await self.gateway.submit(work.model, body, sink)
+            accepted = await self.gateway.submit(work.model, body, sink, may_send=lambda: self._may_send(term))
+        except NotSentError as error:
+            self.outputs.discard(sink)
+            await self._withdraw(claim, error)
+            return None
         except GatewayError as error:
             self.outputs.discard(sink)
             return await self._refused(work, claim, body, tries, error, intent_at=intent_at)
@@ -169,6 +184,9 @@ class Buyer:
                 http_status=accepted.http_status,
                 now=self.clock.now(),
             )
+        except LostOwnershipError:
+            self.outputs.discard(sink)
+            raise
         except IntegrityError:
             # a lost submission with an equal body was found in the history under this very id
             self.outputs.discard(sink)
@@ -185,6 +203,16 @@ class Buyer:
         if work.model.api_version == "v1":
             return await self.delivery.store(work, job)
         return await self.delivery.follow(work, job, tries)
+
+    def _may_send(self, term: int) -> bool:
+        # after a pause longer than the lease others may have it; a stop may come while a connection is waited for
+        return self.lease.holds(term) and not self.brake.is_interrupted
+
+    async def _withdraw(self, claim: Claim, error: NotSentError) -> None:
+        """Take a claim back whose POST was held back; raises when it is somebody else's by now."""
+        if not self.lease.holds():
+            await self.lease.renew()
+        await self._fail(claim, error, is_final=False)
 
     async def _refused(
         self,

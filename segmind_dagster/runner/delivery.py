@@ -155,8 +155,8 @@ class Delivery:
                 if failures >= _POLL_FAILURES:
                     return Ended("running", error.kind, str(error))
                 continue
+            self._learn(patience, job, answer)
             if answer.status == "completed":
-                patience.learn(_took_s(answer.accounting, self._clock.monotonic() - job.began))
                 job = replace(job, accounting=answer.accounting, text=answer.output_text)
                 return await self.store(work, job, url=answer.output_url)
             if answer.status == "failed":
@@ -168,6 +168,13 @@ class Delivery:
                     return Ended("failed", kind, message, attempts=job.claim.attempt)
                 await self._clock.sleep(retry_delay_s(kind, tries.by_kind[kind], self._chance))
                 return None
+
+    def _learn(self, patience: Patience, job: Job, answer: wire.JobAnswer) -> None:
+        elapsed_s = self._clock.monotonic() - job.began
+        if answer.status == "completed":
+            patience.learn(_took_s(answer.accounting, elapsed_s))
+        elif answer.status == "pending" and job.is_watched:
+            patience.learn_unfinished(elapsed_s)
 
     async def _pause(self, patience: Patience, elapsed_s: float, *, is_scout: bool) -> None:
         """Wait until the next look; in parts, because other jobs may teach meanwhile that it is due earlier."""

@@ -74,7 +74,6 @@ class Engine:
             v1_timeout_s=limits.v1_timeout_seconds,
             progress=self.progress,
         )
-        self._watch = Watch(ledger, clock)
         self._inputs = Inputs(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
         self._delivery = Delivery(
@@ -87,6 +86,7 @@ class Engine:
             progress=self.progress,
         )
         self.brake = Brake()
+        self._watch = Watch(ledger, clock, may_wait=lambda: not self.brake.is_interrupted)
         self._buyer = Buyer(
             gateway=gateway,
             ledger=ledger,
@@ -114,6 +114,11 @@ class Engine:
         async def bring(work: Work) -> None:
             try:
                 endings[work.generation_id] = ended = await self._work(work)
+                if ended.ending in {"running", "unknown"}:
+                    # two runs that wait for what the other one has given up would never end
+                    await self._ledger.awrite(
+                        writes.let_go, work.generation_id, owner=self._lease.owner, now=self._clock.now()
+                    )
                 self._count(work, ended)
             except Exception as error:  # noqa: BLE001  raised below, once what is in flight has landed
                 crashes.append(error)
@@ -174,6 +179,8 @@ class Engine:
                 return Ended("failed", _kind(record.failure_kind), record.error, attempts=record.attempts)
             case "planned":
                 return await self._buyer.buy(work)
+            case _ if self.brake.is_interrupted:
+                return Ended("running", error="Another run has it.")
             case _:
                 return await self._take_over(work)
 
@@ -181,11 +188,11 @@ class Engine:
         """Continue what a run that is gone left behind: fetch what it bought, find what it lost sight of."""
         now = self._clock.now()
         is_alive = await asyncio.to_thread(self._ledger.liveness, now)
-        records = await asyncio.to_thread(self._ledger.read, reads.snapshot, [work.generation_id], is_alive=is_alive)
-        record = records[work.generation_id]
+        record = await self._reread(work.generation_id)
         if record.state == "succeeded":
             return Ended("reused")
-        if record.is_owner_alive:
+        # asked once the first answer is in: many do this at once, and none may hold a connection while it waits for one
+        if record.owner is not None and await asyncio.to_thread(is_alive, record.owner):
             return await self._wait(work)
         if record.state == "failed":
             await self._ledger.awrite(writes.reopen, [work.generation_id], target="submitted", now=now)

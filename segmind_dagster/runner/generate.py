@@ -261,7 +261,10 @@ def _works(plan: Plan, settings: Settings, caps: Caps) -> list[Work]:
                 prompt_set=plan.prompt_set,
                 body=request.body,
                 images=request.images,
-                facts=_facts(request.generation_id, request.model.slug, request.body, settings),
+                # provenance of what is stored anew
+                facts={}
+                if decision.action in {"reuse", "leave"}
+                else _facts(request.generation_id, request.model.slug, request.body, settings),
                 action=decision.action,
                 reserve_usd=decision.unit.high if decision.unit and not plan.refusal else None,
                 caps=caps,

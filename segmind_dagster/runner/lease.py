@@ -41,10 +41,17 @@ class Lease:
         self._run_id = run_id
         self.owner = secrets.token_hex(8)
         self._until = clock.now()
+        self.term = 0
 
-    def holds(self) -> bool:
-        """Whether the lease is good for the moment of sending."""
-        return self._clock.now() < self._until - timedelta(seconds=LEASE_S / 6)
+    def holds(self, term: int | None = None) -> bool:
+        """Whether the lease is good for the moment of sending.
+
+        Args:
+            term: `term` as it was at the claim: what was claimed before the lease ran out may be another run's by
+                now, even though the lease was renewed since.
+        """
+        is_same = term is None or term == self.term
+        return is_same and self._clock.now() < self._until - timedelta(seconds=LEASE_S / 6)
 
     async def renew(self) -> None:
         """Extend the lease; valid only once that is durable."""
@@ -72,4 +79,6 @@ class Lease:
             now=self._clock.now(),
             lease_until=until,
         )
+        if self._clock.now() >= self._until:
+            self.term += 1
         self._until = until

@@ -7,8 +7,12 @@ is in flight land within `DRAIN_S`, and leaves the rest recorded for the next ru
 from __future__ import annotations
 
 import asyncio
+import logging
+import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -21,7 +25,7 @@ from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.outputs import OutputStore
@@ -30,7 +34,10 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.work import ClockPort, Progress, Work
     from segmind_dagster.settings import Settings
 
+LOGGER = logging.getLogger(__name__)
 DRAIN_S = 20.0
+# a terminal interrupts a whole group of processes, and parents pass it on: within this time it is the same order
+_SAME_ORDER_S = 2.0
 # longer than anything that may take its time: a v1 call, a rate window, a poll of a long job
 _STALLED_S = 1800.0
 _PROGRESS_EVERY_S = 5.0
@@ -182,19 +189,52 @@ def _run_interruptibly(work: Callable[[], Any], brake: Brake, watchdog: Watchdog
 
     thread = threading.Thread(target=run, name="segmind-runner", daemon=True)
     thread.start()
-    try:
-        while not finished.wait(0.5):
-            watchdog.look()
-    except BaseException:
-        brake.stop(None, "The run was terminated; what was submitted is recorded and collected by the next run.")
-        if not finished.wait(DRAIN_S) and "loop" in loop_task:
-            loop_task["loop"].call_soon_threadsafe(loop_task["task"].cancel)
-            finished.wait(DRAIN_S)
-        raise
+    with _terminable():
+        try:
+            while not finished.wait(0.5):
+                watchdog.look()
+        except BaseException:
+            brake.interrupt("The run was terminated; what was submitted is recorded and collected by the next run.")
+            LOGGER.warning("Stopping: nothing more is submitted; what is in flight has %.0f s to land.", DRAIN_S)
+            if not _is_drained(finished) and "loop" in loop_task:
+                loop_task["loop"].call_soon_threadsafe(loop_task["task"].cancel)
+                _is_drained(finished)
+            raise
     if "error" in outcome:
         raise outcome["error"]
     endings: dict[str, Ended] = outcome["endings"]
     return endings
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Where nobody has decided what SIGTERM does, it interrupts as Ctrl-C does, instead of killing."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _is_drained(finished: threading.Event) -> bool:
+    """Wait for the loop's end, within bounds; a later interrupt ends the wait, an echo of the first does not."""
+    began = time.monotonic()
+    while (left_s := began + DRAIN_S - time.monotonic()) > 0:
+        try:
+            if finished.wait(left_s):
+                return True
+        except BaseException:
+            if time.monotonic() - began > _SAME_ORDER_S:
+                raise
+    return finished.is_set()
 
 
 def _patience(ledger: Ledger, works: Sequence[Work]) -> dict[str, Patience]:

@@ -23,6 +23,8 @@ _LARGEST_RESERVATION = 200
 _UNKNOWN_LATENCY_S = 5.0
 _REMEMBERED = 50
 _SCOUTS = 2
+# how far jobs that are not done may push what others of their model wait for
+_AT_MOST = 4
 
 
 class Slots:
@@ -66,6 +68,10 @@ class Slots:
                 await self._clock.sleep(delay)
         return int((self._clock.monotonic() - began) * 1000)
 
+    def give_back(self) -> None:
+        """The request whose turn it was is not sent: the next one may go at once."""
+        self._reserved.appendleft(self._clock.now())
+
     async def cut(self, reset_at: datetime) -> None:
         """A 429 came back: wait for the reset, and go slower afterwards."""
         self._reserved.clear()
@@ -83,6 +89,7 @@ class Patience:
     def __init__(self, usual_s: float | None, *, is_measured: bool = False) -> None:
         self._usual_s = usual_s if usual_s is not None else _UNKNOWN_LATENCY_S
         self._seen: deque[float] = deque(maxlen=_REMEMBERED)
+        self._at_least_s = 0.0
         # a published mean may be far off for what we ask: a few jobs are looked at early to find out
         self._scouts = 0 if is_measured else _SCOUTS
 
@@ -97,10 +104,17 @@ class Patience:
         """A job of this model took that long."""
         self._seen.append(latency_s)
 
+    def learn_unfinished(self, elapsed_s: float) -> None:
+        """A job of this model was not done after that long: until one is, the others need not look earlier."""
+        self._at_least_s = max(self._at_least_s, elapsed_s)
+
     @property
     def expected_s(self) -> float:
         """What the next job will probably take."""
-        return sorted(self._seen)[len(self._seen) // 2] if self._seen else self._usual_s
+        if self._seen:
+            return sorted(self._seen)[len(self._seen) // 2]
+        # bounded: one job that hangs must not keep the others from being looked at
+        return min(max(self._usual_s, self._at_least_s * 1.05), self._usual_s * _AT_MOST)
 
     def delay_s(self, elapsed_s: float, *, is_scout: bool = False) -> float:
         """How long to wait before the next look at a job that was submitted `elapsed_s` ago."""

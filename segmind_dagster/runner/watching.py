@@ -12,6 +12,8 @@ from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.states import IN_PROGRESS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from segmind_dagster.ledger import GenerationRecord, Ledger
     from segmind_dagster.runner.work import ClockPort
 
@@ -24,11 +26,13 @@ class Watch:
     Args:
         ledger: where to look.
         clock: the time.
+        may_wait: whether to wait at all; when not, records come back as they are.
     """
 
-    def __init__(self, ledger: Ledger, clock: ClockPort) -> None:
+    def __init__(self, ledger: Ledger, clock: ClockPort, *, may_wait: Callable[[], bool] = lambda: True) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._may_wait = may_wait
         self._waiting: dict[str, asyncio.Future[GenerationRecord]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -59,7 +63,7 @@ class Watch:
         while self._waiting:
             records = await asyncio.to_thread(self._records, list(self._waiting))
             for generation_id, record in records.items():
-                if record.state not in IN_PROGRESS or not record.is_owner_alive:
+                if record.state not in IN_PROGRESS or not record.is_owner_alive or not self._may_wait():
                     self._waiting.pop(generation_id).set_result(record)
             if self._waiting:
                 await self._clock.sleep(_LOOK_EVERY_S)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from segmind_dagster.ledger import Caps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -184,8 +184,10 @@ class RunReport:
 class GatewayPort(Protocol):
     """What the runner needs of the provider; `gateway.client.Gateway` is the real one."""
 
-    async def submit(self, model: Model, body: Mapping[str, Any], sink: Path) -> Accepted:
-        """Send one POST, once."""
+    async def submit(
+        self, model: Model, body: Mapping[str, Any], sink: Path, *, may_send: Callable[[], bool] = ...
+    ) -> Accepted:
+        """Send one POST, once, if it may still be sent when its turn comes."""
 
     async def status(self, request_id: str) -> JobAnswer:
         """The state of a job."""

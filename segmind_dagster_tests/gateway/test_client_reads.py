@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from gateway_bench import KEY, answering
 
-from segmind_dagster.gateway import client
+from segmind_dagster.gateway import history
 from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL, LLAMA_V3P1_8B_INSTRUCT, SDXL_NEWREALITY
 from segmind_dagster.sandbox import Faults
@@ -209,7 +209,7 @@ def since_an_hour(gateway: Gateway) -> Awaitable[list[HistoryRow]]:
 def test_the_history_of_several_pages_is_read_whole(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, as_text: bool
 ) -> None:
-    monkeypatch.setattr(client, "_HISTORY_PAGE", 3)
+    monkeypatch.setattr(history, "_PAGE_ROWS", 3)
     server = bench.sandbox(history_body_as_string=as_text)
 
     async def submit_and_read(gateway: Gateway) -> list[HistoryRow]:
@@ -278,7 +278,7 @@ def test_a_page_that_is_not_sorted_as_asked_does_not_end_the_reading(bench: Benc
 
 
 def test_an_endless_history_is_an_error_and_not_half_an_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_HISTORY_PAGES", 4)
+    monkeypatch.setattr(history, "_MOST_PAGES", 4)
     pages = iter(range(100))
     handler, seen = answering(
         lambda: web.json_response({"data": [{**history_of(NOW)[0], "request_id": f"r-{next(pages)}"}]})

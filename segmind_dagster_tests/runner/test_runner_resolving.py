@@ -10,7 +10,7 @@ from history_proxy import HistoryProxy
 from runner_lab import Lab, QuickClock
 
 from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.ledger import entries
+from segmind_dagster.ledger import entries, writes
 from segmind_dagster.runner.resolving import adopt, declare_absent, unresolved
 from segmind_dagster.sandbox import Faults
 
@@ -85,9 +85,12 @@ def test_what_a_living_run_looks_after_is_left_to_it(lab: Lab) -> None:
     now = datetime.now(UTC)
     with lab.ledger() as ledger:
         ledger.write(
-            entries.record_run, owner=str(record.owner), run_id=None, place="elsewhere", pid=1, now=now,
+            entries.record_run, owner="another", run_id=None, place="elsewhere", pid=1, now=now,
             lease_until=now + timedelta(minutes=5),
         )  # fmt: skip
+        ledger.write(
+            writes.take_over, generation_id=record.generation_id, old_owner=record.owner, owner="another", now=now
+        )
     assert unresolved(lab.settings()) == []
     with pytest.raises(SegmindDagsterError, match="a run is looking after"):
         declare_absent(lab.settings(), record.generation_id)
