@@ -46,8 +46,11 @@ format: $(READY)  ## Let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## Measure against simpler things that do the same work
+bench: $(READY)  ## Measure against simpler things that do the same work, and at scale
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench --preset large
+	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.rate
 
 chaos: $(READY)  ## Kill runs at random against a sandbox that misbehaves, then compare everybody's books
 	$(BIN)/python -m bench.chaos

@@ -3,52 +3,60 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
-from pathlib import Path
-from typing import Any
+from decimal import Decimal
 
+# what a run imports when it first needs it: brought here, because imports are counted apart for everybody
+import aiohttp  # noqa: F401
+import alembic.command  # noqa: F401
+import PIL.JpegImagePlugin  # noqa: F401
+import tenacity  # noqa: F401
+
+from bench.contender import Meter, Task, take_part
 from segmind_dagster.prompts import load_prompt_set
+from segmind_dagster.registry import find_model
 from segmind_dagster.runner import Batch, generate
-from segmind_dagster.settings import load_settings
+from segmind_dagster.settings import Settings, load_settings
 
 
-def main(arguments: dict[str, Any]) -> dict[str, float]:
-    """Run once; returns wall and CPU seconds, and those of the load."""
-    folder = Path(arguments["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.jsonl").write_text(
-        "".join(json.dumps({"prompt": body["prompt"], "seed": body["seed"]}) + "\n" for body in arguments["bodies"])
-    )
-    url = arguments["url"]
-    settings = load_settings(
+def settings_of(task: Task) -> Settings:
+    """Settings for a task: its folder, its server, no rate limit and no cap in the way."""
+    return load_settings(
         environ={},
-        project_dir=folder,
-        api_url=url,
-        platform_url=url,
-        storage_url=url,
-        api_key=arguments["key"],
-        output_hosts=(),
+        project_dir=task.folder,
+        api_url=task.url,
+        api_key=task.key,
         requests_per_minute=6_000_000.0,
-        max_in_flight=arguments["in_flight"],
+        max_in_flight=task.in_flight,
+        run_budget_usd=Decimal(10**6),
+        daily_budget_usd=Decimal(10**6),
     )
-    prompt_set = load_prompt_set(folder / "bench.jsonl", project_dir=folder)
-    began, cpu = time.perf_counter(), time.process_time()
-    report = generate(settings, [Batch(prompt_set, ("fast_flux_schnell",))])
-    figures = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu}
-    if report.units[0].endings["succeeded"] != len(arguments["bodies"]):
-        raise SystemExit(f"not everything was generated: {report}")
-    figures["resident_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def produce(task: Task, meter: Meter) -> None:
+    """Generate every body once, through the same way in as Dagster's assets; then load, not metered."""
+    settings = settings_of(task)
+    resource = find_model(task.slug).resource
+    file = task.folder / "bench.jsonl"
+    lines = (json.dumps({**body, "models": [resource]}) for body in task.bodies)
+    file.write_text("\n".join(lines), encoding="utf-8")
+    in_flight = [0]
+    with meter:
+        prompt_set = load_prompt_set(file, project_dir=task.folder)
+        report = generate(
+            settings,
+            [Batch(prompt_set, (resource,))],
+            on_progress=lambda progress: in_flight.append(progress.in_flight),
+        )
+    meter.figures["peak_in_flight"] = max(in_flight)
+    meter.figures["lost"] = len(task.bodies) - report.units[0].endings["succeeded"]
 
     from segmind_dagster.source import build_source, load
 
     began = time.perf_counter()
-    load(settings, build_source(settings, prompt_sets=None).with_resources("fast_flux_schnell", "attempts"))
-    figures["load_s"] = time.perf_counter() - began
-    return figures
+    load(settings, build_source(settings, prompt_sets=None).with_resources(resource, "attempts"))
+    meter.figures["load_s"] = time.perf_counter() - began
 
 
 if __name__ == "__main__":
-    import sys
-
-    print(json.dumps(main(json.load(sys.stdin))))
+    take_part(produce)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import aiohttp
 
@@ -58,7 +58,12 @@ def request_id_of(answer: bytes) -> str | None:
     """The request id of an acceptance; None when there is none to read."""
     document = parse(answer)
     value = document.get("request_id") if isinstance(document, dict) else None
-    return value if isinstance(value, str) and value else None
+    return value if is_request_id(value) else None
+
+
+def is_request_id(value: object) -> TypeGuard[str]:
+    """Whether it can be one: it goes into addresses and into the ledger."""
+    return isinstance(value, str) and bool(value) and value.isascii() and value.isprintable()
 
 
 async def read_limited(response: aiohttp.ClientResponse) -> bytes:

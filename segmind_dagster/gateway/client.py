@@ -8,6 +8,7 @@ outputs are fetched from allow-listed hosts only.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,11 +16,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from segmind_dagster.errors import OutputError
-from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.answers import get_failure, name_of, parse, read_limited, request_id_of, reset_at
+from segmind_dagster.gateway import fetching, wire
+from segmind_dagster.gateway.addresses import PublicResolver
+from segmind_dagster.gateway.answers import (
+    get_failure,
+    is_request_id,
+    name_of,
+    parse,
+    read_limited,
+    request_id_of,
+    reset_at,
+)
 from segmind_dagster.gateway.failures import GatewayError, NotSentError, classify_submit, error_text
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.history import read_history
@@ -91,7 +108,9 @@ class Gateway:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             # connections are reused; v2 jobs in flight hold none, so this bounds sockets, not work
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ttl_dns_cache=300),
+            connector=aiohttp.TCPConnector(
+                limit=_CONNECTIONS, ttl_dns_cache=300, resolver=PublicResolver(self._settings)
+            ),
             timeout=aiohttp.ClientTimeout(total=_GET_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S),
             auto_decompress=True,
         )
@@ -226,7 +245,7 @@ class Gateway:
 
     async def _accept_sync(self, model: Model, response: aiohttp.ClientResponse, sink: Path, what: str) -> Accepted:
         request_id = response.headers.get("x-request-id")
-        if not request_id:
+        if not is_request_id(request_id):
             raise GatewayError(
                 "unknown_outcome", self._say(f"{what}: answered 200 without an x-request-id."), http_status=200
             )
@@ -300,10 +319,14 @@ class Gateway:
 
     async def _repeated(self, once: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """What asking brings, asked again a few times where that can help."""
+        began = time.monotonic()
         try:
             # nearly every request succeeds at once, and the machinery of a retry costs as much as the request
             return await once()
         except (GatewayError, OutputError) as error:
+            # an output that drips is given up for this run after one time-out, not after six
+            if time.monotonic() - began >= fetching.FETCH_TIMEOUT_S:
+                raise
             made = [error]
 
         async def again() -> _Answer:
@@ -316,7 +339,7 @@ class Gateway:
     def _retrying(self) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception(_may_get_again),
-            stop=stop_after_attempt(_GET_ATTEMPTS),
+            stop=stop_after_attempt(_GET_ATTEMPTS) | stop_after_delay(fetching.FETCH_TIMEOUT_S),
             wait=_get_wait_s,
             before_sleep=self._note_refusal,
             reraise=True,

@@ -184,7 +184,8 @@ def error_text(body: bytes, *, limit: int = 300) -> str:
     if isinstance(document, dict):
         for key in ("error", "error_description", "message", "detail"):
             if document.get(key):
-                return str(document[key])[:limit]
+                # half of a surrogate pair, which JSON can hold, could not be stored
+                return str(document[key])[:limit].encode(errors="replace").decode()
     text = body[: limit * 4].decode("utf-8", errors="replace")
     return " ".join(text.split())[:limit]
 

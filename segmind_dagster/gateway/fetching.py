@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 16
 _MAX_REDIRECTS = 3
-_FETCH_TIMEOUT_S = 600.0
+FETCH_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,11 @@ class Fetcher:
             shown = without_query(url)
             try:
                 async with session.get(
-                    url, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=_FETCH_TIMEOUT_S, sock_read=30)
+                    url,
+                    allow_redirects=False,
+                    # compressed media gain nothing, and an archive that breaks off may unpack without a complaint
+                    headers={"Accept-Encoding": "identity"},
+                    timeout=aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S, sock_read=30),
                 ) as response:
                     if response.status in {301, 302, 303, 307, 308} and "location" in response.headers:
                         url = _joined(url, response.headers["location"])
@@ -100,6 +104,9 @@ class Fetcher:
         """
         digest = hashlib.sha256()
         size = 0
+        announced = response.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self._max_output_bytes:
+            raise OutputError(f"larger than {self._max_output_bytes} bytes", is_permanent=True)
         try:
             with sink.open("wb") as file:
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
@@ -110,19 +117,15 @@ class Fetcher:
                     file.write(chunk)
         except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
             raise OutputError(f"truncated after {size} bytes") from error
-        announced = response.headers.get("content-length")
-        if (
-            announced is not None
-            and announced.isdigit()
-            and int(announced) != size
-            and not response.headers.get("content-encoding")
-        ):
+        if announced.isdecimal() and int(announced) != size and not response.headers.get("content-encoding"):
             raise OutputError(f"{size} bytes came, {announced} were announced")
         return Fetched(path=sink, sha256=digest.hexdigest(), size_bytes=size, content_type=response.content_type or "")
 
     def _check_host(self, url: str) -> None:
         try:
             parts = urlsplit(url)
+            is_bare = parts.username is None and parts.password is None and parts.port != 0
+            url.encode()  # half of a surrogate pair, which JSON can hold, is no character
         except ValueError as error:
             raise OutputError("its address is not a URL", is_permanent=True) from error
         names = {(parts.hostname or "").lower(), parts.netloc.lower()}
@@ -133,6 +136,8 @@ class Fetcher:
                 "SEGMIND_OUTPUT_HOSTS",
                 is_permanent=True,
             )
+        if not is_bare:
+            raise OutputError("its address carries a user name, or no real port", is_permanent=True)
         if parts.scheme != "https" and (parts.scheme, parts.netloc.lower()) != (api.scheme, api.netloc.lower()):
             raise OutputError(f"its address is not https: {without_query(url)}", is_permanent=True)
 

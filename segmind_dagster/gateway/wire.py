@@ -83,7 +83,7 @@ def read_job(document: Any) -> JobAnswer | None:
             return JobAnswer(status="pending")
         case "FAILED":
             error = document.get("error") or document.get("message") or "no reason given"
-            return JobAnswer(status="failed", error=str(error), accounting=_accounting(document))
+            return JobAnswer(status="failed", error=_storable(str(error)), accounting=_accounting(document))
         case "COMPLETED":
             url, text = _output(document)
             return JobAnswer(status="completed", output_url=url, output_text=text, accounting=_accounting(document))
@@ -183,7 +183,7 @@ def _history_row(row: Any) -> HistoryRow | None:
     if isinstance(body, str):
         try:
             body = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
     created = next((row[key] for key in ("model_created", "created_at", "created", "timestamp") if row.get(key)), None)
     return HistoryRow(
@@ -194,9 +194,14 @@ def _history_row(row: Any) -> HistoryRow | None:
         status=row.get("model_status") or row.get("status"),
         cost_usd=_usd(row.get("credits_deduction")),
         latency_ms=_integer(row.get("latency_ms")),
-        error=row.get("error"),
+        error=_storable(str(row["error"])) if row.get("error") else None,
         output_url=url if isinstance(url := row.get("generation_url"), str) and url.startswith("http") else None,
     )
+
+
+def _storable(text: str) -> str:
+    """Text without halves of surrogate pairs, which JSON can hold and a database cannot."""
+    return text.encode(errors="replace").decode()
 
 
 def _is_last_page(document: Any, count: int) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from segmind_dagster.errors import LedgerError, SegmindDagsterError
+from segmind_dagster.ledger.trouble import concerns_everything, for_people
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,10 +125,12 @@ class GroupCommitter:
                     except SegmindDagsterError as refusal:
                         asked.error = refusal
         except Exception as failure:  # noqa: BLE001  handed to the callers, never swallowed
-            # when it did not even begin, somebody else keeps the database: asking for each would multiply the wait
-            if len(group) == 1 or not is_begun:
+            # when it did not even begin, somebody else keeps the database: asking for each would multiply the wait;
+            # and what is wrong with the database fails them all the same way
+            if len(group) == 1 or not is_begun or concerns_everything(failure):
+                what = f"Wrote to the ledger at {self._engine.url.render_as_string(hide_password=True)}"
                 for asked in group:
-                    asked.error = failure
+                    asked.error = for_people(what, failure)
                 return
             # one bad operation must not fail those that shared its commit
             for asked in group:

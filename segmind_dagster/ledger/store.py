@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sqlalchemy import create_engine, delete, event, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError
 from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.commits import GroupCommitter
 from segmind_dagster.ledger.schema import META
+from segmind_dagster.ledger.trouble import explained, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ class Liveness(Protocol):
         """Whether the run of that owner is, asked on a connection if one is given."""
 
 
+# how long others may keep an SQLite ledger locked
+BUSY_TIMEOUT_S = 60.0
 # any number, the same in every process: the advisory lock of those who write
 _WRITERS_LOCK = 5_366_719_104
 
@@ -81,13 +84,14 @@ class Ledger:
 
     def read(self, question: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         """Ask one of `reads` and return its answer."""
-        with self.engine.connect() as connection:
+        with self.reading() as connection:
             return question(connection, *args, **kwargs)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection for answers that are streamed."""
-        with self.engine.connect() as connection:
+        where = self.engine.url.render_as_string(hide_password=True)
+        with explained(f"Read the ledger at {where}"), self.engine.connect() as connection:
             yield connection
 
     def write(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
@@ -148,7 +152,7 @@ def open_ledger(
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         writing = _engine(url, writes=True)
-        with writing.begin() as connection:
+        with _let_go_of(writing), writing.begin() as connection:
             _migrate(connection)
             recorded = reads.meta(connection, "api_origin")
             # a ledger that was only looked at belongs to nobody yet, and knows of no output
@@ -164,20 +168,21 @@ def open_ledger(
                 raise OriginMismatchError(recorded, api_origin, shown)
         return Ledger(engine=_engine(url, writes=False), writer=GroupCommitter(writing))
     except (SQLAlchemyError, OSError) as error:
-        raise LedgerError(_why_closed(shown, error)) from error
+        cause = error.__cause__ or error
+        raise LedgerError(
+            f"Opened the ledger at {shown}, but the database answered: {str(cause).strip()}. Nothing was submitted. "
+            f"{remedy(cause)}"
+        ) from error
 
 
-def _why_closed(shown: str, error: SQLAlchemyError | OSError) -> str:
-    if "database is locked" in str(error):
-        return (
-            f"Waited a minute for the ledger at {shown}: another process is in the middle of a write, and is probably "
-            "suspended (Ctrl-Z, a paused container). Wake or end it; nothing was submitted."
-        )
-    return (
-        f"Opened the ledger at {shown}, but the database answered: {error.__cause__ or error}. Nothing was submitted. "
-        "Check that the folder can be written to, that the disk is not full, and that the file was not replaced by "
-        "something else."
-    )
+@contextmanager
+def _let_go_of(engine: Engine) -> Iterator[None]:
+    """Close what is open, should the block fail: nobody else can."""
+    try:
+        yield
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 def _engine(url: str, *, writes: bool) -> Engine:
@@ -194,11 +199,11 @@ def _engine(url: str, *, writes: bool) -> Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
     cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout=60000")
+    cursor.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
     # runs that open a fresh file together all switch it to WAL, and for that SQLite does not wait by itself
     for attempt in Retrying(
-        retry=retry_if_exception_type(sqlite3.OperationalError),
-        stop=stop_after_delay(60),
+        retry=retry_if_exception(_is_locked),
+        stop=stop_after_delay(BUSY_TIMEOUT_S),
         wait=wait_random(0.01, 0.1),
         reraise=True,
     ):
@@ -206,6 +211,11 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
             cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _is_locked(error: BaseException) -> bool:
+    """Whether waiting can help; a read-only or full disk stays so."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _begin(statement: str, connection: Connection) -> None:

@@ -7,6 +7,7 @@ sidecar that `store` writes beside every output.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +20,8 @@ KEYWORD = "segmind-dagster"
 _PNG_HEADER_BYTES = 8 + 25  # signature and IHDR
 _JPEG_COMMENT = b"\xff\xfe"
 _JPEG_COMMENT_LIMIT = 65_533
+_HEAD_BYTES = 64
+_CHUNK_BYTES = 1 << 20
 
 
 def embed(path: Path, form: str, facts: Mapping[str, Any]) -> None:
@@ -39,11 +42,11 @@ def embed_in(file: BinaryIO, form: str, facts: Mapping[str, Any]) -> None:
         return
     text = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     file.seek(0)
-    content = file.read()
-    if form == "png" and content[12:16] == b"IHDR":
-        _insert(file, content, _PNG_HEADER_BYTES, _png_text(text))
+    head = file.read(_HEAD_BYTES)
+    if form == "png" and head[12:16] == b"IHDR":
+        _insert(file, _PNG_HEADER_BYTES, _png_text(text))
     elif form == "jpeg" and (segment := _jpeg_comment(text)) is not None:
-        _insert(file, content, _after_jpeg_header(content), segment)
+        _insert(file, _after_jpeg_header(head), segment)
 
 
 def read(path: Path, form: str) -> dict[str, Any] | None:
@@ -67,10 +70,18 @@ def read(path: Path, form: str) -> dict[str, Any] | None:
     return None
 
 
-def _insert(file: BinaryIO, content: bytes, position: int, segment: bytes) -> None:
+def _insert(file: BinaryIO, position: int, segment: bytes) -> None:
+    """Make room and fill it; moved piece by piece from the end, because an output may be larger than memory."""
+    end = file.seek(0, os.SEEK_END)
+    while end > position:
+        start = max(position, end - _CHUNK_BYTES)
+        file.seek(start)
+        piece = file.read(end - start)
+        file.seek(start + len(segment))
+        file.write(piece)
+        end = start
     file.seek(position)
     file.write(segment)
-    file.write(content[position:])
 
 
 def _load(data: bytes) -> dict[str, Any] | None:

@@ -159,6 +159,25 @@ class OutputStore:
         """Remove a file that is not to be kept."""
         path.unlink(missing_ok=True)
 
+    def check_writable(self) -> None:
+        """Find out before anything is bought whether outputs can be kept; a remote folder tells at the first one.
+
+        Raises:
+            OutputError: they cannot.
+        """
+        folders = [self._scratch_dir, *([Path(self._url)] if self._is_local else [])]
+        for folder in folders:
+            probe = folder / f".{secrets.token_hex(6)}{_PARTIAL}"
+            try:
+                self._make(folder)
+                probe.touch()
+                probe.unlink()
+            except OSError as error:
+                raise OutputError(
+                    f"Outputs cannot be kept in {folder}: {error}. Nothing was submitted. See to it that this user can "
+                    "write there, or set SEGMIND_DATA_DIR or SEGMIND_OUTPUTS_URL to another folder."
+                ) from error
+
     def sweep(self) -> None:
         """Remove what processes that were killed left on its way, once nobody can be writing it any more."""
         oldest = time.time() - _ABANDONED_S

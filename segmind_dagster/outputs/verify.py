@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     from segmind_dagster.registry import OutputKind
 
 MAX_PIXELS = 100_000_000
+MAX_TEXT_BYTES = 64 << 20
+# no JPEG packs more into a byte: a block of 64 pixels takes one bit at least
+_MAX_JPEG_PIXELS_A_BYTE = 1024
+_LARGE_PIXELS = 4_000_000
+# a large picture takes up to 16 bytes a pixel while it is decoded: one at a time
+_ONE_LARGE = threading.Lock()
 _HEAD_BYTES = 512
 
 EXTENSIONS = {
@@ -88,6 +96,8 @@ def verify_file(file: BinaryIO, kind: OutputKind) -> Verified:
         return _verify_picture(file, found)
     if found == "mp4":
         _verify_boxes(file)
+    if found == "gif":
+        _verify_picture(file, found)
     return Verified(found)
 
 
@@ -117,15 +127,23 @@ def sniff(head: bytes) -> str | None:  # noqa: PLR0911  a table of signatures
 def _verify_picture(file: BinaryIO, found: str) -> Verified:
     from PIL import Image, UnidentifiedImageError
 
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
     try:
         with warnings.catch_warnings():
-            # our own bound is checked below, before anything is decoded
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # our own bounds are checked below, before anything is decoded; what is odd but decodes is good enough
+            warnings.simplefilter("ignore")
             with Image.open(file, formats=[found.upper()]) as picture:
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
                     raise OutputError(f"{width}x{height} pixels; at most {MAX_PIXELS} are accepted", is_permanent=True)
-                picture.load()
+                if found == "jpeg":
+                    if width * height > _MAX_JPEG_PIXELS_A_BYTE * size_bytes:
+                        raise OutputError(f"a jpeg picture too small for its {width}x{height} pixels")
+                    # every bit is read all the same, but only an eighth of each line and column is kept
+                    picture.draft(None, (max(width // 8, 1), max(height // 8, 1)))
+                with _ONE_LARGE if width * height > _LARGE_PIXELS else nullcontext():
+                    picture.load()
     except Image.DecompressionBombError as error:
         raise OutputError("a decompression bomb", is_permanent=True) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
@@ -134,34 +152,42 @@ def _verify_picture(file: BinaryIO, found: str) -> Verified:
 
 
 def _verify_boxes(file: BinaryIO) -> None:
-    """An MP4 file is a row of boxes, each with its length: walk it to the end of the file."""
+    """An MP4 file is a row of boxes, each with its length: walk it to the end; without a `moov` nothing plays it."""
     size = file.seek(0, os.SEEK_END)
     position = 0
+    has_index = False
     while position < size:
         file.seek(position)
         header = file.read(16)
         if len(header) < 8:  # noqa: PLR2004  a box's own header
             raise OutputError(f"an mp4 file that breaks off after {position} of {size} bytes")
         length = int.from_bytes(header[:4], "big")
+        has_index = has_index or header[4:8] == b"moov"
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         elif length == 0:  # the last box reaches to the end
-            return
+            length = size - position
         if length < 8 or position + length > size:  # noqa: PLR2004  a box's own header
             raise OutputError(f"an mp4 file that breaks off after {position} of {size} bytes")
         position += length
+    if not has_index:
+        raise OutputError("an mp4 file without the index that players need")
 
 
 def _verify_text(file: BinaryIO) -> Verified:
-    content = file.read()
+    content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise OutputError(f"an answer of more than {MAX_TEXT_BYTES} bytes", is_permanent=True)
     if not content.strip():
         raise OutputError("an empty answer")
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OutputError("bytes that are not UTF-8 text") from error
     try:
         json.loads(text)
+    except RecursionError:
+        raise OutputError("JSON nested too deeply", is_permanent=True) from None
     except ValueError:
         if text.lstrip()[:15].lower().startswith(("<!doctype", "<html")):
             raise OutputError("an HTML page where a model's answer was bought") from None

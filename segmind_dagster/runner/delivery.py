@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.errors import OutputError
+from segmind_dagster.errors import OutputError, SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import POLICIES, GatewayError, classify_job, retry_delay_s
 from segmind_dagster.gateway.redaction import redact
@@ -22,13 +23,14 @@ from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.outputs import Stored
+    from segmind_dagster.runner.places import Places
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
 
 _FETCHES = 3
@@ -112,6 +114,7 @@ class Delivery:
         patience: what is known of how long jobs of each model slug take.
         chance: source of jitter.
         progress: where the run is.
+        places: given up when the provider is done with a generation.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class Delivery:
         patience: Mapping[str, Patience],
         chance: random.Random,
         progress: Progress,
+        places: Places,
     ) -> None:
         self._gateway = gateway
         self._ledger = ledger
@@ -132,6 +136,7 @@ class Delivery:
         self._chance = chance
         self._patience = dict(patience)
         self._progress = progress
+        self._places = places
 
     async def follow(self, work: Work, job: Job, tries: Tries) -> Ended | None:
         """Poll until the job is done; None when it failed free of charge and may be sent again."""
@@ -186,6 +191,7 @@ class Delivery:
 
     async def store(self, work: Work, job: Job, *, url: str | None = None) -> Ended:
         """Bring paid bytes home: what came along, else what the result names, else what the history remembers."""
+        self._places.finish(work.generation_id)
         fetched, problem = job.fetched, "the answer names no output"
         kind: FailureKind = "bad_output"
         for _ in range(_FETCHES):
@@ -199,8 +205,9 @@ class Delivery:
                     break
             path = fetched.path if fetched else self._outputs.scratch_file(work.generation_id)
             try:
-                digest = await self._bring(job, fetched, url, path)
-                stored = await asyncio.to_thread(self._keep, work, job, path)
+                with self._told_of_the_disk(job, path):
+                    digest = await self._bring(job, fetched, url, path)
+                    stored = await asyncio.to_thread(self._keep, work, job, path)
             except OutputError as error:
                 self._outputs.discard(path)
                 fetched, kind, problem = None, "bad_output", str(error)
@@ -221,12 +228,27 @@ class Delivery:
         )  # fmt: skip
         return Ended("failed", kind, message, cost_usd or _FREE, job.claim.attempt)
 
+    @contextmanager
+    def _told_of_the_disk(self, job: Job, path: Path) -> Iterator[None]:
+        """A disk that is full or cannot be written to ends the run with a message; the job stays collectable."""
+        try:
+            yield
+        except OSError as error:
+            with suppress(OSError):
+                self._outputs.discard(path)
+            raise SegmindDagsterError(
+                f"Request {job.request_id} is paid for, but its output cannot be stored: {error}. Nothing more is "
+                "submitted. Make room or see to it that the outputs folder can be written to, then materialize "
+                "again: what was paid for is collected, and nothing is paid for twice."
+            ) from error
+
     async def _bring(self, job: Job, fetched: Fetched | None, url: str | None, path: Path) -> str | None:
         """Have the output in a file; returns the digest of the bytes as they came, where any came."""
         if fetched is not None:
             return fetched.sha256
         if job.text is not None:
-            await asyncio.to_thread(path.write_text, job.text, encoding="utf-8")
+            # half of a surrogate pair, which JSON can hold, is no text: a question mark takes its place
+            await asyncio.to_thread(path.write_text, job.text, encoding="utf-8", errors="replace")
             return None
         return (await self._gateway.fetch(url or "", path)).sha256
 

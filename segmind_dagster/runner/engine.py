@@ -18,6 +18,7 @@ from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.buying import Buyer
 from segmind_dagster.runner.delivery import Delivery, Job, Tries
 from segmind_dagster.runner.inputs import Inputs
+from segmind_dagster.runner.places import Places
 from segmind_dagster.runner.settling import Settler
 from segmind_dagster.runner.watching import Watch
 from segmind_dagster.runner.work import Ended, Progress
@@ -64,7 +65,6 @@ class Engine:
         self._ledger = ledger
         self._clock = clock
         self._lease = lease
-        self._limits = limits
         self.progress = Progress()
         self._settler = Settler(
             gateway,
@@ -76,6 +76,7 @@ class Engine:
         )
         self._inputs = Inputs(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
+        self._places = Places(limits.max_in_flight)
         self._delivery = Delivery(
             gateway=gateway,
             ledger=ledger,
@@ -84,6 +85,7 @@ class Engine:
             patience=patience,
             chance=chance,
             progress=self.progress,
+            places=self._places,
         )
         self.brake = Brake()
         self._watch = Watch(ledger, clock, may_wait=lambda: not self.brake.is_interrupted)
@@ -109,7 +111,6 @@ class Engine:
         order = {"collect": 0, "settle": 1, "wait": 3}
         endings: dict[str, Ended] = {}
         crashes: list[Exception] = []
-        room = asyncio.Semaphore(self._limits.max_in_flight)
 
         async def bring(work: Work) -> None:
             try:
@@ -124,12 +125,12 @@ class Engine:
                 crashes.append(error)
                 self.brake.stop(None, f"Submitting stopped after an unexpected error: {error}")
             finally:
-                room.release()
+                self._places.leave(work.generation_id)
 
         try:
             async with asyncio.TaskGroup() as group:
                 for work in sorted(works, key=lambda work: order.get(work.action, 2)):
-                    await room.acquire()
+                    await self._places.take(work.generation_id)
                     group.create_task(bring(work))
         finally:
             await self._settler.close()

@@ -139,6 +139,7 @@ def generate(
     settings.require_api_key()
     clock = clock or SystemClock()
     with opened(settings) as (ledger, outputs):
+        outputs.check_writable()
         outputs.sweep()
         plans: list[Plan] = []
         planned_usd = Decimal(0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from segmind_dagster.errors import LedgerError
 from segmind_dagster.ledger import entries
 from segmind_dagster.ledger.store import place
 
@@ -58,15 +59,16 @@ class Lease:
         await self._record(self._clock.now() + timedelta(seconds=LEASE_S))
 
     async def give_up(self) -> None:
-        """End the lease, so that others need not wait for it to run out."""
-        await self._record(self._clock.now())
+        """End the lease, so that others need not wait for it to run out; should that fail, it runs out."""
+        with contextlib.suppress(LedgerError):
+            await self._record(self._clock.now())
 
     async def keep_alive(self) -> None:
         """Renew for as long as the run lives; cancel it to stop."""
         while True:
             await self._clock.sleep(LEASE_S / 4)
             # a failed renewal is tried again; until one succeeds `holds` says no and nothing is sent
-            with contextlib.suppress(SQLAlchemyError):
+            with contextlib.suppress(SQLAlchemyError, LedgerError):
                 await self.renew()
 
     async def _record(self, until: datetime) -> None:
