@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from conftest import OpenLab
 
-GENERATIONS = 6
+GENERATIONS = 12
 # a run that could not give up its lease counts as alive, in this process, until it has run out
 LATER = timedelta(minutes=2)
 
@@ -75,13 +75,13 @@ def test_a_ledger_that_finds_no_room_stops_the_run_and_the_next_one_finishes(
 ) -> None:
     lab = open_lab()
     key = lab.write("fruit", GENERATIONS, models=[resource_name])
-    with disk(writes, moment), pytest.raises(LedgerError, match="Make room on the disk") as raised:
+    # the outputs are on the same disk: whichever notices first stops the run
+    with disk(writes, moment), pytest.raises(SegmindDagsterError, match=r"(?i)make room") as raised:
         lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="2"))
     message = str(raised.value)
-    assert "disk I/O error" in message or "full" in message
-    assert str(lab.folder) in message
+    assert any(words in message for words in ("disk I/O error", "full", "too large"))
     assert "UPDATE" not in message, "no statement, no parameters"
-    assert lab.posts <= 6, "submitting stopped"
+    assert lab.posts <= 8, "submitting stopped"
     assert lab.generate(key, clock=QuickClock(ahead=LATER)).stopped_by is None
     assert lab.posts == GENERATIONS
     lab.check_all_bought_once(GENERATIONS)
@@ -103,7 +103,7 @@ def test_outputs_that_find_no_room_are_fetched_by_the_next_run(open_lab: OpenLab
     key = lab.write("fruit", GENERATIONS)
     with disk(OutputStore, "keep"), pytest.raises(SegmindDagsterError, match=r"(?i)make room"):
         lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="2"))
-    assert 3 <= lab.posts <= 6, "submitting stopped"
+    assert 3 <= lab.posts <= 8, "submitting stopped"
     stored = [path for path in (lab.folder / "data" / "outputs").rglob("*") if path.suffix != ".json"]
     assert all(path.stat().st_size > 0 for path in stored)
     lab.generate(key, clock=QuickClock(ahead=LATER))
