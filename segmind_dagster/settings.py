@@ -61,6 +61,7 @@ class Settings:
         unknown_settle_seconds: how long a lost submission must stay absent from the provider's history
             before it may be sent again.
         v1_timeout_seconds: how long a v1 call, which answers only when it is done, may take.
+        refresh_sets: keys of the prompt sets that the schedule `prompt_set_refresh` materializes; all when empty.
     """
 
     project_dir: Path
@@ -81,6 +82,7 @@ class Settings:
     daily_budget_usd: Decimal = Decimal(100)
     unknown_settle_seconds: float = 120
     v1_timeout_seconds: float = 600
+    refresh_sets: tuple[str, ...] = ()
 
     @property
     def api_origin(self) -> str:
@@ -152,6 +154,7 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
         "daily_budget_usd": reader.positive("daily_budget_usd", "100"),
         "unknown_settle_seconds": float(reader.positive("unknown_settle_seconds", "120", zero_allowed=True)),
         "v1_timeout_seconds": float(reader.positive("v1_timeout_seconds", "600")),
+        "refresh_sets": reader.names("refresh_sets"),
     }
     return Settings(**{**values, **overrides, "project_dir": root})
 

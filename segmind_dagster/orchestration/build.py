@@ -12,7 +12,7 @@ from segmind_dagster.orchestration.assets.models import build_model_assets
 from segmind_dagster.orchestration.assets.prompt_sets import prompt_set
 from segmind_dagster.orchestration.assets.usage import build_usage_assets
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.schedules import account_refresh
+from segmind_dagster.orchestration.schedules import account_refresh, prompt_set_refresh
 from segmind_dagster.orchestration.sensors import prompt_files
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def build_definitions(
                 default_status=dg.DefaultSensorStatus.RUNNING,
             ),
         ],
-        schedules=[account_refresh],
+        schedules=[account_refresh, prompt_set_refresh],
         resources={
             "dlt": DagsterDltResource(),
             "segmind": segmind or SegmindResource(),

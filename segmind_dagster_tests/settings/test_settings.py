@@ -31,6 +31,7 @@ DEFAULTS = {
     "daily_budget_usd": Decimal(100),
     "unknown_settle_seconds": 120.0,
     "v1_timeout_seconds": 600.0,
+    "refresh_sets": (),
 }
 
 
