@@ -1,0 +1,72 @@
+"""What a person switches and stops in Dagster's own UI: schedules, sensors, runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+from test_dagster_ui import FLUX, SOON, choose_partition, materialized, press_materialize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dagster_ui import DagsterUi
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+TREES = 900
+
+
+def test_a_schedule_is_there_stopped_and_can_be_switched_on_and_off(ui: DagsterUi, page: Page, tmp_path: Path) -> None:
+    page.goto(f"{ui.url}/automation")
+    for name in ("account_refresh", "prompt_set_refresh", "prompt_files"):
+        expect(page.get_by_text(name).first).to_be_visible()
+    page.screenshot(path=tmp_path / "automation.png")
+    page.get_by_role("link", name="account_refresh").click()
+    expect(page.get_by_text("UTC").first).to_be_visible()
+    switch = page.get_by_role("checkbox").first
+    expect(switch).not_to_be_checked()
+    for is_on in (True, False):
+        switch.dispatch_event("click")
+        expect(switch).to_be_checked(checked=is_on)
+        with ui.instance() as instance:
+            states = {state.instigator_name: state.status for state in instance.all_instigator_state()}
+        assert (states["account_refresh"].value == "RUNNING") is is_on
+    page.screenshot(path=tmp_path / "schedule.png")
+
+
+def test_a_run_that_is_terminated_drains_and_its_partition_is_not_shown_as_done(
+    ui: DagsterUi, page: Page, tmp_path: Path
+) -> None:
+    ui.write("orchard", [f"tree number {number}" for number in range(TREES)])
+    with ui.instance() as instance:
+        instance.add_dynamic_partitions("prompt_sets", ["orchard"])
+    dialog = press_materialize(ui, page, FLUX)
+    choose_partition(dialog, page, "orchard")
+    page.keyboard.press("Escape")
+    dialog.get_by_role("button", name="Launch 1 run").click()
+    expect(dialog).to_be_hidden()
+    with ui.instance() as instance:
+        run = next(run for run in instance.get_runs() if run.tags.get("dagster/partition") == "orchard")
+    page.goto(f"{ui.url}/runs/{run.run_id}")
+    while ui.sandbox.account(jobs=False)["submissions"] < 50:
+        page.wait_for_timeout(100)
+    page.get_by_role("button", name="Terminate").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Terminate").click()
+    expect(page.get_by_text("Canceled").first).to_be_visible(timeout=SOON)
+    page.screenshot(path=tmp_path / "terminated.png")
+    sent = ui.sandbox.account(jobs=False)["submissions"]
+    assert sent < TREES
+    assert "orchard" not in materialized(ui, FLUX)
+
+    dialog = press_materialize(ui, page, FLUX)
+    choose_partition(dialog, page, "orchard")
+    page.keyboard.press("Escape")
+    dialog.get_by_role("button", name="Launch 1 run").click()
+    expect(dialog).to_be_hidden()
+    while "orchard" not in materialized(ui, FLUX):
+        page.wait_for_timeout(500)
+    orchard = [job for job in ui.sandbox.account()["jobs"] if job["body"]["prompt"].startswith("tree number")]
+    assert len(orchard) == TREES
+    assert sum(job["charged"] for job in orchard) == TREES
