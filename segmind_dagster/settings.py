@@ -30,6 +30,8 @@ SEGMIND_OUTPUT_HOSTS = ("images.segmind.com", "storage.segmind.com", "videos.seg
 
 # the second is the section name that dlt's own page on Segmind tells people to use
 TOML_SECTIONS = ("segmind", "segmind_consistent_character_ai_source")
+# longer than a run's lease and a submission's time-out together
+_SHORTEST_SETTLE_S = 120.0
 _PREFIXES = ("SEGMIND_", *(f"SOURCES__{section.upper()}__" for section in TOML_SECTIONS))
 # what dlt itself reads from a source's section: its settings, and the arguments of `segmind_source`
 _DLT_NAMES = frozenset(
@@ -47,7 +49,7 @@ class Settings:
         api_url: gateway base, serves `/v1` and `/v2`.
         platform_url: serves the models list and the request history.
         storage_url: serves `upload-asset`.
-        output_hosts: hosts that outputs may be fetched from; the API's host always may.
+        output_hosts: hosts that outputs may be fetched from; Segmind's and the API's always may.
         account: label that keeps two accounts of one origin apart.
         prompts_dir: prompt files.
         data_dir: everything kept: ledger, locks, outputs, the DuckDB file.
@@ -55,7 +57,7 @@ class Settings:
         ledger_url: SQLAlchemy URL of the ledger.
         destination: dlt destination name.
         requests_per_minute: upper bound for this account, over all processes.
-        max_in_flight: jobs submitted and not yet finished, per run.
+        max_in_flight: generations of one run at the provider at once.
         run_budget_usd: cap of one run.
         daily_budget_usd: cap of one UTC day.
         unknown_settle_seconds: how long a lost submission must stay absent from the provider's history
@@ -141,7 +143,9 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
         "api_url": api_url,
         "platform_url": reader.url("platform_url") or (SEGMIND_PLATFORM_URL if is_segmind else api_url),
         "storage_url": reader.url("storage_url") or (SEGMIND_STORAGE_URL if is_segmind else api_url),
-        "output_hosts": reader.names("output_hosts") or (SEGMIND_OUTPUT_HOSTS if is_segmind else ()),
+        "output_hosts": tuple(
+            dict.fromkeys((*(SEGMIND_OUTPUT_HOSTS if is_segmind else ()), *reader.names("output_hosts")))
+        ),
         "account": reader.text("account"),
         "prompts_dir": reader.path("prompts_dir", "prompts"),
         "data_dir": data_dir,
@@ -156,7 +160,14 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
         "v1_timeout_seconds": float(reader.positive("v1_timeout_seconds", "600")),
         "refresh_sets": reader.names("refresh_sets"),
     }
-    return Settings(**{**values, **overrides, "project_dir": root})
+    settings = Settings(**{**values, **overrides, "project_dir": root})
+    if settings.unknown_settle_seconds < _SHORTEST_SETTLE_S and not settings.is_sandbox:
+        raise SettingsError(
+            reader.place("unknown_settle_seconds"),
+            f"below {_SHORTEST_SETTLE_S:.0f} a submission that is still on its way would count as never sent, and be "
+            "paid for twice.",
+        )
+    return settings
 
 
 def find_project_dir(environ: Mapping[str, str], start: Path) -> Path:

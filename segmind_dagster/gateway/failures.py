@@ -85,6 +85,8 @@ POLICIES: Final[Mapping[FailureKind, Policy]] = {
     "over_budget": Policy(stops_run=True, advice="Raise SEGMIND_DAILY_BUDGET_USD, or go on tomorrow."),
 }
 
+PAID_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.is_paid)
+
 _VALIDATION_WORDS = ("mandatory", "must be", "invalid", "required", "not allowed", "should be", "unsupported")
 
 

@@ -7,6 +7,7 @@ else reads as "not understood", never as an error or a zero.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -122,6 +123,11 @@ def read_history_row(document: Any) -> HistoryRow | None:
         return None
     rows = [row for value in (document, *document.values()) for row in (value if isinstance(value, list) else [value])]
     return next((read for row in rows if (read := _history_row(row))), None)
+
+
+def plain_name(model: str) -> str:
+    """A model's name as histories and catalogues may write it, reduced to what they have in common."""
+    return re.sub(r"[^a-z0-9]", "", model.lower())
 
 
 def read_file_urls(document: Any) -> list[str]:

@@ -25,6 +25,8 @@ _WINDOW = timedelta(minutes=1)
 _HEADROOM = 0.99
 # what a late hand-out may make up for; with the headroom, a window still holds no request too many
 _CATCH_UP = timedelta(seconds=0.25)
+# resets are nearer; what is farther was written by a clock that was wrong, and nobody waits for that
+_FARTHEST, _MOST_WAITING = timedelta(minutes=10), 1000
 # one refusal changes the rate at most by half and at least by a twentieth
 _LARGEST_CUT, _SMALLEST_CUT = 0.5, 0.95
 _PATIENCE_WINDOWS = 3
@@ -42,9 +44,10 @@ def reserve_slots(connection: Connection, *, count: int, per_minute: float, now:
     """
     row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one_or_none()
     rate = _rate_now(row, per_minute, now)
-    start = now if row is None else max(now - _CATCH_UP, row.next_slot_at)
     # rounded up: a minute must never hold one slot too many
     step = timedelta(microseconds=ceil(60_000_000 / (rate * _HEADROOM)))
+    farthest = now + max(_FARTHEST, _MOST_WAITING * step)
+    start = now if row is None else max(now - _CATCH_UP, min(row.next_slot_at, farthest))
     slots = [start + step * k for k in range(count)]
     rows = upsert(connection, RATE_LIMIT)
     connection.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Select, and_, func, or_, select
 
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.records import GenerationRecord, Spent
@@ -13,7 +13,7 @@ from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, MODEL_PRI
 from segmind_dagster.ledger.states import IN_PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -36,12 +36,22 @@ def snapshot(
 
 
 def unfinished(
-    connection: Connection, *, is_alive: Callable[[str, Connection], bool], prompt_set: str | None = None
+    connection: Connection,
+    *,
+    is_alive: Callable[[str, Connection], bool],
+    also_failed: Collection[str] = (),
 ) -> list[GenerationRecord]:
-    """Everything sent whose outcome is not settled, oldest first; of one set, or of all."""
-    query = _records(with_body=True).where(GENERATIONS.c.state.in_(IN_PROGRESS)).order_by(GENERATIONS.c.intent_at)
-    if prompt_set is not None:
-        query = query.where(GENERATIONS.c.prompt_set == prompt_set)
+    """Everything sent whose outcome is not settled, oldest first.
+
+    Args:
+        connection: the ledger.
+        is_alive: whether a run is still there.
+        also_failed: kinds of failure that are wanted as well.
+    """
+    columns = GENERATIONS.c
+    is_paid_failure = (columns.state == "failed") & columns.failure_kind.in_(sorted(also_failed))
+    is_wanted = or_(columns.state.in_(IN_PROGRESS), *([is_paid_failure] if also_failed else []))
+    query = _records(with_body=True).where(is_wanted).order_by(columns.intent_at)
     return _read_records(connection, query, is_alive)
 
 

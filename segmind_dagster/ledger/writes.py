@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
 from segmind_dagster.ledger import statements
@@ -18,7 +18,7 @@ from segmind_dagster.ledger.schema import GENERATIONS, whole_nanos
 from segmind_dagster.ledger.states import IN_PROGRESS, State, check_transition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -178,7 +178,7 @@ def mark_failed(
     cost_usd: Decimal | None,
     now: datetime,
     cost_source: str = "reported",
-) -> None:
+) -> Decimal:
     """The attempt failed: the generation goes to `failed`, or back to `planned` for another attempt.
 
     Args:
@@ -191,6 +191,8 @@ def mark_failed(
         cost_usd: what the attempt cost; None when it was paid and the price is not known.
         now: the time.
         cost_source: who reported the cost.
+
+    Returns what was charged, in USD.
     """
     reserved = _reserved(connection, held)
     charged = reserved.amount if cost_usd is None else whole_nanos(cost_usd)
@@ -209,6 +211,7 @@ def mark_failed(
         completed_at=now,
     )
     _commit_money(connection, reserved.purses, charged - reserved.amount)
+    return charged
 
 
 def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: str, error: str, now: datetime) -> None:
@@ -237,14 +240,33 @@ def forget_unknown(
     )  # fmt: skip
 
 
-def reopen(connection: Connection, generation_ids: Sequence[str], *, target: State, now: datetime) -> None:
-    """Failed generations are tried again: `planned` to buy, `submitted` to fetch what was paid for."""
+def reopen(
+    connection: Connection,
+    generation_ids: Sequence[str],
+    *,
+    target: State,
+    now: datetime,
+    unless: Collection[str] = (),
+) -> None:
+    """Failed generations are tried again: `planned` to buy, `submitted` to fetch what was paid for.
+
+    Args:
+        connection: the ledger.
+        generation_ids: which.
+        target: `planned` or `submitted`.
+        now: the time.
+        unless: kinds of failure that keep theirs as it is; another run may have failed it in another way meanwhile.
+    """
     check_transition(", ".join(generation_ids[:3]), "failed", target)
     if not generation_ids:
         return
     connection.execute(
         update(GENERATIONS)
-        .where(GENERATIONS.c.generation_id == bindparam("id_"), GENERATIONS.c.state == "failed")
+        .where(
+            GENERATIONS.c.generation_id == bindparam("id_"),
+            GENERATIONS.c.state == "failed",
+            func.coalesce(GENERATIONS.c.failure_kind, "").not_in(list(unless)),
+        )
         .values(state=target, owner=None, updated_at=now),
         [{"id_": generation_id} for generation_id in generation_ids],
     )

@@ -16,7 +16,7 @@ import shutil
 import time
 import warnings
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -182,8 +182,10 @@ class OutputStore:
         """Remove what processes that were killed left on its way, once nobody can be writing it any more."""
         oldest = time.time() - _ABANDONED_S
         for path in self._scratch_dir.glob("*"):
-            if path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
+            # another run may put it in place meanwhile
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
 
     def find_any(self) -> str | None:
         """The folder, when it holds at least one output."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LedgerError, PromptSetError
-from segmind_dagster.gateway.failures import POLICIES
+from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.ledger import open_ledger, reads, restoring
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.planning import price_models
@@ -109,7 +109,7 @@ def rebuild(settings: Settings, *, say: Callable[[str], None]) -> Rebuilt:
             generations=[row.generation for row in rows],
             attempts={row.generation["generation_id"]: row.attempts for row in rows},
             memberships=memberships(rows, sets=sets, disk=sources.disk, remembered=remembered.memberships),
-            paid_failures=[kind for kind, policy in POLICIES.items() if policy.is_paid],
+            paid_failures=PAID_KINDS,
             now=now,
         )
         owned = ledger.read(reads.owned_requests, list(requests.rows))

@@ -7,7 +7,6 @@ send, and belongs to no generation yet; a local picture is recognised by its con
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -153,14 +152,14 @@ def _index(rows: Sequence[wire.HistoryRow]) -> _Index:
         if row.body is not None:
             prompts = {_key(row.body[name]) for name in ("prompt", "messages") if name in row.body}
         for prompt in prompts:
-            index[_plain(row.model_slug), prompt].append(row)
+            index[wire.plain_name(row.model_slug), prompt].append(row)
     return index
 
 
 def _candidates(index: _Index, request: GenerationRequest) -> Iterator[wire.HistoryRow]:
     prompt = _key(request.body.get(request.model.prompt_parameter))
     # a history that names no model, or shows no body, may mean any
-    for slug in (_plain(request.model.slug), ""):
+    for slug in (wire.plain_name(request.model.slug), ""):
         for wanted in (prompt, None):
             yield from index.get((slug, wanted), ())
 
@@ -170,11 +169,6 @@ def _key(prompt: Any) -> str:
         return canonical_json(prompt)
     except ValueError:
         return ""
-
-
-def _plain(name: str) -> str:
-    # as `runner.settling` compares them
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 async def _one_by_one(gateway: Gateway, request_ids: Sequence[str]) -> dict[str, wire.HistoryRow]:

@@ -149,7 +149,7 @@ class Buyer:
         if tries.may_again(error.kind):
             await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
             return None
-        if policy.is_permanent:
+        if policy.is_permanent or error.kind == "server_error":
             await self.ledger.awrite(
                 writes.refuse_unsent,
                 work.generation_id,
@@ -249,10 +249,17 @@ class Buyer:
         return None
 
     async def settle(
-        self, work: Work, claim: Claim, body: Mapping[str, Any], intent_at: datetime, tries: Tries
+        self,
+        work: Work,
+        claim: Claim,
+        body: Mapping[str, Any],
+        intent_at: datetime,
+        tries: Tries,
+        *,
+        lost_at: datetime | None = None,
     ) -> Ended | None:
         """Find out what became of a submission; None when it provably never arrived and may be sent again."""
-        fate = await self.settler.settle(model=work.model, body=body, intent_at=intent_at)
+        fate = await self.settler.settle(model=work.model, body=body, intent_at=intent_at, lost_at=lost_at)
         if isinstance(fate, Found):
             try:
                 await self.ledger.awrite(
@@ -263,7 +270,7 @@ class Buyer:
                     now=self.clock.now(),
                 )
             except IntegrityError:  # an equal submission has that very request: ours is another one
-                return await self.settle(work, claim, body, intent_at, tries)
+                return await self.settle(work, claim, body, intent_at, tries, lost_at=lost_at)
             job = Job(claim=claim, request_id=fate.request_id, began=self.clock.monotonic(), is_watched=False)
             return await self.delivery.follow(work, job, tries)
         if fate == "absent":

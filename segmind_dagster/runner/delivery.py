@@ -88,9 +88,9 @@ async def fail(
     status: int | None = None,
     cost_usd: Decimal | None = _FREE,
     cost_source: str = "reported",
-) -> None:
-    """Record a failed attempt: for good, or with another one to follow."""
-    await ledger.awrite(
+) -> Decimal:
+    """Record a failed attempt: for good, or with another one to follow; returns what was charged, in USD."""
+    return await ledger.awrite(
         writes.mark_failed,
         claim,
         target="failed" if is_final else "planned",
@@ -188,6 +188,8 @@ class Delivery:
             part_s = min(left_s, _PART_S)
             await self._clock.sleep(part_s)
             waited_s += part_s
+            # waiting for a long job is no standstill
+            self._progress.steps += 1
 
     async def store(self, work: Work, job: Job, *, url: str | None = None) -> Ended:
         """Bring paid bytes home: what came along, else what the result names, else what the history remembers."""
@@ -196,9 +198,9 @@ class Delivery:
         kind: FailureKind = "bad_output"
         for _ in range(_FETCHES):
             if fetched is None and job.text is None and url is None:
-                row = await self._from_history(job.request_id)
-                if row is not None and (row.status or "").upper() == "FAILED":
-                    return await self._fail_free(job, row.error or "no reason given")
+                row = await self._from_history(job)
+                if isinstance(row, Ended):
+                    return row
                 job, url = _with_history(job, row), row.output_url if row else None
                 if url is None:
                     kind = "expired" if job.accounting is wire.NOT_REPORTED else kind
@@ -221,12 +223,11 @@ class Delivery:
             else:
                 return await self._succeed(job, stored, digest or stored.sha256)
         message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
-        cost_usd = job.accounting.cost_usd
-        await fail(
+        charged = await fail(
             self._ledger, self._clock, job.claim, kind, message,
-            is_final=True, cost_usd=cost_usd, cost_source=job.cost_source,
+            is_final=True, cost_usd=job.accounting.cost_usd, cost_source=job.cost_source,
         )  # fmt: skip
-        return Ended("failed", kind, message, cost_usd or _FREE, job.claim.attempt)
+        return Ended("failed", kind, message, charged, job.claim.attempt)
 
     @contextmanager
     def _told_of_the_disk(self, job: Job, path: Path) -> Iterator[None]:
@@ -299,18 +300,22 @@ class Delivery:
         cost = await self._ledger.awrite(writes.mark_succeeded, job.claim, outcome)
         return Ended("succeeded", cost_usd=cost, attempts=job.claim.attempt, latency_ms=outcome.latency_ms)
 
+    async def _from_history(self, job: Job) -> wire.HistoryRow | Ended | None:
+        """What the history remembers of a request; its ending, when that decides it or cannot be read now."""
+        try:
+            row = await self._gateway.history_row(job.request_id)
+        except GatewayError as error:
+            return Ended("running", error.kind, str(error))
+        if row is not None and (row.status or "").upper() == "FAILED":
+            return await self._fail_free(job, row.error or "no reason given")
+        return row
+
     async def _fail_free(self, job: Job, error: str) -> Ended:
         """The job failed while nobody looked: only the history still says so."""
         kind = classify_job(error)
         message = f"Request {job.request_id} failed at Segmind: {_short(error)}"
         await fail(self._ledger, self._clock, job.claim, kind, message, is_final=True)
         return Ended("failed", kind, message, attempts=job.claim.attempt)
-
-    async def _from_history(self, request_id: str) -> wire.HistoryRow | None:
-        try:
-            return await self._gateway.history_row(request_id)
-        except GatewayError:
-            return None  # the caller reports that nothing was found; the request stays collectable
 
 
 def _took_s(accounting: wire.Accounting, noticed_after_s: float) -> float:

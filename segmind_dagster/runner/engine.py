@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from segmind_dagster.errors import LostOwnershipError
+from sqlalchemy.exc import SQLAlchemyError
+
+from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.gateway.failures import POLICIES
 from segmind_dagster.ledger import reads, writes
 from segmind_dagster.runner.brake import Brake
@@ -88,7 +91,7 @@ class Engine:
             places=self._places,
         )
         self.brake = Brake()
-        self._watch = Watch(ledger, clock, may_wait=lambda: not self.brake.is_interrupted)
+        self._watch = Watch(ledger, clock, owner=lease.owner, may_wait=lambda: not self.brake.is_interrupted)
         self._buyer = Buyer(
             gateway=gateway,
             ledger=ledger,
@@ -117,13 +120,14 @@ class Engine:
                 endings[work.generation_id] = ended = await self._work(work)
                 if ended.ending in {"running", "unknown"}:
                     # two runs that wait for what the other one has given up would never end
-                    await self._ledger.awrite(
-                        writes.let_go, work.generation_id, owner=self._lease.owner, now=self._clock.now()
-                    )
+                    await self._let_go(work)
                 self._count(work, ended)
             except Exception as error:  # noqa: BLE001  raised below, once what is in flight has landed
                 crashes.append(error)
                 self.brake.stop(None, f"Submitting stopped after an unexpected error: {error}")
+                # as above: another run may be waiting for it, and this one for what that one has
+                with suppress(SegmindDagsterError, SQLAlchemyError):
+                    await self._let_go(work)
             finally:
                 self._places.leave(work.generation_id)
 
@@ -138,6 +142,9 @@ class Engine:
         if crashes:
             raise crashes[0]
         return endings
+
+    async def _let_go(self, work: Work) -> None:
+        await self._ledger.awrite(writes.let_go, work.generation_id, owner=self._lease.owner, now=self._clock.now())
 
     def _count(self, work: Work, ended: Ended) -> None:
         self.progress.steps += 1
@@ -193,7 +200,7 @@ class Engine:
         if record.state == "succeeded":
             return Ended("reused")
         # asked once the first answer is in: many do this at once, and none may hold a connection while it waits for one
-        if record.owner is not None and await asyncio.to_thread(is_alive, record.owner):
+        if record.owner not in {None, self._lease.owner} and await asyncio.to_thread(is_alive, record.owner or ""):
             return await self._wait(work)
         if record.state == "failed":
             await self._ledger.awrite(writes.reopen, [work.generation_id], target="submitted", now=now)
@@ -214,7 +221,9 @@ class Engine:
                 ended = await self._delivery.follow(work, job, tries)
         else:
             body = await self._inputs.recall(work.body, work.images)
-            ended = await self._buyer.settle(work, claim, body, record.intent_at or now, tries)
+            # its owner seemed gone, but the POST may still be on its way if only our clocks differ
+            lost_at = now if record.state == "submitting" else None
+            ended = await self._buyer.settle(work, claim, body, record.intent_at or now, tries, lost_at=lost_at)
         return ended if ended is not None else await self._buyer.buy(work)
 
     async def _reread(self, generation_id: str) -> GenerationRecord:

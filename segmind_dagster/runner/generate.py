@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import LedgerOutdatedError, RegistryError, SegmindDagsterError
+from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.gateway.redaction import redact_values
 from segmind_dagster.ledger import Caps, Ledger, entries, open_ledger, reads, writes
 from segmind_dagster.ledger.rate import current_rate
@@ -26,7 +27,7 @@ from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 
     from segmind_dagster.ledger import GenerationRecord
     from segmind_dagster.prompts import GenerationRequest, PromptSet
@@ -194,7 +195,7 @@ def collect(
     settings.require_api_key()
     clock = clock or SystemClock()
     with opened(settings) as (ledger, outputs):
-        orphans = _orphans(ledger, settings, clock, known=frozenset())
+        orphans = _orphans(ledger, settings, clock, known=frozenset(), also_failed=PAID_KINDS)
         endings, engine = work_through(
             settings, ledger, outputs, orphans, run_id=None, on_progress=on_progress, clock=clock
         )
@@ -246,7 +247,7 @@ def _reopen(ledger: Ledger, plans: Sequence[Plan], clock: ClockPort) -> None:
         if decision.is_retry
     }
     if retried:
-        ledger.write(writes.reopen, sorted(retried), target="planned", now=clock.now())
+        ledger.write(writes.reopen, sorted(retried), target="planned", now=clock.now(), unless=PAID_KINDS)
 
 
 def _works(plan: Plan, settings: Settings, caps: Caps) -> list[Work]:
@@ -284,10 +285,17 @@ def _refuse_to_buy_what_is_stored(outputs: OutputStore, settings: Settings, work
         raise LedgerOutdatedError(found, settings.outputs_url)
 
 
-def _orphans(ledger: Ledger, settings: Settings, clock: ClockPort, *, known: Container[str]) -> list[Work]:
+def _orphans(
+    ledger: Ledger,
+    settings: Settings,
+    clock: ClockPort,
+    *,
+    known: Container[str],
+    also_failed: Collection[str] = (),
+) -> list[Work]:
     """What earlier runs submitted and never stored, of any set, as long as no live run is at it."""
     works = []
-    for record in ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now())):
+    for record in ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now()), also_failed=also_failed):
         if record.generation_id in known or record.is_owner_alive:
             continue
         try:
@@ -302,7 +310,7 @@ def _orphans(ledger: Ledger, settings: Settings, clock: ClockPort, *, known: Con
                 body=record.body,
                 images={name: ImageInput(None, None, sha256) for name, sha256 in record.images.items()},
                 facts=_facts(record.generation_id, record.model_slug, record.body, settings),
-                action="collect" if record.state == "submitted" else "settle",
+                action="collect" if record.state in {"submitted", "failed"} else "settle",
                 reserve_usd=None,
             )
         )

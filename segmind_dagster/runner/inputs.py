@@ -35,6 +35,7 @@ class Inputs:
         self._ledger = ledger
         self._clock = clock
         self._addresses: dict[str, str] = {}
+        self._refused: dict[str, GatewayError] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def complete(self, body: Mapping[str, Any], images: Mapping[str, ImageInput]) -> Mapping[str, Any]:
@@ -58,11 +59,18 @@ class Inputs:
         async with self._turns[image.sha256]:
             if image.sha256 in self._addresses:
                 return self._addresses[image.sha256]
+            if (refused := self._refused.get(image.sha256)) is not None:
+                raise refused
             url = await asyncio.to_thread(self._ledger.read, reads.upload_url, image.sha256)
             if url is None:
                 content = await self._read(image.path)
                 mime = _MIME_BY_SUFFIX.get(image.path.suffix.lower(), "image/png")
-                url = await self._gateway.upload(f"data:{mime};base64,{base64.b64encode(content).decode()}")
+                try:
+                    url = await self._gateway.upload(f"data:{mime};base64,{base64.b64encode(content).decode()}")
+                except GatewayError as error:
+                    # the gateway has tried several times: others that need the same picture do not in this run
+                    self._refused[image.sha256] = error
+                    raise
                 await self._ledger.awrite(entries.record_upload, sha256=image.sha256, url=url, now=self._clock.now())
             self._addresses[image.sha256] = url
             return url

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from segmind_dagster.settings import Settings
 
 _A_PERSON = "a person"
+# of a generation's id: fewer characters may be a slip
+_SHORTEST = 6
 
 
 def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[GenerationRecord]:
@@ -88,7 +90,7 @@ def _unresolved(ledger: Ledger, clock: ClockPort) -> list[GenerationRecord]:
 
 def _chosen(ledger: Ledger, generation: str, clock: ClockPort) -> GenerationRecord:
     found = [record for record in _unresolved(ledger, clock) if record.generation_id.startswith(generation)]
-    if len(found) == 1:
+    if len(found) == 1 and len(generation) >= _SHORTEST:
         return found[0]
     raise SegmindDagsterError(
         f"{len(found) or 'No'} unresolved generation{'s' * (len(found) != 1)} begin{'s' * (len(found) == 1)} with "

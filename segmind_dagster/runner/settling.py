@@ -8,15 +8,15 @@ the settling time has passed, counts as never sent. When in doubt it stays unkno
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.ledger import reads
+from segmind_dagster.registry import MODELS, bundled_catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # the provider's clock and ours may differ
 _SKEW = timedelta(minutes=2)
+# a clock that is wrong, or a time without its zone, is off by less
+_DOUBT = timedelta(days=1)
 _FAILED_LOOKUPS = 5
 
 
@@ -45,6 +47,7 @@ class _Lost:
     model_slug: str
     body: Mapping[str, Any]
     intent_at: datetime
+    lost_at: datetime
     settle: timedelta
     fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -83,15 +86,18 @@ class Settler:
         self._assigned: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
-    async def settle(self, *, model: Model, body: Mapping[str, Any], intent_at: datetime) -> Fate:
+    async def settle(
+        self, *, model: Model, body: Mapping[str, Any], intent_at: datetime, lost_at: datetime | None = None
+    ) -> Fate:
         """The fate of one submission, as soon as it is certain.
 
         Args:
             model: what was called.
             body: what was sent.
             intent_at: when the intent was recorded.
+            lost_at: when this run took it over, if it did: the clock that recorded the intent may be another.
         """
-        lost = _Lost(model.slug, body, intent_at, self._settle[model.api_version])
+        lost = _Lost(model.slug, body, intent_at, lost_at or intent_at, self._settle[model.api_version])
         self._lost.append(lost)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look_up_until_settled())
@@ -153,11 +159,8 @@ class Settler:
                     self._assigned.add(match.request_id)
                     self._finish([lost], Found(match.request_id))
         for lost in [lost for lost in waiting if lost in self._lost]:
-            if asked_at - lost.intent_at >= lost.settle:
-                # a row we cannot read, or cannot tell from another's, may be ours: then absence is not proved
-                is_doubtful = any(
-                    _may_be(row, lost) and (row.body is None or wire.covers(row.body, lost.body)) for row in free
-                )
+            if asked_at - lost.lost_at >= lost.settle:
+                is_doubtful = any(_leaves_doubt(row, lost) for row in free)
                 self._finish([lost], "unresolved" if is_doubtful else "absent")
 
     def _finish(self, settled: Sequence[_Lost], fate: Fate) -> None:
@@ -170,7 +173,22 @@ class Settler:
 def _may_be(row: wire.HistoryRow, lost: _Lost) -> bool:
     if row.created_at is not None and row.created_at < lost.intent_at - _SKEW:
         return False
-    return _plain(row.model_slug) in {"", _plain(lost.model_slug)}
+    return _is_of_its_model(row, lost)
+
+
+def _is_of_its_model(row: wire.HistoryRow, lost: _Lost) -> bool:
+    return wire.plain_name(row.model_slug) in {"", wire.plain_name(lost.model_slug)}
+
+
+def _leaves_doubt(row: wire.HistoryRow, lost: _Lost) -> bool:
+    """Whether a row we cannot read, or cannot tell from another's, may be ours: then absence is not proved."""
+    if row.created_at is not None and row.created_at < lost.intent_at - _DOUBT:
+        return False
+    if row.body is None or row.body.keys().isdisjoint(lost.body):
+        return _may_be(row, lost)
+    # the same body, off in time or under a name that no model has
+    is_named = wire.plain_name(row.model_slug) in _names()
+    return wire.covers(row.body, lost.body) and (_is_of_its_model(row, lost) or not is_named)
 
 
 def _says_just(row: wire.HistoryRow, lost: _Lost) -> bool:
@@ -190,5 +208,7 @@ def _says_more(row: wire.HistoryRow, lost: _Lost, *, rivals: Sequence[tuple[str,
     )
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+@cache
+def _names() -> frozenset[str]:
+    slugs = (*bundled_catalogue().entries, *(model.slug for model in MODELS))
+    return frozenset(wire.plain_name(slug) for slug in slugs)

@@ -26,11 +26,15 @@ class Watch:
     Args:
         ledger: where to look.
         clock: the time.
+        owner: this run, which must not wait for itself: a claim may be durable although its commit was not confirmed.
         may_wait: whether to wait at all; when not, records come back as they are.
     """
 
-    def __init__(self, ledger: Ledger, clock: ClockPort, *, may_wait: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: ClockPort, *, owner: str = "", may_wait: Callable[[], bool] = lambda: True
+    ) -> None:
         self._ledger = ledger
+        self._owner = owner
         self._clock = clock
         self._may_wait = may_wait
         self._waiting: dict[str, asyncio.Future[GenerationRecord]] = {}
@@ -63,7 +67,8 @@ class Watch:
         while self._waiting:
             records = await asyncio.to_thread(self._records, list(self._waiting))
             for generation_id, record in records.items():
-                if record.state not in IN_PROGRESS or not record.is_owner_alive or not self._may_wait():
+                is_others = record.is_owner_alive and record.owner != self._owner
+                if record.state not in IN_PROGRESS or not is_others or not self._may_wait():
                     self._waiting.pop(generation_id).set_result(record)
             if self._waiting:
                 await self._clock.sleep(_LOOK_EVERY_S)

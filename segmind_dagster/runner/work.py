@@ -62,7 +62,7 @@ class Limits:
     """What one run keeps to.
 
     Args:
-        max_in_flight: generations being worked on at once.
+        max_in_flight: generations at the provider at once.
         unknown_settle_seconds: see `settling`.
         v1_timeout_seconds: how long a v1 call may take.
     """
@@ -119,11 +119,13 @@ class Progress:
     def line(self) -> str:
         """One line for a log or a terminal."""
         failed = self.endings["failed"] + self.endings["unknown"]
+        held = sum(self.endings[ending] for ending in ("held_back", "left", "running"))
         worked = self.done - self.endings["reused"]
         left = self.total - self.done
+        later = f", {held} left for later" if held else ""
         eta = f", about {left * self.elapsed_s / worked:.0f} s left" if worked and left else ""
         return (
-            f"{self.done}/{self.total} done, {self.endings['reused']} reused, {failed} failed, "
+            f"{self.done - held}/{self.total} done, {self.endings['reused']} reused, {failed} failed{later}, "
             f"{self.in_flight} in flight, ${self.cost_usd:.4f}{eta}"
         )
 

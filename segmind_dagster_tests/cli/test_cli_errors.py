@@ -83,6 +83,7 @@ def test_a_data_folder_of_another_origin_is_refused(
 ) -> None:
     project.generate(project.write("fruit", 1))
     monkeypatch.setenv("SEGMIND_API_URL", "https://api.segmind.com")
+    monkeypatch.delenv("SEGMIND_UNKNOWN_SETTLE_SECONDS")
     monkeypatch.setenv("SEGMIND_API_KEY", KEY)
     message = run(*command).refusal()
     for words in (project.server.url, "https://api.segmind.com", "SEGMIND_DATA_DIR"):

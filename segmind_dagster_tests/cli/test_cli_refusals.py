@@ -9,6 +9,7 @@ KEY = "SG_0123456789abcdef"
 def test_reload_of_another_origins_data_folder_is_one_clear_message(project: Any, monkeypatch: Any) -> None:
     project.generate(project.write("fruit", 1))
     monkeypatch.setenv("SEGMIND_API_URL", "https://api.segmind.com")
+    monkeypatch.delenv("SEGMIND_UNKNOWN_SETTLE_SECONDS")
     message = run("reload").refusal()
     assert project.server.url in message
 

@@ -407,7 +407,6 @@ def test_what_is_unfinished_comes_oldest_first_with_its_body(book: Book) -> None
     records = book.ledger.read(reads.unfinished, is_alive=lambda *_: False)
     assert [record.generation_id for record in records] == ["oldest", "middle", "youngest"]
     assert all(record.body == {"prompt": "a pear"} for record in records)
-    assert book.ledger.read(reads.unfinished, is_alive=lambda *_: False, prompt_set="other") == []
 
 
 def test_totals_count_generations_and_money_by_state(book: Book) -> None:

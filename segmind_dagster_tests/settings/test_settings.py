@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from segmind_dagster.errors import SettingsError
-from segmind_dagster.settings import SEGMIND_API_URL, Settings, find_project_dir, load_settings
+from segmind_dagster.settings import SEGMIND_API_URL, SEGMIND_OUTPUT_HOSTS, Settings, find_project_dir, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,12 @@ def test_the_first_source_that_has_a_value_wins(project: Project, highest: int) 
         ("SEGMIND_API_URL", "api_url", "http://127.0.0.1:8777", "http://127.0.0.1:8777"),
         ("SEGMIND_PLATFORM_URL", "platform_url", "https://platform.example", "https://platform.example"),
         ("SEGMIND_STORAGE_URL", "storage_url", "https://storage.example", "https://storage.example"),
-        ("SEGMIND_OUTPUT_HOSTS", "output_hosts", " CDN.example, other.example ,", ("cdn.example", "other.example")),
+        (
+            "SEGMIND_OUTPUT_HOSTS",
+            "output_hosts",
+            " CDN.example, other.example ,",
+            (*SEGMIND_OUTPUT_HOSTS, "cdn.example", "other.example"),
+        ),
         ("SEGMIND_ACCOUNT", "account", "team-a", "team-a"),
         ("SEGMIND_OUTPUTS_URL", "outputs_url", "s3://bucket/outputs", "s3://bucket/outputs"),
         ("SEGMIND_LEDGER_URL", "ledger_url", "postgresql://db/ledger", "postgresql://db/ledger"),
@@ -107,7 +112,7 @@ def test_the_first_source_that_has_a_value_wins(project: Project, highest: int) 
         ("SEGMIND_MAX_IN_FLIGHT", "max_in_flight", "50", 50),
         ("SEGMIND_RUN_BUDGET_USD", "run_budget_usd", "0.1", Decimal("0.1")),
         ("SEGMIND_DAILY_BUDGET_USD", "daily_budget_usd", "3", Decimal(3)),
-        ("SEGMIND_UNKNOWN_SETTLE_SECONDS", "unknown_settle_seconds", "0", 0.0),
+        ("SEGMIND_UNKNOWN_SETTLE_SECONDS", "unknown_settle_seconds", "300", 300.0),
     ],
 )
 def test_a_variable_sets_its_field(project: Project, variable: str, name: str, given_text: str, expected: Any) -> None:
@@ -126,7 +131,7 @@ def test_toml_values_may_be_numbers_and_lists(project: Project) -> None:
     )
     settings = project.load()
     assert (settings.run_budget_usd, settings.max_in_flight) == (Decimal("1.25"), 3)
-    assert settings.output_hosts == ("a.example", "b.example")
+    assert settings.output_hosts == (*SEGMIND_OUTPUT_HOSTS, "a.example", "b.example")
 
 
 def test_the_section_named_in_the_seed_document_is_read_too(project: Project) -> None:
@@ -216,6 +221,7 @@ BAD_VALUES = [
     ("SEGMIND_DAILY_BUDGET_USD", "-0.01", "not a positive number"),
     ("SEGMIND_DAILY_BUDGET_USD", "sNaN", "not a positive number"),
     ("SEGMIND_UNKNOWN_SETTLE_SECONDS", "-1", "not a positive number"),
+    ("SEGMIND_UNKNOWN_SETTLE_SECONDS", "119", "paid for twice"),
     ("SEGMIND_V1_TIMEOUT_SECONDS", "0", "not a positive number"),
 ]
 
