@@ -60,6 +60,9 @@ class Settings:
         max_in_flight: generations of one run at the provider at once.
         run_budget_usd: cap of one run.
         daily_budget_usd: cap of one UTC day.
+        retry_after_seconds: how long the sensor waits before it runs a failed generation again; twice as long after
+            each further run.
+        low_balance_usd: balance below which the sensor warns.
         unknown_settle_seconds: how long a lost submission must stay absent from the provider's history
             before it may be sent again.
         v1_timeout_seconds: how long a v1 call, which answers only when it is done, may take.
@@ -82,6 +85,8 @@ class Settings:
     max_in_flight: int = 1000
     run_budget_usd: Decimal = Decimal(25)
     daily_budget_usd: Decimal = Decimal(100)
+    retry_after_seconds: float = 300
+    low_balance_usd: Decimal = Decimal(5)
     unknown_settle_seconds: float = 120
     v1_timeout_seconds: float = 600
     refresh_sets: tuple[str, ...] = ()
@@ -156,6 +161,8 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
         "max_in_flight": reader.whole("max_in_flight", "1000"),
         "run_budget_usd": reader.positive("run_budget_usd", "25"),
         "daily_budget_usd": reader.positive("daily_budget_usd", "100"),
+        "retry_after_seconds": float(reader.positive("retry_after_seconds", "300")),
+        "low_balance_usd": reader.positive("low_balance_usd", "5", zero_allowed=True),
         "unknown_settle_seconds": float(reader.positive("unknown_settle_seconds", "120", zero_allowed=True)),
         "v1_timeout_seconds": float(reader.positive("v1_timeout_seconds", "600")),
         "refresh_sets": reader.names("refresh_sets"),

@@ -5,12 +5,14 @@ State changes of generations, and money, are in `writes`.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from segmind_dagster.ledger.schema import GENERATIONS, MODEL_PRICES, RUNS, SET_GENERATIONS, UPLOADS
+from segmind_dagster.ledger.due import BALANCE_KEY
+from segmind_dagster.ledger.schema import GENERATIONS, META, MODEL_PRICES, RUNS, SET_GENERATIONS, UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,4 +132,16 @@ def record_model_prices(
             {"model_slug": slug, "cost_usd": cost_usd, "latency_ms": latency_ms, "observed_at": now}
             for slug, (cost_usd, latency_ms) in prices.items()
         ],
+    )
+
+
+def record_balance(connection: Connection, *, balance_usd: Decimal, now: datetime) -> None:
+    """Remember what the account holds, as it was just seen; `due.balance` reads it."""
+    rows = upsert(connection, META)
+    connection.execute(
+        rows.on_conflict_do_update(index_elements=["key"], set_={"value": rows.excluded.value}),
+        {
+            "key": BALANCE_KEY,
+            "value": json.dumps({"balance_usd": str(balance_usd), "observed_at": now.isoformat()}),
+        },
     )

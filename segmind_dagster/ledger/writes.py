@@ -265,7 +265,8 @@ def reopen(
         .where(
             GENERATIONS.c.generation_id == bindparam("id_"),
             GENERATIONS.c.state == "failed",
-            func.coalesce(GENERATIONS.c.failure_kind, "").not_in(list(unless)),
+            # one comparison each: NOT IN cannot be sent for many rows at once
+            *(func.coalesce(GENERATIONS.c.failure_kind, "") != kind for kind in sorted(unless)),
         )
         .values(state=target, owner=None, updated_at=now),
         [{"id_": generation_id} for generation_id in generation_ids],

@@ -11,9 +11,16 @@ from segmind_dagster.orchestration.assets.account import build_account_assets
 from segmind_dagster.orchestration.assets.models import build_model_assets
 from segmind_dagster.orchestration.assets.prompt_sets import prompt_set
 from segmind_dagster.orchestration.assets.usage import build_usage_assets
+from segmind_dagster.orchestration.checks import CHECKS
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.schedules import account_refresh, prompt_set_refresh
-from segmind_dagster.orchestration.sensors import prompt_files
+from segmind_dagster.orchestration.sensors import (
+    collect_job,
+    failed_generations,
+    low_balance,
+    paid_outputs,
+    prompt_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,21 +49,26 @@ def build_definitions(
             build_usage_assets(),
             *extra_assets,
         ],
+        asset_checks=CHECKS,
         sensors=[
             prompt_files,
+            failed_generations,
+            paid_outputs,
+            low_balance,
             dg.AutomationConditionSensorDefinition(
                 "automation",
                 target=dg.AssetSelection.all(),
-                description="Refreshes the usage summaries when models have been materialized.",
+                description="Refreshes the usage summaries when models have been materialized; daily checks.",
                 default_status=dg.DefaultSensorStatus.RUNNING,
             ),
         ],
+        jobs=[collect_job],
         schedules=[account_refresh, prompt_set_refresh],
         resources={
             "dlt": DagsterDltResource(),
             "segmind": segmind or SegmindResource(),
             **(extra_resources or {}),
         },
-        # every run has one step here: a process for each would only add to its start-up
+        # a run is one step that works and a few that look: a process for each would only add to its start-up
         executor=dg.in_process_executor,
     )

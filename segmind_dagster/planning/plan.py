@@ -16,7 +16,7 @@ from segmind_dagster.gateway.failures import POLICIES, FailureKind
 from segmind_dagster.planning.estimate import Estimate, UnitCost
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from segmind_dagster.ledger.records import Caps, GenerationRecord, Spent
     from segmind_dagster.prompts import GenerationRequest
@@ -81,6 +81,7 @@ def make_plan(
     spent: Spent,
     requests_per_minute: float,
     is_by_person: bool = True,
+    given_up: Container[str] = frozenset(),
 ) -> Plan:
     """Decide.
 
@@ -94,9 +95,17 @@ def make_plan(
         spent: what they have been used for.
         requests_per_minute: the configured rate.
         is_by_person: a person's run also tries again what failed permanently, once; it was never paid.
+        given_up: generations that failed in enough runs; only a person's run tries them again.
     """
     decisions = tuple(
-        _decide(request, known.get(request.generation_id), unit_costs, caps, is_by_person=is_by_person)
+        _decide(
+            request,
+            known.get(request.generation_id),
+            unit_costs,
+            caps,
+            is_left_to_people=not is_by_person,
+            is_given_up=request.generation_id in given_up,
+        )
         for request in requests
     )
     estimate = _estimate([d for d in decisions if d.action == "submit"], requests_per_minute)
@@ -133,7 +142,8 @@ def _decide(  # noqa: PLR0911  one line a state
     unit_costs: Mapping[str, UnitCost | None],
     caps: Caps,
     *,
-    is_by_person: bool,
+    is_left_to_people: bool,
+    is_given_up: bool,
 ) -> Decision:
     unit = unit_costs.get(request.model.slug) or _unit_of_set(caps)
     unit = unit.capped(caps.max_unit_usd) if unit else None
@@ -157,7 +167,7 @@ def _decide(  # noqa: PLR0911  one line a state
     policy = POLICIES[kind]
     if policy.is_paid:
         return Decision(request, "collect", f"paid for, but {kind}: fetched again, not bought again")
-    if policy.is_permanent and not is_by_person:
+    if is_left_to_people and (policy.is_permanent or is_given_up):
         return Decision(request, "leave", f"{kind}: {policy.advice}")
     return Decision(request, "submit", f"failed earlier ({kind}), free of charge", unit, is_retry=True)
 

@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING
 from segmind_dagster.gateway.failures import POLICIES, GatewayError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from decimal import Decimal
 
     from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.runner.work import GatewayPort
 
 
-async def why_not(gateway: GatewayPort, cheapest_usd: Decimal) -> tuple[FailureKind, str] | None:
+async def why_not(
+    gateway: GatewayPort, cheapest_usd: Decimal, *, remember: Callable[[Decimal], Awaitable[None]]
+) -> tuple[FailureKind, str] | None:
     """Why nothing can be submitted, and what to do; None when something can.
 
     Args:
         gateway: the provider.
         cheapest_usd: what the cheapest generation of this run may cost.
+        remember: told the balance, for sensors to know.
     """
     try:
         balance = await gateway.credits_usd()
@@ -26,6 +30,8 @@ async def why_not(gateway: GatewayPort, cheapest_usd: Decimal) -> tuple[FailureK
         if error.kind in {"unauthorized", "connect_error"}:
             return error.kind, f"{error} {POLICIES[error.kind].advice}"
         return None
+    if balance is not None:
+        await remember(balance)
     if balance is not None and balance < cheapest_usd:
         return (
             "no_credits",

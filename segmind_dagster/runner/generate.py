@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from segmind_dagster.errors import LedgerOutdatedError, RegistryError, SegmindDagsterError
 from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.gateway.redaction import redact_values
-from segmind_dagster.ledger import Caps, Ledger, entries, open_ledger, reads, writes
+from segmind_dagster.ledger import Caps, Ledger, due, entries, open_ledger, reads, writes
 from segmind_dagster.ledger.rate import current_rate
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.planning import Plan, hold_together, make_plan, price_models
+from segmind_dagster.planning.due import MOST_RUNS, UNCOUNTED
 from segmind_dagster.prompts import ImageInput
 from segmind_dagster.registry import find_model
 from segmind_dagster.runner.clock import SystemClock
@@ -106,6 +107,7 @@ def plan_set(
             spent=spent,
             requests_per_minute=per_minute,
             is_by_person=is_by_person,
+            given_up=frozenset() if is_by_person else _given_up(ledger, requests),
         )
         plans.append(plan)
         if plan.refusal is None:
@@ -202,6 +204,12 @@ def collect(
     if engine.brake.message:
         raise SegmindDagsterError(engine.brake.message)
     return endings
+
+
+def _given_up(ledger: Ledger, requests: Sequence[GenerationRequest]) -> frozenset[str]:
+    """What failed in so many runs that only a person tries it again."""
+    runs = ledger.read(due.runs_of, [request.generation_id for request in requests], uncounted_kinds=UNCOUNTED)
+    return frozenset(generation_id for generation_id, count in runs.items() if count >= MOST_RUNS)
 
 
 def _caps(prompt_set: PromptSet, settings: Settings) -> Caps:

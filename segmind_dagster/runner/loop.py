@@ -18,7 +18,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.ledger import reads
+from segmind_dagster.ledger import entries, reads
 from segmind_dagster.runner.account import why_not
 from segmind_dagster.runner.pacing import Patience, Slots
 from segmind_dagster.runner.prices import current_catalogue
@@ -92,6 +92,9 @@ def work_through(
         # nothing to ask the provider: no connection, no lease
         return {work.generation_id: Ended("reused" if work.action == "reuse" else "left") for work in works}, engine
 
+    async def remember(balance_usd: Decimal) -> None:
+        await ledger.awrite(entries.record_balance, balance_usd=balance_usd, now=clock.now())
+
     async def work() -> dict[str, Ended]:
         began = clock.monotonic()
         async with gateway:
@@ -104,7 +107,8 @@ def work_through(
                 to_buy = [
                     work.reserve_usd for work in works if work.action == "submit" and work.reserve_usd is not None
                 ]
-                if (reason := await why_not(gateway, min(to_buy, default=Decimal(0)))) is not None:
+                cheapest_usd = min(to_buy, default=Decimal(0))
+                if (reason := await why_not(gateway, cheapest_usd, remember=remember)) is not None:
                     engine.brake.stop(*reason)
                 return await engine.run(works)
             finally:

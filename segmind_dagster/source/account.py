@@ -52,7 +52,10 @@ def account_resources(settings: Callable[[], Settings]) -> list[DltResource]:
     def credits_() -> Iterator[Any]:
         """Balance of the account, one row each time it is read."""
         yield dlt.mark.materialize_table_schema()
-        yield [_credits(settings())]
+        row = _credits(current := settings())
+        with opened(current) as (ledger, _):
+            ledger.write(entries.record_balance, balance_usd=row["balance_usd"], now=row["observed_at"])
+        yield [row]
 
     @dlt.resource(name="models", write_disposition="replace", primary_key="slug", columns=tables.MODELS_COLUMNS)
     def models() -> Iterator[Any]:

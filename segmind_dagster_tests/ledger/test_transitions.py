@@ -440,3 +440,11 @@ def test_a_large_set_is_registered_and_read_in_pieces(book: Book) -> None:
     book.ledger.write(entries.register_set, prompt_set="set", resource="flux", generations=rows, now=NOON)
     known = book.ledger.read(reads.snapshot, [*ids, "unheard of"], is_alive=lambda *_: False)
     assert set(known) == set(ids)
+
+
+def test_reopening_leaves_out_what_failed_in_a_way_that_was_paid_for(book: Book) -> None:
+    book.plan("a", "b", "c")
+    for generation_id, kind in (("a", "job_failed"), ("b", "bad_output"), ("c", "server_error")):
+        book.failed(book.submitted(book.claim(generation_id)), failure_kind=kind)
+    book.ledger.write(writes.reopen, ["a", "b", "c"], target="planned", now=NOON, unless={"bad_output", "expired"})
+    assert {each: book.record(each).state for each in "abc"} == {"a": "planned", "b": "failed", "c": "planned"}

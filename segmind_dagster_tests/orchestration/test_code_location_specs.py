@@ -109,7 +109,8 @@ def test_only_the_summaries_refresh_by_themselves() -> None:
 
 def test_sensors_run_by_default_and_schedules_do_not() -> None:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
-    assert sensors == dict.fromkeys(("prompt_files", "automation"), dg.DefaultSensorStatus.RUNNING)
+    names = ("prompt_files", "failed_generations", "paid_outputs", "low_balance", "automation")
+    assert sensors == dict.fromkeys(names, dg.DefaultSensorStatus.RUNNING)
     schedules = {schedule.name: schedule for schedule in defs.schedules or []}
     assert schedules["account_refresh"].default_status is dg.DefaultScheduleStatus.STOPPED
     assert schedules["account_refresh"].execution_timezone == "UTC"

@@ -1,4 +1,7 @@
-"""Prompt files and partitions stay in step, by the sensor's tick and by `sync_partitions` alike."""
+"""Prompt files and partitions stay in step, by the sensor's tick and by `sync_partitions` alike.
+
+And what a tick says of broken files, and does for sets with `auto_run`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import REALITY
+from dagster_lab import FLUX, REALITY, asset_key
+from sensor_ticks import STARTED, Ticks, record_run
 
 from segmind_dagster.errors import PromptSetError
-from segmind_dagster.orchestration.sensors import prompt_files
+from segmind_dagster.orchestration.sensors import REQUESTED_BY, prompt_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,3 +162,140 @@ def test_a_thousand_prompt_sets_are_one_tick(lab: DagsterLab) -> None:
     assert len(result.dynamic_partitions_requests or []) == 1
     assert len(lab.partitions()) == 1000
     assert isinstance(tick(lab), dg.SkipReason)
+
+
+AUTO = "models: [sdxl_newreality]\nauto_run: true\nprompts: [a pear]\n"
+ASSET = f"segmind/{REALITY}"
+
+
+@pytest.fixture
+def ticks(lab: DagsterLab) -> Ticks:
+    return Ticks(lab, prompt_files)
+
+
+def problems_on_the_asset(lab: DagsterLab, key: str) -> list[bool]:
+    """Of each observation of a prompt set, oldest first, whether it tells a problem."""
+    records = lab.instance.fetch_observations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("prompt_set"), asset_partitions=[key]), limit=100
+    ).records
+    return [bool(record.asset_observation.metadata) for record in reversed(records) if record.asset_observation]
+
+
+def test_a_set_that_asks_for_it_runs_in_the_tick_that_adds_it(lab: DagsterLab, ticks: Ticks) -> None:
+    put(lab, "apple.yaml", AUTO)
+    put(lab, "pear.yaml")
+    (request,), _ = ticks.tick()
+    assert lab.partitions() == {"apple", "pear"}
+    assert request.partition_key == "apple"
+    assert set(request.asset_selection or []) == {asset_key("prompt_set"), asset_key(ASSET)}
+    assert request.tags[REQUESTED_BY] == "prompt_files"
+    assert ticks.reason() == "Every prompt file has its partition."
+    run = lab.run(ASSET, partition="apple", tags=request.tags)
+    assert run.is_success, run.errors()
+    assert lab.materialized(ASSET) == {"apple"}
+
+
+def test_a_set_runs_once_for_each_content_even_if_the_cursor_is_lost(lab: DagsterLab, ticks: Ticks) -> None:
+    put(lab, "apple.yaml", AUTO)
+    (first,), _ = ticks.tick()
+    ticks.cursor = None
+    (same,), _ = ticks.tick()
+    assert same.run_key == first.run_key
+    put(lab, "apple.yaml", AUTO.replace("a pear", "a golden pear"))
+    (changed,), _ = ticks.tick()
+    assert changed.run_key != first.run_key
+
+
+def test_only_the_models_that_the_set_is_aimed_at_are_run(lab: DagsterLab, ticks: Ticks) -> None:
+    put(lab, "apple.yaml", AUTO.replace("sdxl_newreality", "sdxl_newreality, fast_flux_schnell"))
+    (request,), _ = ticks.tick()
+    keys = {asset_key(name) for name in ("prompt_set", ASSET, f"segmind/{FLUX}")}
+    assert set(request.asset_selection or []) == keys
+
+
+def test_a_renamed_file_is_a_removal_and_an_addition_and_nothing_is_bought_again(lab: DagsterLab, ticks: Ticks) -> None:
+    put(lab, "apple.yaml", AUTO)
+    put(lab, "fig.yaml")
+    (request,), _ = ticks.tick()
+    lab.run(ASSET, partition="apple", tags=request.tags)
+    (lab.prompts / "apple.yaml").rename(lab.prompts / "quince.yaml")
+    (request,), _ = ticks.tick()
+    assert lab.partitions() == {"fig", "quince"}
+    assert request.partition_key == "quince"
+    assert lab.run(ASSET, partition="quince", tags=request.tags).is_success
+    assert lab.posts == 1
+    assert {row["prompt_set"] for row in lab.rows(f"SELECT prompt_set FROM {REALITY}")} == {"apple", "quince"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "environ", "words"),
+    [
+        ("budget_usd: 0.001", {}, "`budget_usd`"),
+        ("", {"SEGMIND_RUN_BUDGET_USD": "0.001"}, "SEGMIND_RUN_BUDGET_USD"),
+        ("", {"SEGMIND_DAILY_BUDGET_USD": "0.001"}, "SEGMIND_DAILY_BUDGET_USD"),
+        ("", {"SEGMIND_API_KEY": ""}, "SEGMIND_API_KEY"),
+    ],
+)
+def test_a_set_that_may_not_run_says_why_and_runs_once_it_may(
+    lab: DagsterLab,
+    ticks: Ticks,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: str,
+    environ: dict[str, str],
+    words: str,
+) -> None:
+    put(lab, "apple.yaml", f"{AUTO}{fields}\n")
+    with monkeypatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        assert ticks.tick()[0] == []
+        assert lab.partitions() == {"apple"}
+        reason = ticks.reason()
+    assert reason.startswith("'apple' is not run: ")
+    assert words in reason
+    put(lab, "apple.yaml", AUTO)
+    assert ticks.partitions() == ["apple"]
+
+
+def test_a_set_in_flight_waits_for_its_run(lab: DagsterLab, ticks: Ticks) -> None:
+    put(lab, "apple.yaml", AUTO)
+    run_id = record_run(lab, STARTED, ASSET, tags={"dagster/partition": "apple"})
+    ticks.tick()
+    assert ticks.reason() == f"'apple' is not run: run {run_id[:8]} is at it"
+    lab.instance.delete_run(run_id)
+    assert ticks.partitions() == ["apple"]
+
+
+def test_a_broken_file_is_named_at_each_tick_and_once_on_the_asset_while_others_go_on(
+    lab: DagsterLab, ticks: Ticks
+) -> None:
+    put(lab, "apple.yaml", "models: [sdxl_newreality]\nprompt: a fig\n")
+    put(lab, "pear.yaml", AUTO)
+    (request,), _ = ticks.tick()
+    assert request.partition_key == "pear"
+    for _ in range(2):
+        assert "apple.yaml" in ticks.reason()
+    assert problems_on_the_asset(lab, "apple") == [True]
+    put(lab, "apple.yaml", "models: [sdxl_newreality]\nprompt: two figs\n")
+    ticks.tick()
+    put(lab, "apple.yaml", GOOD)
+    assert ticks.reason() == "Every prompt file has its partition."
+    assert problems_on_the_asset(lab, "apple") == [True, True, False]
+    assert problems_on_the_asset(lab, "pear") == []
+
+
+def test_a_tick_over_unchanged_files_reads_none_and_remembers_little(lab: DagsterLab, ticks: Ticks) -> None:
+    for n in range(200):
+        put(lab, f"set_{n:04}.yaml", AUTO.replace("auto_run: true", "auto_run: false"))
+    ticks.tick()
+    assert len(ticks.cursor or "") < 200 * 30
+    for path in lab.prompts.iterdir():
+        path.chmod(0o000)  # the owner of everything may read them all the same; nobody else can
+    assert ticks.reason() == "Every prompt file has its partition."
+
+
+@pytest.mark.parametrize("cursor", ["", "no JSON", "[]", '{"apple": "old"}'])
+def test_any_cursor_will_do(lab: DagsterLab, ticks: Ticks, cursor: str) -> None:
+    put(lab, "apple.yaml", AUTO)
+    ticks.cursor = cursor
+    assert ticks.partitions() == ["apple"]

@@ -7,10 +7,12 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource, dlt_assets
 
 from segmind_dagster.errors import PromptSetError
+from segmind_dagster.orchestration.checks import follow_up
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.metadata import log_report, table_metadata, unit_metadata
 from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.sensors.activity import REQUESTED_BY
 from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslator, column_schema
 from segmind_dagster.registry import MODELS
 from segmind_dagster.runner import Batch, RunReport, generate
@@ -38,7 +40,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
     )
     def segmind_models(
         context: dg.AssetExecutionContext, dlt: DagsterDltResource, segmind: SegmindResource
-    ) -> Iterator[dg.MaterializeResult[Any]]:
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckEvaluation]:
         resources = tuple(key.path[-1] for key in MODEL_KEYS if key in context.selected_asset_keys)
         with as_failure():
             settings = segmind.load()
@@ -48,6 +50,8 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
                 settings,
                 batches,
                 run_id=context.run_id,
+                # somebody who executes a sensor's run again asks for it, although its tags are copied
+                is_by_person=REQUESTED_BY not in context.run.tags or context.run.parent_run_id is not None,
                 on_progress=lambda progress: context.log.info(progress.line()),
             )
             log_report(context.log, report)
@@ -62,6 +66,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
         stop = "\n".join(filter(None, [report.stop_message, *map(str, problems), *_unfinished(report)]))
         units = _publish(context, settings, report, is_whole=not stop)
         if stop:
+            yield from follow_up(context, settings, resources, context.partition_keys)
             raise dg.Failure(description=stop, allow_retries=False)
         for resource in resources:
             loaded = dlt.extract_resource_metadata(context, source.resources[resource], info, pipeline)

@@ -1,7 +1,11 @@
 """The `prompt_set` asset: a prompt file, read, validated and priced. Nothing is submitted here."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
+from segmind_dagster.errors import PromptSetError
+from segmind_dagster.orchestration.checks import prompt_file_evaluation
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.metadata import plan_metadata
 from segmind_dagster.orchestration.partitions import prompt_sets
@@ -17,7 +21,9 @@ from segmind_dagster.orchestration.translator import OWNERS
     owners=OWNERS,
     description="A prompt file: validated, expanded into generations and priced, before anything is bought.",
 )
-def prompt_set(context: dg.AssetExecutionContext, segmind: SegmindResource) -> dg.MaterializeResult[None]:
+def prompt_set(
+    context: dg.AssetExecutionContext, segmind: SegmindResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """Read, validate and price one prompt file."""
     from segmind_dagster.prompts import find_prompt_set
     from segmind_dagster.runner import Batch, plan_set
@@ -25,15 +31,20 @@ def prompt_set(context: dg.AssetExecutionContext, segmind: SegmindResource) -> d
 
     with as_failure():
         settings = segmind.load()
-        found = find_prompt_set(
-            context.partition_key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir
-        )
+        try:
+            found = find_prompt_set(
+                context.partition_key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir
+            )
+        except PromptSetError:
+            # the check of this run will be skipped
+            yield prompt_file_evaluation(context.instance, settings, context.partition_key)
+            raise
         batch = Batch(found, tuple(model.resource for model in found.models))
         with opened(settings) as (ledger, _):
             plans = plan_set(ledger, settings, batch)
     for plan in plans:
         if plan.refusal:
             context.log.warning(plan.refusal)
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         data_version=dg.DataVersion(found.digest), metadata=plan_metadata(found, plans, settings)
     )

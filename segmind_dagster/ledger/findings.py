@@ -1,0 +1,247 @@
+"""Every question that the checks ask of the ledger, as functions of one connection; `reads` is for runs.
+
+Rows are returned as they stand; whether they are a reason to worry is decided in `reports.findings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS
+from segmind_dagster.ledger.states import IN_PROGRESS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from segmind_dagster.ledger.states import State
+
+_FREE = Decimal(0)
+# failed, but paid for and still to be had: it is fetched again
+_DAMAGED = "bad_output"
+_IS_CURRENT = SET_GENERATIONS.c.is_current
+_SINCE = func.coalesce(GENERATIONS.c.submitted_at, GENERATIONS.c.intent_at, type_=GENERATIONS.c.intent_at.type)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRow:
+    """A generation that a set asks for and that is not stored.
+
+    Args:
+        generation_id: the generation.
+        prompt: what was asked for.
+        state: its state.
+        is_owner_alive: whether a run is at it.
+        runs: runs that have sent a POST for it in vain.
+        since: when the last POST was sent; None before the first one.
+        failure_kind: why it failed, or why its last attempt did.
+        error: the same for people.
+    """
+
+    generation_id: str
+    prompt: str
+    state: State
+    is_owner_alive: bool
+    runs: int
+    since: datetime | None
+    failure_kind: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRow:
+    """An output as it was stored.
+
+    Args:
+        generation_id: the generation.
+        uri: where it was put.
+        sha256: digest of the stored bytes.
+        size_bytes: their number.
+    """
+
+    generation_id: str
+    uri: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargedTwice:
+    """A generation with more than one charge.
+
+    Args:
+        generation_id: the generation.
+        charges: how many.
+        usd: all of them together.
+        first_usd: the first one.
+    """
+
+    generation_id: str
+    charges: int
+    usd: Decimal
+    first_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingRow:
+    """What Segmind took an order for, and what is not stored here.
+
+    Args:
+        generation_id: the generation.
+        prompt_set: the set that pays.
+        state: `submitting`, `submitted`, `unknown`, or `failed` when the file came damaged.
+        since: when it was submitted, or was about to be.
+        request_id: Segmind's id, where it is known.
+        usd: charged, or put aside for it.
+    """
+
+    generation_id: str
+    prompt_set: str
+    state: State
+    since: datetime
+    request_id: str | None
+    usd: Decimal
+
+
+def open_rows(
+    connection: Connection,
+    *,
+    resource: str,
+    prompt_set: str,
+    is_alive: Callable[[str, Connection], bool],
+    uncounted_kinds: Collection[str],
+) -> tuple[int, list[OpenRow]]:
+    """How many generations a set asks of a model now, and those that are not stored, in the set's order.
+
+    Args:
+        connection: the ledger.
+        resource: the model's resource name.
+        prompt_set: the set.
+        is_alive: tells whether a run is still there.
+        uncounted_kinds: kinds of failure that say nothing about a generation, so that their runs do not count.
+    """
+    columns = GENERATIONS.c
+    asked_for = connection.execute(
+        select(func.count()).select_from(SET_GENERATIONS).where(*_of_set(resource, prompt_set), _IS_CURRENT)
+    ).scalar_one()
+    runs = (
+        select(func.count(ATTEMPTS.c.owner.distinct()))
+        .where(
+            ATTEMPTS.c.generation_id == columns.generation_id,
+            ATTEMPTS.c.failure_kind.not_in(sorted(uncounted_kinds)),
+        )
+        .scalar_subquery()
+    )
+    rows = connection.execute(
+        select(
+            columns.generation_id, columns.prompt, columns.state, columns.owner, runs.label("runs"),
+            _SINCE.label("since"), columns.failure_kind, columns.error,
+        )
+        .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == columns.generation_id)
+        .where(*_of_set(resource, prompt_set), _IS_CURRENT, columns.state != "succeeded")
+        .order_by(SET_GENERATIONS.c.position)
+    )  # fmt: skip
+    return asked_for, [
+        OpenRow(
+            generation_id=row.generation_id,
+            prompt=row.prompt,
+            state=row.state,
+            is_owner_alive=row.state in IN_PROGRESS and row.owner is not None and is_alive(row.owner, connection),
+            runs=row.runs,
+            since=row.since,
+            failure_kind=row.failure_kind,
+            error=row.error,
+        )
+        for row in rows.all()
+    ]
+
+
+def stored_rows(connection: Connection, *, resource: str, prompt_set: str) -> list[StoredRow]:
+    """Every output of a model that a set holds, also of prompts that it does not ask for any more."""
+    columns = GENERATIONS.c
+    rows = connection.execute(
+        select(columns.generation_id, columns.output_uri, columns.output_sha256, columns.output_bytes)
+        .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == columns.generation_id)
+        .where(*_of_set(resource, prompt_set), columns.state == "succeeded")
+        .order_by(SET_GENERATIONS.c.position, columns.generation_id)
+    )
+    return [
+        StoredRow(
+            generation_id=row.generation_id, uri=row.output_uri, sha256=row.output_sha256, size_bytes=row.output_bytes
+        )
+        for row in rows
+    ]
+
+
+def charged_twice(connection: Connection, *, resource: str, prompt_set: str) -> list[ChargedTwice]:
+    """Generations of a set that cost money more than once; a request id stands in the ledger once as it is."""
+    charged = (
+        select(ATTEMPTS.c.generation_id, ATTEMPTS.c.cost_usd)
+        .join_from(SET_GENERATIONS, ATTEMPTS, SET_GENERATIONS.c.generation_id == ATTEMPTS.c.generation_id)
+        .where(*_of_set(resource, prompt_set), ATTEMPTS.c.cost_usd > _FREE)
+        .order_by(ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt)
+    )
+    charges: dict[str, list[Decimal]] = {}
+    for row in connection.execute(charged):
+        charges.setdefault(row.generation_id, []).append(row.cost_usd)
+    return [
+        ChargedTwice(
+            generation_id=generation_id, charges=len(costs), usd=sum(costs, _FREE), first_usd=costs[0]
+        )
+        for generation_id, costs in charges.items()
+        if len(costs) > 1
+    ]  # fmt: skip
+
+
+def charged_for(connection: Connection, *, resource: str, prompt_set: str) -> Decimal:
+    """What a set has paid for a model so far, in USD."""
+    query = select(func.sum(ATTEMPTS.c.cost_usd)).where(
+        ATTEMPTS.c.prompt_set == prompt_set, ATTEMPTS.c.resource == resource
+    )
+    return connection.execute(query).scalar() or _FREE
+
+
+def waiting_rows(connection: Connection, *, resource: str) -> list[WaitingRow]:
+    """Everything ordered from a model and not stored, of any set, oldest first."""
+    columns = GENERATIONS.c
+    usd = func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd, type_=ATTEMPTS.c.cost_usd.type)
+    rows = connection.execute(
+        select(
+            columns.generation_id, columns.prompt_set, columns.state, columns.request_id,
+            _SINCE.label("since"), usd.label("usd"),
+        )
+        .join_from(
+            GENERATIONS,
+            ATTEMPTS,
+            and_(ATTEMPTS.c.generation_id == columns.generation_id, ATTEMPTS.c.attempt == columns.attempts),
+        )
+        .where(
+            columns.resource == resource,
+            or_(
+                columns.state.in_(IN_PROGRESS),
+                and_(columns.state == "failed", columns.failure_kind == _DAMAGED),
+            ),
+        )
+        .order_by(_SINCE, columns.generation_id)
+    )  # fmt: skip
+    return [
+        WaitingRow(
+            generation_id=row.generation_id,
+            prompt_set=row.prompt_set,
+            state=row.state,
+            since=row.since,
+            request_id=row.request_id,
+            usd=row.usd,
+        )
+        for row in rows
+    ]
+
+
+def _of_set(resource: str, prompt_set: str) -> tuple[ColumnElement[bool], ...]:
+    return SET_GENERATIONS.c.prompt_set == prompt_set, SET_GENERATIONS.c.resource == resource

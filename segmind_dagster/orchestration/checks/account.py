@@ -1,0 +1,49 @@
+"""The check of the account assets: whether their data is as fresh as their schedule promises.
+
+Not a freshness policy: that would complain for ever once the schedule is switched off.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+
+from segmind_dagster.orchestration.checks.results import EVERY_MORNING, whole
+from segmind_dagster.orchestration.schedules import account_refresh
+from segmind_dagster.orchestration.translator import asset_key
+from segmind_dagster.reports.findings import loaded_lately
+
+# the schedule's day, and time for its run to finish
+_WITHIN: Final = timedelta(hours=26)
+
+
+@dg.multi_asset_check(
+    name="segmind_account_checks",
+    specs=[
+        dg.AssetCheckSpec(
+            "loaded_lately",
+            asset=asset_key(name),
+            description=f"Loaded within 26 hours while the schedule `{account_refresh.name}` is on.",
+            automation_condition=EVERY_MORNING,
+        )
+        for name in ("credits", "request_history")
+    ],
+    can_subset=True,
+)
+def account_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
+    """How old the account's data is."""
+    # an instance in memory keeps no schedules
+    states = context.instance.all_instigator_state() if context.instance.schedule_storage else []
+    is_running = any(state.is_running and state.name == account_refresh.name for state in states)
+    found = {}
+    for check in sorted(context.selected_asset_check_keys):
+        event = context.instance.get_latest_materialization_event(check.asset_key)
+        found[check] = loaded_lately(
+            loaded_at=datetime.fromtimestamp(event.timestamp, UTC) if event else None,
+            now=datetime.now(UTC),
+            within=_WITHIN,
+            is_schedule_running=is_running,
+            schedule=account_refresh.name,
+        )
+    yield from whole(found)

@@ -1,0 +1,181 @@
+"""The checks of the model assets: what a model has made of a prompt set, and what Segmind still has to give."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final
+
+import dagster as dg
+
+from segmind_dagster.errors import PromptSetError
+from segmind_dagster.gateway.failures import POLICIES
+from segmind_dagster.ledger import Ledger, findings, reads
+from segmind_dagster.orchestration.checks.results import (
+    EVERY_MORNING,
+    checked_sets,
+    partitioned,
+    partitioned_spec,
+    whole,
+)
+from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.translator import MODEL_KEYS, asset_key
+from segmind_dagster.reports import findings as judged
+from segmind_dagster.reports.findings import Finding
+from segmind_dagster.reports.left_open import left_open
+from segmind_dagster.settings import Settings
+
+# what ends a whole run says nothing about a generation
+_UNCOUNTED: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.stops_run)
+_WAITING: Final = "nothing_about_to_expire"
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What the questions of one run share: the ledger, the time, and the budgets that were read from files."""
+
+    settings: Settings
+    ledger: Ledger
+    now: datetime
+    _budgets: dict[str, tuple[Decimal | None, str | None]] = field(default_factory=dict)
+
+    def budget(self, key: str) -> tuple[Decimal | None, str | None]:
+        """A prompt set's budget, and why its file cannot tell, if so."""
+        from segmind_dagster.prompts import find_prompt_set
+
+        if key not in self._budgets:
+            try:
+                found = find_prompt_set(
+                    key, prompts_dir=self.settings.prompts_dir, project_dir=self.settings.project_dir
+                )
+                self._budgets[key] = found.budget_usd, None
+            except PromptSetError as error:
+                self._budgets[key] = None, str(error.problems[0])
+        return self._budgets[key]
+
+
+def _nothing_left_open(desk: _Desk, resource: str, key: str) -> Finding:
+    asked_for, rows = desk.ledger.read(
+        findings.open_rows,
+        resource=resource,
+        prompt_set=key,
+        is_alive=desk.ledger.liveness(desk.now),
+        uncounted_kinds=_UNCOUNTED,
+    )
+    return left_open(asked_for, rows, prompt_set=key, now=desk.now)
+
+
+def _files_match(desk: _Desk, resource: str, key: str) -> Finding:
+    from segmind_dagster.outputs.inspection import inspect
+
+    rows = desk.ledger.read(findings.stored_rows, resource=resource, prompt_set=key)
+    # another sample each day
+    return judged.files(inspect(rows, seed=f"{key}/{resource}/{desk.now.date().isoformat()}"))
+
+
+def _spend_under_budget(desk: _Desk, resource: str, key: str) -> Finding:
+    budget_usd, problem = desk.budget(key)
+    day = desk.now.date().isoformat()
+    return judged.budget(
+        prompt_set=key,
+        budget_usd=budget_usd,
+        committed_usd=desk.ledger.read(reads.spent, run_id=None, day=day, prompt_set=key).set_usd,
+        of_model_usd=desk.ledger.read(findings.charged_for, resource=resource, prompt_set=key),
+        problem=problem,
+    )
+
+
+def _charged_once(desk: _Desk, resource: str, key: str) -> Finding:
+    return judged.charged_once(desk.ledger.read(findings.charged_twice, resource=resource, prompt_set=key))
+
+
+_QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]] = {
+    "nothing_left_open": (
+        "Everything the prompt set asks of the model is stored: nothing failed, unknown, uncollected or left out.",
+        _nothing_left_open,
+    ),
+    "files_match": ("Every stored output is there, with the size and digest it was stored with.", _files_match),
+    "spend_under_budget": ("The prompt set keeps to its `budget_usd`; a warning from 80 %.", _spend_under_budget),
+    "charged_once": ("No generation was paid for twice.", _charged_once),
+}
+
+
+@dg.multi_asset_check(
+    name="segmind_model_checks",
+    specs=[
+        partitioned_spec(name, asset=key, description=description)
+        for key in MODEL_KEYS
+        for name, (description, _) in _QUESTIONS.items()
+    ],
+    can_subset=True,
+)
+def model_checks(context: dg.AssetCheckExecutionContext, segmind: SegmindResource) -> Iterator[dg.AssetCheckEvaluation]:
+    """What a model has made of a prompt set."""
+    with as_failure(), _opened(segmind.load()) as desk:
+        found = _ask(desk, context.selected_asset_check_keys, checked_sets(context))
+    yield from partitioned(context.instance, found)
+
+
+@dg.multi_asset_check(
+    name="segmind_outputs_waiting",
+    specs=[
+        dg.AssetCheckSpec(
+            _WAITING,
+            asset=key,
+            description="Nothing that was ordered, by any prompt set, has waited at Segmind for 5 of its 7 days.",
+            automation_condition=EVERY_MORNING,
+        )
+        for key in MODEL_KEYS
+    ],
+    can_subset=True,
+)
+def outputs_waiting(
+    context: dg.AssetCheckExecutionContext, segmind: SegmindResource
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """What Segmind still has to give; of all prompt sets, also those whose file is gone."""
+    with as_failure(), _opened(segmind.load()) as desk:
+        found = {check: _waiting(desk, check.asset_key) for check in sorted(context.selected_asset_check_keys)}
+    yield from whole(found)
+
+
+def follow_up(
+    context: dg.AssetExecutionContext, settings: Settings, resources: Iterable[str], keys: Sequence[str]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """The results of all checks of a run that is about to fail, whose check steps will be skipped.
+
+    Args:
+        context: of the run.
+        settings: its settings.
+        resources: the models it was for.
+        keys: the prompt sets it was for.
+    """
+    assets = [asset_key(resource) for resource in resources]
+    with _opened(settings) as desk:
+        found = _ask(desk, [dg.AssetCheckKey(asset, name) for asset in assets for name in _QUESTIONS], keys)
+        waiting = {dg.AssetCheckKey(asset, _WAITING): _waiting(desk, asset) for asset in assets}
+    yield from partitioned(context.instance, found)
+    yield from whole(waiting)
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[_Desk]:
+    from segmind_dagster.runner.generate import opened
+
+    with opened(settings) as (ledger, _):
+        yield _Desk(settings, ledger, datetime.now(UTC))
+
+
+def _ask(
+    desk: _Desk, checks: Iterable[dg.AssetCheckKey], keys: Sequence[str]
+) -> dict[dg.AssetCheckKey, dict[str, Finding]]:
+    return {
+        check: {key: _QUESTIONS[check.name][1](desk, check.asset_key.path[-1], key) for key in keys}
+        for check in sorted(checks)
+    }
+
+
+def _waiting(desk: _Desk, asset: dg.AssetKey) -> Finding:
+    rows = desk.ledger.read(findings.waiting_rows, resource=asset.path[-1])
+    return judged.about_to_expire(rows, now=desk.now)

@@ -1,0 +1,69 @@
+"""The check of the prompt sets: whether a file can be used and is the one that was materialized."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import dagster as dg
+
+from segmind_dagster.errors import PromptSetError
+from segmind_dagster.orchestration.checks.results import (
+    checked_sets,
+    latest_materialization,
+    partitioned,
+    partitioned_spec,
+)
+from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.translator import PROMPT_SET_KEY
+from segmind_dagster.reports.findings import Finding, file_current
+from segmind_dagster.settings import Settings
+
+_FILE: Final = dg.AssetCheckKey(PROMPT_SET_KEY, "file_is_current")
+
+
+@dg.multi_asset_check(
+    name="prompt_set_checks",
+    specs=[
+        partitioned_spec(
+            _FILE.name,
+            asset=_FILE.asset_key,
+            description="The prompt file can be used, and it is the one that was materialized last.",
+        )
+    ],
+    can_subset=True,
+)
+def prompt_set_checks(
+    context: dg.AssetCheckExecutionContext, segmind: SegmindResource
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """The prompt files themselves."""
+    with as_failure():
+        settings = segmind.load()
+        found = {key: _look(context.instance, settings, key) for key in checked_sets(context)}
+    yield from partitioned(context.instance, {_FILE: found})
+
+
+def prompt_file_evaluation(instance: dg.DagsterInstance, settings: Settings, key: str) -> dg.AssetCheckEvaluation:
+    """The same for one prompt set, for a run that fails over its file and whose check step will be skipped.
+
+    Not for `report_runless_asset_event`: of those, Dagster keeps one for each check and partition, and refuses more.
+
+    Args:
+        instance: where materializations are recorded.
+        settings: where the prompt files are.
+        key: the prompt set.
+    """
+    return next(partitioned(instance, {_FILE: {key: _look(instance, settings, key)}}))
+
+
+def _look(instance: dg.DagsterInstance, settings: Settings, key: str) -> Finding:
+    from segmind_dagster.prompts import find_prompt_set
+
+    digest = problem = None
+    try:
+        digest = find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir).digest
+    except PromptSetError as error:
+        problem = str(error)
+    latest = latest_materialization(instance, PROMPT_SET_KEY, key)
+    recorded = latest.asset_materialization if latest else None
+    materialized = (recorded.tags or {}).get("dagster/data_version") if recorded else None
+    return file_current(digest=digest, materialized=materialized, problem=problem)

@@ -1,0 +1,111 @@
+"""Findings as the results that Dagster records, each on the partition it is about."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast
+
+import dagster as dg
+
+# without it the UI takes a result for one of an older materialization; Dagster does not export it
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+
+from segmind_dagster.orchestration.partitions import prompt_sets
+from segmind_dagster.reports.findings import Finding, as_plain, together
+
+# for what time alone can turn red; after the account's schedule had its turn
+EVERY_MORNING: Final = cast(
+    "dg.AutomationCondition[dg.AssetCheckKey]",
+    dg.AutomationCondition.cron_tick_passed("0 6 * * *", cron_timezone="UTC"),
+)
+_SEVERITIES: Final = {
+    "passed": dg.AssetCheckSeverity.ERROR,
+    "warning": dg.AssetCheckSeverity.WARN,
+    "error": dg.AssetCheckSeverity.ERROR,
+}
+
+
+def partitioned_spec(name: str, *, asset: dg.AssetKey, description: str) -> dg.AssetCheckSpec:
+    """A check with a result for each prompt set."""
+    with warnings.catch_warnings():
+        # Dagster calls partitioned checks a preview, in every process that loads the definitions
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.AssetCheckSpec(name, asset=asset, description=description, partitions_def=prompt_sets)
+
+
+def checked_sets(context: dg.AssetCheckExecutionContext) -> list[str]:
+    """The prompt sets of a run; every one when it is for none in particular."""
+    # not `context.partition_keys`: a run of checks alone has no asset that could tell how it is partitioned
+    if context.has_partition_key:
+        return [context.partition_key]
+    keys = list(context.instance.get_dynamic_partitions(prompt_sets.name or ""))
+    if context.has_partition_key_range:
+        first, last = context.partition_key_range
+        return keys[keys.index(first) : keys.index(last) + 1]
+    return keys
+
+
+def partitioned(
+    instance: dg.DagsterInstance, found: Mapping[dg.AssetCheckKey, Mapping[str, Finding]]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """A result for each prompt set; of several, also one that names those that do not pass.
+
+    An `AssetCheckResult` would take its partition from the run, which may have many, and cost a second event.
+
+    Args:
+        instance: where materializations are recorded.
+        found: by check and prompt set.
+    """
+    targets: dict[tuple[dg.AssetKey, str], dg.EventLogRecord | None] = {}
+    for check, of_sets in found.items():
+        for key, finding in of_sets.items():
+            place = check.asset_key, key
+            if place not in targets:
+                targets[place] = latest_materialization(instance, *place)
+            yield _evaluation(check, finding, partition=key, target=targets[place])
+        if len(of_sets) > 1:
+            yield _evaluation(check, together(of_sets))
+
+
+def whole(found: Mapping[dg.AssetCheckKey, Finding]) -> Iterator[dg.AssetCheckEvaluation]:
+    """A result for each check that is not partitioned."""
+    for check, finding in found.items():
+        yield _evaluation(check, finding)
+
+
+def latest_materialization(instance: dg.DagsterInstance, asset: dg.AssetKey, key: str) -> dg.EventLogRecord | None:
+    """The latest materialization of one partition."""
+    of_partition = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[key])
+    return next(iter(instance.fetch_materializations(of_partition, limit=1).records), None)
+
+
+def _evaluation(
+    check: dg.AssetCheckKey,
+    finding: Finding,
+    *,
+    partition: str | None = None,
+    target: dg.EventLogRecord | None = None,
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=check.asset_key,
+        check_name=check.name,
+        partition=partition,
+        target_materialization_data=target
+        and AssetCheckEvaluationTargetMaterializationData(
+            storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp
+        ),
+        blocking=False,
+        **_shown(finding),
+    )
+
+
+def _shown(finding: Finding) -> dict[str, Any]:
+    sample = [dg.TableRecord(dict(row)) for row in finding.sample]
+    return {
+        "passed": finding.verdict == "passed",
+        "severity": _SEVERITIES[finding.verdict],
+        "description": finding.description,
+        "metadata": {
+            **{name: as_plain(value) for name, value in finding.figures.items()},
+            **({"sample": dg.MetadataValue.table(records=sample)} if sample else {}),
+        },
+    }

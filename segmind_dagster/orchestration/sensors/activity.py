@@ -1,0 +1,161 @@
+"""What Dagster's own records say: which prompt sets and models are being run, were stopped, were tried before.
+
+Reads the instance only. A unit is a prompt set and the key of an asset; a run of one partition has one set, a run
+over a range has all from its first to its last.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+
+from segmind_dagster.ledger.due import RunLease
+from segmind_dagster.orchestration.partitions import prompt_sets
+from segmind_dagster.orchestration.translator import MODEL_KEYS, PROMPT_SET_KEY
+
+# on every run that a sensor asks for: which sensor, so that the run does not count as a person's
+REQUESTED_BY: Final = "segmind/requested_by"
+# what it was asked to do, as a digest, so that the next tick finds out what came of it
+WORK: Final = "segmind/work"
+ATTEMPT: Final = "segmind/attempt"
+
+Unit = tuple[str, dg.AssetKey]
+
+_PARTITION: Final = "dagster/partition"
+_RANGE: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+_STATUS = dg.DagsterRunStatus
+_ACTIVE: Final = [
+    _STATUS.QUEUED, _STATUS.NOT_STARTED, _STATUS.STARTING, _STATUS.STARTED, _STATUS.CANCELING,
+]  # fmt: skip
+# after its lease a run only loads, and waits at most half an hour for that: then it is gone without a word
+_GONE_AFTER: Final = timedelta(hours=1)
+_LOOK_BACK: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """The runs that are not finished.
+
+    Args:
+        run_ids: of all of them.
+        units: which run is at each unit.
+        jobs: which run is at each job.
+    """
+
+    run_ids: frozenset[str]
+    units: Mapping[Unit, str]
+    jobs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """Runs that were asked to do one piece of work.
+
+    Args:
+        runs: how many.
+        last_at: when the last one ended; None without any.
+    """
+
+    runs: int
+    last_at: datetime | None
+
+
+def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The runs that Dagster counts as waiting or at work."""
+    return list(instance.get_runs(dg.RunsFilter(statuses=_ACTIVE)))
+
+
+def activity(
+    instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], leases: Collection[RunLease], *, now: datetime
+) -> Activity:
+    """What is in flight; a run whose lease ended long ago is gone, although Dagster was never told.
+
+    Args:
+        instance: which partitions exist, and in which order.
+        runs: what Dagster counts as active.
+        leases: of these runs, as far as they have come to the ledger.
+        now: the time.
+    """
+    ended = {lease.run_id: lease.lease_until for lease in sorted(leases, key=lambda lease: lease.lease_until)}
+    at_work = [
+        run
+        for run in runs
+        if run.status != _STATUS.STARTED or run.run_id not in ended or ended[run.run_id] > now - _GONE_AFTER
+    ]
+    keys = partition_keys(instance)
+    return Activity(
+        run_ids=frozenset(run.run_id for run in at_work),
+        units={unit: run.run_id for run in at_work for unit in units_of(run, keys)},
+        jobs={run.job_name: run.run_id for run in at_work},
+    )
+
+
+def partition_keys(instance: dg.DagsterInstance) -> list[str]:
+    """The prompt sets that are partitions, in Dagster's order."""
+    return list(instance.get_dynamic_partitions(prompt_sets.name or ""))
+
+
+def units_of(run: dg.DagsterRun, keys: Sequence[str]) -> set[Unit]:
+    """The units that a run is about; none when it is not about prompt sets.
+
+    Args:
+        run: the run.
+        keys: all partitions, in order.
+    """
+    first, last = (run.tags.get(tag) for tag in _RANGE)
+    if run.tags.get(_PARTITION) is not None:
+        sets = [run.tags[_PARTITION]]
+    elif first in keys and last in keys:
+        sets = list(keys[keys.index(first) : keys.index(last) + 1])
+    else:
+        # the ends of a range whose partition was removed meanwhile are still about themselves
+        sets = [key for key in (first, last) if key is not None]
+    assets = run.asset_selection or {*MODEL_KEYS, PROMPT_SET_KEY}
+    return {(key, asset) for key in sets for asset in assets}
+
+
+def stopped_units(instance: dg.DagsterInstance, wanted: Collection[Unit]) -> set[Unit]:
+    """Those of the wanted units whose latest run somebody has stopped: nobody but a person takes them up again.
+
+    Args:
+        instance: where runs are recorded.
+        wanted: units to look up; one look for each of their prompt sets.
+    """
+    keys = partition_keys(instance)
+    canceled = instance.get_run_records(dg.RunsFilter(statuses=[_STATUS.CANCELED]), limit=_LOOK_BACK)
+    ranges = [record for record in canceled if _RANGE[0] in record.dagster_run.tags]
+    stopped: set[Unit] = set()
+    for prompt_set in {prompt_set for prompt_set, _ in wanted}:
+        own = instance.get_run_records(dg.RunsFilter(tags={_PARTITION: prompt_set}), limit=_LOOK_BACK)
+        latest_first = sorted([*own, *ranges], key=lambda record: record.create_timestamp, reverse=True)
+        for unit in [unit for unit in wanted if unit[0] == prompt_set]:
+            latest = next((each for each in latest_first if unit in units_of(each.dagster_run, keys)), None)
+            if latest is not None and latest.dagster_run.status == _STATUS.CANCELED:
+                stopped.add(unit)
+    return stopped
+
+
+def tries(instance: dg.DagsterInstance, work: str) -> Tries:
+    """The runs that were asked for this very work, told by its digest."""
+    return _counted(instance.get_run_records(dg.RunsFilter(tags={WORK: work}), limit=_LOOK_BACK))
+
+
+def failures_in_a_row(instance: dg.DagsterInstance, job_name: str) -> Tries:
+    """The runs of a job that failed since it last succeeded."""
+    records = instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=_LOOK_BACK)
+    failed: list[dg.RunRecord] = []
+    for record in records:
+        if record.dagster_run.status == _STATUS.SUCCESS:
+            break
+        failed.append(record)
+    return _counted(failed)
+
+
+def _counted(records: Sequence[dg.RunRecord]) -> Tries:
+    ended = [
+        datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.create_timestamp.astimezone(UTC)
+        for record in records
+    ]
+    return Tries(len(records), max(ended, default=None))

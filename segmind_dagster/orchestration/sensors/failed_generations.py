@@ -1,0 +1,275 @@
+"""The sensor that runs prompt sets again whose unpaid failures, or what a run left undone, are due.
+
+It reads the ledger, Dagster's records and the prompt files of what is due, never the network. When something is due
+is decided in `planning.due`, what may be bought in `planning.plan`; permanent failures and those that enough runs
+have tried are left to the asset checks.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+
+import dagster as dg
+
+from segmind_dagster.errors import PromptSetError, SegmindDagsterError
+from segmind_dagster.ledger import Ledger, due
+from segmind_dagster.ledger.due import OpenWork
+from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.sensors.activity import (
+    ATTEMPT,
+    REQUESTED_BY,
+    WORK,
+    Activity,
+    activity,
+    partition_keys,
+    stopped_units,
+    tries,
+    unfinished_runs,
+)
+from segmind_dagster.orchestration.sensors.budget import cheapest_usd, to_buy, why_refused
+from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
+from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.planning import Plan
+from segmind_dagster.planning.due import RETRYABLE, UNCOUNTED, next_run
+from segmind_dagster.settings import Settings
+
+NAME = "failed_generations"
+# reading a prompt file takes a while, and so does starting a run: the others have their turn at the next tick
+_SETS_A_TICK = 20
+# sentences in the reason of one tick
+_NOTES = 10
+_KEYS = {key.path[-1]: key for key in MODEL_KEYS}
+
+
+def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> dg.SensorDefinition:
+    """The sensor `failed_generations`.
+
+    Args:
+        clock: the time.
+    """
+
+    @dg.sensor(
+        name=NAME,
+        description="Runs prompt sets again whose failed or unfinished generations are due: after "
+        "SEGMIND_RETRY_AFTER_SECONDS (300), then after twice as long each time, at most six times, within the budgets, "
+        "and only the models concerned.",
+        target=dg.AssetSelection.assets(*MODEL_KEYS),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=60,
+    )
+    def failed_generations(
+        context: dg.SensorEvaluationContext, segmind: SegmindResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        """Ask for a run of each prompt set that is due."""
+        try:
+            settings = segmind.load()
+            with recorded_facts(settings) as ledger:
+                if ledger is None:
+                    return dg.SkipReason("Nothing has been generated yet.")
+                tick = _Tick(context.instance, settings, ledger, clock())
+                requests = tick.requests(after=context.cursor)
+        except SegmindDagsterError as error:
+            return dg.SkipReason(str(error))
+        context.update_cursor(tick.looked_at[-1] if tick.looked_at else "")
+        said = " ".join(tick.notes[:_NOTES]) + (f" And {more} more." if (more := len(tick.notes) - _NOTES) > 0 else "")
+        if not requests:
+            return dg.SkipReason(said or "Nothing is left to do.")
+        if said:
+            context.log.info(said)
+        return dg.SensorResult(run_requests=requests)
+
+    return failed_generations
+
+
+failed_generations = build_failed_generations()
+
+
+@dataclass(slots=True)
+class _Tick:
+    """One look at everything that is open.
+
+    Args:
+        instance: Dagster's records.
+        settings: caps, folders.
+        ledger: what is open.
+        now: the time.
+        notes: what is not run and why, in sentences.
+        looked_at: the prompt sets that had their turn.
+    """
+
+    instance: dg.DagsterInstance
+    settings: Settings
+    ledger: Ledger
+    now: datetime
+    notes: list[str] = field(default_factory=list)
+    looked_at: list[str] = field(default_factory=list)
+
+    @property
+    def _first_pause(self) -> timedelta:
+        return timedelta(seconds=self.settings.retry_after_seconds)
+
+    def requests(self, *, after: str | None) -> list[dg.RunRequest]:
+        """The runs to ask for, one a prompt set at most.
+
+        Args:
+            after: the prompt set that had its turn last; those that follow it come first.
+        """
+        work = self.ledger.read(due.open_work, failed_kinds=RETRYABLE, uncounted_kinds=UNCOUNTED)
+        waiting = self._free(self._due(work))
+        if not waiting:
+            return []
+        if self.settings.api_key is None:
+            self.notes.append(f"{len(waiting)} prompt sets are due, but no API key is set (SEGMIND_API_KEY).")
+            return []
+        order = sorted(waiting, key=lambda key: (key <= (after or ""), key))
+        self.looked_at = order[:_SETS_A_TICK]
+        if len(order) > _SETS_A_TICK:
+            self.notes.append(f"{len(order) - _SETS_A_TICK} more prompt sets have their turn at the next tick.")
+        requests = (self._request(key, waiting[key]) for key in self.looked_at)
+        return [request for request in requests if request is not None]
+
+    def _due(self, work: Sequence[OpenWork]) -> dict[str, list[OpenWork]]:
+        """What is due of each prompt set."""
+        found: dict[str, list[OpenWork]] = {}
+        later: list[datetime] = []
+        given_up = 0
+        for each in work:
+            if each.resource not in _KEYS:  # its registry entry was removed
+                continue
+            at = next_run(each.runs, each.last_at, first=self._first_pause)
+            if at is None:
+                given_up += each.generations
+            elif at > self.now:
+                later.append(at)
+            else:
+                found.setdefault(each.prompt_set, []).append(each)
+        if later:
+            self.notes.append(f"The next failures are due at {min(later):%Y-%m-%d %H:%M:%S} UTC.")
+        if given_up:
+            self.notes.append(f"{given_up} generations failed in enough runs; the asset checks name them.")
+        return found
+
+    def _free(self, found: dict[str, list[OpenWork]]) -> dict[str, list[OpenWork]]:
+        """What nobody is at, nobody has stopped, and Dagster has a partition for."""
+        runs = unfinished_runs(self.instance)
+        leases = self.ledger.read(due.leases, now=self.now, run_ids={run.run_id for run in runs})
+        active = activity(self.instance, runs, leases, now=self.now)
+        is_alive = self.ledger.liveness(self.now)
+        is_a_stranger_at_work = any(
+            lease.run_id not in active.run_ids and is_alive(lease.owner)
+            for lease in leases
+            if lease.lease_until > self.now
+        )
+        exists = set(partition_keys(self.instance))
+        gone = sorted(set(found) - exists)
+        if gone:
+            self.notes.append(f"No prompt file any more: {shown(gone)}.")
+        found = {key: work for key, work in found.items() if key in exists}
+        if is_a_stranger_at_work:
+            # a script plans everything before it claims anything: what is only planned may be just about to be bought
+            found = {key: [each for each in work if each.state != "planned"] for key, work in found.items()}
+            self.notes.append("A script or the job `collect` is at work; what nobody has begun waits for its end.")
+        found = self._not_in_flight(found, active)
+        stopped = stopped_units(self.instance, {_unit(each) for work in found.values() for each in work})
+        if stopped:
+            names = sorted({key for key, _ in stopped})
+            self.notes.append(f"Stopped by somebody, to be materialized by hand: {shown(names)}.")
+        return _without(found, stopped)
+
+    def _not_in_flight(self, found: dict[str, list[OpenWork]], active: Activity) -> dict[str, list[OpenWork]]:
+        busy = {
+            _unit(each): active.units[_unit(each)]
+            for work in found.values()
+            for each in work
+            if _unit(each) in active.units
+        }
+        if busy:
+            names = sorted({f"{key} (run {run_id[:8]})" for (key, _), run_id in busy.items()})
+            self.notes.append(f"In flight already: {shown(names)}.")
+        return _without(found, busy)
+
+    def _request(self, key: str, work: list[OpenWork]) -> dg.RunRequest | None:
+        resources = tuple(sorted({each.resource for each in work}))
+        plans = self._plans(key, resources)
+        if plans is None:
+            return None
+        bought = to_buy(plans)
+        if not bought:
+            self.notes.append(f"'{key}' asks for none of what failed any more.")
+            return None
+        poor = self._why_poor(cheapest_usd(plans), sorted({decision.request.model.slug for decision in bought}))
+        digest = _digest(key, work, is_poor=poor is not None)
+        before = tries(self.instance, digest)
+        # a run that dies before it records anything leaves the ledger as it was: only Dagster knows that it tried
+        at = self.now if before.last_at is None else next_run(before.runs, before.last_at, first=self._first_pause)
+        if at is None or at > self.now:
+            why = poor or (
+                f"{before.runs} runs for '{key}' changed nothing, the last one at {before.last_at:%H:%M:%S} UTC."
+            )
+            then = "materialize it by hand" if at is None else f"the next run is due at {at:%Y-%m-%d %H:%M:%S} UTC"
+            self.notes.append(f"{why} '{key}': {then}.")
+            return None
+        return dg.RunRequest(
+            run_key=f"{key[:80]}/{digest}/{before.runs + 1}",
+            partition_key=key,
+            asset_selection=[_KEYS[resource] for resource in resources],
+            tags={
+                REQUESTED_BY: NAME,
+                WORK: digest,
+                ATTEMPT: str(max(before.runs, *(each.runs for each in work)) + 1),
+            },
+        )
+
+    def _plans(self, key: str, resources: tuple[str, ...]) -> list[Plan] | None:
+        """What a run would buy now; None, with the reason noted, when it would buy nothing."""
+        from segmind_dagster.prompts import find_prompt_set
+        from segmind_dagster.runner import Batch, plan_set
+
+        try:
+            found = find_prompt_set(key, prompts_dir=self.settings.prompts_dir, project_dir=self.settings.project_dir)
+        except PromptSetError as error:
+            self.notes.append(f"'{key}' cannot be read: {error.problems[0]}")
+            return None
+        asked = self.ledger.read(due.asked_for, key)
+        requests = [request for resource in resources for request in found.requests_for(resource)]
+        if any(request.generation_id not in asked for request in requests):
+            self.notes.append(f"'{key}' has changed since its last run; materialize it to buy what it asks for now.")
+            return None
+        plans = plan_set(self.ledger, self.settings, Batch(found, resources), is_by_person=False)
+        refusal = why_refused(self.ledger, self.settings, plans, now=self.now)
+        if refusal is not None:
+            self.notes.append(refusal)
+            return None
+        return plans
+
+    def _why_poor(self, needed_usd: Decimal, model_slugs: Sequence[str]) -> str | None:
+        """What says that the account cannot pay, unless something says otherwise since."""
+        last = self.ledger.read(due.balance)
+        if last is None or last.balance_usd >= needed_usd:
+            return None
+        delivered_at = self.ledger.read(due.last_success, model_slugs)
+        if delivered_at is not None and delivered_at > last.observed_at:
+            return None
+        return f"The account held ${last.balance_usd:.4f} at {last.observed_at:%Y-%m-%d %H:%M:%S} UTC; top it up."
+
+
+def _unit(work: OpenWork) -> tuple[str, dg.AssetKey]:
+    return work.prompt_set, _KEYS[work.resource]
+
+
+def _without(
+    found: dict[str, list[OpenWork]], units: "dict[tuple[str, dg.AssetKey], str] | set[tuple[str, dg.AssetKey]]"
+) -> dict[str, list[OpenWork]]:
+    left = {key: [each for each in work if _unit(each) not in units] for key, work in found.items()}
+    return {key: work for key, work in left.items() if work}
+
+
+def _digest(key: str, work: Sequence[OpenWork], *, is_poor: bool) -> str:
+    """The same for the same open work, so that its runs can be counted; another one as soon as a run got anywhere."""
+    facts = [
+        f"{each.resource} {each.state} {each.failure_kind} {each.runs} {each.generations} {each.last_at.isoformat()}"
+        for each in work
+    ]
+    return sha256("\n".join([key, str(is_poor), *sorted(facts)]).encode()).hexdigest()[:16]

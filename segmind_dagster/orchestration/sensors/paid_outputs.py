@@ -1,0 +1,184 @@
+"""The sensor and the job that bring home what was paid for and is not stored.
+
+A job of its own, without partitions, because a prompt set whose file is gone has none, and because fetching what is
+paid for waits neither for a budget nor for the back-off of failures. It buys nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import dagster as dg
+
+from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.gateway.failures import PAID_KINDS
+from segmind_dagster.ledger import Ledger, due
+from segmind_dagster.ledger.due import Unstored
+from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.sensors.activity import (
+    REQUESTED_BY,
+    activity,
+    failures_in_a_row,
+    partition_keys,
+    unfinished_runs,
+)
+from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
+from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.planning.due import KEPT, next_look, pause_after
+from segmind_dagster.registry import MODELS
+from segmind_dagster.settings import Settings
+
+NAME = "paid_outputs"
+_NAMES = [model.resource for model in MODELS]
+_KEYS = {key.path[-1]: key for key in MODEL_KEYS}
+
+
+@dg.op(
+    name="collect_outputs",
+    description="Fetches what was paid for and is not stored, whatever prompt set it is for, and loads it. Free.",
+)
+def collect_op(context: dg.OpExecutionContext, segmind: SegmindResource) -> None:
+    """Fetch, load, and record the partitions that are complete by it."""
+    from segmind_dagster.runner import collect
+    from segmind_dagster.runner.generate import opened
+    from segmind_dagster.source import build_source, load
+
+    with as_failure():
+        settings = segmind.load()
+        settings.require_api_key()
+        with opened(settings) as (ledger, _):
+            sets = _sets_concerned(ledger)
+        try:
+            endings = collect(settings, on_progress=lambda progress: context.log.info(progress.line()))
+            counts = Counter(ended.ending for ended in endings.values())
+            context.log.info(", ".join(f"{count} {name}" for name, count in counts.items()) or "Nothing to collect.")
+        finally:
+            # what came home before something went wrong is loaded all the same
+            if sets:
+                source = build_source(settings, prompt_sets=sets).with_resources(*_NAMES, "attempts")
+                load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
+        _record(context, settings, sets)
+
+
+@dg.job(name="collect", description="Fetches and loads what was paid for and is not stored; buys nothing.")
+def collect_job() -> None:
+    """One op."""
+    collect_op()
+
+
+def build_paid_outputs(*, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> dg.SensorDefinition:
+    """The sensor `paid_outputs`.
+
+    Args:
+        clock: the time.
+    """
+
+    @dg.sensor(
+        name=NAME,
+        description="Starts the job `collect` when something was paid for and is not stored: at once when its run is "
+        "gone, then ever more rarely, for the seven days that Segmind keeps outputs.",
+        job=collect_job,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=60,
+    )
+    def paid_outputs(context: dg.SensorEvaluationContext, segmind: SegmindResource) -> dg.SensorResult | dg.SkipReason:
+        """Ask for one run of the job when something is out of hand."""
+        now = clock()
+        try:
+            settings = segmind.load()
+            with recorded_facts(settings) as ledger:
+                if ledger is None:
+                    return dg.SkipReason("Nothing has been generated yet.")
+                found = ledger.read(due.unstored, paid_kinds=PAID_KINDS, since=now - KEPT)
+                ready, note = _ready(ledger, found, now)
+        except SegmindDagsterError as error:
+            return dg.SkipReason(str(error))
+        why_not = note if not ready else _why_not(context.instance, settings, len(ready), now)
+        if why_not is not None:
+            return dg.SkipReason(why_not)
+        runs = failures_in_a_row(context.instance, collect_job.name).runs
+        request = dg.RunRequest(run_key=f"{_digest(ready)}/{runs + 1}", tags={REQUESTED_BY: NAME})
+        return dg.SensorResult(run_requests=[request])
+
+    return paid_outputs
+
+
+paid_outputs = build_paid_outputs()
+
+
+def _why_not(instance: dg.DagsterInstance, settings: Settings, count: int, now: datetime) -> str | None:
+    """What stands in the way of a run of the job, if anything does."""
+    if settings.api_key is None:
+        return f"{count} outputs can be collected, but no API key is set (SEGMIND_API_KEY)."
+    if run_id := activity(instance, unfinished_runs(instance), (), now=now).jobs.get(collect_job.name):
+        return f"{count} outputs can be collected; run {run_id[:8]} is at it."
+    failed = failures_in_a_row(instance, collect_job.name)
+    if failed.last_at is not None and (at := failed.last_at + pause_after(failed.runs)) > now:
+        return (
+            f"{count} outputs can be collected, but {failed.runs} runs have failed in a row; the next one is due at "
+            f"{at:%Y-%m-%d %H:%M:%S} UTC."
+        )
+    return None
+
+
+def _ready(ledger: Ledger, found: list[Unstored], now: datetime) -> tuple[list[Unstored], str]:
+    """What to collect now, and in words what becomes of the rest."""
+    is_alive = ledger.liveness(now)
+    ready: list[Unstored] = []
+    busy = gone = 0
+    later: list[datetime] = []
+    for each in found:
+        if each.owner is not None and is_alive(each.owner):
+            busy += 1
+        elif each.owner is not None and each.state != "failed":
+            ready.append(each)
+        elif (at := next_look(each.paid_at, each.looked_at)) is None:
+            gone += 1
+        elif at > now:
+            later.append(at)
+        else:
+            ready.append(each)
+    notes = []
+    if busy:
+        notes.append(f"{busy} generations are in the hands of a run.")
+    if later:
+        notes.append(f"{len(later)} are looked for again, the next at {min(later):%Y-%m-%d %H:%M:%S} UTC.")
+    if gone:
+        notes.append(f"{gone} are older than Segmind keeps outputs; the asset checks name them.")
+    return ready, " ".join(notes) or "Everything that was paid for is stored."
+
+
+def _sets_concerned(ledger: Ledger) -> list[str]:
+    """The prompt sets that hold something to collect."""
+    found = ledger.read(due.unstored, paid_kinds=PAID_KINDS, since=datetime.now(UTC) - KEPT)
+    return sorted(ledger.read(due.sets_of, [each.generation_id for each in found]))
+
+
+def _record(context: dg.OpExecutionContext, settings: Settings, sets: list[str]) -> None:
+    """Materializations of the partitions in which every generation has its outcome now."""
+    from segmind_dagster.runner.generate import opened
+
+    exists = set(partition_keys(context.instance))
+    with opened(settings) as (ledger, _):
+        standings = {key: ledger.read(due.standing, key) for key in sets if key in exists}
+    for key, by_resource in standings.items():
+        for resource, counts in by_resource.items():
+            if resource in _KEYS and set(counts) <= {"succeeded", "failed"}:
+                context.log_event(
+                    dg.AssetMaterialization(
+                        asset_key=_KEYS[resource],
+                        partition=key,
+                        description="Completed by collecting what was paid for.",
+                        metadata={f"generations {state}": count for state, count in sorted(counts.items())},
+                    )
+                )
+    missing = [key for key in sets if key not in exists]
+    if missing:
+        context.log.info(f"Also for prompt sets without a file, whose rows are loaded all the same: {shown(missing)}.")
+
+
+def _digest(ready: list[Unstored]) -> str:
+    facts = sorted(f"{each.generation_id} {each.state} {each.looked_at.isoformat()}" for each in ready)
+    return sha256("\n".join(facts).encode()).hexdigest()[:16]

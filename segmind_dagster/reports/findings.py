@@ -1,0 +1,288 @@
+"""What the checks say: rows of the ledger and looks at files -> verdict, sentence, figures. Pure.
+
+A sentence gives the exact count first and what to do last; figures hold the count again, the money and a sample.
+Which questions are asked of the ledger is decided in `ledger.findings`, when they are asked in `orchestration`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from segmind_dagster.planning.due import KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from segmind_dagster.ledger.findings import ChargedTwice, WaitingRow
+    from segmind_dagster.outputs.inspection import Inspection
+
+Verdict = Literal["passed", "warning", "error"]
+
+SAMPLE: Final = 5
+# of a set's budget: time to look at it
+_NEARLY_USED = Decimal("0.8")
+# of the seven days that Segmind keeps outputs
+_HURRY = timedelta(days=5)
+# the status record goes after about an hour (docs:async)
+_RECORD_KEPT = timedelta(hours=1)
+_FREE = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found.
+
+    Args:
+        verdict: whether it passed, and if not, how bad that is.
+        description: the same in words, with what to do.
+        figures: counts and money, by name.
+        sample: a few of the rows concerned.
+    """
+
+    verdict: Verdict
+    description: str
+    figures: Mapping[str, int | Decimal | str] = field(default_factory=dict)
+    sample: Sequence[Mapping[str, str | int | float]] = ()
+
+
+def files(inspection: Inspection) -> Finding:
+    """Whether the stored outputs are still what was stored."""
+    counts = inspection.counts
+    is_sample = inspection.seed is not None
+    figures: dict[str, int | Decimal | str] = {
+        "stored outputs": inspection.files,
+        "looked for": inspection.looked_for,
+        "content compared": inspection.digested,
+        **{f"files {fault}": count for fault, count in counts.items()},
+        **({"sample drawn with": inspection.seed} if inspection.seed else {}),
+    }
+    how = (
+        f"existence and size of {inspection.looked_for} and the digest of {inspection.digested} were compared"
+        if is_sample or inspection.digested < inspection.files
+        else "existence, size and digest of each were compared"
+    )
+    if not inspection.faults:
+        described = f"All {inspection.files} stored outputs are there; {how}." if inspection.files else "None stored."
+        return Finding(verdict="passed", description=described, figures=figures)
+    what = ", ".join(f"{count} {fault}" for fault, count in counts.most_common())
+    return Finding(
+        verdict="error",
+        description=(
+            f"{len(inspection.faults)} of {inspection.files} stored outputs are not what was paid for: {what} "
+            f"({how}).\nPut these files back from a backup; nothing is bought again for them. If the outputs were "
+            "moved to another place, set SEGMIND_OUTPUTS_URL and SEGMIND_DATA_DIR back, or move them back. Within 7 "
+            "days of the purchase Segmind's request history still links to the original."
+        ),
+        figures=figures,
+        sample=[{"output": uri, "what": fault} for uri, fault in inspection.faults[:SAMPLE]],
+    )
+
+
+def budget(
+    *, prompt_set: str, budget_usd: Decimal | None, committed_usd: Decimal, of_model_usd: Decimal, problem: str | None
+) -> Finding:
+    """Whether a set keeps to its budget.
+
+    Args:
+        prompt_set: the set.
+        budget_usd: its `budget_usd`; None when it has none.
+        committed_usd: charged or reserved for it so far, for all its models.
+        of_model_usd: charged for this model.
+        problem: why its file cannot tell, if so.
+    """
+    figures: dict[str, int | Decimal | str] = {
+        "used by the set (USD)": committed_usd,
+        "of it by this model (USD)": of_model_usd,
+    }
+    if budget_usd is None:
+        reason = f"its file cannot be read ({problem})" if problem else "it gives no `budget_usd`"
+        described = (
+            f"'{prompt_set}' has used ${committed_usd:.4f}; there is no budget to compare with, because {reason}."
+        )
+        return Finding(verdict="passed", description=described, figures=figures)
+    left = budget_usd - committed_usd
+    share = committed_usd / budget_usd
+    figures |= {"budget (USD)": budget_usd, "left (USD)": max(left, _FREE), "used (%)": round(share * 100, 1)}
+    used = f"'{prompt_set}' has used ${committed_usd:.4f} of its budget of ${budget_usd} ({share:.0%})"
+    if left < 0:
+        return Finding(
+            verdict="error",
+            description=(
+                f"{used}: ${-left:.4f} too much. Nothing more is bought for it. This happens when the budget was "
+                "lowered after spending, or when jobs cost more than was put aside for them."
+            ),
+            figures=figures,
+        )
+    if share >= _NEARLY_USED:
+        return Finding(
+            verdict="warning",
+            description=f"{used}; ${left:.4f} is left. Raise `budget_usd` in its file if it is to go on.",
+            figures=figures,
+        )
+    return Finding(verdict="passed", description=f"{used}; ${left:.4f} is left.", figures=figures)
+
+
+def charged_once(rows: Sequence[ChargedTwice]) -> Finding:
+    """Whether no generation was paid for twice."""
+    excess = sum((row.usd - row.first_usd for row in rows), _FREE)
+    figures: dict[str, int | Decimal | str] = {"charged more than once": len(rows), "paid too much (USD)": excess}
+    if not rows:
+        return Finding(verdict="passed", description="Every generation was charged at most once.", figures=figures)
+    return Finding(
+        verdict="error",
+        description=(
+            f"{_counted(len(rows), 'generation was', 'generations were')} charged more than once, ${excess:.4f} too "
+            "much. Look their ids up in the `attempts` table: each charge has its request id there, which Segmind's "
+            "support can look at."
+        ),
+        figures=figures,
+        sample=[
+            {"generation": row.generation_id, "charges": row.charges, "USD": float(row.usd)} for row in rows[:SAMPLE]
+        ],
+    )
+
+
+def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> Finding:
+    """Whether anything that was paid for may vanish at Segmind before it is stored here.
+
+    Args:
+        rows: what a model was asked for and has not delivered, oldest first.
+        now: the time.
+    """
+    waiting = list(rows)
+    urgent = [row for row in waiting if now - row.since >= _HURRY]
+    gone = sum(now - row.since >= KEPT for row in urgent)
+    usd = sum((row.usd for row in urgent), _FREE)
+    figures: dict[str, int | Decimal | str] = {
+        "waiting at Segmind": len(waiting),
+        "status record gone (after 1 h)": sum(now - row.since >= _RECORD_KEPT for row in waiting),
+        "older than 5 days": len(urgent),
+        "older than 7 days": gone,
+        "at stake (USD)": usd,
+    }
+    if not urgent:
+        rest = f"; {_counted(len(waiting), 'younger order is', 'younger orders are')} on the way" if waiting else ""
+        described = f"Nothing ordered from this model has waited at Segmind for 5 days{rest}."
+        return Finding(verdict="passed", description=described, figures=figures)
+    maybe_gone = f"; {gone} may be gone by now" if gone else ""
+    outputs = _counted(len(urgent), "output", "outputs")
+    lines = [
+        f"{outputs} worth ${usd:.4f} waited for 5 days or more; Segmind deletes outputs after 7 days{maybe_gone}.",
+    ]
+    if any(row.state != "failed" for row in urgent):
+        lines.append("Run `segmind-dagster collect` now: it fetches what was paid for and buys nothing.")
+    if damaged := sorted({row.prompt_set for row in urgent if row.state == "failed"}):
+        lines.append(f"What came damaged is fetched again when its set is materialized: {_named(damaged)}.")
+    return Finding(
+        verdict="error",
+        description="\n".join(lines),
+        figures=figures,
+        sample=[
+            {
+                "generation": row.generation_id,
+                "prompt set": row.prompt_set,
+                "state": row.state,
+                "since": row.since.isoformat(timespec="minutes"),
+                "request": row.request_id or "not known",
+                "USD": float(row.usd),
+            }
+            for row in urgent[:SAMPLE]
+        ],
+    )
+
+
+def file_current(*, digest: str | None, materialized: str | None, problem: str | None) -> Finding:
+    """Whether a prompt file can be used, and is the one that was materialized last.
+
+    Args:
+        digest: of the file; None when it cannot be used.
+        materialized: of the file as it was materialized last; None when it never was.
+        problem: why the file cannot be used, if so.
+    """
+    figures = {"digest of the file": digest or "", "digest when materialized": materialized or ""}
+    if digest is None:
+        described = f"The prompt file cannot be used: {problem}"
+        return Finding(verdict="error", description=described, figures=figures)
+    if materialized is None:
+        described = "The prompt file can be used; it has not been materialized yet."
+        return Finding(verdict="passed", description=described, figures=figures)
+    if digest != materialized:
+        return Finding(
+            verdict="warning",
+            description=(
+                "The prompt file has changed since it was materialized. Materialize it and its models to follow; "
+                "only what is different is bought."
+            ),
+            figures=figures,
+        )
+    return Finding(verdict="passed", description="The prompt file can be used and has not changed.", figures=figures)
+
+
+def loaded_lately(
+    *, loaded_at: datetime | None, now: datetime, within: timedelta, is_schedule_running: bool, schedule: str
+) -> Finding:
+    """Whether the account's data is as fresh as its schedule promises; without a schedule nothing is promised.
+
+    Args:
+        loaded_at: when it was loaded last.
+        now: the time.
+        within: how old it may be while the schedule runs.
+        is_schedule_running: whether it does.
+        schedule: its name.
+    """
+    age = f"loaded {(now - loaded_at) / timedelta(hours=1):.1f} h ago" if loaded_at else "never loaded"
+    figures = {
+        "last loaded": loaded_at.isoformat(timespec="minutes") if loaded_at else "never",
+        "schedule": f"{schedule} is {'on' if is_schedule_running else 'off'}",
+    }
+    if not is_schedule_running:
+        described = f"The data was {age}. The schedule `{schedule}` is off, so that nothing newer is expected."
+        return Finding(verdict="passed", description=described, figures=figures)
+    if loaded_at is None or now - loaded_at > within:
+        return Finding(
+            verdict="warning",
+            description=(
+                f"The data was {age}, although the schedule `{schedule}` is on. Look at its last runs, or materialize "
+                "this asset."
+            ),
+            figures=figures,
+        )
+    return Finding(verdict="passed", description=f"The data was {age}.", figures=figures)
+
+
+def together(findings: Mapping[str, Finding]) -> Finding:
+    """One finding for several prompt sets, which names those that did not pass.
+
+    Args:
+        findings: by prompt set.
+    """
+    bad = {key: found for key, found in findings.items() if found.verdict != "passed"}
+    figures = {"prompt sets": len(findings), "prompt sets that did not pass": len(bad)}
+    if not bad:
+        return Finding(verdict="passed", description=f"All {len(findings)} prompt sets pass.", figures=figures)
+    return Finding(
+        verdict="error" if any(found.verdict == "error" for found in bad.values()) else "warning",
+        description=f"{len(bad)} of {len(findings)} prompt sets do not pass: {_named(list(bad), most=20)}.",
+        figures=figures,
+        sample=[{"prompt set": key, "verdict": found.verdict, "what": found.description} for key, found in bad.items()][
+            :SAMPLE
+        ],
+    )
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _named(keys: Sequence[str], *, most: int = 10) -> str:
+    shown = ", ".join(keys[:most])
+    return f"{shown} and {len(keys) - most} more" if len(keys) > most else shown
+
+
+def as_plain(value: int | Decimal | str) -> Any:
+    """A figure as it is shown: money as a number."""
+    return float(value) if isinstance(value, Decimal) else value

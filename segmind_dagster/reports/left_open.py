@@ -1,0 +1,134 @@
+"""What is left open of a prompt set's generations for a model, how bad that is, and what to do about it. Pure.
+
+What may follow a failure is written in `gateway.failures`, what is due again in `planning`; here it becomes words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from segmind_dagster.gateway.failures import POLICIES, FailureKind
+from segmind_dagster.planning.due import KEPT, MOST_RUNS
+from segmind_dagster.reports.findings import SAMPLE, Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from segmind_dagster.ledger.findings import OpenRow
+
+_Trouble = Literal["given up", "lost", "unknown", "damaged", "failed", "not collected", "not bought"]
+# worst first: this is also the order of the sample
+_TROUBLES: Final[Mapping[_Trouble, tuple[Verdict, str]]] = {
+    "given up": ("error", "failed for good"),
+    "lost": ("error", "paid for but gone from Segmind"),
+    "unknown": ("error", "submitted with an unknown outcome"),
+    "damaged": ("warning", "paid for but came damaged"),
+    "failed": ("warning", "failed and can be tried again"),
+    "not collected": ("warning", "submitted but not fetched yet"),
+    "not bought": ("warning", "not bought yet"),
+}
+
+
+def left_open(asked_for: int, rows: Sequence[OpenRow], *, prompt_set: str, now: datetime) -> Finding:
+    """Whether a model has delivered all that a set asks of it.
+
+    Args:
+        asked_for: generations the set asks of the model.
+        rows: those that are not stored.
+        prompt_set: the set.
+        now: the time.
+    """
+    troubles: defaultdict[_Trouble, list[OpenRow]] = defaultdict(list)
+    under_way = 0
+    for row in rows:
+        trouble = _trouble(row, now)
+        if trouble is None:
+            under_way += 1
+        else:
+            troubles[trouble].append(row)
+    found = {trouble: troubles[trouble] for trouble in _TROUBLES if trouble in troubles}
+    figures = {
+        "generations asked for": asked_for,
+        "stored": asked_for - len(rows),
+        **({"under way": under_way} if under_way else {}),
+        **{_TROUBLES[trouble][1]: len(of_trouble) for trouble, of_trouble in found.items()},
+    }
+    if not asked_for:
+        return Finding(verdict="passed", description="Nothing has been asked of this model yet.", figures=figures)
+    stored = f"{asked_for - len(rows)} of {asked_for} generations are stored"
+    if not found:
+        also = f", {under_way} being worked on" if under_way else ""
+        return Finding(verdict="passed", description=f"{stored}{also}; nothing failed.", figures=figures)
+    counts = ", ".join(f"{len(of_trouble)} {_TROUBLES[trouble][1]}" for trouble, of_trouble in found.items())
+    worst_first = [(trouble, row) for trouble, of_trouble in found.items() for row in of_trouble]
+    return Finding(
+        verdict="error" if any(_TROUBLES[trouble][0] == "error" for trouble in found) else "warning",
+        description="\n".join([f"{stored}; {counts}.", *_recovery(found, prompt_set)]),
+        figures=figures,
+        sample=[
+            {
+                "generation": row.generation_id,
+                "prompt": row.prompt[:80],
+                "what": _TROUBLES[trouble][1],
+                "kind": row.failure_kind or "",
+                "runs": row.runs,
+                "error": (row.error or "")[:300],
+            }
+            for trouble, row in worst_first[:SAMPLE]
+        ],
+    )
+
+
+def _trouble(row: OpenRow, now: datetime) -> _Trouble | None:
+    if row.is_owner_alive:
+        return None
+    match row.state:
+        case "unknown" | "submitting":
+            return "unknown"
+        case "submitted":
+            return "not collected"
+        case "planned":
+            return "given up" if row.runs >= MOST_RUNS else "not bought"
+        case _:
+            pass
+    policy = POLICIES[_kind(row)]
+    if policy.is_paid:
+        is_gone = row.failure_kind == "expired" or (row.since is not None and now - row.since >= KEPT)
+        return "lost" if is_gone else "damaged"
+    return "given up" if policy.is_permanent or row.runs >= MOST_RUNS else "failed"
+
+
+def _recovery(found: Mapping[_Trouble, Sequence[OpenRow]], prompt_set: str) -> list[str]:
+    """What to do, a line each: for every kind of failure what the policy advises, then what happens by itself."""
+    # what was not bought has a kind of its own only if something stopped the whole run
+    kinds = Counter(
+        _kind(row)
+        for rows in found.values()
+        for row in rows
+        if row.state == "failed" or (row.state == "planned" and row.failure_kind and POLICIES[_kind(row)].stops_run)
+    )
+    lines = [f"{kind} ({count}): {POLICIES[kind].advice}" for kind, count in kinds.most_common()]
+    if "unknown" in found:
+        lines.append(
+            "Unknown outcomes are looked up in Segmind's history: run `segmind-dagster collect`. What stays unknown "
+            "is settled by a person: `segmind-dagster resolve`."
+        )
+    if "given up" in found:
+        lines.append(f"Nothing tries these again by itself: mend the cause, then materialize '{prompt_set}'.")
+    if found.keys() & {"failed", "damaged", "not bought"}:
+        lines.append(
+            "The sensor `failed_generations` takes up what is due, within the budget; or materialize "
+            f"'{prompt_set}' now."
+        )
+    if "not collected" in found:
+        lines.append("What was submitted is fetched by the next run, or now by `segmind-dagster collect`.")
+    total = sum(map(len, found.values()))
+    if total > SAMPLE:
+        lines.append(f"The table shows {SAMPLE} of {total}; the model's table in the warehouse holds them all.")
+    return lines
+
+
+def _kind(row: OpenRow) -> FailureKind:
+    return cast("FailureKind", row.failure_kind if row.failure_kind in POLICIES else "job_failed")

@@ -1,0 +1,178 @@
+"""What sensors ask of the ledger: sums that are right, from an index, on SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ledger_book import NOON, Book
+from sqlalchemy import insert
+from test_query_plans import plans
+
+from segmind_dagster.ledger import due, entries
+from segmind_dagster.ledger.schema import META
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from segmind_dagster.ledger import Ledger
+
+FAILED = {"server_error", "job_failed"}
+UNCOUNTED = {"no_credits"}
+PAID = {"bad_output", "expired"}
+LATER = NOON + timedelta(hours=1)
+
+
+def open_work(book: Book) -> list[due.OpenWork]:
+    return book.ledger.read(due.open_work, failed_kinds=FAILED, uncounted_kinds=UNCOUNTED)
+
+
+def stories(book: Book) -> set[tuple[str, str, str, str | None, int, int]]:
+    return {
+        (each.prompt_set, each.resource, each.state, each.failure_kind, each.runs, each.generations)
+        for each in open_work(book)
+    }
+
+
+def test_an_empty_ledger_has_nothing_open(book: Book) -> None:
+    assert open_work(book) == []
+    assert book.ledger.read(due.unstored, paid_kinds=PAID, since=NOON) == []
+    assert book.ledger.read(due.asked_for, "set") == frozenset()
+    assert book.ledger.read(due.sets_of, []) == frozenset()
+    assert book.ledger.read(due.standing, "set") == {}
+    assert book.ledger.read(due.leases, now=NOON, run_ids=[]) == []
+    assert book.ledger.read(due.last_success, ["m"]) is None
+    assert book.ledger.read(due.balance) is None
+
+
+def test_open_work_is_summed_by_set_model_and_story(book: Book) -> None:
+    book.plan("a", "b", "c", "d", "e", "f")
+    book.failed(book.claim("b"))
+    book.failed(book.claim("c"), failure_kind="job_failed")
+    book.failed(book.claim("d"), failure_kind="job_failed")
+    book.failed(book.claim("e"), failure_kind="invalid_request")
+    book.succeeded(book.submitted(book.claim("f")))
+    assert stories(book) == {
+        ("set", "flux", "planned", None, 0, 1),
+        ("set", "flux", "failed", "server_error", 1, 1),
+        ("set", "flux", "failed", "job_failed", 1, 2),
+    }
+
+
+def test_what_counts_is_runs_and_not_posts(book: Book) -> None:
+    book.plan("a")
+    for owner in ("one", "one", "two"):
+        book.failed(book.claim("a", owner), target="planned")
+    book.failed(book.claim("a", "three"), target="planned", failure_kind="no_credits")
+    assert stories(book) == {("set", "flux", "planned", "no_credits", 2, 1)}
+    assert book.ledger.read(due.runs_of, ["a", "b"], uncounted_kinds=UNCOUNTED) == {"a": 2}
+
+
+def test_the_last_time_is_that_of_the_latest(book: Book) -> None:
+    book.plan("a", "b")
+    book.failed(book.claim("a"))
+    book.failed(book.claim("b"), now=LATER)
+    assert [each.last_at for each in open_work(book)] == [LATER]
+
+
+def test_a_shared_generation_is_open_in_each_set_that_asks_for_it_now(book: Book) -> None:
+    book.plan("a", prompt_set="one")
+    book.plan("a", prompt_set="two")
+    book.plan("a", prompt_set="three")
+    book.plan("b", prompt_set="three")
+    assert {each.prompt_set for each in open_work(book)} == {"one", "two", "three"}
+    assert {(each.prompt_set, each.generations) for each in open_work(book)} == {("one", 1), ("two", 1), ("three", 1)}
+    assert book.ledger.read(due.asked_for, "three") == {"b"}
+    assert book.ledger.read(due.sets_of, ["a"]) == {"one", "two", "three"}
+
+
+def test_what_is_out_of_hand_is_listed_with_its_owner_and_its_times(book: Book) -> None:
+    book.plan("a", "b", "c", "d", "e")
+    book.submitted(book.claim("a"))
+    book.unknown(book.claim("b", "other"))
+    book.failed(book.submitted(book.claim("c")), failure_kind="expired", cost_usd=Decimal("0.01"), now=LATER)
+    book.succeeded(book.submitted(book.claim("d")))
+    found = book.ledger.read(due.unstored, paid_kinds=PAID, since=NOON)
+    assert {(each.generation_id, each.state, each.owner, each.paid_at, each.looked_at) for each in found} == {
+        ("a", "submitted", "me", NOON, NOON),
+        ("b", "unknown", "other", NOON, NOON),
+        ("c", "failed", None, NOON, LATER),
+    }
+    found = book.ledger.read(due.unstored, paid_kinds=PAID, since=LATER)
+    assert {each.generation_id for each in found} == {"a", "b"}
+
+
+def test_a_set_stands_as_its_current_generations_do(book: Book) -> None:
+    book.plan("gone")
+    book.plan("a", "b", "c")
+    book.succeeded(book.submitted(book.claim("a")))
+    book.failed(book.claim("b"))
+    book.plan("d", resource="sticker")
+    assert book.ledger.read(due.standing, "set") == {
+        "flux": Counter({"succeeded": 1, "failed": 1, "planned": 1}),
+        "sticker": Counter({"planned": 1}),
+    }
+    assert book.ledger.read(due.last_success, ["other", "fast-flux-schnell"]) == NOON
+
+
+def test_leases_are_those_that_hold_and_those_asked_for(book: Book) -> None:
+    for owner, until in (("old", NOON), ("asked", NOON), ("living", LATER)):
+        book.ledger.write(
+            entries.record_run, owner=owner, run_id=f"run-{owner}", place="p", pid=1, now=NOON, lease_until=until
+        )
+    found = book.ledger.read(due.leases, now=NOON, run_ids=["run-asked"])
+    assert {each.owner for each in found} == {"asked", "living"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", '{"balance_usd": "much"}', '{"balance_usd": "1", "observed_at": "yesterday"}']
+)
+def test_a_balance_that_cannot_be_read_is_none(book: Book, text: str) -> None:
+    book.ledger.write(lambda connection: connection.execute(insert(META), {"key": due.BALANCE_KEY, "value": text}))
+    assert book.ledger.read(due.balance) is None
+
+
+def test_a_balance_is_read_as_it_was_written(book: Book) -> None:
+    text = f'{{"balance_usd": "12.30", "observed_at": "{NOON.isoformat()}"}}'
+    book.ledger.write(lambda connection: connection.execute(insert(META), {"key": due.BALANCE_KEY, "value": text}))
+    assert book.ledger.read(due.balance) == due.Balance(balance_usd=Decimal("12.30"), observed_at=NOON)
+
+
+QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
+    "open_work": (
+        lambda connection: due.open_work(connection, failed_kinds=FAILED, uncounted_kinds=UNCOUNTED),
+        {"generations_by_state", "set_generations_by_generation", "sqlite_autoindex_attempts_1"},
+    ),
+    "runs_of": (
+        lambda connection: due.runs_of(connection, ["a"], uncounted_kinds=UNCOUNTED),
+        {"sqlite_autoindex_attempts_1"},
+    ),
+    "unstored": (
+        lambda connection: due.unstored(connection, paid_kinds=PAID, since=NOON),
+        {"generations_by_state"},
+    ),
+    "asked_for": (lambda connection: due.asked_for(connection, "set"), {"sqlite_autoindex_set_generations_1"}),
+    "sets_of": (lambda connection: due.sets_of(connection, ["a"]), {"set_generations_by_generation"}),
+    "standing": (
+        lambda connection: due.standing(connection, "set"),
+        {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1"},
+    ),
+    "last_success": (lambda connection: due.last_success(connection, ["m"]), {"attempts_by_model"}),
+    "balance": (due.balance, {"sqlite_autoindex_meta_1"}),
+}
+
+
+@pytest.mark.parametrize(("question", "indexes"), QUESTIONS.values(), ids=QUESTIONS)
+def test_no_question_reads_every_generation(
+    ledger: Ledger, question: Callable[[Connection], Any], indexes: set[str]
+) -> None:
+    steps = plans(ledger, question)
+    # what is summed is read again from the answer of the inner question
+    tables = ("generations", "set_generations", "attempts", "meta")
+    assert not [step for step in steps if step.startswith("SCAN") and step.split()[1] in tables]
+    assert {index for index in indexes if any(f"INDEX {index}" in step for step in steps)} == indexes

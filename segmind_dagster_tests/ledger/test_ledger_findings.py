@@ -1,0 +1,150 @@
+"""What the checks ask of the ledger: rows of one set and model, exact money, answered from an index."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ledger_book import CENT, NOON, ORIGIN, Book
+from sqlalchemy import insert
+from test_query_plans import plans
+
+from segmind_dagster.ledger import findings, open_ledger
+from segmind_dagster.ledger.schema import ATTEMPTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from segmind_dagster.ledger import Ledger
+
+OF_SET = {"resource": "flux", "prompt_set": "set"}
+STATES = ("planned", "submitting", "submitted", "unknown", "failed", "succeeded")
+
+
+def open_rows(book: Book, *, alive: bool = False, **options: Any) -> tuple[int, list[findings.OpenRow]]:
+    usual = {**OF_SET, "is_alive": lambda *_: alive, "uncounted_kinds": {"no_credits"}}
+    return book.ledger.read(findings.open_rows, **{**usual, **options})
+
+
+def in_every_state(book: Book) -> None:
+    for state in STATES:
+        book.in_state(f"g-{state}", state)
+    # a set asks for what it was entered with last
+    book.plan(*(f"g-{state}" for state in STATES))
+
+
+def test_all_that_is_asked_for_is_counted_and_all_that_is_not_stored_is_listed(book: Book) -> None:
+    in_every_state(book)
+    asked_for, rows = open_rows(book)
+    assert asked_for == 6
+    assert {row.state for row in rows} == set(STATES) - {"succeeded"}
+    assert not any(row.is_owner_alive for row in rows)
+
+
+def test_only_what_is_in_progress_can_have_a_run_at_it(book: Book) -> None:
+    in_every_state(book)
+    _, rows = open_rows(book, alive=True)
+    assert {row.state for row in rows if row.is_owner_alive} == {"submitting", "submitted", "unknown"}
+
+
+def test_prompts_that_are_not_asked_for_any_more_are_not_left_open_but_their_files_are_looked_for(book: Book) -> None:
+    book.in_state("old-failed", "failed")
+    book.in_state("old-stored", "succeeded")
+    book.plan("new")
+    asked_for, rows = open_rows(book)
+    assert (asked_for, [row.generation_id for row in rows]) == (1, ["new"])
+    stored = book.ledger.read(findings.stored_rows, **OF_SET)
+    assert [(row.generation_id, row.sha256, row.size_bytes) for row in stored] == [("old-stored", "stored", 10)]
+
+
+def test_runs_in_vain_are_counted_once_each_and_not_at_all_when_the_whole_run_was_stopped(book: Book) -> None:
+    book.plan("g")
+    for owner, kind in (("one", "server_error"), ("one", "server_error"), ("two", "no_credits"), ("six", "job_failed")):
+        book.failed(book.claim("g", owner), target="planned", failure_kind=kind)
+    _, (row,) = open_rows(book)
+    assert row.runs == 2
+    assert row.since == NOON
+
+
+def test_other_sets_and_models_do_not_count(book: Book) -> None:
+    book.plan("elsewhere", prompt_set="other")
+    book.plan("another-model", resource="dalle")
+    assert open_rows(book) == (0, [])
+    assert book.ledger.read(findings.stored_rows, **OF_SET) == []
+    assert book.ledger.read(findings.charged_for, **OF_SET) == 0
+
+
+def test_a_second_charge_is_found_and_a_free_failure_before_a_success_is_not_one(book: Book) -> None:
+    book.plan("g", "fine")
+    for generation_id in ("g", "fine"):
+        book.failed(book.claim(generation_id), target="planned")
+        book.succeeded(book.submitted(book.claim(generation_id)))
+    assert book.ledger.read(findings.charged_twice, **OF_SET) == []
+    again = {**book.rows(ATTEMPTS)[-1], "generation_id": "g", "attempt": 3, "request_id": "x", "cost_usd": CENT}
+    book.ledger.write(lambda connection: connection.execute(insert(ATTEMPTS), again))
+    (twice,) = book.ledger.read(findings.charged_twice, **OF_SET)
+    assert (twice.generation_id, twice.charges, twice.usd) == ("g", 2, Decimal("0.0055") + CENT)
+    assert book.ledger.read(findings.charged_for, **OF_SET) == Decimal("0.011") + CENT
+
+
+def test_what_waits_is_what_was_sent_and_not_stored_and_what_came_damaged_oldest_first(book: Book) -> None:
+    book.plan("damaged", "lost", "refused", "on-its-way")
+    book.failed(book.submitted(book.claim("damaged")), failure_kind="bad_output", cost_usd=CENT * 2)
+    book.unknown(book.claim("lost", now=NOON - timedelta(days=2)))
+    book.failed(book.claim("refused"), failure_kind="invalid_request")
+    book.submitted(book.claim("on-its-way"))
+    book.in_state("stored", "succeeded")
+    book.plan("lost", prompt_set="shares-it")
+    rows = book.ledger.read(findings.waiting_rows, resource="flux")
+    assert {(row.generation_id, row.state, row.usd) for row in rows} == {
+        ("lost", "unknown", CENT),
+        ("damaged", "failed", CENT * 2),
+        ("on-its-way", "submitted", CENT),
+    }
+    assert (rows[0].generation_id, rows[0].request_id, rows[0].since) == ("lost", None, NOON - timedelta(days=2))
+
+
+QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
+    "open_rows": (
+        lambda connection: findings.open_rows(
+            connection, **OF_SET, is_alive=lambda *_: False, uncounted_kinds={"no_credits"}
+        ),
+        {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1", "sqlite_autoindex_attempts_1"},
+    ),
+    "stored_rows": (
+        lambda connection: findings.stored_rows(connection, **OF_SET),
+        {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1"},
+    ),
+    "charged_twice": (
+        lambda connection: findings.charged_twice(connection, **OF_SET),
+        {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_attempts_1"},
+    ),
+    "charged_for": (lambda connection: findings.charged_for(connection, **OF_SET), {"attempts_by_set"}),
+    "waiting_rows": (
+        lambda connection: findings.waiting_rows(connection, resource="flux"),
+        {"generations_by_state", "sqlite_autoindex_attempts_1"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("question", "indexes"), QUESTIONS.values(), ids=QUESTIONS)
+def test_a_question_of_the_checks_searches_by_its_index(
+    ledger: Ledger, question: Callable[[Connection], Any], indexes: set[str]
+) -> None:
+    steps = plans(ledger, question)
+    assert not [step for step in steps if step.startswith("SCAN")]
+    assert {index for index in indexes if any(f"INDEX {index} " in step for step in steps)} == indexes
+
+
+@pytest.mark.postgres
+def test_postgresql_gives_the_same_answers(book: Book, postgres_url: str) -> None:
+    with closing(open_ledger(postgres_url, api_origin=ORIGIN, holds_outputs=lambda: None)) as other:
+        for each in (book, Book(other)):
+            in_every_state(each)
+        for question, _ in QUESTIONS.values():
+            assert other.read(question) == book.ledger.read(question)

@@ -1,0 +1,101 @@
+"""Files are compared with what was stored: all of them while that is cheap, else a sample that says so."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segmind_dagster.outputs.inspection import inspect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Kept:
+    uri: str
+    sha256: str
+    size_bytes: int
+
+
+def keep(folder: Path, name: str, content: bytes) -> Kept:
+    path = folder / name
+    path.write_bytes(content)
+    return Kept(str(path), hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_files_that_are_what_was_stored_have_no_fault(tmp_path: Path) -> None:
+    found = inspect([keep(tmp_path, f"{n}.png", b"x" * n) for n in range(1, 6)], seed="s")
+    assert (found.files, found.looked_for, found.digested, found.seed, found.faults) == (5, 5, 5, None, ())
+
+
+def test_each_way_to_differ_has_its_name(tmp_path: Path) -> None:
+    kept = [keep(tmp_path, name, b"content") for name in ("gone", "short", "changed", "folder", "fine")]
+    (tmp_path / "gone").unlink()
+    (tmp_path / "short").write_bytes(b"cont")
+    (tmp_path / "changed").write_bytes(b"contenT")
+    (tmp_path / "folder").unlink()
+    (tmp_path / "folder").mkdir()
+    size = (tmp_path / "folder").stat().st_size
+    kept[3] = Kept(kept[3].uri, kept[3].sha256, size)
+    found = inspect(kept, seed="s")
+    faults = {uri.rsplit("/", 1)[-1]: fault for uri, fault in found.faults}
+    assert faults == {"gone": "missing", "short": "other size", "changed": "other content", "folder": "unreadable"}
+    assert found.counts["missing"] == 1
+
+
+def test_beyond_the_limit_a_sample_is_read_and_all_are_still_looked_for(tmp_path: Path) -> None:
+    kept = [keep(tmp_path, f"{n}", b"x") for n in range(20)]
+    (tmp_path / "7").unlink()
+    found = inspect(kept, seed="monday", max_read=4)
+    assert (found.files, found.looked_for, found.digested, found.seed) == (20, 20, 4, "monday")
+    assert found.faults == ((kept[7].uri, "missing"),)
+
+
+def test_a_sample_is_the_same_for_the_same_text_and_another_for_another(tmp_path: Path) -> None:
+    kept = [keep(tmp_path, f"{n}", b"x") for n in range(200)]
+    for n in range(200):
+        (tmp_path / f"{n}").write_bytes(b"y")
+    drawn = {seed: inspect(kept, seed=seed, max_read=20).faults for seed in ("monday", "tuesday")}
+    assert len(drawn["monday"]) == 20
+    assert drawn["monday"] == inspect(kept, seed="monday", max_read=20).faults != drawn["tuesday"]
+
+
+@given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=12), limit=st.integers(1, 200))
+def test_no_more_bytes_are_read_than_allowed_except_for_one_file(sizes: list[int], limit: int) -> None:
+    missing = [Kept(f"/nowhere/{n}", "", size) for n, size in enumerate(sizes)]
+    found = inspect(missing, seed="s", max_read_bytes=limit)
+    assert found.looked_for == len(sizes)
+    assert found.digested >= 1
+    assert (found.seed is None) == (found.digested == len(sizes))
+    assert found.counts["missing"] == len(sizes)
+    if sum(sizes) <= limit:
+        assert found.digested == len(sizes)
+
+
+def test_of_remote_outputs_existence_and_size_are_asked_and_nothing_is_read() -> None:
+    fs = fsspec.filesystem("memory")
+    for name, content in (("fine", b"1234"), ("changed", b"4321"), ("short", b"12")):
+        fs.pipe(f"/inspected/{name}", content)
+    digest = hashlib.sha256(b"1234").hexdigest()
+    kept = [Kept(f"memory://inspected/{name}", digest, 4) for name in ("fine", "changed", "short", "gone")]
+    found = inspect(kept, seed="s")
+    assert (found.looked_for, found.digested) == (4, 0)
+    assert {uri.rsplit("/", 1)[-1]: fault for uri, fault in found.faults} == {"short": "other size", "gone": "missing"}
+
+
+def test_of_many_remote_outputs_a_sample_is_asked() -> None:
+    kept = [Kept(f"memory://nothing/{n}", "", 1) for n in range(30)]
+    found = inspect(kept, seed="s", max_asked=10)
+    assert (found.looked_for, found.counts["missing"], found.seed) == (10, 10, "s")
+
+
+@pytest.mark.parametrize("kept", [[]])
+def test_nothing_stored_is_nothing_to_look_for(kept: list[Kept]) -> None:
+    assert inspect(kept, seed="s").files == 0

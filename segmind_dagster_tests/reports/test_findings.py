@@ -1,0 +1,173 @@
+"""What the checks say to people: exact counts first, the money, and what to do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segmind_dagster.gateway.failures import POLICIES
+from segmind_dagster.ledger.findings import ChargedTwice, OpenRow, WaitingRow
+from segmind_dagster.outputs.inspection import Inspection
+from segmind_dagster.planning.due import MOST_RUNS
+from segmind_dagster.reports import findings
+from segmind_dagster.reports.findings import SAMPLE, Finding
+from segmind_dagster.reports.left_open import left_open
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+CENT = Decimal("0.01")
+
+
+def row(state: str = "failed", kind: str | None = "server_error", **facts: Any) -> OpenRow:
+    usual: dict[str, Any] = {
+        "generation_id": "g", "prompt": "a fig", "is_owner_alive": False, "runs": 1, "since": NOW, "error": "500",
+    }  # fmt: skip
+    return OpenRow(state=state, failure_kind=kind, **{**usual, **facts})
+
+
+def judged(*rows: OpenRow, asked_for: int = 10) -> Finding:
+    return left_open(asked_for, rows, prompt_set="fruit", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("open_row", "verdict", "words"),
+    [
+        (row(kind="server_error"), "warning", "1 failed and can be tried again"),
+        (row(kind="server_error", runs=MOST_RUNS), "error", "1 failed for good"),
+        (row(kind="invalid_request"), "error", "1 failed for good"),
+        (row(kind="retired_model"), "error", "choose another one"),
+        (row(kind="bad_output"), "warning", "1 paid for but came damaged"),
+        (row(kind="bad_output", since=NOW - timedelta(days=8)), "error", "1 paid for but gone from Segmind"),
+        (row(kind="expired"), "error", "1 paid for but gone from Segmind"),
+        (row("unknown", "unknown_outcome"), "error", "segmind-dagster resolve"),
+        (row("submitting", None), "error", "1 submitted with an unknown outcome"),
+        (row("submitted", None), "warning", "segmind-dagster collect"),
+        (row("planned", None, since=None), "warning", "1 not bought yet"),
+        (row("planned", "server_error", runs=MOST_RUNS), "error", "1 failed for good"),
+        (row("planned", "no_credits"), "warning", "no_credits (1): Top up the account"),
+        (row("planned", "over_budget"), "warning", "SEGMIND_DAILY_BUDGET_USD"),
+        (row(kind="something of a later version"), "warning", "1 failed and can be tried again"),
+    ],
+)
+def test_what_is_left_open_has_its_verdict_and_its_remedy(open_row: OpenRow, verdict: str, words: str) -> None:
+    found = judged(open_row)
+    assert found.verdict == verdict
+    assert words in found.description
+    assert found.description.startswith("9 of 10 generations are stored; 1 ")
+
+
+@pytest.mark.parametrize("state", ["submitting", "submitted", "unknown"])
+def test_what_a_living_run_is_at_is_not_left_open(state: str) -> None:
+    found = judged(row(state, None, is_owner_alive=True))
+    assert found.verdict == "passed"
+    assert found.description == "9 of 10 generations are stored, 1 being worked on; nothing failed."
+
+
+def test_one_error_among_warnings_makes_an_error_and_comes_first_in_the_sample() -> None:
+    found = judged(row(), row(), row(kind="invalid_request", prompt="a plum"))
+    assert found.verdict == "error"
+    assert found.sample[0]["prompt"] == "a plum"
+
+
+@given(st.lists(st.sampled_from([*POLICIES, None]), max_size=40))
+def test_counts_are_exact_and_the_sample_is_short_whatever_failed(kinds: list[str | None]) -> None:
+    found = judged(*(row(kind=kind) for kind in kinds), asked_for=50)
+    counted = {name: figure for name, figure in found.figures.items() if name != "generations asked for"}
+    assert sum(counted.values()) == 50
+    assert len(found.sample) == min(len(kinds), SAMPLE)
+    assert (found.verdict == "passed") == (not kinds)
+    assert ("The table shows" in found.description) == (len(kinds) > SAMPLE)
+
+
+def test_nothing_asked_for_is_nothing_wrong() -> None:
+    assert judged(asked_for=0).verdict == "passed"
+
+
+def test_files_with_faults_are_counted_by_fault() -> None:
+    faults = (("a", "missing"), ("b", "missing"), ("c", "other size"))
+    found = findings.files(Inspection(files=9, looked_for=9, digested=4, seed="monday", faults=faults))  # type: ignore[arg-type]
+    assert found.verdict == "error"
+    assert found.description.startswith("3 of 9 stored outputs are not what was paid for: 2 missing, 1 other size")
+    assert "the digest of 4 were compared" in found.description
+    assert found.figures["sample drawn with"] == "monday"
+
+
+@pytest.mark.parametrize("files", [0, 3])
+def test_files_without_faults_pass(files: int) -> None:
+    assert findings.files(Inspection(files=files, looked_for=files, digested=files)).verdict == "passed"
+
+
+@pytest.mark.parametrize(
+    ("budget", "used", "verdict"),
+    [
+        (None, "5", "passed"),
+        ("1", "0", "passed"),
+        ("1", "0.79", "passed"),
+        ("1", "0.80", "warning"),
+        ("1", "1", "warning"),
+        ("1", "1.0001", "error"),
+    ],
+)
+def test_a_budget_is_fine_until_four_fifths_and_wrong_beyond_it(budget: str | None, used: str, verdict: str) -> None:
+    found = findings.budget(
+        prompt_set="fruit",
+        budget_usd=Decimal(budget) if budget else None,
+        committed_usd=Decimal(used),
+        of_model_usd=CENT,
+        problem=None,
+    )
+    assert found.verdict == verdict
+    assert found.figures["used by the set (USD)"] == Decimal(used)
+    assert found.figures.get("left (USD)", 0) >= 0
+
+
+def test_charges_beyond_the_first_are_the_money_paid_too_much() -> None:
+    rows = [ChargedTwice(generation_id=f"g{n}", charges=2, usd=CENT * 3, first_usd=CENT) for n in range(8)]
+    found = findings.charged_once(rows)
+    assert found.verdict == "error"
+    assert found.description.startswith("8 generations were charged more than once, $0.1600 too much.")
+    assert len(found.sample) == SAMPLE
+    assert findings.charged_once([]).verdict == "passed"
+
+
+def waiting(days: float, state: str = "submitted", prompt_set: str = "fruit") -> WaitingRow:
+    return WaitingRow(
+        generation_id="g", prompt_set=prompt_set, state=state, since=NOW - timedelta(days=days), request_id=None,
+        usd=CENT,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_what_is_about_to_expire_is_counted_with_its_money_and_the_command() -> None:
+    found = findings.about_to_expire([waiting(8), waiting(6), waiting(0.1), waiting(0.01)], now=NOW)
+    assert found.verdict == "error"
+    assert "2 outputs worth $0.0200" in found.description
+    assert "1 may be gone by now" in found.description
+    assert "segmind-dagster collect" in found.description
+    assert (found.figures["waiting at Segmind"], found.figures["status record gone (after 1 h)"]) == (4, 3)
+
+
+def test_what_came_damaged_is_fetched_by_materializing_its_set_and_collecting_is_no_use() -> None:
+    found = findings.about_to_expire([waiting(6, "failed", "figs"), waiting(6, "failed", "apples")], now=NOW)
+    assert "materialized: apples, figs." in found.description
+    assert "collect" not in found.description
+
+
+def test_young_orders_are_no_reason_to_worry() -> None:
+    found = findings.about_to_expire([waiting(4.9)], now=NOW)
+    assert found.verdict == "passed"
+    assert "1 younger order is on the way" in found.description
+
+
+def test_together_names_every_set_that_does_not_pass() -> None:
+    fine, late, bad = (Finding(verdict=verdict, description="d") for verdict in ("passed", "warning", "error"))  # type: ignore[arg-type]
+    assert findings.together({"a": fine, "b": fine}).verdict == "passed"
+    assert findings.together({"a": fine, "b": late}).verdict == "warning"
+    whole = findings.together({"a": bad, "b": late, "c": fine})
+    assert (whole.verdict, whole.description) == ("error", "2 of 3 prompt sets do not pass: a, b.")
+    many = findings.together({f"s{n}": bad for n in range(25)})
+    assert "s19 and 5 more" in many.description
+    assert len(many.sample) == SAMPLE
