@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from segmind_dagster.errors import SettingsError
@@ -32,6 +32,8 @@ SEGMIND_OUTPUT_HOSTS = ("images.segmind.com", "storage.segmind.com", "videos.seg
 TOML_SECTIONS = ("segmind", "segmind_consistent_character_ai_source")
 # longer than a run's lease and a submission's time-out together
 _SHORTEST_SETTLE_S = 120.0
+# how a backfill over many prompt sets becomes runs
+Backfill = Literal["runs", "single_run"]
 _PREFIXES = ("SEGMIND_", *(f"SOURCES__{section.upper()}__" for section in TOML_SECTIONS))
 # what dlt itself reads from a source's section: its settings, and the arguments of `segmind_source`
 _DLT_NAMES = frozenset(
@@ -66,6 +68,7 @@ class Settings:
         unknown_settle_seconds: how long a lost submission must stay absent from the provider's history
             before it may be sent again.
         v1_timeout_seconds: how long a v1 call, which answers only when it is done, may take.
+        backfill: whether a backfill over many prompt sets is a run a set, or one run a range of sets.
         refresh_sets: keys of the prompt sets that the schedule `prompt_set_refresh` materializes; all when empty.
     """
 
@@ -89,6 +92,7 @@ class Settings:
     low_balance_usd: Decimal = Decimal(5)
     unknown_settle_seconds: float = 120
     v1_timeout_seconds: float = 600
+    backfill: Backfill = "runs"
     refresh_sets: tuple[str, ...] = ()
 
     @property
@@ -165,6 +169,7 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
         "low_balance_usd": reader.positive("low_balance_usd", "5", zero_allowed=True),
         "unknown_settle_seconds": float(reader.positive("unknown_settle_seconds", "120", zero_allowed=True)),
         "v1_timeout_seconds": float(reader.positive("v1_timeout_seconds", "600")),
+        "backfill": reader.backfill(),
         "refresh_sets": reader.names("refresh_sets"),
     }
     settings = Settings(**{**values, **overrides, "project_dir": root})
@@ -175,6 +180,21 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
             "paid for twice.",
         )
     return settings
+
+
+def load_backfill() -> Backfill:
+    """How backfills become runs: the one setting that the definitions need before there is a run.
+
+    The others are not checked here: one that cannot be used stops a run, not the whole code location.
+
+    Raises:
+        SettingsError: it is neither `runs` nor `single_run`.
+    """
+    try:
+        reader = _Reader(os.environ, None)
+    except SettingsError:
+        return "runs"
+    return reader.backfill()
 
 
 def find_project_dir(environ: Mapping[str, str], start: Path) -> Path:
@@ -290,6 +310,12 @@ class _Reader:
         if not number.is_finite() or number < 0 or (number == 0 and not zero_allowed):
             raise SettingsError(self.place(name), f"{value!r} is not a positive number.")
         return number
+
+    def backfill(self) -> Backfill:
+        value = self.text("backfill") or "runs"
+        if value not in get_args(Backfill):
+            raise SettingsError(self.place("backfill"), f"{value!r} is neither `runs` nor `single_run`.")
+        return cast("Backfill", value)
 
     def whole(self, name: str, default: str) -> int:
         number = self.positive(name, default)

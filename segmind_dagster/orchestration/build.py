@@ -21,9 +21,12 @@ from segmind_dagster.orchestration.sensors import (
     paid_outputs,
     prompt_files,
 )
+from segmind_dagster.settings import load_backfill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_POLICIES = {"runs": None, "single_run": dg.BackfillPolicy.single_run()}
 
 
 def build_definitions(
@@ -37,14 +40,14 @@ def build_definitions(
 
     Args:
         segmind: where Segmind, prompts and data are; from the environment when omitted.
-        backfill_policy: how a backfill over many prompt sets becomes runs; one run a set when omitted.
+        backfill_policy: how a backfill over many prompt sets becomes runs; as `SEGMIND_BACKFILL` says when omitted.
         extra_assets: further assets.
         extra_resources: further resources; they win over those of the same name.
     """
     return dg.Definitions(
         assets=[
             prompt_set,
-            build_model_assets(backfill_policy=backfill_policy),
+            build_model_assets(backfill_policy=backfill_policy or _POLICIES[load_backfill()]),
             build_account_assets(),
             build_usage_assets(),
             *extra_assets,

@@ -30,7 +30,17 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 WAIT_S = 1800.0
 _LOOK_EVERY_S = 5.0
+# a run that waits for half an hour says so a few dozen times, not hundreds
+_SAY_EVERY_S = 60.0
 _ADVISORY_LOCK = 0x5E61_D1A6
+# the session says nothing after it has taken the lock: its last change of state is that moment
+_HOLDER = """
+SELECT application_name, extract(epoch FROM clock_timestamp() - state_change)
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pg_locks.database = (
+  SELECT oid FROM pg_database WHERE datname = current_database()
+) AND classid::bigint << 32 | objid::bigint = :key AND state_change IS NOT NULL
+"""
 
 
 @contextmanager
@@ -50,7 +60,7 @@ def load_lock(
     """
     with ExitStack() as stack:
         if settings.ledger_url.startswith("postgresql"):
-            stack.enter_context(_advisory_lock(settings.ledger_url, wait_s))
+            stack.enter_context(_advisory_lock(settings.ledger_url, purpose, wait_s, say))
         else:
             stack.enter_context(_file_lock(settings.data_dir / "load.lock", purpose, wait_s, say))
         yield
@@ -100,16 +110,15 @@ def _file_lock(path: Path, purpose: str, wait_s: float, say: Callable[[str], Non
     path.parent.mkdir(parents=True, exist_ok=True)
     holder_file = path.with_suffix(".holder")
     lock = FileLock(path)
-    began = time.monotonic()
-    while True:
-        left = wait_s - (time.monotonic() - began)
+
+    def is_acquired(at_most_s: float) -> bool:
         try:
-            lock.acquire(timeout=max(0.0, min(_LOOK_EVERY_S, left)))
-            break
-        except Timeout as error:
-            if left <= _LOOK_EVERY_S:
-                raise LoadLockError(_holder(holder_file), time.monotonic() - began) from error
-            say(f"Waiting for the load lock: it is held by {_holder(holder_file)}.")
+            lock.acquire(timeout=at_most_s)
+        except Timeout:
+            return False
+        return True
+
+    _wait(is_acquired, lambda: _holder(holder_file), wait_s, say)
     try:
         facts = {
             "pid": os.getpid(),
@@ -123,6 +132,23 @@ def _file_lock(path: Path, purpose: str, wait_s: float, say: Callable[[str], Non
         lock.release()
 
 
+def _wait(
+    is_acquired: Callable[[float], bool], holder: Callable[[], str], wait_s: float, say: Callable[[str], None]
+) -> None:
+    """Try until it is acquired, say who has it, less and less often; give up after `wait_s`."""
+    began = time.monotonic()
+    say_at = began + _LOOK_EVERY_S
+    pause_s = _LOOK_EVERY_S
+    while not is_acquired(max(0.0, min(_LOOK_EVERY_S, wait_s - (time.monotonic() - began)))):
+        now = time.monotonic()
+        if now - began >= wait_s:
+            raise LoadLockError(holder(), now - began)
+        if now >= say_at:
+            say(f"Waiting for the load lock for {now - began:.0f} s: it is held by {holder()}.")
+            pause_s = min(2 * pause_s, _SAY_EVERY_S)
+            say_at = now + pause_s
+
+
 def _holder(path: Path) -> str:
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -134,23 +160,40 @@ def _holder(path: Path) -> str:
 
 
 @contextmanager
-def _advisory_lock(url: str, wait_s: float) -> Iterator[None]:
+def _advisory_lock(url: str, purpose: str, wait_s: float, say: Callable[[str], None]) -> Iterator[None]:
+    """A lock of the database's own, gone with the connection; what holds it is written in `application_name`."""
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import OperationalError
 
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    began = time.monotonic()
+    # without a transaction, for a server may end those that are idle while the load goes on
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), isolation_level="AUTOCOMMIT")
+    key = {"key": _ADVISORY_LOCK}
+    name = f"process {os.getpid()} on {socket.gethostname()[:20]} ({purpose[:20]})"
     try:
         with engine.connect() as connection:
-            connection.execute(text(f"SET lock_timeout = '{int(wait_s * 1000)}ms'"))
-            try:
-                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
-            except OperationalError as error:
-                raise LoadLockError("another loader of this ledger", time.monotonic() - began) from error
+            # a server-side limit on statements is not meant for waiting
+            connection.execute(text("SET statement_timeout = 0"))
+            connection.execute(text("SELECT set_config('application_name', :name, false)"), {"name": name})
+
+            def is_acquired(at_most_s: float) -> bool:
+                connection.execute(text(f"SET lock_timeout = {max(1, int(at_most_s * 1000))}"))
+                try:
+                    connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+                except OperationalError as error:
+                    if "lock timeout" not in str(error):
+                        raise
+                    return False
+                return True
+
+            def holder() -> str:
+                found = connection.execute(text(_HOLDER), key).first()
+                return "another loader of this ledger" if found is None else f"{found[0]} for {found[1]:.0f} s"
+
+            _wait(is_acquired, holder, wait_s, say)
             try:
                 yield
             finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
     finally:
         engine.dispose()
 

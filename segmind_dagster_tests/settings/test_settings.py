@@ -32,6 +32,7 @@ DEFAULTS = {
     "unknown_settle_seconds": 120.0,
     "v1_timeout_seconds": 600.0,
     "refresh_sets": (),
+    "backfill": "runs",
 }
 
 
