@@ -109,6 +109,7 @@ class DagsterUi:
             "SEGMIND_API_URL": self.sandbox.url,
             "SEGMIND_API_KEY": self.sandbox.api_key,
             "SEGMIND_REQUESTS_PER_MINUTE": "60000",
+            "SEGMIND_RETRY_AFTER_SECONDS": "2",
         }
 
     def _wait_until_it_answers(self) -> None:

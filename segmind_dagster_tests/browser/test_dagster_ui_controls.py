@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 from playwright.sync_api import expect
 from test_dagster_ui import FLUX, SOON, choose_partition, materialized, press_materialize
+
+from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,3 +73,39 @@ def test_a_run_that_is_terminated_drains_and_its_partition_is_not_shown_as_done(
     orchard = [job for job in ui.sandbox.account()["jobs"] if job["body"]["prompt"].startswith("tree number")]
     assert len(orchard) == TREES
     assert sum(job["charged"] for job in orchard) == TREES
+
+
+def test_a_check_that_is_red_turns_green_after_the_retry_sensors_own_run(
+    ui: DagsterUi, page: Page, tmp_path: Path
+) -> None:
+    ui.write("cherry", ["a cherry"])
+    with ui.instance() as instance:
+        instance.add_dynamic_partitions("prompt_sets", ["cherry"])
+    ui.sandbox.set_faults(Faults(script=["failed"] * 3))
+    dialog = press_materialize(ui, page, FLUX)
+    choose_partition(dialog, page, "cherry")
+    page.keyboard.press("Escape")
+    dialog.get_by_role("button", name="Launch 1 run").click()
+    expect(dialog).to_be_hidden()
+
+    def runs() -> list[dg.DagsterRun]:
+        with ui.instance() as instance:
+            return [run for run in instance.get_runs() if run.tags.get("dagster/partition") == "cherry"]
+
+    while not (found := runs()) or not found[0].is_finished:
+        page.wait_for_timeout(300)
+    page.goto(f"{ui.url}/assets/segmind/{FLUX}?view=checks")
+    page.get_by_text("nothing_left_open").first.click()
+    expect(page.get_by_text("0 of 1 generation").first).to_be_visible()
+    page.screenshot(path=tmp_path / "red.png")
+    # the sensor looks once a minute
+    while len(found := runs()) < 2 or not all(run.is_finished for run in found):
+        page.wait_for_timeout(500)
+    assert [run.status for run in found] == [dg.DagsterRunStatus.SUCCESS] * 2
+    assert "segmind/requested_by" in found[0].tags
+    page.reload()
+    page.get_by_text("nothing_left_open").first.click()
+    expect(page.get_by_text("1 of 1 generation").first).to_be_visible(timeout=SOON)
+    page.screenshot(path=tmp_path / "green.png")
+    cherries = [job for job in ui.sandbox.account()["jobs"] if "cherr" in job["body"]["prompt"]]
+    assert sum(job["charged"] for job in cherries) == 1
