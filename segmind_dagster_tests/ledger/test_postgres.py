@@ -14,7 +14,7 @@ from ledger_book import CENT, NOON, ORIGIN, Book
 from sqlalchemy import text
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError, OriginMismatchError
-from segmind_dagster.ledger import Caps, Claim, open_ledger, rate, reads
+from segmind_dagster.ledger import Caps, Claim, due, open_ledger, rate, reads
 from segmind_dagster.ledger.schema import METADATA
 
 if TYPE_CHECKING:
@@ -65,6 +65,24 @@ def test_the_migrations_make_exactly_the_tables_of_the_schema_there_too(ledgers:
     with ledgers[0].reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": "ledger_version"})
         assert compare_metadata(context, METADATA) == []
+
+
+def test_what_sensors_ask_is_answered_there_too(ledgers: list[Ledger]) -> None:
+    book, asked = Book(ledgers[0]), ledgers[1]
+    book.plan("a", "b", "c", "d")
+    book.failed(book.claim("a"))
+    book.succeeded(book.submitted(book.claim("b")))
+    book.unknown(book.claim("c"))
+    work = asked.read(due.open_work, failed_kinds={"server_error"}, uncounted_kinds={"no_credits"})
+    assert {(each.prompt_set, each.resource) for each in work} == {("set", "flux")}
+    assert asked.read(due.runs_of, ["a"], uncounted_kinds=set())
+    assert [row.generation_id for row in asked.read(due.unstored, paid_kinds={"expired"}, since=NOON)] == ["c"]
+    assert asked.read(due.asked_for, "set")
+    assert asked.read(due.sets_of, ["a"]) == {"set"}
+    assert asked.read(due.standing, "set")["flux"] == {"failed": 1, "succeeded": 1, "unknown": 1, "planned": 1}
+    assert asked.read(due.leases, now=NOON, run_ids=["run"]) == []
+    assert asked.read(due.last_success, ["fast-flux-schnell"]) == NOON
+    assert asked.read(due.balance) is None
 
 
 def test_a_generation_goes_from_plan_to_output_and_its_money_is_exact(ledgers: list[Ledger]) -> None:
