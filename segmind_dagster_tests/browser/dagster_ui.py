@@ -110,6 +110,7 @@ class DagsterUi:
             "SEGMIND_API_KEY": self.sandbox.api_key,
             "SEGMIND_REQUESTS_PER_MINUTE": "60000",
             "SEGMIND_RETRY_AFTER_SECONDS": "2",
+            "SEGMIND_MAX_IN_FLIGHT": "20",
         }
 
     def _wait_until_it_answers(self) -> None:

@@ -24,6 +24,8 @@ GENERATIONS, IN_FLIGHT = 300, 150
 # what was claimed at the moment of the signal is sent: it takes a busy machine this long to see it
 AT_ONCE_S = 1.0
 SCRIPT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import dlt
 from segmind_dagster.source import segmind_source
 pipeline = dlt.pipeline("fruit", destination="duckdb", dataset_name="fruit_data")
