@@ -184,10 +184,16 @@ def status() -> None:
     with opened(settings) as (ledger, _):
         totals = ledger.read(reads.totals)
         charged = ledger.read(reads.charged)
+        reserved = ledger.read(reads.reserved)
     click.echo(f"{settings.api_origin}, data in {settings.data_dir}")
     for state, (count, usd) in sorted(totals.items()):
         click.echo(f"  {state:<12}{count:>8}  ${usd:.4f}")
     click.echo(f"  charged over all attempts: ${charged:.6f}")
+    if reserved:
+        click.echo(
+            f"  sent and not settled: may have been charged as well, up to ${reserved:.6f}; "
+            "`segmind-dagster collect` finds out and fetches it, free of charge"
+        )
 
 
 @cli.command()
@@ -200,8 +206,18 @@ def collect() -> None:
 
     endings = collect_all(load_settings(), on_progress=lambda progress: click.echo(progress.line()))
     counts = Counter(ended.ending for ended in endings.values())
-    found = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-    click.echo(f"{found}. Load it with `segmind-dagster reload`." if found else "Nothing to collect.")
+    worth_usd = sum((ended.cost_usd for ended in endings.values()), Decimal(0))
+    said = {
+        "succeeded": f"fetched, worth ${worth_usd:.4f}, charged when sent; load with `segmind-dagster reload`",
+        "reused": "stored by another run meanwhile",
+        "running": "not done at Segmind yet, or not reachable now; collect again later",
+        "unknown": "of unknown fate; collect again later, or settle them with `segmind-dagster resolve`",
+        "held_back": "not in Segmind's history, so they count as never sent: the next run of their sets buys them",
+        "failed": "failed",
+    }
+    for name, count in counts.items():
+        click.echo(f"{count} {said.get(name, name)}.")
+    click.echo("Nothing was bought." if counts else "Nothing to collect.")
 
 
 @cli.command()
@@ -220,8 +236,15 @@ def resolve(generation: str | None, request_id: str | None, *, is_absent: bool) 
         records = resolving.unresolved(settings)
         for record in records:
             when = f"{record.intent_at:%Y-%m-%d %H:%M:%S} UTC" if record.intent_at else "unknown time"
-            click.echo(f"{record.generation_id}  {record.model_slug}  {record.prompt_set}  sent {when}: {record.error}")
-        click.echo(f"{len(records)} unresolved." if records else "Nothing is unresolved.")
+            why = record.error or "no answer came"
+            click.echo(f"{record.generation_id}  {record.model_slug}  {record.prompt_set}  sent {when}: {why}")
+        if records:
+            click.echo(
+                f"{len(records)} unresolved. First `segmind-dagster collect`, which looks them up. Only if that cannot "
+                "tell: look for the time on segmind.com, then say --adopt REQUEST, or --absent (may buy again)."
+            )
+        else:
+            click.echo("Nothing is unresolved.")
     elif request_id:
         record = resolving.adopt(settings, generation, request_id)
         click.echo(f"{record.generation_id} is request {request_id}. Fetch it with `segmind-dagster collect`.")

@@ -58,7 +58,7 @@ class RegistryError(SegmindDagsterError):
         self.known = tuple(known)
         super().__init__(
             f"Model {name!r} is not in the registry. Known models: {', '.join(self.known)}. "
-            "To add one, see 'Adding a model' in README.md."
+            "To add one, see 'Add a model' in README.md."
         )
 
 

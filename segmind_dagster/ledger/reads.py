@@ -143,6 +143,12 @@ def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
     return {row.state: (row.generations, row.usd or _FREE) for row in rows}
 
 
+def reserved(connection: Connection) -> Decimal:
+    """What is sent and not settled may cost, in USD."""
+    is_open = ATTEMPTS.c.state.in_(IN_PROGRESS) & ATTEMPTS.c.cost_usd.is_(None)
+    return connection.execute(select(func.sum(ATTEMPTS.c.reserved_usd)).where(is_open)).scalar() or _FREE
+
+
 def charged(connection: Connection) -> Decimal:
     """Everything charged or estimated so far, in USD, over all attempts."""
     return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or _FREE

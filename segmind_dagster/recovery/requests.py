@@ -86,7 +86,7 @@ def ask_history(
     except GatewayError as error:
         raise LedgerError(
             "The ledger was not rebuilt, and nothing was changed: without Segmind's request history, what was paid "
-            f"for and never stored would be bought again. {error} Run it again once Segmind answers."
+            f"for and never stored would be bought again. {error} Run it again once that is mended."
         ) from error
 
 
