@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import GatewayError
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _PAGE_ROWS = 100
 _MOST_PAGES = 500
 # one question may span 31 days (SDK 1.3.0, generations.py)
-_SPAN = timedelta(days=30)
+SPAN: Final = timedelta(days=30)
+PATH: Final = "/inference-request/request-history"
 
 
 class Get(Protocol):
@@ -28,6 +29,52 @@ class Get(Protocol):
 
     async def __call__(self, url: str, query: Mapping[str, str], /) -> tuple[int, Any]:
         """Ask."""
+
+
+class Pages:
+    """The pages of one window: what to ask next, and whether that was all. Asking is the caller's.
+
+    Args:
+        from_date: first day, UTC.
+        to_date: last day, inclusive.
+    """
+
+    def __init__(self, from_date: date, to_date: date) -> None:
+        self.is_done = False
+        self._window = {"from_date": from_date.isoformat(), "to_date": to_date.isoformat()}
+        self._page = 1
+        self._previous: list[str] = []
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The next page's query."""
+        order = {"sort_by": "model_created", "sort_order": "desc"}
+        return {"page": str(self._page), "per_page": str(_PAGE_ROWS), **self._window, **order}
+
+    def read(self, status: int, document: Any) -> tuple[wire.HistoryRow, ...]:
+        """The rows of the page that was asked for; a request has a row for each output.
+
+        Args:
+            status: HTTP status of the answer.
+            document: the parsed answer.
+
+        Raises:
+            GatewayError: it is not understood, is the page before again, or there is no end to them.
+        """
+        # an empty list that comes with an error proves nothing
+        answer = wire.read_history(document) if status == 200 else None  # noqa: PLR2004  HTTP
+        if answer is None:
+            raise GatewayError("unknown_outcome", f"GET {PATH}: page {self._page} of the history is not understood.")
+        ids = [row.request_id for row in answer.rows]
+        if ids and ids == self._previous and not answer.is_last:
+            raise GatewayError("unknown_outcome", f"GET {PATH}: page {self._page} is page {self._page - 1} again.")
+        # a page may hold only what was seen already: one row an output, and rows move while pages are read
+        self.is_done = answer.is_last
+        if not self.is_done and self._page == _MOST_PAGES:
+            raise GatewayError("unknown_outcome", f"GET {PATH}: the history is longer than {_MOST_PAGES} pages.")
+        self._previous = ids
+        self._page += 1
+        return answer.rows
 
 
 async def read_history(get: Get, platform_url: str, *, since: datetime, now: datetime) -> list[wire.HistoryRow]:
@@ -45,41 +92,16 @@ async def read_history(get: Get, platform_url: str, *, since: datetime, now: dat
     found: dict[str, wire.HistoryRow] = {}
     first, last = since - timedelta(days=1), now + timedelta(days=1)
     while last >= first:
-        begin = max(first, last - _SPAN)
-        await _read_window(get, platform_url, found, since=since, from_date=begin.date(), to_date=last.date())
+        begin = max(first, last - SPAN)
+        pages = Pages(begin.date(), last.date())
+        while not pages.is_done:
+            rows = pages.read(*await get(f"{platform_url}{PATH}", pages.query))
+            for row in rows:
+                found.setdefault(row.request_id, row)
+            if _reaches_back(rows, since):
+                break
         last = begin - timedelta(days=1)
     return list(found.values())
-
-
-async def _read_window(
-    get: Get, platform_url: str, found: dict[str, wire.HistoryRow], *, since: datetime, from_date: date, to_date: date
-) -> None:
-    url = f"{platform_url}/inference-request/request-history"
-    previous: list[str] = []
-    for page in range(1, _MOST_PAGES + 1):
-        query = {
-            "page": str(page),
-            "per_page": str(_PAGE_ROWS),
-            "from_date": from_date.isoformat(),
-            "to_date": to_date.isoformat(),
-            "sort_by": "model_created",
-            "sort_order": "desc",
-        }
-        status, document = await get(url, query)
-        # an empty list that comes with an error proves nothing
-        answer = wire.read_history(document) if status == 200 else None  # noqa: PLR2004  HTTP
-        if answer is None:
-            raise GatewayError("unknown_outcome", f"GET {url}: the history's answer was not understood.")
-        ids = [row.request_id for row in answer.rows]
-        if ids and ids == previous and not answer.is_last:
-            raise GatewayError("unknown_outcome", f"GET {url}: page {page} is page {page - 1} again.")
-        previous = ids
-        for row in answer.rows:
-            found.setdefault(row.request_id, row)
-        # a page may hold only what was seen already: one row an output, and rows move while pages are read
-        if answer.is_last or _reaches_back(answer.rows, since):
-            return
-    raise GatewayError("unknown_outcome", f"GET {url}: the history is longer than {_MOST_PAGES} pages.")
 
 
 def _reaches_back(rows: Sequence[wire.HistoryRow], since: datetime) -> bool:

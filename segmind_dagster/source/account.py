@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import count
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,8 @@ from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 from dlt.sources.helpers.rest_client.client import RESTClient
 
 from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import error_text
+from segmind_dagster.gateway.history import PATH, SPAN, Pages
 from segmind_dagster.gateway.redaction import redact, redact_values
 from segmind_dagster.ledger import entries
 from segmind_dagster.runner.generate import opened
@@ -31,11 +30,9 @@ if TYPE_CHECKING:
     from dlt.extract.resource import DltResource
     from requests import Response
 
+    from segmind_dagster.gateway import wire
     from segmind_dagster.settings import Settings
 
-_HISTORY_PAGE = 100
-# the history answers at most 31 days at a time (SDK 1.3.0, generations.py)
-_HISTORY_WINDOW = timedelta(days=30)
 _FIRST_HISTORY = timedelta(days=90)
 # rows may arrive late, and those in flight change: the last days are always read again
 _HISTORY_OVERLAP_S = 2 * 86400.0
@@ -171,7 +168,7 @@ def _history(settings: Settings, *, since: datetime | None) -> Iterator[list[dic
     end = datetime.now(UTC) + timedelta(days=1)
     start = since or end - _FIRST_HISTORY
     while start < end:
-        stop = min(start + _HISTORY_WINDOW, end)
+        stop = min(start + SPAN, end)
         yield from _history_window(client, settings, start, stop)
         start = stop
 
@@ -180,35 +177,13 @@ def _history_window(
     client: RESTClient, settings: Settings, start: datetime, stop: datetime
 ) -> Iterator[list[dict[str, Any]]]:
     seen: set[str] = set()
-    previous: list[str] = []
-    for page in count(1):
-        query = {
-            "page": page,
-            "per_page": _HISTORY_PAGE,
-            "from_date": start.date().isoformat(),
-            "to_date": stop.date().isoformat(),
-            "sort_by": "model_created",
-            "sort_order": "desc",
-        }
-        answer = wire.read_history(_get(client, "/inference-request/request-history", query).json())
-        if answer is None:
-            raise SegmindDagsterError(
-                f"GET /inference-request/request-history answered page {page} in a shape that is not understood; "
-                "nothing of it was loaded."
-            )
-        ids = [row.request_id for row in answer.rows]
-        if ids and ids == previous and not answer.is_last:
-            raise SegmindDagsterError(
-                f"GET /inference-request/request-history answered page {page} with page {page - 1} again; nothing of "
-                "it was loaded."
-            )
-        previous = ids
+    pages = Pages(start.date(), stop.date())
+    while not pages.is_done:
+        response = _get(client, PATH, pages.query)
         # one row an output, each with the request's whole cost: once a request
-        fresh = {row.request_id: row for row in answer.rows if row.request_id not in seen}
+        fresh = {row.request_id: row for row in pages.read(response.status_code, response.json())}
+        yield [_history_row(row, settings) for request_id, row in fresh.items() if request_id not in seen]
         seen.update(fresh)
-        yield [_history_row(row, settings) for row in fresh.values()]
-        if answer.is_last or not ids:
-            return
 
 
 def _history_row(row: wire.HistoryRow, settings: Settings) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from sqlalchemy import select
 from segmind_dagster.ledger.commits import GroupCommitter
 from segmind_dagster.ledger.schema import RUNS
 from segmind_dagster.prompts import find_prompt_set
-from segmind_dagster.runner import Batch, generate, lease, loop
+from segmind_dagster.runner import Batch, generate, interrupts, lease
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.pacing import Slots
 from segmind_dagster.settings import load_settings
@@ -165,7 +165,7 @@ def main() -> None:
     # a shell's background jobs ignore Ctrl-C, and so would what they start
     signal.signal(signal.SIGINT, signal.default_int_handler)
     lease.LEASE_S = float(os.environ.get("LEASE_S", lease.LEASE_S))
-    loop.DRAIN_S = float(os.environ.get("DRAIN_S", loop.DRAIN_S))
+    interrupts.DRAIN_S = float(os.environ.get("DRAIN_S", interrupts.DRAIN_S))
     if gap := os.environ.get("STOP_AT"):
         kill_at_gap.die = freeze
         between_commits()

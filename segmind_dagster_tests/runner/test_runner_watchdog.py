@@ -9,9 +9,9 @@ import pytest
 from runner_lab import HandClock
 
 from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.runner import loop
+from segmind_dagster.runner import interrupts
 from segmind_dagster.runner.brake import Brake
-from segmind_dagster.runner.loop import Watchdog
+from segmind_dagster.runner.interrupts import Watchdog
 from segmind_dagster.runner.work import Progress
 
 HOUR_S = 3600.0
@@ -55,7 +55,7 @@ def test_waiting_for_other_runs_is_no_stall(waiting: int) -> None:
 
 
 def test_a_run_that_hangs_is_stopped_and_its_tasks_are_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "DRAIN_S", 0.05)
+    monkeypatch.setattr(interrupts, "DRAIN_S", 0.05)
     _, clock, watchdog = watched()
     brake = Brake()
     ended: list[str] = []
@@ -69,6 +69,6 @@ def test_a_run_that_hangs_is_stopped_and_its_tasks_are_cancelled(monkeypatch: py
             raise
 
     with pytest.raises(SegmindDagsterError, match="Nothing has moved"):
-        loop._run_interruptibly(hang, brake, watchdog)
+        interrupts.run_interruptibly(hang, brake, watchdog)
     assert ended == ["cancelled"]
     assert brake.message is not None

@@ -10,7 +10,6 @@ from typing import Final
 import dagster as dg
 
 from segmind_dagster.errors import PromptSetError
-from segmind_dagster.gateway.failures import POLICIES
 from segmind_dagster.ledger import Ledger, findings, reads
 from segmind_dagster.orchestration.checks.results import (
     EVERY_MORNING,
@@ -22,13 +21,12 @@ from segmind_dagster.orchestration.checks.results import (
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.translator import MODEL_KEYS, asset_key
+from segmind_dagster.planning.due import UNCOUNTED
 from segmind_dagster.reports import findings as judged
 from segmind_dagster.reports.findings import Finding
 from segmind_dagster.reports.left_open import left_open
 from segmind_dagster.settings import Settings
 
-# what ends a whole run says nothing about a generation
-_UNCOUNTED: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.stops_run)
 _WAITING: Final = "nothing_about_to_expire"
 
 
@@ -62,7 +60,7 @@ def _nothing_left_open(desk: _Desk, resource: str, key: str) -> Finding:
         resource=resource,
         prompt_set=key,
         is_alive=desk.ledger.liveness(desk.now),
-        uncounted_kinds=_UNCOUNTED,
+        uncounted_kinds=UNCOUNTED,
     )
     return left_open(asked_for, rows, prompt_set=key, now=desk.now)
 

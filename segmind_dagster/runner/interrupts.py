@@ -1,0 +1,143 @@
+"""What ends a run from outside: an interrupt, SIGTERM, or nothing moving any more.
+
+The event loop has a thread of its own, so that an interrupt of the calling thread stops submitting, lets what is in
+flight land within `DRAIN_S`, and leaves the rest recorded for the next run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from segmind_dagster.errors import SegmindDagsterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from segmind_dagster.runner.brake import Brake
+    from segmind_dagster.runner.work import ClockPort, Ended, Progress
+
+LOGGER = logging.getLogger(__name__)
+DRAIN_S = 20.0
+# a terminal interrupts a whole group of processes, and parents pass it on: within this time it is the same order
+_SAME_ORDER_S = 2.0
+_DISK_THREADS = 24
+
+
+class Watchdog:
+    """Notices, from outside the event loop, that nothing moves any more.
+
+    Args:
+        progress: where the run is.
+        clock: the time.
+        stalled_s: how long nothing may move.
+    """
+
+    def __init__(self, progress: Progress, clock: ClockPort, stalled_s: float) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._stalled_s = stalled_s
+        self._steps = progress.steps
+        self._moved_at = clock.monotonic()
+
+    def look(self) -> None:
+        """Look once.
+
+        Raises:
+            SegmindDagsterError: nothing has moved for too long.
+        """
+        now = self._clock.monotonic()
+        if self._steps != self._progress.steps or not self._progress.is_at_work:
+            self._steps, self._moved_at = self._progress.steps, now
+        elif now - self._moved_at > self._stalled_s:
+            raise SegmindDagsterError(
+                f"Nothing has moved for {now - self._moved_at:.0f} s ({self._progress.line()}), so the run was given "
+                "up; a disk or a network share that hangs is the usual reason. What was submitted is recorded: "
+                "materialize again to collect it, nothing is bought twice."
+            )
+
+
+def run_interruptibly(work: Callable[[], Any], brake: Brake, watchdog: Watchdog) -> dict[str, Ended]:
+    """Run the loop in a thread of its own; an interrupt here drains there before it goes on.
+
+    Args:
+        work: what the loop runs.
+        brake: stops submitting.
+        watchdog: ends a run in which nothing moves.
+
+    Raises:
+        SegmindDagsterError: nothing has moved for too long.
+    """
+    outcome: dict[str, Any] = {}
+    loop_task: dict[str, Any] = {}
+    finished = threading.Event()
+
+    async def main() -> None:
+        loop_task["loop"] = loop = asyncio.get_running_loop()
+        # these threads wait for the disk most of the time
+        loop.set_default_executor(ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="segmind-disk"))
+        loop_task["task"] = asyncio.current_task()
+        outcome["endings"] = await work()
+
+    def run() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:  # noqa: BLE001  raised again in the calling thread
+            outcome["error"] = error
+        finally:
+            finished.set()
+
+    thread = threading.Thread(target=run, name="segmind-runner", daemon=True)
+    thread.start()
+    with _terminable():
+        try:
+            while not finished.wait(0.5):
+                watchdog.look()
+        except BaseException:
+            brake.interrupt("The run was terminated; what was submitted is recorded and collected by the next run.")
+            LOGGER.warning("Stopping: nothing more is submitted; what is in flight has %.0f s to land.", DRAIN_S)
+            if not _is_drained(finished) and "loop" in loop_task:
+                loop_task["loop"].call_soon_threadsafe(loop_task["task"].cancel)
+                _is_drained(finished)
+            raise
+    if "error" in outcome:
+        raise outcome["error"]
+    endings: dict[str, Ended] = outcome["endings"]
+    return endings
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Where nobody has decided what SIGTERM does, it interrupts as Ctrl-C does, instead of killing."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _is_drained(finished: threading.Event) -> bool:
+    """Wait for the loop's end, within bounds; a later interrupt ends the wait, an echo of the first does not."""
+    began = time.monotonic()
+    while (left_s := began + DRAIN_S - time.monotonic()) > 0:
+        try:
+            if finished.wait(left_s):
+                return True
+        except BaseException:
+            if time.monotonic() - began > _SAME_ORDER_S:
+                raise
+    return finished.is_set()
