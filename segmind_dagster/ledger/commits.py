@@ -1,7 +1,7 @@
 """Group commit: the writes of many tasks in few transactions, each durable before its task goes on.
 
 A durable commit costs an fsync whatever it holds, so operations that wait at the same moment share one, and
-their tasks are woken together. What the operations do is in `writes`.
+their tasks are woken together. What the operations do is in `moves`, `writes` and `entries`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from segmind_dagster.errors import LedgerError, SegmindDagsterError
+from segmind_dagster.ledger.together import Together
 from segmind_dagster.ledger.trouble import concerns_everything, for_people
 
 if TYPE_CHECKING:
@@ -33,13 +34,17 @@ class _Asked:
 
     Args:
         operation: what is to be run.
+        args: its arguments, behind the connection.
+        kwargs: its keyword arguments.
         future: where its outcome goes.
         loop: the loop the future belongs to; None for a thread's.
         result: what it returned.
         error: what it raised instead.
     """
 
-    operation: Callable[[Connection], Any]
+    operation: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     future: Future[Any] | asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop | None
     result: Any = None
@@ -60,24 +65,26 @@ class GroupCommitter:
         self._start = threading.Lock()
         self._is_closed = False
 
-    def submit(self, operation: Callable[[Connection], _T]) -> Future[_T]:
-        """Queue an operation; the future resolves once its effect is durable."""
+    def submit(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> Future[_T]:
+        """Queue an operation; the future resolves once its effect is durable.
+
+        Args:
+            operation: takes a connection and the other arguments.
+            args: for the operation.
+            kwargs: for the operation.
+        """
         future: Future[_T] = Future()
-        self._enter(_Asked(operation, future, None))
+        self._enter(_Asked(operation, args, kwargs, future, None))
         return future
 
-    def run(self, operation: Callable[[Connection], _T]) -> _T:
-        """Run an operation and wait until it is durable."""
-        return self.submit(operation).result()
-
-    async def run_async(self, operation: Callable[[Connection], _T]) -> _T:
+    async def run_async(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         """Run an operation; other tasks go on until it is durable.
 
         A task that is cancelled meanwhile no longer waits; what it queued is written all the same.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
-        self._enter(_Asked(operation, future, loop))
+        self._enter(_Asked(operation, args, kwargs, future, loop))
         return await future
 
     def close(self) -> None:
@@ -119,11 +126,7 @@ class GroupCommitter:
         try:
             with self._engine.begin() as connection:
                 is_begun = True
-                for asked in group:
-                    try:
-                        asked.result = asked.operation(connection)
-                    except SegmindDagsterError as refusal:
-                        asked.error = refusal
+                _run(connection, group)
         except Exception as failure:  # noqa: BLE001  handed to the callers, never swallowed
             # when it did not even begin, somebody else keeps the database: asking for each would multiply the wait;
             # and what is wrong with the database fails them all the same way
@@ -136,6 +139,29 @@ class GroupCommitter:
             for asked in group:
                 asked.result = asked.error = None
                 self._commit([asked])
+
+
+def _run(connection: Connection, group: Sequence[_Asked]) -> None:
+    """Run the operations of a group in the order they came; those that many ask for come last, once for all.
+
+    Nobody asks for a second one before the first is answered, so that this is an order among strangers.
+    """
+    many: defaultdict[Together[..., Any, Any], list[_Asked]] = defaultdict(list)
+    for asked in group:
+        if isinstance(asked.operation, Together):
+            many[asked.operation].append(asked)
+            continue
+        try:
+            asked.result = asked.operation(connection, *asked.args, **asked.kwargs)
+        except SegmindDagsterError as refusal:
+            asked.error = refusal
+    for operation, callers in many.items():
+        asks = [operation.ask(*asked.args, **asked.kwargs) for asked in callers]
+        for asked, answer in zip(callers, operation.many(connection, asks), strict=True):
+            if isinstance(answer, SegmindDagsterError):
+                asked.error = answer
+            else:
+                asked.result = answer
 
 
 def _answer(group: Sequence[_Asked]) -> None:

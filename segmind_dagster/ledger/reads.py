@@ -70,9 +70,10 @@ def run(connection: Connection, owner: str) -> tuple[str, int, datetime] | None:
 
 def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: str) -> Spent:
     """Money committed by a run, on a day and by a set: charged, or reserved for what is in progress."""
-    rows = connection.execute(statements.COMMITTED, {"run": run_id, "day": day, "set": prompt_set})
-    committed = {row.scope: row.committed_usd for row in rows}
-    return Spent(**{f"{scope}_usd": committed.get(scope, _FREE) for scope in ("run", "day", "set")})
+    names = {"run": run_id, "day": day, "set": prompt_set}
+    rows = connection.execute(statements.COMMITTED, {"names": [name for name in names.values() if name is not None]})
+    committed = {(row.scope, row.name): row.committed_usd for row in rows}
+    return Spent(**{f"{scope}_usd": committed.get((scope, name), _FREE) for scope, name in names.items()})
 
 
 def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tuple[list[Decimal], list[int]]]:

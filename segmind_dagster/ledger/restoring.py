@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from segmind_dagster.ledger import writes
+from segmind_dagster.ledger import moves, writes
 from segmind_dagster.ledger.entries import upsert
 from segmind_dagster.ledger.records import Caps, Outcome
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
@@ -116,7 +116,7 @@ def _move_on(
         return False
     if is_unpaid:
         writes.reopen(connection, [generation_id], target="planned", now=now)
-    held = writes.claim(
+    held = moves.claim(
         connection,
         generation_id=generation_id,
         owner=attempt["owner"],
@@ -128,8 +128,8 @@ def _move_on(
         now=attempt["intent_at"],
     )
     sent_at = attempt["submitted_at"] or attempt["intent_at"]
-    writes.mark_submitted(connection, held, request_id=attempt["request_id"], http_status=None, now=sent_at)
-    writes.mark_succeeded(
+    moves.mark_submitted(connection, held, request_id=attempt["request_id"], http_status=None, now=sent_at)
+    moves.mark_succeeded(
         connection,
         held,
         Outcome(

@@ -1,6 +1,6 @@
 """The statements that run once or more for every generation, built once: building costs more than running.
 
-Parameters are named `held_...` for what must be so and `new_...` for what it becomes.
+Parameters are named `held_...` for what must be so, `new_...` for what it becomes, and `ids` for which.
 """
 
 from __future__ import annotations
@@ -8,29 +8,41 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Update, bindparam, func, insert, or_, select, update
+from sqlalchemy import Update, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
 from segmind_dagster.ledger.states import TRANSITIONS, State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Table
 
 _OF_GENERATION = GENERATIONS.c.generation_id == bindparam("held_id")
 _OF_ATTEMPT = (ATTEMPTS.c.generation_id == bindparam("held_id")) & (ATTEMPTS.c.attempt == bindparam("held_attempt"))
+_SCOPES = ("day", "run", "set")
 
-COMMITTED = select(SPENDING.c.scope, SPENDING.c.committed_usd).where(
-    or_(*((SPENDING.c.scope == scope) & (SPENDING.c.name == bindparam(scope)) for scope in ("day", "run", "set")))
+COMMITTED = select(SPENDING.c.scope, SPENDING.c.name, SPENDING.c.committed_usd).where(
+    SPENDING.c.scope.in_(_SCOPES), SPENDING.c.name.in_(bindparam("names", expanding=True))
 )
-STATE = select(GENERATIONS.c.state, GENERATIONS.c.owner, GENERATIONS.c.attempts).where(_OF_GENERATION)
+STATES = select(
+    GENERATIONS.c.generation_id,
+    GENERATIONS.c.state,
+    GENERATIONS.c.owner,
+    GENERATIONS.c.attempts,
+    GENERATIONS.c.model_slug,
+    GENERATIONS.c.resource,
+).where(GENERATIONS.c.generation_id.in_(bindparam("ids", expanding=True)))
 RESERVED = select(
+    ATTEMPTS.c.generation_id,
+    ATTEMPTS.c.attempt,
     ATTEMPTS.c.intent_at,
     ATTEMPTS.c.prompt_set,
     func.coalesce(ATTEMPTS.c.run_id, ATTEMPTS.c.owner).label("run"),
     ATTEMPTS.c.cost_source,
     func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd"),
-).where(_OF_ATTEMPT)
+).where(ATTEMPTS.c.generation_id.in_(bindparam("ids", expanding=True)))
 CLAIM = (
     update(GENERATIONS)
     .where(_OF_GENERATION, GENERATIONS.c.state == "planned")
@@ -42,10 +54,7 @@ CLAIM = (
             for name in ("owner", "prompt_set", "run_id", "intent_at", "updated_at")
         },
     )
-    .returning(GENERATIONS.c.attempts, GENERATIONS.c.model_slug, GENERATIONS.c.resource)
 )
-
-
 ENTER_ATTEMPT = insert(ATTEMPTS)
 
 
@@ -80,7 +89,7 @@ def move(target: State, names: tuple[str, ...]) -> Update:
             GENERATIONS.c.owner == bindparam("held_owner"),
             GENERATIONS.c.attempts == bindparam("held_attempt"),
         )
-        .values(state=target, **_new(GENERATIONS, names))
+        .values(state=target, **_columns(GENERATIONS, names))
     )
 
 
@@ -91,8 +100,22 @@ def change_attempt(names: tuple[str, ...]) -> Update:
     Args:
         names: columns that change.
     """
-    return update(ATTEMPTS).where(_OF_ATTEMPT).values(**_new(ATTEMPTS, names))
+    return update(ATTEMPTS).where(_OF_ATTEMPT).values(**_columns(ATTEMPTS, names))
 
 
-def _new(table: Table, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+def new(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by column as parameters of `move` and `change_attempt`."""
+    return {f"new_{name}": value for name, value in values.items()}
+
+
+def names_in(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns that such parameters change."""
+    return tuple(sorted(name.removeprefix("new_") for name in parameters if name.startswith("new_")))
+
+
+def _columns(table: Table, names: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
+    if "seed" in found:
+        # the one that was sent stays where the provider reports none
+        found["seed"] = func.coalesce(found["seed"], table.c["seed"])
+    return found

@@ -1,7 +1,7 @@
 """Opens a ledger: its database, its tables, its guards; and offers one object to ask and to write.
 
 SQLite by default (WAL, synchronous FULL), PostgreSQL by URL. What is asked is in `reads`, what is written
-in `writes`, `entries` and `rate`; here is only who may, and on which connection.
+in `moves`, `writes`, `entries` and `rate`; here is only who may, and on which connection.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ class Ledger:
             yield connection
 
     def write(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
-        """Run one of `writes` and wait until it is durable."""
-        return self.writer.run(lambda connection: operation(connection, *args, **kwargs))
+        """Run one of `moves`, `writes` or `entries` and wait until it is durable."""
+        return self.writer.submit(operation, *args, **kwargs).result()
 
     async def awrite(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         """The same, while other tasks go on."""
-        return await self.writer.run_async(lambda connection: operation(connection, *args, **kwargs))
+        return await self.writer.run_async(operation, *args, **kwargs)
 
     def liveness(self, now: datetime) -> Liveness:
         """Tells whether a run is still there: its lease holds, and its process if that was on this machine."""

@@ -1,7 +1,7 @@
 """Decides what happens to each generation a prompt set asks for, and whether the caps allow it.
 
 A plan is all or nothing: if the set's or the run's cap stands in the way, nothing of it is submitted. Every
-cap is looked at again at each claim (`ledger.writes.claim`), because other runs spend too; the day's only there,
+cap is looked at again at each claim (`ledger.moves.claim`), because other runs spend too; the day's only there,
 so that what it holds back resumes the next day.
 """
 

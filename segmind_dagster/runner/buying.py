@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError
 from segmind_dagster.gateway.failures import POLICIES, GatewayError, NotSentError, retry_delay_s
-from segmind_dagster.ledger import writes
+from segmind_dagster.ledger import moves, writes
 from segmind_dagster.runner.delivery import Delivery, Job, Tries, fail
 from segmind_dagster.runner.settling import Found, Settler
 from segmind_dagster.runner.work import Ended
@@ -122,7 +122,7 @@ class Buyer:
         """The right to send one POST; None when a cap stands in the way."""
         try:
             return await self.ledger.awrite(
-                writes.claim,
+                moves.claim,
                 generation_id=work.generation_id,
                 owner=self.lease.owner,
                 run_id=self.run_id,
@@ -178,7 +178,7 @@ class Buyer:
             return await self._refused(work, claim, body, tries, error, intent_at=intent_at)
         try:
             await self.ledger.awrite(
-                writes.mark_submitted,
+                moves.mark_submitted,
                 claim,
                 request_id=accepted.request_id,
                 http_status=accepted.http_status,
@@ -263,7 +263,7 @@ class Buyer:
         if isinstance(fate, Found):
             try:
                 await self.ledger.awrite(
-                    writes.mark_submitted,
+                    moves.mark_submitted,
                     claim,
                     request_id=fate.request_id,
                     http_status=None,

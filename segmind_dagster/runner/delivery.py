@@ -17,7 +17,7 @@ from segmind_dagster.errors import OutputError, SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import POLICIES, GatewayError, classify_job, retry_delay_s
 from segmind_dagster.gateway.redaction import redact
-from segmind_dagster.ledger import Claim, Outcome, writes
+from segmind_dagster.ledger import Claim, Outcome, moves, writes
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.work import Ended
 
@@ -297,7 +297,7 @@ class Delivery:
             seed=job.accounting.seed,
             cost_source=job.cost_source,
         )
-        cost = await self._ledger.awrite(writes.mark_succeeded, job.claim, outcome)
+        cost = await self._ledger.awrite(moves.mark_succeeded, job.claim, outcome)
         return Ended("succeeded", cost_usd=cost, attempts=job.claim.attempt, latency_ms=outcome.latency_ms)
 
     async def _from_history(self, job: Job) -> wire.HistoryRow | Ended | None:

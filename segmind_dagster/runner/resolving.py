@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway.failures import GatewayError
-from segmind_dagster.ledger import reads, writes
+from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.generate import opened
 
@@ -52,7 +52,7 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
         asyncio.run(_check_request(settings, request_id))
         claim = _taken_over(ledger, record, clock)
         try:
-            ledger.write(writes.mark_submitted, claim, request_id=request_id, http_status=None, now=clock.now())
+            ledger.write(moves.mark_submitted, claim, request_id=request_id, http_status=None, now=clock.now())
         except IntegrityError as error:
             raise SegmindDagsterError(
                 f"Request {request_id} belongs to another generation already; {record.generation_id} stays unknown."

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from sqlalchemy import update
 
 from segmind_dagster.cli import main
-from segmind_dagster.ledger import Caps, entries, reads, writes
+from segmind_dagster.ledger import Caps, entries, moves, reads
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate
@@ -131,7 +131,7 @@ class Project:
                 resource = request.model.resource
                 ledger.write(entries.register_set, prompt_set=key, resource=resource, generations=[row], now=now)
                 claim = ledger.write(
-                    writes.claim, generation_id=request.generation_id, owner="a run that died", run_id=None,
+                    moves.claim, generation_id=request.generation_id, owner="a run that died", run_id=None,
                     prompt_set=key, reserved_usd=Decimal("0.01"), caps=Caps(), rate_wait_ms=0, now=now,
                 )  # fmt: skip
                 accepted = requests.post(
@@ -141,7 +141,7 @@ class Project:
                     timeout=10,
                 )
                 request_id = accepted.json()["request_id"]
-                ledger.write(writes.mark_submitted, claim, request_id=request_id, http_status=200, now=now)
+                ledger.write(moves.mark_submitted, claim, request_id=request_id, http_status=200, now=now)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.data / "segmind.duckdb")) as connection:

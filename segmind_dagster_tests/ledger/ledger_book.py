@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from segmind_dagster.ledger import Caps, Claim, Outcome, entries, reads, writes
+from segmind_dagster.ledger import Caps, Claim, Outcome, entries, moves, reads, writes
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS, SPENDING
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ class Book:
             "rate_wait_ms": 0,
             "now": NOON,
         }
-        return self.ledger.write(writes.claim, generation_id=generation_id, owner=owner, **{**usual, **facts})
+        return self.ledger.write(moves.claim, generation_id=generation_id, owner=owner, **{**usual, **facts})
 
     def submitted(self, held: Claim, request_id: str | None = None) -> Claim:
         request_id = request_id or f"r-{held.generation_id}-{held.attempt}"
-        self.ledger.write(writes.mark_submitted, held, request_id=request_id, http_status=200, now=NOON)
+        self.ledger.write(moves.mark_submitted, held, request_id=request_id, http_status=200, now=NOON)
         return held
 
     def unknown(self, held: Claim) -> Claim:
@@ -90,7 +90,7 @@ class Book:
         return held
 
     def succeeded(self, held: Claim, **facts: Any) -> Decimal:
-        return self.ledger.write(writes.mark_succeeded, held, outcome(**facts))
+        return self.ledger.write(moves.mark_succeeded, held, outcome(**facts))
 
     def failed(self, held: Claim, *, target: str = "failed", **facts: Any) -> Claim:
         usual: dict[str, Any] = {

@@ -14,7 +14,7 @@ from ledger_book import CENT, NOON, Book, generation
 from sqlalchemy import event, insert, text
 
 from segmind_dagster.errors import LedgerError, LostOwnershipError
-from segmind_dagster.ledger import Caps, entries, writes
+from segmind_dagster.ledger import Caps, entries, moves
 from segmind_dagster.ledger.schema import META
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def test_of_many_runs_that_want_the_same_generations_each_is_claimed_once(ledger
     async def claim(generation_id: str, owner: str) -> str:
         try:
             await ledger.awrite(
-                writes.claim, generation_id=generation_id, owner=owner, run_id=None, prompt_set="set",
+                moves.claim, generation_id=generation_id, owner=owner, run_id=None, prompt_set="set",
                 reserved_usd=CENT, caps=Caps(day_usd=cap), rate_wait_ms=0, now=NOON,
             )  # fmt: skip
         except LostOwnershipError:
@@ -209,7 +209,7 @@ def test_a_refused_claim_in_a_group_reserves_nothing(ledger: Ledger) -> None:
 
     def claim(generation_id: str, owner: str) -> Future[Any]:
         def operation(connection: Connection) -> Any:
-            return writes.claim(
+            return moves.claim(
                 connection, generation_id=generation_id, owner=owner, run_id=None, prompt_set="set",
                 reserved_usd=CENT, caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=NOON + timedelta(seconds=1),
             )  # fmt: skip

@@ -13,7 +13,7 @@ import dagster as dg
 from dagster_lab import asset_key
 from sqlalchemy import delete, insert
 
-from segmind_dagster.ledger import Caps, Claim, Ledger, entries, writes
+from segmind_dagster.ledger import Caps, Claim, Ledger, entries, moves, writes
 from segmind_dagster.ledger.due import BALANCE_KEY
 from segmind_dagster.ledger.schema import META
 from segmind_dagster.orchestration.build import build_definitions
@@ -188,7 +188,7 @@ class Past:
 
     def _claim(self, ledger: Ledger, number: int, at: datetime, owner: str) -> Claim:
         return ledger.write(
-            writes.claim,
+            moves.claim,
             generation_id=self.requests[number].generation_id,
             owner=owner,
             run_id=owner,
@@ -200,7 +200,7 @@ class Past:
         )
 
     def _submitted(self, ledger: Ledger, held: Claim, at: datetime, request_id: str | None = None) -> None:
-        ledger.write(writes.mark_submitted, held, request_id=request_id or str(uuid.uuid4()), http_status=200, now=at)
+        ledger.write(moves.mark_submitted, held, request_id=request_id or str(uuid.uuid4()), http_status=200, now=at)
 
 
 def balance_is(lab: DagsterLab, balance_usd: str, at: datetime) -> None:

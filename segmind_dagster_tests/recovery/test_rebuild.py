@@ -14,7 +14,7 @@ import pytest
 from recovery_lab import FACE, TEXT, V1, V2, VIDEO, png
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError, SettingsError
-from segmind_dagster.ledger import Caps, entries, writes
+from segmind_dagster.ledger import Caps, entries, moves
 from segmind_dagster.ledger.schema import ATTEMPTS, SET_GENERATIONS, SPENDING
 from segmind_dagster.ledger.store import place
 from segmind_dagster.prompts import find_prompt_set
@@ -138,7 +138,7 @@ def test_it_refuses_beside_a_run_that_is_at_work(lab: Lab) -> None:
         columns = {name: fresh[name] for name in REGISTERED}
         ledger.write(entries.register_set, prompt_set="harvest", resource=V2, generations=[columns], now=now)
         ledger.write(
-            writes.claim,
+            moves.claim,
             generation_id=request.generation_id, owner="other", run_id=None, prompt_set="harvest",
             reserved_usd=Decimal("0.01"), caps=Caps(), rate_wait_ms=0, now=now,
         )  # fmt: skip

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from runner_lab import QuickClock
 
 from segmind_dagster.gateway.client import Gateway
-from segmind_dagster.ledger import writes
+from segmind_dagster.ledger import moves
+from segmind_dagster.ledger.together import Together
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate
@@ -38,26 +39,35 @@ def die(*_: Any, **__: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def before(owner: Any, name: str, *, when: Callable[..., bool] = lambda *_, **__: True) -> None:
+def replace(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put a wrapped one in its place; an operation that many have run together stays one."""
     original = getattr(owner, name)
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if when(*args, **kwargs):
-            die()
-        return original(*args, **kwargs)
-
+    wrapped = Together(original.ask, wrap(original.many)) if isinstance(original, Together) else wrap(original)
     setattr(owner, name, wrapped)
+
+
+def before(owner: Any, name: str, *, when: Callable[..., bool] = lambda *_, **__: True) -> None:
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if when(*args, **kwargs):
+                die()
+            return original(*args, **kwargs)
+
+        return wrapped
+
+    replace(owner, name, wrap)
 
 
 def after(owner: Any, name: str) -> None:
-    original = getattr(owner, name)
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            die()
+            return result
 
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        die()
-        return result
+        return wrapped
 
-    setattr(owner, name, wrapped)
+    replace(owner, name, wrap)
 
 
 def after_async(owner: Any, name: str) -> None:
@@ -86,18 +96,18 @@ def is_the_file(_: OutputStore, __: Any, target: str, **_how: object) -> bool:
 
 
 GAPS: dict[str, Callable[[], None]] = {
-    "before the claim": lambda: before(writes, "claim"),
-    "after the claim, before it is durable": lambda: after(writes, "claim"),
+    "before the claim": lambda: before(moves, "claim"),
+    "after the claim, before it is durable": lambda: after(moves, "claim"),
     "after the claim, before the POST": lambda: before(Gateway, "submit"),
     "amid the POST": lambda: amid(Gateway, "submit", 0.1),
     "after the POST, before its answer is recorded": lambda: after_async(Gateway, "submit"),
-    "while its answer is recorded": lambda: after(writes, "mark_submitted"),
+    "while its answer is recorded": lambda: after(moves, "mark_submitted"),
     "after its answer is recorded, before the first poll": lambda: before(Gateway, "status"),
     "after the result, before the fetch": lambda: before(Gateway, "fetch"),
     "after the fetch, before the file is kept": lambda: before(OutputStore, "keep"),
     "between the sidecar and the file": lambda: before(OutputStore, "_place", when=is_the_file),
     "after the file is kept, before that is recorded": lambda: after(OutputStore, "keep"),
-    "while the success is recorded": lambda: after(writes, "mark_succeeded"),
+    "while the success is recorded": lambda: after(moves, "mark_succeeded"),
 }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from runner_lab import HandClock
 
-from segmind_dagster.ledger import Caps, entries, open_ledger, reads, writes
+from segmind_dagster.ledger import Caps, entries, moves, open_ledger, reads, writes
 from segmind_dagster.ledger.store import place
 from segmind_dagster.runner.lease import LEASE_S, Lease
 from segmind_dagster.runner.watching import Watch
@@ -46,7 +46,7 @@ def claimed(ledger: Ledger, clock: HandClock, owner: str, generation_id: str = "
     now = clock.now()
     ledger.write(entries.register_set, prompt_set=generation_id, resource="m", generations=[row], now=now)
     return ledger.write(
-        writes.claim, generation_id=generation_id, owner=owner, run_id=None, prompt_set="s",
+        moves.claim, generation_id=generation_id, owner=owner, run_id=None, prompt_set="s",
         reserved_usd=Decimal("0.01"), caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from runner_lab import V1, V2, QuickClock
 
-from segmind_dagster.ledger import Caps, entries, reads, writes
+from segmind_dagster.ledger import Caps, entries, moves, reads
 from segmind_dagster.ledger.store import place
 from segmind_dagster.sandbox import Faults
 
@@ -58,7 +58,7 @@ def test_what_a_run_that_is_gone_intended_is_looked_up_and_then_bought_by_the_ne
     (row,) = lab.generations()
     with lab.ledger() as ledger:
         ledger.write(
-            writes.claim,
+            moves.claim,
             generation_id=row["generation_id"],
             owner="a run that is gone",
             run_id=None,
@@ -87,7 +87,7 @@ def test_a_run_that_began_after_we_looked_is_not_taken_for_gone(lab: Lab) -> Non
             lease_until=now + timedelta(seconds=60),
         )  # fmt: skip
         ledger.write(
-            writes.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=key,
+            moves.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=key,
             reserved_usd=Decimal("0.01"), caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
         )  # fmt: skip
         found = ledger.read(reads.snapshot, [row["generation_id"]], is_alive=is_alive)

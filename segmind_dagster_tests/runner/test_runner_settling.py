@@ -14,7 +14,7 @@ from runner_lab import HandClock
 
 from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.gateway.wire import HistoryRow
-from segmind_dagster.ledger import Caps, Claim, entries, open_ledger, writes
+from segmind_dagster.ledger import Caps, Claim, entries, moves, open_ledger
 from segmind_dagster.registry import find_model
 from segmind_dagster.runner.settling import Found, Settler
 from segmind_dagster.runner.work import Progress
@@ -263,7 +263,7 @@ class _Nothing:
 def own(ledger: Ledger, request_id: str, body: Mapping[str, Any] = BODY) -> None:
     """Another generation that has that request."""
     claim = send(ledger, body)
-    ledger.write(writes.mark_submitted, claim, request_id=request_id, http_status=200, now=HandClock().now())
+    ledger.write(moves.mark_submitted, claim, request_id=request_id, http_status=200, now=HandClock().now())
 
 
 def send(ledger: Ledger, body: Mapping[str, Any]) -> Claim:
@@ -275,7 +275,7 @@ def send(ledger: Ledger, body: Mapping[str, Any]) -> Claim:
     }  # fmt: skip
     ledger.write(entries.register_set, prompt_set="s", resource="fast_flux_schnell", generations=[row], now=now)
     return ledger.write(
-        writes.claim, generation_id="other", owner="o", run_id=None, prompt_set="s", reserved_usd=Decimal("0.01"),
+        moves.claim, generation_id="other", owner="o", run_id=None, prompt_set="s", reserved_usd=Decimal("0.01"),
         caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
     )  # fmt: skip
 

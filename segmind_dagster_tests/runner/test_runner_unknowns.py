@@ -11,7 +11,7 @@ import pytest
 from history_proxy import HistoryProxy
 from runner_lab import V1, V2
 
-from segmind_dagster.ledger import Caps, entries, writes
+from segmind_dagster.ledger import Caps, entries, moves
 from segmind_dagster.ledger.store import place
 from segmind_dagster.sandbox import Faults
 
@@ -207,7 +207,7 @@ def test_what_a_living_run_of_another_set_is_at_is_left_to_it(lab: Lab) -> None:
             lease_until=now + timedelta(seconds=60),
         )  # fmt: skip
         ledger.write(
-            writes.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=other,
+            moves.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=other,
             reserved_usd=Decimal("0.01"), caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
         )  # fmt: skip
     assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"succeeded": 1}

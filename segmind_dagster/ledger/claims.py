@@ -1,0 +1,78 @@
+"""What a claim allows: looked up first, then changed in the generation and in the attempt that it is for.
+
+Used by every change of state; which changes there are is in `moves` and `writes`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from segmind_dagster.errors import IllegalTransitionError, LedgerError, LostOwnershipError
+from segmind_dagster.ledger import statements
+from segmind_dagster.ledger.states import TRANSITIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from sqlalchemy import Connection, Executable
+
+    from segmind_dagster.errors import SegmindDagsterError
+    from segmind_dagster.ledger.records import Claim
+    from segmind_dagster.ledger.states import State
+
+
+def generations(connection: Connection, ids: Collection[str]) -> dict[str, Any]:
+    """Who has these generations, in which state, by id."""
+    return {row.generation_id: row for row in connection.execute(statements.STATES, {"ids": sorted(set(ids))})}
+
+
+def refusals_of(connection: Connection, held: Sequence[Claim], target: State) -> dict[Claim, SegmindDagsterError]:
+    """Why some of the claims do not allow a move to a state, by claim."""
+    rows = generations(connection, [each.generation_id for each in held])
+    found: dict[Claim, SegmindDagsterError] = {}
+    for each in held:
+        row = rows.get(each.generation_id)
+        if row is None:
+            found[each] = LedgerError(f"Generation {each.generation_id} is not in the ledger.")
+        elif row.owner != each.owner or row.attempts != each.attempt:
+            found[each] = LostOwnershipError(each.generation_id)
+        elif target not in TRANSITIONS[row.state]:
+            found[each] = IllegalTransitionError(each.generation_id, row.state, target)
+    return found
+
+
+def change(held: Claim, values: Mapping[str, Any], **further: Any) -> dict[str, Any]:
+    """New values, by column, for the attempt of a claim."""
+    return {"held_id": held.generation_id, "held_attempt": held.attempt, **statements.new({**values, **further})}
+
+
+def move(held: Claim, values: Mapping[str, Any], **further: Any) -> dict[str, Any]:
+    """New values, by column, for the generation of a claim."""
+    return {**change(held, values, **further), "held_owner": held.owner}
+
+
+def move_all(
+    connection: Connection, target: State, moves: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]
+) -> None:
+    """Bring generations into a state that their claims allow, and change their attempts.
+
+    Args:
+        connection: the ledger.
+        target: the state.
+        moves: what becomes of the generations, each made by `move`, of the same columns.
+        changes: what becomes of their attempts, each made by `change`, of the same columns.
+    """
+    if moves:
+        change_all(connection, statements.move(target, statements.names_in(moves[0])), moves)
+        change_all(connection, statements.change_attempt(statements.names_in(changes[0])), changes)
+
+
+def change_all(connection: Connection, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Run a statement that has to change one row for each of its sets of parameters.
+
+    Raises:
+        RuntimeError: it changed others; being no refusal, it takes everything back that was written with it.
+    """
+    changed = connection.execute(statement, rows)
+    if changed.rowcount != len(rows):
+        raise RuntimeError(f"{changed.rowcount} of {len(rows)} rows of the ledger changed as they should.")

@@ -1,0 +1,199 @@
+"""The three moves that every bought generation makes: claimed, accepted, stored. Each for many at once.
+
+A move names the claim it acts for, so that a run which lost its claim changes nothing. All writers of a ledger take
+turns (see `store`), so that what is read here still holds when it is changed. What happens to fewer is in `writes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from segmind_dagster.errors import BudgetError, LostOwnershipError, SegmindDagsterError
+from segmind_dagster.ledger import statements
+from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
+from segmind_dagster.ledger.money import Purses, Totals, reservations
+from segmind_dagster.ledger.records import Caps, Claim, Outcome
+from segmind_dagster.ledger.schema import whole_nanos
+from segmind_dagster.ledger.together import together
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from decimal import Decimal
+
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Who wants to send a POST for what, and what it may cost.
+
+    Args:
+        generation_id: the generation.
+        owner: the run that sends it.
+        run_id: Dagster's id of that run, whose cap it counts against; the owner's own when None.
+        prompt_set: the set that pays.
+        reserved_usd: what it may cost.
+        caps: the limits on money.
+        rate_wait_ms: how long it waited for the request rate.
+        now: the time.
+    """
+
+    generation_id: str
+    owner: str
+    run_id: str | None
+    prompt_set: str
+    reserved_usd: Decimal
+    caps: Caps
+    rate_wait_ms: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What the provider answered to a POST, or the history to the question for it.
+
+    Args:
+        held: the claim it was sent with.
+        request_id: the provider's id.
+        http_status: of the answer; None when it was found later.
+        now: the time.
+    """
+
+    held: Claim
+    request_id: str
+    http_status: int | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A stored output, and the claim it was bought with."""
+
+    held: Claim
+    outcome: Outcome
+
+
+@together(Wish)
+def claim(connection: Connection, wishes: Sequence[Wish]) -> list[Claim | SegmindDagsterError]:
+    """Take planned generations for one POST each and reserve their cost: `planned` to `submitting`.
+
+    Refusals:
+        BudgetError: a cap would be exceeded.
+        LostOwnershipError: another run was first.
+    """
+    rows = generations(connection, [wish.generation_id for wish in wishes])
+    free = {generation_id for generation_id, row in rows.items() if row.state == "planned"}
+    purses = [Purses(wish.now.date().isoformat(), wish.run_id or wish.owner, wish.prompt_set) for wish in wishes]
+    totals = Totals(connection, purses)
+    answers: list[Claim | SegmindDagsterError] = []
+    claims: list[dict[str, Any]] = []
+    attempts: list[dict[str, Any]] = []
+    for wish, of_wish in zip(wishes, purses, strict=True):
+        if wish.generation_id not in free:
+            answers.append(LostOwnershipError(wish.generation_id))
+            continue
+        reserved_usd = whole_nanos(wish.reserved_usd)
+        try:
+            totals.reserve(wish.caps, of_wish, reserved_usd)
+        except BudgetError as refusal:
+            answers.append(refusal)
+            continue
+        free.remove(wish.generation_id)
+        row = rows[wish.generation_id]
+        answers.append(Claim(wish.generation_id, row.attempts + 1, wish.owner))
+        common = {"owner": wish.owner, "prompt_set": wish.prompt_set, "run_id": wish.run_id, "intent_at": wish.now}
+        claims.append({"held_id": wish.generation_id, **statements.new(common), "new_updated_at": wish.now})
+        attempts.append(
+            {
+                **common,
+                "generation_id": wish.generation_id,
+                "attempt": row.attempts + 1,
+                "model_slug": row.model_slug,
+                "resource": row.resource,
+                "state": "submitting",
+                "reserved_usd": reserved_usd,
+                "rate_wait_ms": wish.rate_wait_ms,
+            }
+        )
+    if claims:
+        change_all(connection, statements.CLAIM, claims)
+        connection.execute(statements.ENTER_ATTEMPT, attempts)
+        totals.write()
+    return answers
+
+
+@together(Acceptance)
+def mark_submitted(connection: Connection, accepted: Sequence[Acceptance]) -> list[SegmindDagsterError | None]:
+    """The provider accepted the POST: `submitting` (or `unknown`, when found later) to `submitted`.
+
+    Refusals:
+        LostOwnershipError: another run has it by now.
+        IllegalTransitionError: it is in no state that allows it.
+    """
+    refusals = refusals_of(connection, [each.held for each in accepted], "submitted")
+    moves, attempts = [], []
+    for each in accepted:
+        if each.held in refusals:
+            continue
+        values = {
+            "request_id": each.request_id, "submitted_at": each.now, "failure_kind": None, "error": None,
+        }  # fmt: skip
+        moves.append(move(each.held, values, updated_at=each.now))
+        attempts.append(change(each.held, values, state="submitted", http_status=each.http_status))
+    move_all(connection, "submitted", moves, attempts)
+    return [refusals.get(each.held) for each in accepted]
+
+
+@together(Success)
+def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list[Decimal | SegmindDagsterError]:
+    """The bytes are stored: `submitted` to `succeeded`, the reservation settled with the reported cost.
+
+    A cost the provider did not report keeps its reservation as the estimate. Answers what was charged, in USD.
+
+    Refusals:
+        LostOwnershipError: another run has it by now.
+        IllegalTransitionError: it is in no state that allows it.
+    """
+    held = [each.held for each in successes]
+    refusals = refusals_of(connection, held, "succeeded")
+    reserved = reservations(connection, [each for each in held if each not in refusals])
+    totals = Totals(connection)
+    answers: list[Decimal | SegmindDagsterError] = []
+    moves, attempts = [], []
+    for each in successes:
+        if each.held in refusals:
+            answers.append(refusals[each.held])
+            continue
+        before, outcome = reserved[each.held], each.outcome
+        charged_usd = before.amount_usd if outcome.cost_usd is None else whole_nanos(outcome.cost_usd)
+        answers.append(charged_usd)
+        accounting = {
+            "cost_usd": charged_usd,
+            "cost_source": before.source if outcome.cost_usd is None else outcome.cost_source,
+            "queue_ms": outcome.queue_ms,
+            "inference_ms": outcome.inference_ms,
+            "latency_ms": outcome.latency_ms,
+            "completed_at": outcome.completed_at,
+            "failure_kind": None,
+            "error": None,
+        }
+        output = {
+            "owner": None,
+            "output_uri": outcome.output_uri,
+            "output_sha256": outcome.output_sha256,
+            "provider_sha256": outcome.provider_sha256,
+            "output_bytes": outcome.output_bytes,
+            "output_format": outcome.output_format,
+            "width": outcome.width,
+            "height": outcome.height,
+            "seed": outcome.seed,
+            "updated_at": outcome.completed_at,
+        }
+        moves.append(move(each.held, accounting, **output))
+        attempts.append(change(each.held, accounting, state="succeeded"))
+        totals.add(before.purses, charged_usd - before.amount_usd)
+    move_all(connection, "succeeded", moves, attempts)
+    totals.write()
+    return answers

@@ -1,0 +1,64 @@
+"""Operations that many callers have run at once: one look and a few statements for all of them.
+
+Hundreds of generations make the same move in the same moment, and a statement for each costs more than the commit
+they share. Which callers come together is decided in `commits`, what the moves are in `moves`.
+"""
+
+from __future__ import annotations
+
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+
+from segmind_dagster.errors import SegmindDagsterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection
+
+_P = ParamSpec("_P")
+_Ask = TypeVar("_Ask")
+_Answer = TypeVar("_Answer")
+
+
+class Together(Generic[_P, _Ask, _Answer]):
+    """An operation for one caller, or for many of them.
+
+    Args:
+        ask: makes a caller's arguments one value.
+        many: answers many such values, in their order; a refusal stands in the place of an answer. It decides about
+            all of them before its first write, as every operation does.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[_P, _Ask],
+        many: Callable[[Connection, Sequence[_Ask]], Sequence[_Answer | SegmindDagsterError]],
+    ) -> None:
+        self.ask = ask
+        self.many = many
+        update_wrapper(self, many)
+
+    def __call__(self, connection: Connection, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+        """Run it for one caller alone.
+
+        Raises:
+            SegmindDagsterError: it is refused.
+        """
+        (answer,) = self.many(connection, [self.ask(*args, **kwargs)])
+        if isinstance(answer, SegmindDagsterError):
+            raise answer
+        return answer
+
+
+def together(
+    ask: Callable[_P, _Ask],
+) -> Callable[
+    [Callable[[Connection, Sequence[_Ask]], Sequence[_Answer | SegmindDagsterError]]], Together[_P, _Ask, _Answer]
+]:
+    """Make a function of many asks an operation.
+
+    Args:
+        ask: makes a caller's arguments one value.
+    """
+    return lambda many: Together(ask, many)
