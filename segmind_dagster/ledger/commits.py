@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections import defaultdict
 from concurrent.futures import Future
 from contextlib import suppress
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LARGEST_GROUP = 500
+# while writes follow each other this closely, each group waits a moment for more: few large ones cost less than many
+_BUSY_S = 0.1
+_GATHER_S = 0.02
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +111,10 @@ class GroupCommitter:
             self._queue.put(asked)
 
     def _work(self) -> None:
+        done_at = -_BUSY_S
         while (first := self._queue.get()) is not None:
+            if time.monotonic() - done_at < _BUSY_S:
+                time.sleep(_GATHER_S)
             group = [first]
             is_last = False
             while len(group) < _LARGEST_GROUP and not self._queue.empty():
@@ -118,6 +125,7 @@ class GroupCommitter:
                 group.append(following)
             self._commit(group)
             _answer(group)
+            done_at = time.monotonic()
             if is_last:
                 return
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Update, bindparam, func, insert, select, update
+from sqlalchemy import Update, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
@@ -85,7 +85,8 @@ def move(target: State, names: tuple[str, ...]) -> Update:
         update(GENERATIONS)
         .where(
             _OF_GENERATION,
-            GENERATIONS.c.state.in_(origins),
+            # one comparison each: IN cannot be sent for many rows at once
+            or_(*(GENERATIONS.c.state == origin for origin in origins)),
             GENERATIONS.c.owner == bindparam("held_owner"),
             GENERATIONS.c.attempts == bindparam("held_attempt"),
         )
