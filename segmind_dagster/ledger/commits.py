@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 _LARGEST_GROUP = 500
 # while writes follow each other this closely, each group waits a moment for more: few large ones cost less than many
 _BUSY_S = 0.1
-_GATHER_S = 0.02
+_GATHER_S = 0.04
 
 
 @dataclass(slots=True, eq=False)

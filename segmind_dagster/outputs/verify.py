@@ -140,8 +140,8 @@ def _verify_picture(file: BinaryIO, found: str) -> Verified:
                 if found == "jpeg":
                     if width * height > _MAX_JPEG_PIXELS_A_BYTE * size_bytes:
                         raise OutputError(f"a jpeg picture too small for its {width}x{height} pixels")
-                    # every bit is read all the same, but only an eighth of each line and column is kept
-                    picture.draft(None, (max(width // 8, 1), max(height // 8, 1)))
+                    # every bit is read all the same, but of the picture only an eighth of each side is made, in grey
+                    picture.draft("L", (max(width // 8, 1), max(height // 8, 1)))
                 with _ONE_LARGE if width * height > _LARGE_PIXELS else nullcontext():
                     picture.load()
     except Image.DecompressionBombError as error:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.inputs import Inputs
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.pacing import Slots
+    from segmind_dagster.runner.places import Places
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
 
 
@@ -53,6 +54,7 @@ class Buyer:
         inputs: uploads local images.
         settler: finds lost submissions.
         delivery: brings accepted ones home.
+        places: told while something is being submitted.
         brake: whether anything may still be submitted.
         progress: where the run is.
         chance: source of jitter.
@@ -69,6 +71,7 @@ class Buyer:
     inputs: Inputs
     settler: Settler
     delivery: Delivery
+    places: Places
     brake: Brake
     progress: Progress
     chance: random.Random
@@ -100,7 +103,8 @@ class Buyer:
             if not self.brake.allows(work):
                 break
             term = self.lease.term
-            claim = await self._claim(work, reserve_usd, waited_ms)
+            with self.places.submitting():
+                claim = await self._claim(work, reserve_usd, waited_ms)
             if claim is None:
                 break
             with self.in_flight():
@@ -168,7 +172,9 @@ class Buyer:
         sink = self.outputs.scratch_file(work.generation_id)
         self.progress.steps += 1
         try:
-            accepted = await self.gateway.submit(work.model, body, sink, may_send=lambda: self._may_send(term))
+            # a v1 call is one for as long as its job takes: nobody waits for that
+            with nullcontext() if work.model.api_version == "v1" else self.places.submitting():
+                accepted = await self.gateway.submit(work.model, body, sink, may_send=lambda: self._may_send(term))
         except NotSentError as error:
             self.outputs.discard(sink)
             await self._withdraw(claim, error)
@@ -176,6 +182,7 @@ class Buyer:
         except GatewayError as error:
             self.outputs.discard(sink)
             return await self._refused(work, claim, body, tries, error, intent_at=intent_at)
+        accepted_at = self.clock.monotonic()
         try:
             await self.ledger.awrite(
                 moves.mark_submitted,
@@ -196,6 +203,7 @@ class Buyer:
             claim=claim,
             request_id=accepted.request_id,
             began=began,
+            accepted=accepted_at,
             accounting=accepted.accounting,
             fetched=accepted.fetched,
             text=accepted.text,
@@ -271,7 +279,8 @@ class Buyer:
                 )
             except IntegrityError:  # an equal submission has that very request: ours is another one
                 return await self.settle(work, claim, body, intent_at, tries, lost_at=lost_at)
-            job = Job(claim=claim, request_id=fate.request_id, began=self.clock.monotonic(), is_watched=False)
+            now = self.clock.monotonic()
+            job = Job(claim=claim, request_id=fate.request_id, began=now, accepted=now, is_watched=False)
             return await self.delivery.follow(work, job, tries)
         if fate == "absent":
             await self.ledger.awrite(writes.forget_unknown, claim, now=self.clock.now())

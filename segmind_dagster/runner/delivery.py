@@ -47,7 +47,8 @@ class Job:
     Args:
         claim: the right to record what becomes of it.
         request_id: the provider's id.
-        began: our monotonic clock when it was sent.
+        began: our monotonic clock when it was sent; its latency counts from here.
+        accepted: the same when its acceptance was known; looks at it count from here.
         accounting: what the provider has said of its cost and times so far.
         fetched: the output, when it came along with the answer (v1).
         text: a text model's answer.
@@ -58,6 +59,7 @@ class Job:
     claim: Claim
     request_id: str
     began: float
+    accepted: float
     accounting: wire.Accounting = wire.NOT_REPORTED
     fetched: Fetched | None = None
     text: str | None = None
@@ -144,7 +146,7 @@ class Delivery:
         is_scout = patience.enlist()
         failures = 0
         while True:
-            elapsed_s = self._clock.monotonic() - job.began
+            elapsed_s = self._clock.monotonic() - job.accepted
             if elapsed_s > patience.deadline_s():
                 return Ended("running", error=f"Request {job.request_id} is not done after {elapsed_s:.0f} s.")
             await self._pause(patience, elapsed_s, is_scout=is_scout)
@@ -175,7 +177,7 @@ class Delivery:
                 return None
 
     def _learn(self, patience: Patience, job: Job, answer: wire.JobAnswer) -> None:
-        elapsed_s = self._clock.monotonic() - job.began
+        elapsed_s = self._clock.monotonic() - job.accepted
         if answer.status == "completed":
             patience.learn(_took_s(answer.accounting, elapsed_s))
         elif answer.status == "pending" and job.is_watched:
@@ -194,6 +196,7 @@ class Delivery:
     async def store(self, work: Work, job: Job, *, url: str | None = None) -> Ended:
         """Bring paid bytes home: what came along, else what the result names, else what the history remembers."""
         self._places.finish(work.generation_id)
+        await self._places.after_the_rush()
         fetched, problem = job.fetched, "the answer names no output"
         kind: FailureKind = "bad_output"
         for _ in range(_FETCHES):

@@ -79,7 +79,7 @@ class Engine:
         )
         self._inputs = Inputs(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
-        self._places = Places(limits.max_in_flight)
+        self._places = Places(limits.max_in_flight, clock)
         self._delivery = Delivery(
             gateway=gateway,
             ledger=ledger,
@@ -102,6 +102,7 @@ class Engine:
             inputs=self._inputs,
             settler=self._settler,
             delivery=self._delivery,
+            places=self._places,
             brake=self.brake,
             progress=self.progress,
             chance=chance,
@@ -214,9 +215,8 @@ class Engine:
         )
         tries = Tries()
         if record.state == "submitted" and record.request_id:
-            job = Job(
-                claim=claim, request_id=record.request_id, began=self._began(record.submitted_at), is_watched=False
-            )
+            began = self._began(record.submitted_at)
+            job = Job(claim=claim, request_id=record.request_id, began=began, accepted=began, is_watched=False)
             with self._buyer.in_flight():
                 ended = await self._delivery.follow(work, job, tries)
         else:

@@ -27,7 +27,7 @@ LOGGER = logging.getLogger(__name__)
 DRAIN_S = 20.0
 # a terminal interrupts a whole group of processes, and parents pass it on: within this time it is the same order
 _SAME_ORDER_S = 2.0
-_DISK_THREADS = 24
+_DISK_THREADS = 6
 
 
 class Watchdog:
@@ -80,7 +80,7 @@ def run_interruptibly(work: Callable[[], Any], brake: Brake, watchdog: Watchdog)
 
     async def main() -> None:
         loop_task["loop"] = loop = asyncio.get_running_loop()
-        # these threads wait for the disk most of the time
+        # few: each one more that is awake makes the event loop wait for Python's lock
         loop.set_default_executor(ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="segmind-disk"))
         loop_task["task"] = asyncio.current_task()
         outcome["endings"] = await work()

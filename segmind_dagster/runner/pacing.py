@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segmind_dagster.ledger.rate import cut_rate, reserve_a_second
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.runner.work import ClockPort
 
-_LARGEST_RESERVATION = 200
+_LARGEST_RESERVATION = 1000
 _UNKNOWN_LATENCY_S = 5.0
 _REMEMBERED = 50
 _SCOUTS = 2
@@ -41,7 +42,8 @@ class Slots:
         self._clock = clock
         self._per_minute = per_minute
         self._reserved: deque[datetime] = deque()
-        self._turn = asyncio.Lock()
+        self._waiting: deque[_Waiting] = deque()
+        self._handing_out: asyncio.Task[None] | None = None
 
     async def wait(self, *, may_go: Callable[[], bool]) -> int:
         """Wait for the next moment a request may be sent; returns how long that took, in ms.
@@ -50,23 +52,50 @@ class Slots:
             may_go: whether there is still something to wait for, asked when the turn comes.
         """
         began = self._clock.monotonic()
-        async with self._turn:
-            if not may_go():
-                return 0
-            if not self._reserved:
-                self._reserved.extend(
-                    await self._ledger.awrite(
-                        reserve_a_second,
-                        most=_LARGEST_RESERVATION,
-                        per_minute=self._per_minute,
-                        now=self._clock.now(),
-                    )
-                )
-            # slept within the turn: those behind hold no slot, so that a stop or a 429 reaches them all
-            delay = (self._reserved.popleft() - self._clock.now()).total_seconds()
-            if delay > 0:
-                await self._clock.sleep(delay)
+        turn = _Waiting(may_go, asyncio.get_running_loop().create_future())
+        self._waiting.append(turn)
+        if self._handing_out is None:
+            self._handing_out = asyncio.create_task(self._hand_out())
+        await turn.has_come
         return int((self._clock.monotonic() - began) * 1000)
+
+    async def _hand_out(self) -> None:
+        """Give slots to those who wait, in their order, each at its moment: to all at once for whom it has come."""
+        try:
+            while self._drop_the_idle():
+                if not self._reserved:
+                    await self._reserve()
+                # slept while nobody holds the slot, so that a stop or a 429 reaches all who wait
+                elif (delay_s := (self._reserved[0] - self._clock.now()).total_seconds()) > 0:
+                    await self._clock.sleep(delay_s)
+                else:
+                    self._reserved.popleft()
+                    self._waiting.popleft().has_come.set_result(None)
+        except Exception as error:  # noqa: BLE001  raised by those who wait
+            for turn in self._waiting:
+                if not turn.has_come.done():
+                    turn.has_come.set_exception(error)
+            self._waiting.clear()
+        finally:
+            self._handing_out = None
+
+    def _drop_the_idle(self) -> bool:
+        """Let those go who need no slot any more; whether one is left who does."""
+        while self._waiting and (self._waiting[0].has_come.done() or not self._waiting[0].may_go()):
+            has_come = self._waiting.popleft().has_come
+            if not has_come.done():  # its task was cancelled
+                has_come.set_result(None)
+        return bool(self._waiting)
+
+    async def _reserve(self) -> None:
+        self._reserved.extend(
+            await self._ledger.awrite(
+                reserve_a_second,
+                most=_LARGEST_RESERVATION,
+                per_minute=self._per_minute,
+                now=self._clock.now(),
+            )
+        )
 
     def give_back(self) -> None:
         """The request whose turn it was is not sent: the next one may go at once."""
@@ -76,6 +105,14 @@ class Slots:
         """A 429 came back: wait for the reset, and go slower afterwards."""
         self._reserved.clear()
         await self._ledger.awrite(cut_rate, reset_at=reset_at, per_minute=self._per_minute, now=self._clock.now())
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """One who waits for a slot."""
+
+    may_go: Callable[[], bool]
+    has_come: asyncio.Future[None]
 
 
 class Patience:

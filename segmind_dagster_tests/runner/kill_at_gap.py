@@ -23,7 +23,7 @@ from segmind_dagster.runner import Batch, generate
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ARRIVALS = 3
 _arrivals = 0
@@ -40,10 +40,18 @@ def die(*_: Any, **__: Any) -> None:
 
 
 def replace(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Put a wrapped one in its place; an operation that many have run together stays one."""
+    """Put a wrapped one in its place; of an operation that many have run together each of them counts as one."""
     original = getattr(owner, name)
-    wrapped = Together(original.ask, wrap(original.many)) if isinstance(original, Together) else wrap(original)
-    setattr(owner, name, wrapped)
+    if not isinstance(original, Together):
+        setattr(owner, name, wrap(original))
+        return
+
+    def many(connection: Any, asks: Sequence[Any]) -> Any:
+        for _ in asks[1:]:
+            wrap(lambda *_: None)(connection, asks)
+        return wrap(original.many)(connection, asks)
+
+    setattr(owner, name, Together(original.ask, many))
 
 
 def before(owner: Any, name: str, *, when: Callable[..., bool] = lambda *_, **__: True) -> None:
