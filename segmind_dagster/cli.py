@@ -224,13 +224,16 @@ def collect() -> None:
 @click.argument("generation", required=False)
 @click.option("--adopt", "request_id", metavar="REQUEST", help="It arrived: Segmind's id of the request.")
 @click.option("--absent", "is_absent", is_flag=True, help="It never arrived: it may be bought again.")
-def resolve(generation: str | None, request_id: str | None, *, is_absent: bool) -> None:
+@click.option("--buy-again", is_flag=True, help="It was paid for, and its file is lost: the next run pays again.")
+def resolve(generation: str | None, request_id: str | None, *, is_absent: bool, buy_again: bool) -> None:
     """Settle a submission whose outcome nobody could find out; without arguments, list them."""
     from segmind_dagster.runner import resolving
     from segmind_dagster.settings import load_settings
 
-    if (generation is None) == (is_absent or bool(request_id)) or (is_absent and request_id):
-        raise click.UsageError("Give a GENERATION and either --adopt REQUEST or --absent, or nothing to list them.")
+    if sum((is_absent, bool(request_id), buy_again)) != (generation is not None):
+        raise click.UsageError(
+            "Give a GENERATION and one of --adopt REQUEST, --absent and --buy-again, or nothing to list them."
+        )
     settings = load_settings()
     if generation is None:
         records = resolving.unresolved(settings)
@@ -248,6 +251,9 @@ def resolve(generation: str | None, request_id: str | None, *, is_absent: bool) 
     elif request_id:
         record = resolving.adopt(settings, generation, request_id)
         click.echo(f"{record.generation_id} is request {request_id}. Fetch it with `segmind-dagster collect`.")
+    elif buy_again:
+        record = resolving.buy_again(settings, generation)
+        click.echo(f"{record.generation_id} is given up; the next run of '{record.prompt_set}' pays for it once more.")
     else:
         record = resolving.declare_absent(settings, generation)
         click.echo(f"{record.generation_id} counts as never sent; the next run of '{record.prompt_set}' buys it.")

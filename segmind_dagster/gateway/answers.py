@@ -51,7 +51,9 @@ def reset_at(headers: Mapping[str, str]) -> datetime:
     shift = ours - theirs - timedelta(seconds=0.5) if theirs is not None else timedelta(0)
     if abs(shift) < timedelta(seconds=2):
         shift = timedelta(0)
-    return min(reset + shift, ours + timedelta(minutes=5))
+    farthest = timedelta(minutes=5)
+    # bounded before it is added: a clock may name a year that cannot be reached
+    return ours + max(min(reset - ours + shift, farthest), -farthest)
 
 
 def request_id_of(answer: bytes) -> str | None:

@@ -10,6 +10,7 @@ Facts about answers: Segmind's error documentation (docs:api, docs:async) and it
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -65,7 +66,9 @@ POLICIES: Final[Mapping[FailureKind, Policy]] = {
     # a 500 is often a bad parameter (docs:api): few attempts
     "server_error": Policy(attempts=3, advice="Segmind had a problem, or a parameter has a value it cannot run."),
     "connect_error": Policy(attempts=4, advice="Check the network and SEGMIND_API_URL."),
-    "unknown_outcome": Policy(advice="Its fate is looked up in Segmind's history; run `segmind-dagster collect`."),
+    "unknown_outcome": Policy(
+        attempts=3, advice="Its fate is looked up in Segmind's history; run `segmind-dagster collect`."
+    ),
     "invalid_request": Policy(is_permanent=True, advice="Correct the prompt set; the message says what was refused."),
     "forbidden_model": Policy(
         is_permanent=True, is_of_model=True, advice="Ask Segmind or your team's owner for access to the model."
@@ -78,7 +81,11 @@ POLICIES: Final[Mapping[FailureKind, Policy]] = {
     "bad_output": Policy(
         is_paid=True, advice="The file was paid for but cannot be used; materialize to fetch it again."
     ),
-    "expired": Policy(is_paid=True, advice="The file was paid for but Segmind no longer has it."),
+    "expired": Policy(
+        is_paid=True,
+        advice="The file was paid for but Segmind no longer has it; `segmind-dagster resolve GENERATION --buy-again` "
+        "lets it be bought once more.",
+    ),
     "unauthorized": Policy(stops_run=True, advice="Check SEGMIND_API_KEY; Segmind did not accept it."),
     "no_credits": Policy(stops_run=True, advice="Top up the account; what is missing resumes at the next run."),
     "team_limit": Policy(stops_run=True, advice="Ask your team's owner to raise the limit."),
@@ -87,6 +94,10 @@ POLICIES: Final[Mapping[FailureKind, Policy]] = {
 
 PAID_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.is_paid)
 
+# a refused parameter may speak of credit cards and white balances
+_NO_CREDITS = re.compile(r"^(?!.*(invalid value|parameter)).*(insufficient|\bcredits\b|\bbalance\b)", re.DOTALL)
+_TEAM_LIMIT = re.compile(r"\bteam\b.*\blimit\b|\blimit\b.*\bteam\b")
+_OF_THE_MACHINE = re.compile(r"\b(cuda|memory|device|worker|upstream|timed? ?out)\b")
 _VALIDATION_WORDS = ("mandatory", "must be", "invalid", "required", "not allowed", "should be", "unsupported")
 
 
@@ -134,13 +145,14 @@ def classify_submit(status: int, body: bytes) -> FailureKind:  # noqa: PLR0911  
             return "rate_limited"
         case 401:
             return "unauthorized"
-        case 403:
+        # a firewall's page says nothing of the model
+        case 403 if has_envelope(body):
             return "forbidden_model"
         case 410:
             return "retired_model"
-        case 406 if "team" in lowered and "limit" in lowered:
+        case 406 if _TEAM_LIMIT.search(lowered):
             return "team_limit"
-        case 406 if "credit" in lowered or "balance" in lowered:
+        case 406 if _NO_CREDITS.search(lowered):
             return "no_credits"
         case 400 | 404 | 405 | 406 | 422:
             return "invalid_request"
@@ -158,7 +170,8 @@ def classify_job(error: str) -> FailureKind:
         error: the `error` text of a FAILED answer.
     """
     lowered = error.lower()
-    return "invalid_job" if any(word in lowered for word in _VALIDATION_WORDS) else "job_failed"
+    is_about_inputs = any(word in lowered for word in _VALIDATION_WORDS)
+    return "invalid_job" if is_about_inputs and not _OF_THE_MACHINE.search(lowered) else "job_failed"
 
 
 def retry_delay_s(kind: FailureKind, attempt: int, chance: random.Random) -> float:

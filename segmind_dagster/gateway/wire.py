@@ -86,8 +86,12 @@ def read_job(document: Any) -> JobAnswer | None:
             error = document.get("error") or document.get("message") or "no reason given"
             return JobAnswer(status="failed", error=_storable(str(error)), accounting=_accounting(document))
         case "COMPLETED":
-            url, text = _output(document)
-            return JobAnswer(status="completed", output_url=url, output_text=text, accounting=_accounting(document))
+            return JobAnswer(
+                status="completed",
+                output_url=_output_url(document),
+                output_text=_output_text(document.get("output")),
+                accounting=_accounting(document),
+            )
         case _:
             return None
 
@@ -169,7 +173,38 @@ def covers(recorded: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
     return all(key in recorded and _same(recorded[key], value) for key, value in sent.items())
 
 
+def resembles(recorded: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    """Whether a body in the history may be the one we sent, changed on its way: nothing in it says that it is not.
+
+    Values may be missing or null, texts cut or trimmed, addresses others.
+    """
+    shared = [key for key in sent if key in recorded]
+    return bool(shared) and all(
+        _same(recorded[key], sent[key]) or _is_altered(recorded[key], sent[key]) for key in shared
+    )
+
+
+def _is_altered(recorded: Any, sent: Any) -> bool:
+    if recorded is None:
+        return True
+    if not isinstance(recorded, str) or not isinstance(sent, str):
+        return False
+    are_addresses = recorded.startswith("http") and sent.startswith(("http", "data:"))
+    return are_addresses or _is_cut(recorded, sent)
+
+
+def _is_cut(recorded: str, sent: str) -> bool:
+    start = " ".join(recorded.split()).rstrip(".\u2026")
+    return bool(start) and " ".join(sent.split()).startswith(start)
+
+
 def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, str) and isinstance(right, (list, Mapping)):
+        # nested values come back as text in places
+        try:
+            left = json.loads(left)
+        except (ValueError, RecursionError):
+            return False
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return covers(left, right)
     if isinstance(left, bool) or isinstance(right, bool):
@@ -197,7 +232,7 @@ def _history_row(row: Any) -> HistoryRow | None:
         model_slug=str(row.get("model_name") or ""),
         body=body if isinstance(body, Mapping) else None,
         created_at=read_instant(None if created is None else str(created)),
-        status=row.get("model_status") or row.get("status"),
+        status=str(row.get("model_status") or row.get("status") or "") or None,
         cost_usd=_usd(row.get("credits_deduction")),
         latency_ms=_integer(row.get("latency_ms")),
         error=_storable(str(row["error"])) if row.get("error") else None,
@@ -222,28 +257,38 @@ def _is_last_page(document: Any, count: int) -> bool:
     return False
 
 
-def _output(document: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    output = document.get("output")
-    if isinstance(output, list) and output:
-        output = output[0]
-    if isinstance(output, Mapping):
-        output = output.get("url") or json.dumps(output, ensure_ascii=False)
-    if isinstance(output, str) and output:
-        if output.startswith(("http://", "https://")) and output.split() == [output]:
-            return output, None
-        return None, output
+def _output_text(output: Any) -> str | None:
+    """A text model's answer: the output as it stands."""
+    if output is None or output == "" or isinstance(output, str):
+        return output or None
+    return json.dumps(output, ensure_ascii=False)
+
+
+def _output_url(document: Mapping[str, Any]) -> str | None:
+    """Where a picture, video or sound is: an address, a list or an object with one, also as text that holds JSON."""
     images = document.get("images")
     candidates = [
+        document.get("output"),
         *(images if isinstance(images, list) else []),
-        document.get("video"),
-        document.get("image"),
-        document.get("audio"),
+        *(document.get(name) for name in ("video", "image", "audio")),
     ]
-    for candidate in candidates:
-        url = candidate.get("url") if isinstance(candidate, Mapping) else candidate
-        if isinstance(url, str) and url.startswith(("http://", "https://")):
-            return url, None
-    return None, None
+    return next((url for candidate in candidates if (url := _address_in(candidate)) is not None), None)
+
+
+def _address_in(value: Any) -> str | None:
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith(("http://", "https://")) and text.split() == [text]:
+            return text
+        try:
+            value = json.loads(text) if text.startswith(("[", "{")) else None
+        except (ValueError, RecursionError):
+            value = None
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if isinstance(value, Mapping):
+        value = value.get("url")
+    return _address_in(value) if isinstance(value, str) and value.strip().startswith("http") else None
 
 
 def _accounting(document: Mapping[str, Any]) -> Accounting:

@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 _LARGEST_GROUP = 500
 # while writes follow each other this closely, each group waits a moment for more: few large ones cost less than many
 _BUSY_S = 0.1
+_LAST_COMMIT_S = 90.0
 _GATHER_S = 0.04
 
 
@@ -98,7 +99,8 @@ class GroupCommitter:
             thread = self._thread
             self._queue.put(None)
         if thread is not None:
-            thread.join()
+            # bounded: a database that does not answer must not keep a run that is told to stop
+            thread.join(_LAST_COMMIT_S)
         self._engine.dispose()
 
     def _enter(self, asked: _Asked) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from segmind_dagster.errors import BudgetError
+from segmind_dagster.errors import BudgetError, LedgerError
 from segmind_dagster.ledger import statements
 
 if TYPE_CHECKING:
@@ -37,11 +37,19 @@ class Purses(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one attempt has put aside or cost, against which caps it counts, and who said so."""
+    """What one attempt has put aside or cost, against which caps it counts, and who said so.
+
+    Args:
+        amount_usd: charged, or put aside until that is known.
+        purses: whose totals it is part of.
+        source: who said so.
+        is_charged: whether it was charged already.
+    """
 
     amount_usd: Decimal
     purses: Purses
     source: str
+    is_charged: bool
 
 
 def reservations(connection: Connection, held: Collection[Claim]) -> dict[Claim, Reservation]:
@@ -59,10 +67,16 @@ def reservations(connection: Connection, held: Collection[Claim]) -> dict[Claim,
             Purses(row.intent_at.date().isoformat(), row.run, row.prompt_set),
             # an amount that was reported once stays so when a later look brings none
             row.cost_source or "estimated",
+            row.is_charged,
         )
         for row in rows
         if (row.generation_id, row.attempt) in wanted
     }
+
+
+def missing(held: Claim) -> LedgerError:
+    """The error that an attempt without its row amounts to."""
+    return LedgerError(f"Attempt {held.attempt} of generation {held.generation_id} is not in the ledger.")
 
 
 class Totals:
@@ -94,7 +108,7 @@ class Totals:
                 whose, remedy = _EXPLANATIONS[scope]
                 raise BudgetError(
                     f"The {scope} cap stands in the way: ${used_usd:.4f} of ${cap_usd} is used "
-                    f"{whose.format(purses)} and the next generation may cost ${needed_usd:.4f}. {remedy}.",
+                    f"or reserved {whose.format(purses)} and the next generation may cost ${needed_usd:.4f}. {remedy}.",
                     scope=scope,
                 )
         self.add(purses, needed_usd)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from segmind_dagster.errors import BudgetError, LostOwnershipError, SegmindDagsterError
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
-from segmind_dagster.ledger.money import Purses, Totals, reservations
+from segmind_dagster.ledger.money import Purses, Totals, missing, reservations
 from segmind_dagster.ledger.records import Caps, Claim, Outcome
 from segmind_dagster.ledger.schema import whole_nanos
 from segmind_dagster.ledger.together import together
@@ -166,7 +166,10 @@ def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list
         if each.held in refusals:
             answers.append(refusals[each.held])
             continue
-        before, outcome = reserved[each.held], each.outcome
+        before, outcome = reserved.get(each.held), each.outcome
+        if before is None:
+            answers.append(missing(each.held))
+            continue
         charged_usd = before.amount_usd if outcome.cost_usd is None else whole_nanos(outcome.cost_usd)
         answers.append(charged_usd)
         accounting = {

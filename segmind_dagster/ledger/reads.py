@@ -99,15 +99,14 @@ def model_prices(connection: Connection, model_slugs: Sequence[str]) -> dict[str
     return {row.model_slug: (row.cost_usd, row.latency_ms) for row in rows}
 
 
-def owned_requests(connection: Connection, request_ids: Sequence[str]) -> frozenset[str]:
-    """Which of these request ids the ledger already accounts for."""
-    owned: set[str] = set()
+def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, datetime]:
+    """Which of these request ids the ledger already accounts for, and when their intent was recorded."""
+    owned: dict[str, datetime] = {}
     for start in range(0, len(request_ids), _CHUNK):
         chunk = request_ids[start : start + _CHUNK]
-        owned.update(
-            connection.execute(select(ATTEMPTS.c.request_id).where(ATTEMPTS.c.request_id.in_(chunk))).scalars()
-        )
-    return frozenset(owned)
+        query = select(ATTEMPTS.c.request_id, ATTEMPTS.c.intent_at).where(ATTEMPTS.c.request_id.in_(chunk))
+        owned.update((row.request_id, row.intent_at) for row in connection.execute(query))
+    return owned
 
 
 def unanswered_bodies(connection: Connection) -> list[tuple[str, Mapping[str, Any]]]:
@@ -119,9 +118,10 @@ def unanswered_bodies(connection: Connection) -> list[tuple[str, Mapping[str, An
     return [(row.model_slug, row.body) for row in rows]
 
 
-def upload_url(connection: Connection, sha256: str) -> str | None:
-    """Where an input file was uploaded to, if it was."""
-    return connection.execute(select(UPLOADS.c.url).where(UPLOADS.c.sha256 == sha256)).scalar()
+def upload_url(connection: Connection, sha256: str, *, since: datetime | None = None) -> str | None:
+    """Where an input file was uploaded to, if it was; since a moment, when one is given."""
+    query = select(UPLOADS.c.url).where(UPLOADS.c.sha256 == sha256)
+    return connection.execute(query if since is None else query.where(UPLOADS.c.uploaded_at >= since)).scalar()
 
 
 def meta(connection: Connection, key: str) -> str | None:

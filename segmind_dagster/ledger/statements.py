@@ -42,6 +42,7 @@ RESERVED = select(
     func.coalesce(ATTEMPTS.c.run_id, ATTEMPTS.c.owner).label("run"),
     ATTEMPTS.c.cost_source,
     func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd"),
+    ATTEMPTS.c.cost_usd.is_not(None).label("is_charged"),
 ).where(ATTEMPTS.c.generation_id.in_(bindparam("ids", expanding=True)))
 CLAIM = (
     update(GENERATIONS)

@@ -44,6 +44,7 @@ class Liveness(Protocol):
 
 # how long others may keep an SQLite ledger locked
 BUSY_TIMEOUT_S = 60.0
+_STUCK_MS = 60_000
 # any number, the same in every process: the advisory lock of those who write
 _WRITERS_LOCK = 5_366_719_104
 
@@ -187,6 +188,10 @@ def _let_go_of(engine: Engine) -> Iterator[None]:
 
 def _engine(url: str, *, writes: bool) -> Engine:
     engine = create_engine(url)
+    # a writer that was stopped amid a transaction, or whose machine is gone, must not keep all others out
+    limits = f"-c idle_in_transaction_session_timeout={_STUCK_MS} -c lock_timeout={_STUCK_MS}"
+    if engine.dialect.name == "postgresql" and writes:
+        engine = create_engine(url, connect_args={"options": limits})
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", partial(_begin, "BEGIN IMMEDIATE" if writes else "BEGIN"))

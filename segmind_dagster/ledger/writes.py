@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, update
 
-from segmind_dagster.errors import IllegalTransitionError, LedgerError, LostOwnershipError
+from segmind_dagster.errors import IllegalTransitionError, LostOwnershipError
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
-from segmind_dagster.ledger.money import Totals, reservations
+from segmind_dagster.ledger.money import Totals, missing, reservations
 from segmind_dagster.ledger.records import Claim
 from segmind_dagster.ledger.schema import GENERATIONS, whole_nanos
 from segmind_dagster.ledger.states import IN_PROGRESS, State, check_transition
@@ -66,13 +66,13 @@ def mark_failed(
     """
     reserved = reservations(connection, [held]).get(held)
     if reserved is None:
-        raise LedgerError(f"Attempt {held.attempt} of generation {held.generation_id} is not in the ledger.")
+        raise missing(held)
     charged = reserved.amount_usd if cost_usd is None else whole_nanos(cost_usd)
     source = reserved.source if cost_usd is None else cost_source
     reason = {"failure_kind": failure_kind, "error": error}
     money = {"cost_usd": charged, "cost_source": source}
     attempt = {**reason, **money, "state": "failed", "http_status": http_status, "completed_at": now}
-    values = {**reason, **(money if charged else {}), "owner": None, "updated_at": now}
+    values = {**reason, **(money if charged or reserved.is_charged else {}), "owner": None, "updated_at": now}
     _move(connection, held, target, values, attempt)
     totals = Totals(connection)
     totals.add(reserved.purses, charged - reserved.amount_usd)

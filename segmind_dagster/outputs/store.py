@@ -199,6 +199,27 @@ class OutputStore:
         fs, _ = self._remote()
         return bool(fs.exists(fs._strip_protocol(target)))  # noqa: SLF001  fsspec's documented way to a path
 
+    def kept(self, *, resource: str, generation_id: str, request_id: str) -> Stored | None:
+        """The whole output of a request that was put in place earlier, if it was.
+
+        Args:
+            resource: the model's resource name.
+            generation_id: the generation.
+            request_id: Segmind's id of the request it must come from.
+        """
+        stem = f"{self._url}/{_checked(resource)}/{_checked(generation_id)}"
+        if not self.holds(resource, generation_id):
+            return None
+        facts = self._facts(f"{stem}{_FACTS}")
+        if not isinstance(facts, dict) or facts.get("request_id") != request_id:
+            return None
+        for extension in _FORMATS:
+            with suppress(FileNotFoundError):
+                stored = self.examine(f"{stem}.{extension}")
+                if stored.sha256 == facts.get("output_sha256"):
+                    return stored
+        return None
+
     def found(self) -> Iterator[Found]:
         """Every output with the facts beside it, and facts whose output is gone; nothing else that lies there."""
         by_generation: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)

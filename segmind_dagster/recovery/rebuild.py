@@ -213,7 +213,7 @@ def _ask(
         settings,
         outputs,
         asked=asked,
-        owned=lambda ids: frozenset(owned) | ledger.read(reads.owned_requests, ids),
+        owned=lambda ids: owned | ledger.read(reads.owned_requests, ids).keys(),
         unpriced=unpriced,
         since=since,
         now=now,

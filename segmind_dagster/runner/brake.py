@@ -37,6 +37,7 @@ class Brake:
         self.is_interrupted = False
         self._is_stopping = False
         self._alike: dict[str, Counter[tuple[str, str]]] = {}
+        self._working: set[str] = set()
 
     def stop(self, kind: FailureKind | None, message: str) -> None:
         """The run submits nothing more; the first reason counts."""
@@ -71,16 +72,18 @@ class Brake:
         slug = work.model.slug
         if ended.ending == "succeeded":
             self._alike[slug] = Counter()
+            self._working.add(slug)
         kind = ended.failure_kind
         if ended.ending != "failed" or kind is None or POLICIES[kind].is_paid:
             return
         alike = self._alike.setdefault(slug, Counter())
         words = (kind, _PARTICULARS.sub("", ended.error or ""))
         alike[words] += 1
-        if alike[words] >= (1 if POLICIES[kind].is_of_model else _ALIKE) and slug not in self.held_models:
+        is_of_model = POLICIES[kind].is_of_model and slug not in self._working
+        if alike[words] >= (1 if is_of_model else _ALIKE) and slug not in self.held_models:
             message = (
-                f"{slug} was not asked any more: {alike[words]} of its generations failed the same way and none "
-                f"succeeded ({kind}: {ended.error}). {POLICIES[kind].advice}"
+                f"{slug} was not asked any more: {alike[words]} of its generations failed the same way, one after the "
+                f"other ({kind}: {ended.error}). {POLICIES[kind].advice}"
             )
             self.held_models[slug] = (kind, message)
 

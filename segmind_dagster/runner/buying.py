@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
+    from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.ledger import Claim, Ledger
     from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.inputs import Inputs
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 
 _V1_AT_ONCE = 200
+_SHORT_OF_MONEY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +105,15 @@ class Buyer:
             if not self.brake.allows(work):
                 break
             term = self.lease.term
-            with self.places.submitting():
-                claim = await self._claim(work, reserve_usd, waited_ms)
-            if claim is None:
+            try:
+                with self.places.submitting():
+                    claim = await self._claim(work, reserve_usd, waited_ms)
+            except BudgetError as error:
+                if self.progress.in_flight:
+                    # what is in flight mostly costs less than is put aside for it
+                    await self.clock.sleep(_SHORT_OF_MONEY_S)
+                    continue
+                self._stop_for(work, error)
                 break
             with self.in_flight():
                 ended = await self._send(work, claim, body, tries, term)
@@ -122,8 +130,13 @@ class Buyer:
         finally:
             self.progress.in_flight -= 1
 
-    async def _claim(self, work: Work, reserve_usd: Decimal, waited_ms: int) -> Claim | None:
-        """The right to send one POST; None when a cap stands in the way."""
+    async def _claim(self, work: Work, reserve_usd: Decimal, waited_ms: int) -> Claim:
+        """The right to send one POST.
+
+        Raises:
+            LostOwnershipError: another run has it.
+            BudgetError: a cap stands in the way.
+        """
         try:
             return await self.ledger.awrite(
                 moves.claim,
@@ -136,16 +149,16 @@ class Buyer:
                 rate_wait_ms=waited_ms,
                 now=self.clock.now(),
             )
-        except LostOwnershipError:
+        except (LostOwnershipError, BudgetError):
             self.slots.give_back()
             raise
-        except BudgetError as error:
-            self.slots.give_back()
-            if error.scope == "set":
-                self.brake.hold_set(work.prompt_set, str(error))
-            else:
-                self.brake.stop("over_budget", str(error))
-            return None
+
+    def _stop_for(self, work: Work, error: BudgetError) -> None:
+        """A cap is reached, and nothing in flight will make room: that set, or the run, submits nothing more."""
+        if error.scope == "set":
+            self.brake.hold_set(work.prompt_set, str(error))
+        else:
+            self.brake.stop("over_budget", str(error))
 
     async def _not_uploaded(self, work: Work, error: GatewayError, tries: Tries) -> Ended | None:
         """An input file did not reach the provider; None when another try is due. Nothing was submitted."""
@@ -154,16 +167,16 @@ class Buyer:
             await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
             return None
         if policy.is_permanent or error.kind == "server_error":
-            await self.ledger.awrite(
-                writes.refuse_unsent,
-                work.generation_id,
-                failure_kind=error.kind,
-                error=str(error),
-                now=self.clock.now(),
-            )
-            return Ended("failed", error.kind, str(error))
+            return await self._refuse(work, error.kind, str(error))
         self.brake.stop(error.kind, f"{error} {policy.advice}")
         return Ended("held_back", error.kind, str(error))
+
+    async def _refuse(self, work: Work, kind: FailureKind, message: str) -> Ended:
+        """Fail a planned generation for this run, without a further attempt."""
+        await self.ledger.awrite(
+            writes.refuse_unsent, work.generation_id, failure_kind=kind, error=message, now=self.clock.now()
+        )
+        return Ended("failed", kind, message)
 
     async def _send(self, work: Work, claim: Claim, body: Mapping[str, Any], tries: Tries, term: int) -> Ended | None:
         """One attempt; None when another one is due."""
@@ -183,6 +196,9 @@ class Buyer:
             self.outputs.discard(sink)
             return await self._refused(work, claim, body, tries, error, intent_at=intent_at)
         accepted_at = self.clock.monotonic()
+        if accepted.fetched is None:
+            # what came of a v1 answer that broke off
+            self.outputs.discard(sink)
         try:
             await self.ledger.awrite(
                 moves.mark_submitted,
@@ -241,7 +257,11 @@ class Buyer:
                 http_status=error.http_status,
                 now=self.clock.now(),
             )
-            return await self.settle(work, claim, body, intent_at, tries)
+            ended = await self.settle(work, claim, body, intent_at, tries)
+            if ended is None and not tries.may_again(error.kind):
+                # it never arrives, and the answer says nothing that would tell why: others need not wait for it
+                return await self._refuse(work, "server_error", f"{error} It never reached Segmind's history.")
+            return ended
         policy = POLICIES[error.kind]
         if error.reset_at is not None:
             await self.slots.cut(error.reset_at)

@@ -23,7 +23,7 @@ from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
     from segmind_dagster.gateway.failures import FailureKind
@@ -164,8 +164,9 @@ class Delivery:
                 continue
             self._learn(patience, job, answer)
             if answer.status == "completed":
-                job = replace(job, accounting=answer.accounting, text=answer.output_text)
-                return await self.store(work, job, url=answer.output_url)
+                is_text = work.model.output == "text"
+                job = replace(job, accounting=answer.accounting, text=answer.output_text if is_text else None)
+                return await self.store(work, job, url=None if is_text else answer.output_url)
             if answer.status == "failed":
                 kind = classify_job(answer.error or "")
                 is_final = not tries.may_again(kind)
@@ -199,7 +200,7 @@ class Delivery:
         await self._places.after_the_rush()
         fetched, problem = job.fetched, "the answer names no output"
         kind: FailureKind = "bad_output"
-        for _ in range(_FETCHES):
+        async for _ in self._rounds():
             if fetched is None and job.text is None and url is None:
                 row = await self._from_history(job)
                 if isinstance(row, Ended):
@@ -225,6 +226,25 @@ class Delivery:
                 url, kind, problem = None, "expired", str(error)
             else:
                 return await self._succeed(job, stored, digest or stored.sha256)
+        return await self._give_up(work, job, kind, problem)
+
+    async def _rounds(self) -> AsyncIterator[int]:
+        """A few tries to fetch, apart: a file may be named a moment before it is there."""
+        for number in range(_FETCHES):
+            if number:
+                await self._clock.sleep(retry_delay_s("expired", number, self._chance))
+            yield number
+
+    async def _give_up(self, work: Work, job: Job, kind: FailureKind, problem: str) -> Ended:
+        """Paid for, and nothing usable came: unless a run that was killed right after it stored the file has it."""
+        kept = await asyncio.to_thread(
+            self._outputs.kept,
+            resource=work.model.resource,
+            generation_id=work.generation_id,
+            request_id=job.request_id,
+        )
+        if kept is not None:
+            return await self._succeed(job, kept, kept.sha256)
         message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
         charged = await fail(
             self._ledger, self._clock, job.claim, kind, message,
@@ -309,8 +329,11 @@ class Delivery:
             row = await self._gateway.history_row(job.request_id)
         except GatewayError as error:
             return Ended("running", error.kind, str(error))
-        if row is not None and (row.status or "").upper() == "FAILED":
+        status = (row.status or "").upper() if row is not None else ""
+        if row is not None and status == "FAILED":
             return await self._fail_free(job, row.error or "no reason given")
+        if status in {"PENDING", "QUEUED", "PROCESSING", "IN_PROGRESS"}:
+            return Ended("running", error=f"Request {job.request_id} is still {status.lower()} in Segmind's history.")
         return row
 
     async def _fail_free(self, job: Job, error: str) -> Ended:

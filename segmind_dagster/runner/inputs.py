@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import defaultdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.gateway.failures import GatewayError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from segmind_dagster.prompts import ImageInput
     from segmind_dagster.runner.work import ClockPort, GatewayPort
 
+# how long Segmind keeps uploads is not documented; uploading again is free
+_GOOD_FOR = timedelta(days=1)
 _MIME_BY_SUFFIX = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 
 
@@ -61,7 +64,8 @@ class Inputs:
                 return self._addresses[image.sha256]
             if (refused := self._refused.get(image.sha256)) is not None:
                 raise refused
-            url = await asyncio.to_thread(self._ledger.read, reads.upload_url, image.sha256)
+            since = self._clock.now() - _GOOD_FOR
+            url = await asyncio.to_thread(self._ledger.read, reads.upload_url, image.sha256, since=since)
             if url is None:
                 content = await self._read(image.path)
                 mime = _MIME_BY_SUFFIX.get(image.path.suffix.lower(), "image/png")

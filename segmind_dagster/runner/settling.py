@@ -40,6 +40,7 @@ class Found:
 
 
 Fate = Found | Literal["absent", "unresolved"]
+_Rival = tuple[str, "Mapping[str, Any]"]
 
 
 @dataclass(slots=True, eq=False)
@@ -128,26 +129,46 @@ class Settler:
             waiting = list(self._lost)
             shortest_s = min((lost.settle for lost in waiting), default=timedelta(0)).total_seconds()
             pause_s = min(pause_s * 2, max(shortest_s / 4, 0.2), 10.0)
-            since = min(lost.intent_at for lost in waiting) - _SKEW
             try:
-                rows = await self._gateway.history(since=since, now=asked_at)
+                free, rivals = await self._read(waiting, asked_at)
             except GatewayError:
                 failures += 1
                 if failures >= _FAILED_LOOKUPS:
                     self._finish(waiting, "unresolved")
                 continue
             failures = 0
-            # read before the owned ones: what is answered meanwhile is then in one of the two at least
-            rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered_bodies)
-            owned = await asyncio.to_thread(self._ledger.read, reads.owned_requests, [row.request_id for row in rows])
-            free = [row for row in rows if row.request_id not in owned and row.request_id not in self._assigned]
             self._judge(waiting, free, rivals, asked_at)
+
+    async def _read(
+        self, waiting: Sequence[_Lost], asked_at: datetime
+    ) -> tuple[list[wire.HistoryRow], Sequence[_Rival]]:
+        """The requests that nobody owns, as far back as a lost one may stand; and who else has lost one.
+
+        Raises:
+            GatewayError: the history could not be read whole.
+        """
+        since = min(lost.intent_at for lost in waiting) - _SKEW
+        rows = await self._gateway.history(since=since, now=asked_at)
+        # read before the owned ones: what is answered meanwhile is then in one of the two at least
+        rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered_bodies)
+        owned = await self._owned(rows)
+        if any(asked_at - lost.lost_at >= lost.settle for lost in waiting):
+            behind = _behind(rows, owned)
+            if behind > _SKEW:
+                # before anything counts as absent: it may stand further back than its time says
+                rows = await self._gateway.history(since=since - behind, now=asked_at)
+                owned = await self._owned(rows)
+        free = [row for row in rows if row.request_id not in owned and row.request_id not in self._assigned]
+        return free, rivals
+
+    async def _owned(self, rows: Sequence[wire.HistoryRow]) -> Mapping[str, datetime]:
+        return await asyncio.to_thread(self._ledger.read, reads.owned_requests, [row.request_id for row in rows])
 
     def _judge(
         self,
         waiting: Sequence[_Lost],
         free: list[wire.HistoryRow],
-        rivals: Sequence[tuple[str, Mapping[str, Any]]],
+        rivals: Sequence[_Rival],
         asked_at: datetime,
     ) -> None:
         # a row that says just what was sent goes before one that says more, which may be another generation's
@@ -160,7 +181,7 @@ class Settler:
                     self._finish([lost], Found(match.request_id))
         for lost in [lost for lost in waiting if lost in self._lost]:
             if asked_at - lost.lost_at >= lost.settle:
-                is_doubtful = any(_leaves_doubt(row, lost) for row in free)
+                is_doubtful = any(_leaves_doubt(row, lost, rivals) for row in free)
                 self._finish([lost], "unresolved" if is_doubtful else "absent")
 
     def _finish(self, settled: Sequence[_Lost], fate: Fate) -> None:
@@ -168,6 +189,19 @@ class Settler:
             self._lost.remove(lost)
             if not lost.fate.done():
                 lost.fate.set_result(fate)
+
+
+def _behind(rows: Sequence[wire.HistoryRow], owned: Mapping[str, datetime]) -> timedelta:
+    """How far the history's times may be behind our clock, going by requests whose intent we recorded; a day at most.
+
+    Args:
+        rows: of the history.
+        owned: when the intent of those that are ours was recorded, by request id.
+    """
+    offsets = [
+        owned[row.request_id] - row.created_at for row in rows if row.request_id in owned and row.created_at is not None
+    ]
+    return min(max(offsets), _DOUBT) if offsets else _DOUBT
 
 
 def _may_be(row: wire.HistoryRow, lost: _Lost) -> bool:
@@ -180,22 +214,28 @@ def _is_of_its_model(row: wire.HistoryRow, lost: _Lost) -> bool:
     return wire.plain_name(row.model_slug) in {"", wire.plain_name(lost.model_slug)}
 
 
-def _leaves_doubt(row: wire.HistoryRow, lost: _Lost) -> bool:
+def _leaves_doubt(row: wire.HistoryRow, lost: _Lost, rivals: Sequence[_Rival]) -> bool:
     """Whether a row we cannot read, or cannot tell from another's, may be ours: then absence is not proved."""
     if row.created_at is not None and row.created_at < lost.intent_at - _DOUBT:
         return False
     if row.body is None or row.body.keys().isdisjoint(lost.body):
         return _may_be(row, lost)
+    if _may_be(row, lost) and wire.resembles(row.body, lost.body):
+        return not any(slug == lost.model_slug and _are_equal(row.body, body) for slug, body in rivals)
     # the same body, off in time or under a name that no model has
     is_named = wire.plain_name(row.model_slug) in _names()
     return wire.covers(row.body, lost.body) and (_is_of_its_model(row, lost) or not is_named)
 
 
 def _says_just(row: wire.HistoryRow, lost: _Lost) -> bool:
-    return row.body is not None and wire.covers(row.body, lost.body) and wire.covers(lost.body, row.body)
+    return row.body is not None and _are_equal(row.body, lost.body)
 
 
-def _says_more(row: wire.HistoryRow, lost: _Lost, *, rivals: Sequence[tuple[str, Mapping[str, Any]]]) -> bool:
+def _are_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return wire.covers(one, other) and wire.covers(other, one)
+
+
+def _says_more(row: wire.HistoryRow, lost: _Lost, *, rivals: Sequence[_Rival]) -> bool:
     """Whether a row is ours with keys that the provider added, and no other unanswered submission explains them."""
     if row.body is None or not wire.covers(row.body, lost.body):
         return False

@@ -46,6 +46,11 @@ DOCUMENTED = [
     (406, said("Insufficient credits. This model needs 0.05 credits and 0.01 are left"), "no_credits"),
     (406, said("INSUFFICIENT CREDITS"), "no_credits"),
     (406, said("Your balance is below the model's cost"), "no_credits"),
+    (406, said("Invalid value for parameter white_balance: 'warm' is not one of auto"), "invalid_request"),
+    (406, said("Invalid value for prompt: 'a credit card on a desk'"), "invalid_request"),
+    (406, said("Prompt 'a credit card' was refused"), "invalid_request"),
+    (406, said("Insufficient balance: the model needs 0.05 credits"), "no_credits"),
+    (406, said("limit of the steam engine's size"), "invalid_request"),
     (406, said("Team spending limit reached. Please contact your team administrator."), "team_limit"),
     (406, said("Team credit limit reached"), "team_limit"),
     (410, said("Model x has been deprecated and is no longer available"), "retired_model"),
@@ -58,6 +63,8 @@ DOCUMENTED = [
 ]
 # without our envelope, or without any documentation, a job may run behind the answer
 UNKNOWN = [
+    (403, HTML),
+    (403, b""),
     (200, b""),
     (200, b'{"request_id": "'),
     (200, b'{"status": "QUEUED"}'),
@@ -86,7 +93,8 @@ UNKNOWN = [
     (524, PROXY),
     (529, said("Overloaded")),
 ]
-FREE_TO_REPEAT = {"rate_limited", "server_error", "connect_error", "job_failed"}
+# an unknown outcome only once it is certain that there was none
+FREE_TO_REPEAT = {"rate_limited", "server_error", "connect_error", "job_failed", "unknown_outcome"}
 STOP_THE_RUN = {"unauthorized", "no_credits", "team_limit", "over_budget"}
 PAID = {"bad_output", "expired"}
 json_values = st.recursive(
@@ -131,6 +139,8 @@ def test_an_answer_of_success_or_of_a_broken_proxy_never_counts_as_free(body: by
         ("aspect_ratio 4:3 is not allowed", "invalid_job"),
         ("Unsupported scheduler", "invalid_job"),
         ("CUDA out of memory", "job_failed"),
+        ("CUDA error: invalid device ordinal", "job_failed"),
+        ("Upstream timeout: required worker not available", "job_failed"),
         ("Internal error", "job_failed"),
         ("Worker timed out", "job_failed"),
         ("", "job_failed"),

@@ -58,6 +58,7 @@ def test_the_published_result_is_read_whole() -> None:
     assert read(RESULT) == wire.JobAnswer(
         status="completed",
         output_url=URL,
+        output_text=URL,
         accounting=wire.Accounting(cost_usd=Decimal("0.05"), queue_ms=200, inference_ms=13960, seed=4898558797),
     )
 
@@ -99,12 +100,17 @@ def test_a_failed_job_says_why_and_reports_no_cost(document: dict[str, Any], err
         {"video": URL},
         {"image": URL},
         {"audio": {"url": URL}},
+        {"output": json.dumps([URL])},
+        {"output": json.dumps({"url": URL})},
+        {"output": f" {URL}\n"},
+        {"output": "data:image/jpeg;base64,AAAA", "images": [{"url": URL}]},
+        {"output": "[not JSON", "images": [{"url": URL}]},
     ],
     ids=lambda output: json.dumps(output)[:60],
 )
 def test_the_address_of_an_output_is_found_in_every_shape(output: dict[str, Any]) -> None:
     answer = read({"status": "COMPLETED", **output})
-    assert (answer.output_url, answer.output_text) == (URL, None)
+    assert answer.output_url == URL
 
 
 @pytest.mark.parametrize(
@@ -115,15 +121,16 @@ def test_the_address_of_an_output_is_found_in_every_shape(output: dict[str, Any]
         ("https://example.com is a site", "https://example.com is a site"),
         ({"choices": ["Ä"]}, '{"choices": ["Ä"]}'),
         ('[{"keyname":"a","value":1}]', '[{"keyname":"a","value":1}]'),
+        (URL, URL),
+        (5, "5"),
     ],
 )
-def test_the_answer_of_a_text_model_is_text_and_not_an_address(output: Any, text: str) -> None:
-    answer = read({"status": "COMPLETED", "output": output})
-    assert (answer.output_url, answer.output_text) == (None, text)
+def test_the_answer_of_a_text_model_is_the_output_as_it_stands(output: Any, text: str) -> None:
+    assert read({"status": "COMPLETED", "output": output}).output_text == text
 
 
 @pytest.mark.parametrize(
-    "output", [{}, {"output": None}, {"output": 5}, {"images": []}, {"images": [{"url": "file:///etc/passwd"}]}]
+    "output", [{}, {"output": None}, {"output": ""}, {"images": []}, {"images": [{"url": "file:///etc/passwd"}]}]
 )
 def test_a_completed_job_may_name_no_output(output: dict[str, Any]) -> None:
     answer = read({"status": "COMPLETED", **output})

@@ -10,11 +10,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ledger_book import CENT, NOON, Book, generation
+from ledger_book import CENT, NOON, Book, generation, outcome
 from sqlalchemy import event, insert, text
+from sqlalchemy.exc import IntegrityError
 
-from segmind_dagster.errors import LedgerError, LostOwnershipError
-from segmind_dagster.ledger import Caps, entries, moves
+from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError
+from segmind_dagster.ledger import Caps, Claim, entries, moves
 from segmind_dagster.ledger.schema import META
 
 if TYPE_CHECKING:
@@ -201,6 +202,70 @@ def test_of_many_runs_that_want_the_same_generations_each_is_claimed_once(ledger
     assert results.count("claimed") == Book(ledger).count() == 15
     assert set(results) == {"claimed", "lost", "BudgetError"}
     assert Book(ledger).day_usd() == cap
+
+
+def test_moves_that_wait_together_are_made_by_a_few_statements_for_all_of_them(ledger: Ledger) -> None:
+    book = Book(ledger)
+    ids = [f"g-{number}" for number in range(300)]
+    book.plan(*ids)
+    statements: list[str] = []
+    event.listen(ledger.writer._engine, "before_cursor_execute", lambda *about: statements.append(about[2]))
+
+    def claims(count: int) -> list[Future[Any]]:
+        usual = {"run_id": None, "prompt_set": "set", "reserved_usd": CENT, "rate_wait_ms": 0, "now": NOON}
+        caps = Caps(day_usd=CENT * 250)
+        return [
+            ledger.writer.submit(moves.claim, generation_id=id_, owner="me", caps=caps, **usual) for id_ in ids[:count]
+        ]
+
+    gate = Gate(ledger)
+    held = gate.let_go(*claims(300))
+    claimed = [each for each in held if isinstance(each, Claim)]
+    assert [each.generation_id for each in claimed] == ids[:250]
+    assert all(isinstance(each, BudgetError) for each in held[250:])
+    accepted = [
+        ledger.writer.submit(
+            moves.mark_submitted, each, request_id=f"r-{each.generation_id}", http_status=200, now=NOON
+        )
+        for each in claimed
+    ]
+    assert {future.result(10) for future in accepted} == {None}
+    stored = [ledger.writer.submit(moves.mark_succeeded, each, outcome()) for each in claimed]
+    assert {future.result(10) for future in stored} == {outcome().cost_usd}
+    assert book.day_usd() == outcome().cost_usd * 250
+    assert len(statements) < 60
+
+
+def test_one_refusal_among_moves_that_are_made_together_is_its_callers_alone(ledger: Ledger) -> None:
+    book = Book(ledger)
+    book.plan("a", "b")
+    mine, other = book.claim("a"), book.claim("b")
+    stranger = Claim("a", 1, "somebody else")
+    gate = Gate(ledger)
+    results = gate.let_go(
+        *(
+            ledger.writer.submit(moves.mark_submitted, each, request_id=f"r-{number}", http_status=200, now=NOON)
+            for number, each in enumerate([stranger, mine, Claim("gone", 1, "me"), other])
+        )
+    )
+    assert isinstance(results[0], LostOwnershipError)
+    assert isinstance(results[2], LedgerError)
+    assert [book.record(each).state for each in ("a", "b")] == ["submitted", "submitted"]
+
+
+def test_a_request_that_two_of_a_group_lay_claim_to_goes_to_one_of_them(ledger: Ledger) -> None:
+    book = Book(ledger)
+    book.plan("a", "b", "c")
+    held = [book.claim(each) for each in ("a", "b", "c")]
+    gate = Gate(ledger)
+    results = gate.let_go(
+        *(
+            ledger.writer.submit(moves.mark_submitted, each, request_id=request_id, http_status=200, now=NOON)
+            for each, request_id in zip(held, ["r-1", "r-1", "r-2"], strict=True)
+        )
+    )
+    assert sum(isinstance(result, IntegrityError) for result in results) == 1
+    assert sorted(book.record(each).state for each in ("a", "b", "c")) == ["submitted", "submitted", "submitting"]
 
 
 def test_a_refused_claim_in_a_group_reserves_nothing(ledger: Ledger) -> None:

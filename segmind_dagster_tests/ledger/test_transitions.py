@@ -265,7 +265,7 @@ def test_a_request_belongs_to_one_attempt(book: Book) -> None:
     with pytest.raises(Exception, match="UNIQUE"):
         book.submitted(second, "r-1")
     assert book.record("b").state == "submitting"
-    assert book.ledger.read(reads.owned_requests, ["r-1", "r-2"]) == {"r-1"}
+    assert book.ledger.read(reads.owned_requests, ["r-1", "r-2"]) == {"r-1": NOON}
 
 
 @pytest.mark.parametrize("state", IN_PROGRESS)

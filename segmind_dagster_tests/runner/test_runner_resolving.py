@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from history_proxy import HistoryProxy
@@ -11,7 +11,7 @@ from runner_lab import Lab, QuickClock
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import entries, writes
-from segmind_dagster.runner.resolving import adopt, declare_absent, unresolved
+from segmind_dagster.runner.resolving import adopt, buy_again, declare_absent, unresolved
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -69,6 +69,34 @@ def test_a_request_of_another_generation_is_not_adopted(lab: Lab) -> None:
     with pytest.raises(SegmindDagsterError, match="belongs to another generation"):
         adopt(lab.settings(), record.generation_id, taken)
     assert record.generation_id in {each.generation_id for each in unresolved(lab.settings())}
+
+
+def test_a_request_for_something_else_is_not_adopted(lab: Lab) -> None:
+    (record,) = unresolved(lab.settings())
+    (request_id,) = lab.charged_requests()
+    with HistoryProxy(lab.server.url) as proxy:
+
+        def other_inputs(row: dict[str, Any]) -> dict[str, Any]:
+            return {**row, "request_body": {"prompt": "quite another thing"}}
+
+        proxy.answer = other_inputs
+        with pytest.raises(SegmindDagsterError, match="with other inputs"):
+            adopt(lab.settings(SEGMIND_PLATFORM_URL=proxy.url), record.generation_id, request_id)
+    assert lab.states() == ["unknown"]
+
+
+def test_a_paid_output_that_is_lost_is_bought_again_on_a_persons_word_only(open_lab: OpenLab) -> None:
+    lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0)
+    lab.generate(lab.write("fruit", 1))
+    lab.generate("fruit")
+    assert (lab.states(), lab.posts) == (["failed"], 1)
+    (row,) = lab.generations()
+    with pytest.raises(SegmindDagsterError, match="collect"):
+        buy_again(lab.settings(), "abcdef123")
+    buy_again(lab.settings(), row["generation_id"][:8])
+    lab.generate("fruit")
+    assert lab.posts == lab.charges == 2
+    lab.check_money()
 
 
 def test_a_generation_that_is_not_unresolved_is_refused(lab: Lab) -> None:

@@ -1,0 +1,148 @@
+"""Answers that mean something else than they seem to: for one prompt, for all of them, or for the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from output_proxy import OutputProxy
+from runner_lab import V1, V2, QuickClock, png
+
+from segmind_dagster.sandbox import Faults, answers, submissions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TEXT_MODEL, VIDEO_MODEL = "llama_v3p1_8b_instruct", "wan_t2v_fast"
+
+
+@pytest.mark.parametrize("kind", ["teapot", "bad_gateway"])
+def test_an_answer_that_never_tells_is_asked_for_three_times_and_then_failed(open_lab: Any, kind: str) -> None:
+    lab = open_lab(faults=Faults(rates={kind: 1.0}))
+    report = lab.generate(lab.write("fruit", 2))
+    assert report.units[0].endings == {"failed": 2}
+    assert report.units[0].failures == {"server_error": 2}
+    assert (lab.posts, lab.charges) == (6, 0)
+    assert "never reached Segmind's history" in report.units[0].examples[0]
+
+
+@pytest.mark.parametrize(
+    ("says", "model"),
+    [
+        (lambda url: json.dumps([url]), V2),
+        (lambda url: json.dumps([url]), VIDEO_MODEL),
+        (lambda url: json.dumps({"url": url}), V2),
+        (lambda url: [{"url": url}], V2),
+        (lambda _: "data:image/jpeg;base64,AAAA", V2),
+        (lambda url: f" {url}", V2),
+        (lambda _: "https://example.com/answer", TEXT_MODEL),
+        (lambda _: {"choices": []}, TEXT_MODEL),
+    ],
+)
+def test_an_output_is_found_whatever_shape_it_is_named_in(
+    open_lab: Any, says: Callable[[str], Any], model: str
+) -> None:
+    lab = open_lab()
+    with OutputProxy(lab.server.url) as proxy:
+        lab.environ |= {
+            "SEGMIND_API_URL": proxy.url,
+            "SEGMIND_PLATFORM_URL": lab.server.url,
+            "SEGMIND_OUTPUT_HOSTS": lab.server.url.split("//")[1],
+        }
+
+        def say(document: dict[str, Any]) -> dict[str, Any]:
+            for image in document.get("images") or []:
+                image["url"] = image["url"].replace(lab.server.url, proxy.url)
+            if "output" in document:
+                document["output"] = says(str(document["output"]).replace(lab.server.url, proxy.url))
+            return document
+
+        proxy.say = say
+        lab.generate(lab.write("fruit", 1, models=[model]))
+        lab.check_all_bought_once(1)
+
+
+def test_a_refused_parameter_that_speaks_of_credit_fails_its_own_prompt_only(
+    open_lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = open_lab()
+    check = submissions._check_parameters
+
+    def refuse(state: Any, version: str, offer: Any, body: Any) -> Any:
+        if "credit card" in body.get("prompt", ""):
+            return answers.error_answer(406, f"Invalid value for parameter prompt: {body['prompt']!r} was refused")
+        return check(state, version, offer, body)
+
+    monkeypatch.setattr(submissions, "_check_parameters", refuse)
+    report = lab.generate(lab.write("fruit", ["a credit card on a desk", "a pear", "an apple"]))
+    assert report.units[0].endings == {"succeeded": 2, "failed": 1}
+    assert report.units[0].failures == {"invalid_request": 1}
+    assert report.stop_message is None
+
+
+async def gone(_request: web.Request, _body: bytes) -> web.StreamResponse:
+    return web.Response(status=404)
+
+
+def test_a_file_that_was_stored_before_its_run_was_killed_counts_when_segmind_has_it_no_more(open_lab: Any) -> None:
+    lab = open_lab()
+    lab.write("fruit", 4)
+    script = Path(__file__).parent / "kill_at_gap.py"
+    with OutputProxy(lab.server.url) as proxy:
+        lab.environ |= {"SEGMIND_API_URL": proxy.url}
+        gap = {"KILL_AT": "after the file is kept, before that is recorded"}
+        subprocess.run([sys.executable, script], env={**os.environ, **lab.environ, **gap}, check=False)
+        stored = [path.stem for path in (lab.folder / "data" / "outputs").glob("*/*.*") if path.suffix != ".json"]
+        assert stored
+        assert "submitted" in lab.states()
+        proxy.serve = [gone]
+        lab.generate("fruit")
+        states = {row["generation_id"]: row["state"] for row in lab.generations()}
+    assert {states[generation_id] for generation_id in stored} == {"succeeded"}
+    assert lab.charges == 4
+
+
+def test_a_picture_that_segmind_may_have_forgotten_is_uploaded_again(open_lab: Any) -> None:
+    lab = open_lab()
+    (lab.folder / "prompts" / "face.png").write_bytes(png())
+    fields = {"models": ["instantid"], "defaults": {"face_image": "face.png"}}
+    lab.generate(lab.write("fruit", ["one"], **fields))
+    lab.generate(lab.write("fruit", ["one", "two"], **fields))
+    assert lab.server.account()["requests"]["upload"] == 1
+    key = lab.write("fruit", ["one", "two", "three"], **fields)
+    lab.generate(key, clock=QuickClock(ahead=timedelta(days=8)))
+    assert lab.server.account()["requests"]["upload"] == 2
+
+
+def test_a_v1_answer_that_breaks_off_leaves_no_file_behind(open_lab: Any) -> None:
+    lab = open_lab(faults=Faults(script=["truncated"] * 3))
+    lab.generate(lab.write("fruit", 3, models=[V1]))
+    assert list((lab.folder / "data" / ".partial").glob("*")) == []
+    lab.check_all_bought_once(3)
+
+
+def test_a_file_that_is_there_a_moment_after_its_job_is_done_is_fetched(open_lab: Any) -> None:
+    lab = open_lab()
+    with OutputProxy(lab.server.url) as proxy:
+        lab.environ |= {"SEGMIND_API_URL": proxy.url, "SEGMIND_PLATFORM_URL": proxy.url}
+        proxy.serve = [gone, gone, None]
+        report = lab.generate(lab.write("fruit", 1))
+    assert report.units[0].endings == {"succeeded": 1}
+    assert lab.charges == 1
+
+
+def test_what_is_put_aside_for_jobs_in_flight_does_not_end_a_run_that_has_money_left(open_lab: Any) -> None:
+    lab = open_lab(fixed_latency_s=0.3)
+    settings = lab.settings(SEGMIND_DAILY_BUDGET_USD="0.1")
+    report = lab.generate(lab.write("fruit", 40), settings=settings)
+    assert report.stopped_by == "over_budget"
+    assert "used or reserved" in (report.stop_message or "")
+    # a price of half a cent: no further one fits
+    assert lab.charged_usd <= settings.daily_budget_usd < lab.charged_usd + 2 * lab.charged_usd / lab.charges
