@@ -65,10 +65,12 @@ class Slots:
             while self._drop_the_idle():
                 if not self._reserved:
                     await self._reserve()
-                # slept while nobody holds the slot, so that a stop or a 429 reaches all who wait
-                elif (delay_s := (self._reserved[0] - self._clock.now()).total_seconds()) > 0:
+                    continue
+                slot = self._reserved[0]
+                if (delay_s := (slot - self._clock.now()).total_seconds()) > 0:
+                    # slept while nobody holds the slot, so that a stop or a 429 reaches all who wait
                     await self._clock.sleep(delay_s)
-                else:
+                if self._drop_the_idle() and self._reserved and self._reserved[0] is slot:
                     self._reserved.popleft()
                     self._waiting.popleft().has_come.set_result(None)
         except Exception as error:  # noqa: BLE001  raised by those who wait

@@ -34,8 +34,7 @@ _UNKNOWN = (
 )
 _UNUSABLE = (
     "paid and unusable",
-    "Only what was paid for and failed as bad_output or expired can be bought again; try `segmind-dagster collect` "
-    "first, which is free.",
+    "What was paid for and failed as bad_output or expired can be bought again; `collect` tries again free of charge.",
 )
 
 

@@ -217,7 +217,7 @@ def test_resolve_lists_adopts_and_forgets(project: Project) -> None:
 def test_resolve_wants_a_generation_and_one_word_for_it(project: Project, arguments: list[str]) -> None:
     answer = run("resolve", *arguments)
     assert answer.code == 2
-    assert "--adopt REQUEST or --absent" in answer.err
+    assert "one of --adopt REQUEST, --absent and --buy-again" in answer.err
 
 
 def test_rebuild_brings_a_lost_ledger_back_without_buying(project: Project) -> None:

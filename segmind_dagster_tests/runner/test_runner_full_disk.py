@@ -16,7 +16,7 @@ from PIL import Image
 from runner_lab import V1, V2, Lab, QuickClock
 
 from segmind_dagster.errors import LedgerError, SegmindDagsterError
-from segmind_dagster.ledger import entries, writes
+from segmind_dagster.ledger import entries, moves
 from segmind_dagster.outputs import OutputStore
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_a_ledger_that_finds_no_room_stops_the_run_and_the_next_one_finishes(
     lab = open_lab()
     key = lab.write("fruit", GENERATIONS, models=[resource_name])
     # the outputs are on the same disk: whichever notices first stops the run
-    with disk(writes, moment), pytest.raises(SegmindDagsterError, match=r"(?i)make room") as raised:
+    with disk(moves, moment), pytest.raises(SegmindDagsterError, match=r"(?i)make room") as raised:
         lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="2"))
     message = str(raised.value)
     assert any(words in message for words in ("disk I/O error", "full", "too large"))
