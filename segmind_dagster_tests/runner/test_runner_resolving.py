@@ -66,7 +66,7 @@ def test_a_request_of_another_generation_is_not_adopted(lab: Lab) -> None:
     (record,) = unresolved(lab.settings())
     lab.generate(lab.write("harvest", 1), settings=lab.settings(SEGMIND_PLATFORM_URL="http://127.0.0.1:9"))
     taken = next(row["request_id"] for row in lab.generations() if row["prompt_set"] == "harvest")
-    with pytest.raises(SegmindDagsterError, match="nothing was changed|belongs to another"):
+    with pytest.raises(SegmindDagsterError, match=r"nothing was changed|belongs to another"):
         adopt(lab.settings(), record.generation_id, taken)
     assert record.generation_id in {each.generation_id for each in unresolved(lab.settings())}
 
