@@ -13,21 +13,18 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import dlt
-from dlt.sources.helpers.rest_client.auth import APIKeyAuth
-from dlt.sources.helpers.rest_client.client import RESTClient
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway.failures import error_text
 from segmind_dagster.gateway.history import PATH, SPAN, Pages
 from segmind_dagster.gateway.redaction import redact, redact_values
-from segmind_dagster.ledger import entries
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.source import tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dlt.extract.resource import DltResource
+    from dlt.sources.helpers.rest_client.client import RESTClient
     from requests import Response
 
     from segmind_dagster.gateway import wire
@@ -48,6 +45,9 @@ def account_resources(settings: Callable[[], Settings]) -> list[DltResource]:
     @dlt.resource(name="credits", write_disposition="append", columns=tables.CREDITS_COLUMNS)
     def credits_() -> Iterator[Any]:
         """Balance of the account, one row each time it is read."""
+        from segmind_dagster.ledger import entries
+        from segmind_dagster.runner.generate import opened
+
         yield dlt.mark.materialize_table_schema()
         row = _credits(current := settings())
         with opened(current) as (ledger, _):
@@ -86,6 +86,10 @@ def account_resources(settings: Callable[[], Settings]) -> list[DltResource]:
 
 
 def _client(base_url: str, settings: Settings) -> RESTClient:
+    # brings requests along, which nothing else here needs
+    from dlt.sources.helpers.rest_client.auth import APIKeyAuth
+    from dlt.sources.helpers.rest_client.client import RESTClient
+
     auth = APIKeyAuth(name="x-api-key", api_key=settings.require_api_key(), location="header")
     return RESTClient(base_url=base_url, auth=auth)
 
@@ -149,6 +153,9 @@ def _remember_prices(settings: Settings, rows: list[dict[str, Any]]) -> None:
     prices = {row["slug"]: (row["mean_cost_usd"], row["mean_latency_ms"]) for row in rows}
     told = {slug: price for slug, price in prices.items() if any(price)}
     if told:
+        from segmind_dagster.ledger import entries
+        from segmind_dagster.runner.generate import opened
+
         with opened(settings) as (ledger, _):
             ledger.write(entries.record_model_prices, told, now=datetime.now(UTC))
 

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import dlt
 
-from segmind_dagster.errors import BudgetError, SegmindDagsterError
-from segmind_dagster.ledger import reads
+from segmind_dagster.errors import BudgetError, SegmindDagsterError, interrupted
 from segmind_dagster.registry import MODELS, find_model
-from segmind_dagster.runner.generate import Batch, generate, opened
 from segmind_dagster.settings import load_settings
 from segmind_dagster.source import tables
 from segmind_dagster.source.account import account_resources
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from dlt.extract.source import DltSource
 
     from segmind_dagster.registry import Model
-    from segmind_dagster.runner.work import RunReport
+    from segmind_dagster.runner.work import Progress, RunReport
     from segmind_dagster.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -55,7 +53,8 @@ def build_source(
 ) -> DltSource:
     """The same source for given settings, reading the ledger only.
 
-    It has a resource for every model, so that every load carries the full schema and no table is missing.
+    It has a resource for every model, so that every load carries the full schema and no table is missing. For
+    `load`, which restores the schema from the destination: a table that is known there needs no job to be made.
 
     Args:
         settings: which ledger, which account.
@@ -65,7 +64,12 @@ def build_source(
 
     def segmind() -> Any:
         return _resources(
-            lambda: settings, prompt_sets=prompt_sets, models=None, with_rows=models, should_generate=False
+            lambda: settings,
+            prompt_sets=prompt_sets,
+            models=None,
+            with_rows=models,
+            should_generate=False,
+            is_restored=True,
         )
 
     return dlt.source(segmind, name="segmind", section="segmind")()
@@ -78,13 +82,17 @@ def _resources(
     models: Sequence[str] | None,
     should_generate: bool,
     with_rows: Sequence[str] | None = None,
+    is_restored: bool = False,
 ) -> list[DltResource]:
     chosen = MODELS if models is None else tuple(find_model(name) for name in models)
     filled = [model for model in chosen if with_rows is None or model.resource in with_rows]
     generation = _Generation(settings, prompt_sets, chosen) if should_generate else None
     return [
-        *(_model_resource(model, settings, prompt_sets if model in filled else [], generation) for model in chosen),
-        _attempts_resource(filled, settings, prompt_sets, generation),
+        *(
+            _model_resource(model, settings, prompt_sets if model in filled else [], generation, is_restored)
+            for model in chosen
+        ),
+        _attempts_resource(filled, settings, prompt_sets, generation, is_restored),
         *account_resources(settings),
     ]
 
@@ -105,6 +113,7 @@ class _Generation:
             return
         self._is_done = True
         from segmind_dagster.prompts import find_prompt_set, scan_prompts
+        from segmind_dagster.runner import Batch, generate
 
         settings = self._settings()
         keys = self._prompt_sets
@@ -114,11 +123,17 @@ class _Generation:
             find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir) for key in keys
         ]
         wanted = tuple(model.resource for model in self._models)
-        report = generate(
-            settings,
-            [Batch(prompt_set, wanted) for prompt_set in sets],
-            on_progress=lambda progress: LOGGER.info(progress.line()),
-        )
+        line = "not begun"
+
+        def say(progress: Progress) -> None:
+            nonlocal line
+            line = progress.line()
+            LOGGER.info(line)
+
+        try:
+            report = generate(settings, [Batch(prompt_set, wanted) for prompt_set in sets], on_progress=say)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(interrupted(line)) from None
         _raise_if_nothing_came(report)
 
 
@@ -137,9 +152,13 @@ def _model_resource(
     settings: Callable[[], Settings],
     prompt_sets: Sequence[str] | None,
     generation: _Generation | None,
+    is_restored: bool,
 ) -> DltResource:
     def rows() -> Iterator[Any]:
-        yield dlt.mark.materialize_table_schema()
+        from segmind_dagster.ledger import reads
+
+        if not (is_restored and _exists(model.resource, tables.MODEL_COLUMNS)):
+            yield dlt.mark.materialize_table_schema()
         if prompt_sets is not None and not prompt_sets:
             return
         if generation is not None:
@@ -169,6 +188,7 @@ def _attempts_resource(
     settings: Callable[[], Settings],
     prompt_sets: Sequence[str] | None,
     generation: _Generation | None,
+    is_restored: bool,
 ) -> DltResource:
     resources = [model.resource for model in models]
 
@@ -180,7 +200,10 @@ def _attempts_resource(
     )
     def attempts() -> Iterator[Any]:
         """Every POST sent, with what it cost; spend is summed here."""
-        yield dlt.mark.materialize_table_schema()
+        from segmind_dagster.ledger import reads
+
+        if not (is_restored and _exists("attempts", tables.ATTEMPT_COLUMNS)):
+            yield dlt.mark.materialize_table_schema()
         if generation is not None:
             generation.ensure()
         current = settings()
@@ -193,11 +216,19 @@ def _attempts_resource(
     return attempts
 
 
+def _exists(table: str, columns: Mapping[str, Any]) -> bool:
+    """Whether the schema that was restored from the destination has the table with all of these columns."""
+    known = dlt.current.source_schema().tables.get(table, {}).get("columns", {})
+    return set(columns) <= set(known)
+
+
 def _pages(
     settings: Settings,
     read: Callable[[Any], Iterator[Mapping[str, Any]]],
     to_row: Callable[[Mapping[str, Any]], dict[str, Any]],
 ) -> Iterator[list[dict[str, Any]]]:
+    from segmind_dagster.runner.generate import opened
+
     with opened(settings) as (ledger, _), ledger.reading() as connection:
         page: list[dict[str, Any]] = []
         for record in read(connection):

@@ -17,7 +17,11 @@ def refuse(*_, **__): raise AssertionError("loading the code location opened a c
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 from segmind_dagster.definitions import defs
 keys = sorted(spec.key.to_user_string() for spec in defs.resolve_all_asset_specs())
-heavy = sorted(name for name in ("aiohttp", "pandas", "PIL", "pyarrow", "duckdb") if name in sys.modules)
+HEAVY = (
+    "aiohttp", "alembic", "duckdb", "numpy", "pandas", "PIL", "pyarrow", "rich",
+    "segmind_dagster.runner", "segmind_dagster.outputs", "segmind_dagster.gateway.client", "segmind_dagster.sandbox",
+)
+heavy = sorted(name for name in HEAVY if name in sys.modules)
 print(json.dumps({"keys": keys, "heavy": heavy, "environ": sorted(name for name in os.environ if "SEGMIND" in name)}))
 """
 
