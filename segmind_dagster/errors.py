@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+def interrupted(progress: str) -> str:
+    """What somebody who interrupts a run is told, in place of an exception without words.
+
+    Args:
+        progress: how far it had come, with its cost.
+    """
+    return (
+        f"Interrupted ({progress}). Nothing more is submitted. What was submitted may have been charged and is "
+        "recorded: the next run, or `segmind-dagster collect`, fetches it and does not pay again; `segmind-dagster "
+        "status` shows the money."
+    )
+
+
 class SegmindDagsterError(Exception):
     """Base of all errors raised on purpose by this project."""
 

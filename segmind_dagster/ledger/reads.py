@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Select, and_, exists, func, or_, select
 
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.records import GenerationRecord, Spent
@@ -135,11 +135,14 @@ def is_empty(connection: Connection) -> bool:
 
 
 def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
-    """Count of generations by state, and what they cost."""
+    """Count of generations by state, and what they cost; without what was planned and is no longer asked for."""
+    is_asked_for = exists().where(
+        SET_GENERATIONS.c.generation_id == GENERATIONS.c.generation_id, SET_GENERATIONS.c.is_current
+    )
     rows = connection.execute(
-        select(
-            GENERATIONS.c.state, func.count().label("generations"), func.sum(GENERATIONS.c.cost_usd).label("usd")
-        ).group_by(GENERATIONS.c.state)
+        select(GENERATIONS.c.state, func.count().label("generations"), func.sum(GENERATIONS.c.cost_usd).label("usd"))
+        .where(or_(GENERATIONS.c.state != "planned", is_asked_for))
+        .group_by(GENERATIONS.c.state)
     )
     return {row.state: (row.generations, row.usd or _FREE) for row in rows}
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import dagster as dg
 
+from segmind_dagster.errors import SettingsError
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors import partition_changes
 
@@ -19,8 +23,16 @@ def sync_partitions(
 
     Raises:
         PromptSetError: the prompts folder cannot be read.
+        SettingsError: DAGSTER_HOME is not a folder.
     """
     if instance is None:
+        home = Path(os.environ.get("DAGSTER_HOME", ""))
+        if not (home.is_absolute() and home.is_dir()):
+            raise SettingsError(
+                "DAGSTER_HOME",
+                f"'{home}' is not the absolute path of a folder that exists, so no partition was changed. "
+                "Make the folder (mkdir -p), or unset the variable: the folder in the project's data is used then.",
+            )
         with dg.DagsterInstance.get() as found:
             return sync_partitions(found, segmind)
     requests, problems = partition_changes(instance, segmind or SegmindResource())

@@ -6,7 +6,7 @@ Which questions are asked of the ledger is decided in `ledger.findings`, when th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -47,6 +47,22 @@ class Finding:
     description: str
     figures: Mapping[str, int | Decimal | str] = field(default_factory=dict)
     sample: Sequence[Mapping[str, str | int | float]] = ()
+
+
+def not_loaded(found: Finding, *, run_id: str) -> Finding:
+    """The same finding when what is stored has not come to the warehouse.
+
+    Args:
+        found: what the ledger says.
+        run_id: the run that generated and did not load.
+    """
+    return replace(
+        found,
+        verdict="error",
+        description=f"Run {run_id[:8]} ended before it had loaded what it stored, so the warehouse lacks rows. Nothing "
+        "is lost, and loading buys nothing: the sensor failed_generations runs it again, or materialize it. In the "
+        f"ledger: {found.description}",
+    )
 
 
 def files(inspection: Inspection) -> Finding:

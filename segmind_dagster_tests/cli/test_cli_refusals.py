@@ -39,6 +39,32 @@ def test_a_number_of_the_sandbox_that_makes_no_sense_is_a_usage_error(options: A
     assert answer.code == 2
 
 
+@pytest.mark.parametrize("home", ["{folder}/nowhere", "relative/home"])
+def test_sync_with_a_dagster_home_that_is_no_folder_says_what_to_do(
+    project: Any, monkeypatch: Any, tmp_path: Any, home: str
+) -> None:
+    home = home.format(folder=tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", home)
+    message = run("sync").refusal()
+    assert message.startswith(f"DAGSTER_HOME: '{home}' is not the absolute path of a folder that exists")
+    assert "mkdir -p" in message
+
+
+def test_status_leaves_out_what_was_planned_and_is_no_longer_asked_for(project: Any) -> None:
+    from segmind_dagster.ledger.schema import GENERATIONS, SET_GENERATIONS
+    from segmind_dagster.runner.generate import opened
+    from segmind_dagster.settings import load_settings
+
+    project.write("harvest", 1, models=["fast_flux_schnell"])
+    project.submit_and_die("harvest")
+    with opened(load_settings()) as (ledger, _):
+        ledger.write(lambda connection: connection.execute(GENERATIONS.update().values(state="planned")))
+    assert "planned            1" in run("status").out
+    with opened(load_settings()) as (ledger, _):
+        ledger.write(lambda connection: connection.execute(SET_GENERATIONS.update().values(is_current=False)))
+    assert "planned" not in run("status").out
+
+
 def test_sync_uses_the_dagster_home_that_is_set(project: Any, monkeypatch: Any, tmp_path: Any) -> None:
     import dagster as dg
 

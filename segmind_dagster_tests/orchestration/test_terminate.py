@@ -103,6 +103,8 @@ def test_a_terminated_run_drains_and_is_canceled_and_the_next_one_completes(
         event for event in instance.all_logs(run.run_id) if event.dagster_event and event.dagster_event.is_step_failure
     ]
     assert len(failures) == 1
+    # and what that means for the money
+    assert "What was submitted may have been charged and is recorded" in err
 
     with materialize(lab, home, "fruit") as again:
         err = again.communicate(timeout=60)[1]

@@ -1,23 +1,27 @@
 """The model assets: generate what prompt sets ask for, then load what the ledger holds."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dlt import DagsterDltResource, dlt_assets
 
-from segmind_dagster.errors import PromptSetError
+from segmind_dagster.errors import PromptSetError, SegmindDagsterError, interrupted
 from segmind_dagster.orchestration.checks import follow_up
 from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.loads import recorded_load
 from segmind_dagster.orchestration.metadata import log_report, table_metadata, unit_metadata
 from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.sensors.activity import REQUESTED_BY
 from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslator, column_schema
+from segmind_dagster.orchestration.units import REQUESTED_BY
 from segmind_dagster.registry import MODELS
-from segmind_dagster.runner import Batch, RunReport, generate
 from segmind_dagster.settings import Settings
 from segmind_dagster.source import build_source, check_destination, load, segmind_source
+
+if TYPE_CHECKING:
+    from segmind_dagster.runner import Batch, Progress, RunReport
 
 _NAMES = [model.resource for model in MODELS]
 
@@ -41,32 +45,40 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
     def segmind_models(
         context: dg.AssetExecutionContext, dlt: DagsterDltResource, segmind: SegmindResource
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckEvaluation]:
+        from segmind_dagster.runner import generate
+
         resources = tuple(key.path[-1] for key in MODEL_KEYS if key in context.selected_asset_keys)
         with as_failure():
             settings = segmind.load()
             check_destination(settings)
             batches, problems = _read_sets(settings, context.partition_keys, resources)
-            report = generate(
-                settings,
-                batches,
-                run_id=context.run_id,
-                # somebody who executes a sensor's run again asks for it, although its tags are copied
-                is_by_person=REQUESTED_BY not in context.run.tags or context.run.parent_run_id is not None,
-                on_progress=lambda progress: context.log.info(progress.line()),
-            )
+            with _told_of_money(context.log) as say:
+                report = generate(
+                    settings,
+                    batches,
+                    run_id=context.run_id,
+                    # somebody who executes a sensor's run again asks for it, although its tags are copied
+                    is_by_person=REQUESTED_BY not in context.run.tags or context.run.parent_run_id is not None,
+                    on_progress=say,
+                )
             log_report(context.log, report)
             keys = [batch.prompt_set.key for batch in batches]
-            # every load carries the full schema, so that a table exists even while it is empty
+            # with a resource for every model, so that a table exists even while it is empty
             source = build_source(
                 settings,
                 prompt_sets=[*keys, *sorted(report.also_collected)],
                 models=None if report.also_collected else resources,
             ).with_resources(*_NAMES, "attempts")
-            info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
+            try:
+                with recorded_load(context.instance, context.run_id):
+                    info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
+            except Exception as error:
+                yield from follow_up(context, settings, resources, context.partition_keys, is_loaded=False)
+                raise SegmindDagsterError(_not_loaded(error)) from error
         stop = "\n".join(filter(None, [report.stop_message, *map(str, problems), *_unfinished(report)]))
         units = _publish(context, settings, report, is_whole=not stop)
         if stop:
-            yield from follow_up(context, settings, resources, context.partition_keys)
+            yield from follow_up(context, settings, resources, context.partition_keys, is_loaded=True)
             raise dg.Failure(description=stop, allow_retries=False)
         for resource in resources:
             loaded = dlt.extract_resource_metadata(context, source.resources[resource], info, pipeline)
@@ -77,11 +89,30 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
     return segmind_models
 
 
+@contextmanager
+def _told_of_money(log: dg.DagsterLogManager) -> "Iterator[Callable[[Progress], None]]":
+    """Log the progress; an interrupt leaves with words about the money, which are the last line of its traceback."""
+    line = "not begun"
+
+    def say(progress: "Progress") -> None:
+        nonlocal line
+        line = progress.line()
+        log.info(line)
+
+    try:
+        yield say
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError) as error:
+        error.args = (interrupted(line),)
+        log.warning(str(error))
+        raise
+
+
 def _read_sets(
     settings: Settings, keys: list[str], resources: tuple[str, ...]
-) -> tuple[list[Batch], list[PromptSetError]]:
+) -> "tuple[list[Batch], list[PromptSetError]]":
     """The prompt sets of a run; one that cannot be read does not stop the others."""
     from segmind_dagster.prompts import find_prompt_set
+    from segmind_dagster.runner import Batch
 
     batches, problems = [], []
     for key in keys:
@@ -96,7 +127,15 @@ def _read_sets(
     return batches, problems
 
 
-def _unfinished(report: RunReport) -> list[str]:
+def _not_loaded(error: Exception) -> str:
+    """What a run says that could not load, whatever dlt or the destination said."""
+    return (
+        f"What was generated is stored, but could not be loaded: {str(error).strip()}\nNothing is lost, and loading it "
+        "buys nothing: the sensor failed_generations runs it again, or materialize it once the destination answers."
+    )
+
+
+def _unfinished(report: "RunReport") -> list[str]:
     """One line for each prompt set and model that needs another run, unless the stop message tells already."""
     if report.stop_message:
         return []
@@ -110,7 +149,7 @@ def _unfinished(report: RunReport) -> list[str]:
 
 
 def _publish(
-    context: dg.AssetExecutionContext, settings: Settings, report: RunReport, *, is_whole: bool
+    context: dg.AssetExecutionContext, settings: Settings, report: "RunReport", *, is_whole: bool
 ) -> dict[str, dg.AssetKey]:
     """Per-partition metadata; when the run stopped early, materializations of the complete partitions only.
 
@@ -131,7 +170,7 @@ def _publish(
     return keys
 
 
-def _only(report: RunReport, resource: str, settings: Settings) -> dict[str, Any]:
+def _only(report: "RunReport", resource: str, settings: Settings) -> dict[str, Any]:
     """Metadata of the single partition of a run; a run over many has it per partition instead."""
     units = [unit for unit in report.units if unit.resource == resource]
     return unit_metadata(units[0], settings) if len(units) == 1 else {}

@@ -9,7 +9,7 @@ from typing import Final
 
 import dagster as dg
 
-from segmind_dagster.orchestration.checks.results import EVERY_MORNING, whole
+from segmind_dagster.orchestration.checks.results import EVERY_MORNING, expect_evaluations, whole
 from segmind_dagster.orchestration.schedules import account_refresh
 from segmind_dagster.orchestration.translator import asset_key
 from segmind_dagster.reports.findings import loaded_lately
@@ -33,6 +33,7 @@ _WITHIN: Final = timedelta(hours=26)
 )
 def account_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
     """How old the account's data is."""
+    expect_evaluations(context)
     # an instance in memory keeps no schedules
     states = context.instance.all_instigator_state() if context.instance.schedule_storage else []
     is_running = any(state.is_running and state.name == account_refresh.name for state in states)

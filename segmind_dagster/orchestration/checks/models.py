@@ -14,13 +14,17 @@ from segmind_dagster.ledger import Ledger, findings, reads
 from segmind_dagster.orchestration.checks.results import (
     EVERY_MORNING,
     checked_sets,
+    expect_evaluations,
     partitioned,
     partitioned_spec,
     whole,
 )
 from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.loads import unloaded
 from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.sensors.activity import unfinished_runs
 from segmind_dagster.orchestration.translator import MODEL_KEYS, asset_key
+from segmind_dagster.orchestration.units import Unit
 from segmind_dagster.planning.due import UNCOUNTED
 from segmind_dagster.reports import findings as judged
 from segmind_dagster.reports.findings import Finding
@@ -32,11 +36,12 @@ _WAITING: Final = "nothing_about_to_expire"
 
 @dataclass(frozen=True, slots=True)
 class _Desk:
-    """What the questions of one run share: the ledger, the time, and the budgets that were read from files."""
+    """What the questions of one run share: the ledger, the time, what is not loaded, and the budgets in the files."""
 
     settings: Settings
     ledger: Ledger
     now: datetime
+    unloaded: Mapping[Unit, str]
     _budgets: dict[str, tuple[Decimal | None, str | None]] = field(default_factory=dict)
 
     def budget(self, key: str) -> tuple[Decimal | None, str | None]:
@@ -62,7 +67,9 @@ def _nothing_left_open(desk: _Desk, resource: str, key: str) -> Finding:
         is_alive=desk.ledger.liveness(desk.now),
         uncounted_kinds=UNCOUNTED,
     )
-    return left_open(asked_for, rows, prompt_set=key, now=desk.now)
+    found = left_open(asked_for, rows, prompt_set=key, now=desk.now)
+    run_id = desk.unloaded.get((key, asset_key(resource)))
+    return found if run_id is None else judged.not_loaded(found, run_id=run_id)
 
 
 def _files_match(desk: _Desk, resource: str, key: str) -> Finding:
@@ -91,7 +98,7 @@ def _charged_once(desk: _Desk, resource: str, key: str) -> Finding:
 
 _QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]] = {
     "nothing_left_open": (
-        "Everything the prompt set asks of the model is stored: nothing failed, unknown, uncollected or left out.",
+        "All that the prompt set asks of the model is stored and loaded: nothing failed, unknown or left out.",
         _nothing_left_open,
     ),
     "files_match": ("Every stored output is there, with the size and digest it was stored with.", _files_match),
@@ -111,7 +118,8 @@ _QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]
 )
 def model_checks(context: dg.AssetCheckExecutionContext, segmind: SegmindResource) -> Iterator[dg.AssetCheckEvaluation]:
     """What a model has made of a prompt set."""
-    with as_failure(), _opened(segmind.load()) as desk:
+    expect_evaluations(context)
+    with as_failure(), _opened(segmind.load(), _not_loaded(context.instance)) as desk:
         found = _ask(desk, context.selected_asset_check_keys, checked_sets(context))
     yield from partitioned(context.instance, found)
 
@@ -133,13 +141,19 @@ def outputs_waiting(
     context: dg.AssetCheckExecutionContext, segmind: SegmindResource
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """What Segmind still has to give; of all prompt sets, also those whose file is gone."""
+    expect_evaluations(context)
     with as_failure(), _opened(segmind.load()) as desk:
         found = {check: _waiting(desk, check.asset_key) for check in sorted(context.selected_asset_check_keys)}
     yield from whole(found)
 
 
 def follow_up(
-    context: dg.AssetExecutionContext, settings: Settings, resources: Iterable[str], keys: Sequence[str]
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    resources: Iterable[str],
+    keys: Sequence[str],
+    *,
+    is_loaded: bool,
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """The results of all checks of a run that is about to fail, whose check steps will be skipped.
 
@@ -148,9 +162,11 @@ def follow_up(
         settings: its settings.
         resources: the models it was for.
         keys: the prompt sets it was for.
+        is_loaded: whether what it has generated came to the warehouse.
     """
     assets = [asset_key(resource) for resource in resources]
-    with _opened(settings) as desk:
+    not_loaded = {} if is_loaded else {(key, asset): context.run_id for key in keys for asset in assets}
+    with _opened(settings, not_loaded) as desk:
         found = _ask(desk, [dg.AssetCheckKey(asset, name) for asset in assets for name in _QUESTIONS], keys)
         waiting = {dg.AssetCheckKey(asset, _WAITING): _waiting(desk, asset) for asset in assets}
     yield from partitioned(context.instance, found)
@@ -158,11 +174,16 @@ def follow_up(
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[_Desk]:
+def _opened(settings: Settings, not_loaded: Mapping[Unit, str] | None = None) -> Iterator[_Desk]:
     from segmind_dagster.runner.generate import opened
 
     with opened(settings) as (ledger, _):
-        yield _Desk(settings, ledger, datetime.now(UTC))
+        yield _Desk(settings, ledger, datetime.now(UTC), not_loaded or {})
+
+
+def _not_loaded(instance: dg.DagsterInstance) -> dict[Unit, str]:
+    at_work = {run.run_id for run in unfinished_runs(instance)}
+    return {unit: tried.run_id for unit, tried in unloaded(instance, at_work=at_work).items()}
 
 
 def _ask(

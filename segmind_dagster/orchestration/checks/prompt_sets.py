@@ -8,11 +8,12 @@ import dagster as dg
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.orchestration.checks.results import (
     checked_sets,
-    latest_materialization,
+    expect_evaluations,
     partitioned,
     partitioned_spec,
 )
 from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.loads import latest_materializations
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.translator import PROMPT_SET_KEY
 from segmind_dagster.reports.findings import Finding, file_current
@@ -36,6 +37,7 @@ def prompt_set_checks(
     context: dg.AssetCheckExecutionContext, segmind: SegmindResource
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """The prompt files themselves."""
+    expect_evaluations(context)
     with as_failure():
         settings = segmind.load()
         found = {key: _look(context.instance, settings, key) for key in checked_sets(context)}
@@ -63,7 +65,7 @@ def _look(instance: dg.DagsterInstance, settings: Settings, key: str) -> Finding
         digest = find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir).digest
     except PromptSetError as error:
         problem = str(error)
-    latest = latest_materialization(instance, PROMPT_SET_KEY, key)
+    latest = latest_materializations(instance, PROMPT_SET_KEY, [key]).get(key)
     recorded = latest.asset_materialization if latest else None
     materialized = (recorded.tags or {}).get("dagster/data_version") if recorded else None
     return file_current(digest=digest, materialized=materialized, problem=problem)

@@ -1,7 +1,6 @@
 """What Dagster's own records say: which prompt sets and models are being run, were stopped, were tried before.
 
-Reads the instance only. A unit is a prompt set and the key of an asset; a run of one partition has one set, a run
-over a range has all from its first to its last.
+Reads the instance only. What a run is about is read in `units`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,19 +11,8 @@ from typing import Final
 import dagster as dg
 
 from segmind_dagster.ledger.due import RunLease
-from segmind_dagster.orchestration.partitions import prompt_sets
-from segmind_dagster.orchestration.translator import MODEL_KEYS, PROMPT_SET_KEY
+from segmind_dagster.orchestration.units import PARTITION, RANGE, WORK, Unit, partition_keys, units_of
 
-# on every run that a sensor asks for: which sensor, so that the run does not count as a person's
-REQUESTED_BY: Final = "segmind/requested_by"
-# what it was asked to do, as a digest, so that the next tick finds out what came of it
-WORK: Final = "segmind/work"
-ATTEMPT: Final = "segmind/attempt"
-
-Unit = tuple[str, dg.AssetKey]
-
-_PARTITION: Final = "dagster/partition"
-_RANGE: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 _STATUS = dg.DagsterRunStatus
 _ACTIVE: Final = [
     _STATUS.QUEUED, _STATUS.NOT_STARTED, _STATUS.STARTING, _STATUS.STARTED, _STATUS.CANCELING,
@@ -92,30 +80,6 @@ def activity(
     )
 
 
-def partition_keys(instance: dg.DagsterInstance) -> list[str]:
-    """The prompt sets that are partitions, in Dagster's order."""
-    return list(instance.get_dynamic_partitions(prompt_sets.name or ""))
-
-
-def units_of(run: dg.DagsterRun, keys: Sequence[str]) -> set[Unit]:
-    """The units that a run is about; none when it is not about prompt sets.
-
-    Args:
-        run: the run.
-        keys: all partitions, in order.
-    """
-    first, last = (run.tags.get(tag) for tag in _RANGE)
-    if run.tags.get(_PARTITION) is not None:
-        sets = [run.tags[_PARTITION]]
-    elif first in keys and last in keys:
-        sets = list(keys[keys.index(first) : keys.index(last) + 1])
-    else:
-        # the ends of a range whose partition was removed meanwhile are still about themselves
-        sets = [key for key in (first, last) if key is not None]
-    assets = run.asset_selection or {*MODEL_KEYS, PROMPT_SET_KEY}
-    return {(key, asset) for key in sets for asset in assets}
-
-
 def stopped_units(instance: dg.DagsterInstance, wanted: Collection[Unit]) -> set[Unit]:
     """Those of the wanted units whose latest run somebody has stopped: nobody but a person takes them up again.
 
@@ -125,10 +89,10 @@ def stopped_units(instance: dg.DagsterInstance, wanted: Collection[Unit]) -> set
     """
     keys = partition_keys(instance)
     canceled = instance.get_run_records(dg.RunsFilter(statuses=[_STATUS.CANCELED]), limit=_LOOK_BACK)
-    ranges = [record for record in canceled if _RANGE[0] in record.dagster_run.tags]
+    ranges = [record for record in canceled if RANGE[0] in record.dagster_run.tags]
     stopped: set[Unit] = set()
     for prompt_set in {prompt_set for prompt_set, _ in wanted}:
-        own = instance.get_run_records(dg.RunsFilter(tags={_PARTITION: prompt_set}), limit=_LOOK_BACK)
+        own = instance.get_run_records(dg.RunsFilter(tags={PARTITION: prompt_set}), limit=_LOOK_BACK)
         latest_first = sorted([*own, *ranges], key=lambda record: record.create_timestamp, reverse=True)
         for unit in [unit for unit in wanted if unit[0] == prompt_set]:
             latest = next((each for each in latest_first if unit in units_of(each.dagster_run, keys)), None)

@@ -1,38 +1,34 @@
 """The sensor that runs prompt sets again whose unpaid failures, or what a run left undone, are due.
 
-It reads the ledger, Dagster's records and the prompt files of what is due, never the network. When something is due
-is decided in `planning.due`, what may be bought in `planning.plan`; permanent failures and those that enough runs
-have tried are left to the asset checks.
+Left undone is also what was stored and not loaded; see `orchestration.loads`. The sensor reads the ledger, Dagster's
+records and the prompt files of what is due, never the network. When something is due is decided in `planning.due`,
+what may be bought in `planning.plan`; permanent failures and those that enough runs have tried are left to the asset
+checks.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
+from typing import Final
 
 import dagster as dg
 
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError
 from segmind_dagster.ledger import Ledger, due
-from segmind_dagster.ledger.due import OpenWork
+from segmind_dagster.ledger.due import OpenWork, RunLease
+from segmind_dagster.ledger.states import State
+from segmind_dagster.orchestration.loads import unloaded
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.sensors.activity import (
-    ATTEMPT,
-    REQUESTED_BY,
-    WORK,
-    Activity,
-    activity,
-    partition_keys,
-    stopped_units,
-    tries,
-    unfinished_runs,
-)
+from segmind_dagster.orchestration.sensors.activity import Activity, activity, stopped_units, tries, unfinished_runs
 from segmind_dagster.orchestration.sensors.budget import cheapest_usd, to_buy, why_refused
 from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
 from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.orchestration.units import ATTEMPT, REQUESTED_BY, WORK, partition_keys
 from segmind_dagster.planning import Plan
-from segmind_dagster.planning.due import RETRYABLE, UNCOUNTED, next_run
+from segmind_dagster.planning.due import MOST_RUNS, RETRYABLE, UNCOUNTED, next_run
 from segmind_dagster.settings import Settings
 
 NAME = "failed_generations"
@@ -41,6 +37,8 @@ _SETS_A_TICK = 20
 # sentences in the reason of one tick
 _NOTES = 10
 _KEYS = {key.path[-1]: key for key in MODEL_KEYS}
+# of work that is about loading alone
+_STORED: Final[State] = "succeeded"
 
 
 def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> dg.SensorDefinition:
@@ -54,7 +52,7 @@ def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime
         name=NAME,
         description="Runs prompt sets again whose failed or unfinished generations are due: after "
         "SEGMIND_RETRY_AFTER_SECONDS (300), then after twice as long each time, at most six times, within the budgets, "
-        "and only the models concerned.",
+        "and only the models concerned. Sets whose load failed are loaded again in the same way.",
         target=dg.AssetSelection.assets(*MODEL_KEYS),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=60,
@@ -116,8 +114,11 @@ class _Tick:
         Args:
             after: the prompt set that had its turn last; those that follow it come first.
         """
+        runs = unfinished_runs(self.instance)
+        leases = self.ledger.read(due.leases, now=self.now, run_ids={run.run_id for run in runs})
+        active = activity(self.instance, runs, leases, now=self.now)
         work = self.ledger.read(due.open_work, failed_kinds=RETRYABLE, uncounted_kinds=UNCOUNTED)
-        waiting = self._free(self._due(work))
+        waiting = self._free(self._due([*work, *self._not_loaded(work, active)]), active, leases)
         if not waiting:
             return []
         if self.settings.api_key is None:
@@ -139,7 +140,12 @@ class _Tick:
             if each.resource not in _KEYS:  # its registry entry was removed
                 continue
             at = next_run(each.runs, each.last_at, first=self._first_pause)
-            if at is None:
+            if at is None and each.state == _STORED:
+                self.notes.append(
+                    f"{each.runs} runs could not load '{each.prompt_set}' / {each.resource}, which is stored: see what "
+                    "they say, then materialize it."
+                )
+            elif at is None:
                 given_up += each.generations
             elif at > self.now:
                 later.append(at)
@@ -151,11 +157,35 @@ class _Tick:
             self.notes.append(f"{given_up} generations failed in enough runs; the asset checks name them.")
         return found
 
-    def _free(self, found: dict[str, list[OpenWork]]) -> dict[str, list[OpenWork]]:
+    def _not_loaded(self, work: Sequence[OpenWork], active: Activity) -> list[OpenWork]:
+        """What is stored and has not come to the warehouse; what is still to be bought is loaded by its own run."""
+        is_open = {(each.prompt_set, each.resource) for each in work if each.runs < MOST_RUNS}
+        found: list[OpenWork] = []
+        standings: dict[str, Mapping[str, Counter[State]]] = {}
+        for (key, asset), tried in unloaded(self.instance, at_work=active.run_ids).items():
+            if (key, asset.path[-1]) in is_open:
+                continue
+            if key not in standings:
+                standings[key] = self.ledger.read(due.standing, key)
+            if stored := standings[key].get(asset.path[-1], Counter())[_STORED]:
+                self.notes.append(f"Stored but not loaded by run {tried.run_id[:8]}: '{key}' / {asset.path[-1]}.")
+                found.append(
+                    OpenWork(
+                        prompt_set=key,
+                        resource=asset.path[-1],
+                        state=_STORED,
+                        failure_kind=None,
+                        runs=tried.runs,
+                        generations=stored,
+                        last_at=tried.ended_at,
+                    )
+                )
+        return found
+
+    def _free(
+        self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RunLease]
+    ) -> dict[str, list[OpenWork]]:
         """What nobody is at, nobody has stopped, and Dagster has a partition for."""
-        runs = unfinished_runs(self.instance)
-        leases = self.ledger.read(due.leases, now=self.now, run_ids={run.run_id for run in runs})
-        active = activity(self.instance, runs, leases, now=self.now)
         is_alive = self.ledger.liveness(self.now)
         is_a_stranger_at_work = any(
             lease.run_id not in active.run_ids and is_alive(lease.owner)
@@ -196,7 +226,7 @@ class _Tick:
         if plans is None:
             return None
         bought = to_buy(plans)
-        if not bought:
+        if not bought and not any(each.state == _STORED for each in work):
             self.notes.append(f"'{key}' asks for none of what failed any more.")
             return None
         poor = self._why_poor(cheapest_usd(plans), sorted({decision.request.model.slug for decision in bought}))

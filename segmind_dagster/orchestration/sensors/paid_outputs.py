@@ -17,15 +17,10 @@ from segmind_dagster.ledger import Ledger, due
 from segmind_dagster.ledger.due import Unstored
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.sensors.activity import (
-    REQUESTED_BY,
-    activity,
-    failures_in_a_row,
-    partition_keys,
-    unfinished_runs,
-)
+from segmind_dagster.orchestration.sensors.activity import activity, failures_in_a_row, unfinished_runs
 from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
 from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.orchestration.units import REQUESTED_BY, partition_keys
 from segmind_dagster.planning.due import KEPT, next_look, pause_after
 from segmind_dagster.registry import MODELS
 from segmind_dagster.settings import Settings

@@ -17,9 +17,10 @@ import dagster as dg
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError, SettingsError
 from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.sensors.activity import REQUESTED_BY, activity, unfinished_runs
+from segmind_dagster.orchestration.sensors.activity import activity, unfinished_runs
 from segmind_dagster.orchestration.sensors.budget import why_refused
 from segmind_dagster.orchestration.translator import MODEL_KEYS, PROMPT_SET_KEY
+from segmind_dagster.orchestration.units import REQUESTED_BY
 from segmind_dagster.prompts import PromptSet, load_prompt_set, scan_prompts
 from segmind_dagster.prompts.folder import PromptFolder
 from segmind_dagster.settings import Settings

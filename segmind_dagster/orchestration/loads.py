@@ -1,0 +1,99 @@
+"""Whether what a run generated has come to the warehouse, as Dagster's own records tell it.
+
+A run says in a tag that its load is due, once everything is generated, and that it is done afterwards. A run that
+ends in between, however it ends, leaves the tag as it was; a later materialization of the same partition is the proof
+that another run has loaded the rows. The ledger knows nothing of this: what it holds may always be loaded again.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import dagster as dg
+
+from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.orchestration.units import ATTEMPT, Unit, partition_keys, units_of
+
+LOAD: Final = "segmind/load"
+_DUE: Final = "due"
+_DONE: Final = "done"
+_LOOK_BACK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """The last run that generated for a unit and did not load.
+
+    Args:
+        run_id: that run.
+        runs: how many have tried in a row.
+        ended_at: when it ended; when it began, if nobody has seen its end.
+    """
+
+    run_id: str
+    runs: int
+    ended_at: datetime
+
+
+@contextmanager
+def recorded_load(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Note that the load of this run is due, and that it is done once the block has come to its end."""
+    instance.add_run_tags(run_id, {LOAD: _DUE})
+    yield
+    instance.add_run_tags(run_id, {LOAD: _DONE})
+
+
+def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> dict[Unit, Unloaded]:
+    """The units that were generated for, and whose rows no run has loaded since.
+
+    Args:
+        instance: where runs and materializations are recorded.
+        at_work: runs that may still load.
+    """
+    records = instance.get_run_records(dg.RunsFilter(tags={LOAD: _DUE}), limit=_LOOK_BACK)
+    keys = partition_keys(instance)
+    found: dict[Unit, Unloaded] = {}
+    # latest first
+    for record in records:
+        run = record.dagster_run
+        if run.run_id not in at_work:
+            tried = Unloaded(run.run_id, int(run.tags.get(ATTEMPT, "1")), _end_of(record))
+            for unit in units_of(run, keys):
+                if unit[1] in MODEL_KEYS:
+                    found.setdefault(unit, tried)
+    since = {
+        asset: latest_materializations(instance, asset, [key for key, of_asset in found if of_asset == asset])
+        for asset in {asset for _, asset in found}
+    }
+    return {unit: tried for unit, tried in found.items() if not _is_loaded(since[unit[1]].get(unit[0]), tried)}
+
+
+def latest_materializations(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, keys: Iterable[str]
+) -> Mapping[str, dg.EventLogRecord]:
+    """The latest materialization of each of these partitions that has one.
+
+    After a run they are the newest records of the asset, so that one look finds them all.
+    """
+    found: dict[str, dg.EventLogRecord] = {}
+    missing = set(keys)
+    while missing:
+        wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=sorted(missing))
+        records = instance.fetch_materializations(wanted, limit=len(missing)).records
+        if not records:
+            break
+        for record in records:
+            if record.partition_key is not None:
+                found.setdefault(record.partition_key, record)
+        missing -= found.keys()
+    return found
+
+
+def _is_loaded(materialized: dg.EventLogRecord | None, tried: Unloaded) -> bool:
+    return materialized is not None and materialized.timestamp > tried.ended_at.timestamp()
+
+
+def _end_of(record: dg.RunRecord) -> datetime:
+    return datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.create_timestamp.astimezone(UTC)

@@ -1,0 +1,118 @@
+"""What is stored and could not be loaded is seen, said, and loaded by another run, which buys nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+from dagster_lab import RANGE_END, RANGE_START, REALITY, asset_key
+from sensor_ticks import STARTED, Ticks, ahead, record_run
+
+from segmind_dagster.orchestration.loads import LOAD
+from segmind_dagster.orchestration.sensors import build_failed_generations, failed_generations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dagster_lab import DagsterLab, Run
+
+ASSET = f"segmind/{REALITY}"
+CHECK = dg.AssetCheckKey(asset_key(ASSET), "nothing_left_open")
+
+
+@pytest.fixture
+def warehouse(lab: DagsterLab) -> Path:
+    """The DuckDB file, in whose place stands a folder for now: nothing can be loaded."""
+    path = lab.data / "segmind.duckdb"
+    path.mkdir(parents=True)
+    return path
+
+
+def verdicts(lab: DagsterLab, run: Run) -> dict[str | None, tuple[bool, str]]:
+    """By partition, what the check said in a run."""
+    events = [entry.dagster_event for entry in lab.instance.all_logs(run.run_id) if entry.dagster_event]
+    found = [event.event_specific_data for event in events if event.event_type_value == "ASSET_CHECK_EVALUATION"]
+    return {each.partition: (each.passed, each.description or "") for each in found if each.asset_check_key == CHECK}
+
+
+def test_a_load_that_fails_is_said_in_the_run_and_in_the_check(lab: DagsterLab, warehouse: Path) -> None:
+    run = lab.run(ASSET, partition=lab.write("fruit", 2))
+    message = run.failure()
+    assert message.startswith("What was generated is stored, but could not be loaded: ")
+    assert "Nothing is lost, and loading it buys nothing" in message
+    assert [row["state"] for row in lab.generations()] == ["succeeded", "succeeded"]
+    assert lab.materialized(ASSET) == set()
+    passed, said = verdicts(lab, run)["fruit"]
+    assert not passed
+    assert said.startswith(f"Run {run.run_id[:8]} ended before it had loaded what it stored")
+    assert "2 of 2 generations are stored" in said
+
+
+def test_the_sensor_has_it_loaded_and_nothing_is_bought(lab: DagsterLab, warehouse: Path) -> None:
+    failed = lab.run(ASSET, partition=lab.write("fruit", 2))
+    posts = lab.posts
+    assert f"Stored but not loaded by run {failed.run_id[:8]}: 'fruit'" in Ticks(lab, failed_generations).reason()
+    (request,), _ = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).tick()
+    assert (request.partition_key, request.asset_selection) == ("fruit", [asset_key(ASSET)])
+    assert request.tags["segmind/attempt"] == "2"
+    warehouse.rmdir()
+    run = lab.run(ASSET, partition="fruit", tags=request.tags)
+    assert run.is_success
+    assert lab.posts == posts
+    assert lab.rows(f"SELECT count(*) AS rows FROM {REALITY}") == [{"rows": 2}]
+    assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
+
+
+def test_the_pause_doubles_and_six_runs_are_enough(lab: DagsterLab, warehouse: Path) -> None:
+    tags: dict[str, str] = {}
+    key = lab.write("fruit", 1)
+    for attempt in range(1, 7):
+        assert not lab.run(ASSET, partition=key, tags=tags).is_success
+        minutes = 5 * 2 ** (attempt - 1)
+        early = Ticks(lab, build_failed_generations(clock=ahead(minutes=minutes - 1)))
+        assert early.tick()[0] == []
+        requests, reason = Ticks(lab, build_failed_generations(clock=ahead(minutes=minutes + 1))).tick()
+        if attempt < 6:
+            (request,) = requests
+            tags = dict(request.tags)
+    assert requests == []
+    assert f"6 runs could not load 'fruit' / {REALITY}" in reason
+    assert lab.posts == 1
+
+
+def test_each_set_of_a_range_run_is_loaded_again(lab: DagsterLab, warehouse: Path) -> None:
+    for key in ("apple", "pear"):
+        lab.write(key, 1)
+    assert not lab.run_range("apple", "pear", ASSET).is_success
+    ticks = Ticks(lab, build_failed_generations(clock=ahead(minutes=6)))
+    assert ticks.partitions() == ["apple", "pear"]
+    warehouse.rmdir()
+    assert lab.run(ASSET, partition="apple").is_success
+    assert ticks.partitions() == ["pear"]
+
+
+def test_a_run_that_died_while_it_loaded_counts_as_one_that_failed(lab: DagsterLab) -> None:
+    key = lab.write("fruit", 1)
+    assert lab.run(ASSET, partition=key).is_success
+    tags = {"dagster/partition": key, LOAD: "due"}
+    record_run(lab, dg.DagsterRunStatus.FAILURE, ASSET, tags=tags)
+    (request,), _ = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).tick()
+    assert request.partition_key == key
+
+
+@pytest.mark.parametrize("status", [STARTED, dg.DagsterRunStatus.CANCELED])
+def test_a_run_that_still_loads_and_one_that_was_stopped_are_left_alone(
+    lab: DagsterLab, status: dg.DagsterRunStatus
+) -> None:
+    first, last = lab.write("apple", 1), lab.write("pear", 1)
+    assert lab.run_range(first, last, ASSET).is_success
+    record_run(lab, status, ASSET, tags={RANGE_START: first, RANGE_END: last, LOAD: "due"})
+    assert Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).tick()[0] == []
+
+
+def test_what_was_edited_meanwhile_waits_for_a_person(lab: DagsterLab, warehouse: Path) -> None:
+    lab.run(ASSET, partition=lab.write("fruit", ["a pear"]))
+    lab.write("fruit", ["a pear", "a golden pear"])
+    reason = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).reason()
+    assert "'fruit' has changed since its last run" in reason
