@@ -11,7 +11,7 @@ import warnings
 # Dagster's own notes on features that are used here knowingly, with the version pinned; each process would repeat them
 for _told in (
     # a check has a result for each prompt set
-    "Parameter `partitions_def` of initializer `AssetCheckSpec",
+    "Specifying a partitions_def on an AssetCheckSpec",
     # Dagster passes it on by itself when it binds resources to a sensor; nothing here sets it
     "Parameter `owners` of initializer `SensorDefinition",
 ):

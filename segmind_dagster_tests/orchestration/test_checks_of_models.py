@@ -206,3 +206,10 @@ def test_only_the_checks_of_the_models_selected_run(lab: DagsterLab) -> None:
     lab.run(ASSET, partition=key)
     with pytest.raises(StopIteration):
         recorded(lab, f"segmind/{FLUX}", "charged_once", key)
+
+
+def test_a_run_logs_nothing_that_looks_like_a_forgotten_check(lab: DagsterLab) -> None:
+    run = lab.run(ASSET, partition=lab.write("fruit", 1))
+    said = [entry.user_message for entry in lab.instance.all_logs(run.run_id)]
+    assert run.is_success
+    assert [message for message in said if "did not yield or return" in message] == []

@@ -67,3 +67,16 @@ def test_settings_that_cannot_work_are_a_matter_of_the_run_not_of_loading(tmp_pa
         SEGMIND_RUN_BUDGET_USD="plenty",
     )
     assert "prompt_set" in found["keys"]
+
+
+def test_loading_says_nothing_about_features_that_are_used_knowingly(tmp_path: Path) -> None:
+    code = "from segmind_dagster.definitions import defs; defs.get_repository_def()"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HOME": str(tmp_path), "DLT_DATA_DIR": str(tmp_path), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert loaded.stderr == ""

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from source_lab import FLUX, REALITY
+from source_lab import FLUX, REALITY, ROWS
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.registry import MODELS
 from segmind_dagster.sandbox import Faults
-from segmind_dagster.source import segmind_pipeline, segmind_source
+from segmind_dagster.source import build_source, load, segmind_pipeline, segmind_source, tables
 
 if TYPE_CHECKING:
     from conftest import OpenProject
@@ -163,3 +163,31 @@ def test_a_source_told_not_to_generate_only_reads(project: Project, monkeypatch:
     key = project.write("fruit", ["a pear"])
     assert list(segmind_source(prompt_sets=[key], models=[FLUX], generate=False).resources[FLUX]) == []
     assert project.posts == 0
+
+
+def test_a_table_that_is_there_already_costs_no_job(project: Project) -> None:
+    def jobs() -> set[str]:
+        source = build_source(project.settings(), prompt_sets=["fruit"], models=[FLUX]).with_resources(*ROWS)
+        (package,) = load(project.settings(), source)[0].load_packages
+        return {job.job_file_info.table_name for job in package.jobs["completed_jobs"]}
+
+    project.generate(project.write("fruit", ["a pear"]))
+    assert jobs() >= set(ROWS)
+    before = project.tables()
+    assert {name for name in jobs() if not name.startswith("_dlt")} == {FLUX, "attempts"}
+    assert project.tables() == before
+    assert project.rows(f"SELECT count(*) FROM {FLUX}") == [(1,)]
+
+
+def test_a_table_without_rows_gets_a_column_that_was_added_since(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.generate(project.write("fruit", ["a pear"]))
+    with monkeypatch.context() as earlier:
+        columns = {name: hints for name, hints in tables.MODEL_COLUMNS.items() if name != "provider_sha256"}
+        earlier.setattr(tables, "MODEL_COLUMNS", columns)
+        project.load()
+    described = f"SELECT column_name FROM (DESCRIBE {REALITY})"
+    assert ("provider_sha256",) not in project.rows(described)
+    project.load()
+    assert ("provider_sha256",) in project.rows(described)
