@@ -1,5 +1,7 @@
 """The console script `segmind-dagster`: reads arguments, calls one function, prints its answer.
 
+The commands that make pages are in `cli_reports`.
+
 Imports are inside the commands, so that `--help` answers at once.
 """
 
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from segmind_dagster.cli_reports import gallery, report
 from segmind_dagster.errors import Problem, PromptSetError, SegmindDagsterError
 
 if TYPE_CHECKING:
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 @click.version_option(package_name="segmind-dagster")
 def cli() -> None:
     """Media in bulk through Segmind, with Dagster and dlt: pay once, lose nothing, know the cost."""
+
+
+cli.add_command(gallery)
+cli.add_command(report)
 
 
 def main() -> None:

@@ -158,6 +158,12 @@ def charged(connection: Connection) -> Decimal:
     return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or _FREE
 
 
+def set_keys(connection: Connection) -> list[str]:
+    """Keys of the prompt sets that ever asked for something, in order."""
+    keys = select(SET_GENERATIONS.c.prompt_set).distinct().order_by(SET_GENERATIONS.c.prompt_set)
+    return list(connection.execute(keys).scalars())
+
+
 def set_rows(
     connection: Connection, *, resource: str, prompt_sets: Sequence[str] | None
 ) -> Iterator[Mapping[str, Any]]:

@@ -8,6 +8,7 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource
 
 from segmind_dagster.orchestration.assets.account import build_account_assets
+from segmind_dagster.orchestration.assets.gallery import gallery_page
 from segmind_dagster.orchestration.assets.models import build_model_assets
 from segmind_dagster.orchestration.assets.prompt_sets import prompt_set
 from segmind_dagster.orchestration.assets.usage import build_usage_assets
@@ -50,6 +51,7 @@ def build_definitions(
             build_model_assets(backfill_policy=backfill_policy or _POLICIES[load_backfill()]),
             build_account_assets(),
             build_usage_assets(),
+            gallery_page,
             *extra_assets,
         ],
         asset_checks=CHECKS,
@@ -61,7 +63,7 @@ def build_definitions(
             dg.AutomationConditionSensorDefinition(
                 "automation",
                 target=dg.AssetSelection.all(),
-                description="Refreshes the usage summaries when models have been materialized; daily checks.",
+                description="Refreshes galleries, usage summaries and their report when models have been materialized.",
                 default_status=dg.DefaultSensorStatus.RUNNING,
             ),
         ],

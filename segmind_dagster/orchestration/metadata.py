@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.planning import Plan
     from segmind_dagster.prompts import PromptSet
+    from segmind_dagster.reports.gallery import Gallery
     from segmind_dagster.runner import RunReport, UnitReport
     from segmind_dagster.settings import Settings
 
@@ -78,6 +79,25 @@ def unit_metadata(unit: UnitReport, settings: Settings) -> dict[str, Any]:
     if unit.pictures:
         metadata["outputs"] = dg.MetadataValue.path(unit.pictures[0][0].rsplit("/", 1)[0])
     return metadata
+
+
+def gallery_metadata(gallery: Gallery) -> dict[str, Any]:
+    """Where a gallery is, what it holds, and a first look at it."""
+    from segmind_dagster.reports.contact_sheet import Picture, contact_sheet
+
+    metadata: dict[str, Any] = {"page": dg.MetadataValue.path(gallery.uri)}
+    preview = contact_sheet([Picture(uri, caption) for uri, caption in gallery.pictures])
+    if preview is not None:
+        metadata["preview"] = dg.MetadataValue.md(preview)
+    if gallery.sheet_uri is not None:
+        metadata["contact sheet"] = dg.MetadataValue.path(gallery.sheet_uri)
+    return metadata | {
+        "generations": gallery.generations,
+        "pictures": len(gallery.pictures),
+        **{f"generations {status}": count for status, count in gallery.by_status.items()},
+        "paid by this set": gallery.charges.in_words(),
+        "page size (bytes)": gallery.page_bytes,
+    }
 
 
 def table_metadata(loaded: Mapping[str, Any], schema: dg.TableSchema) -> dict[str, Any]:

@@ -20,6 +20,15 @@ PROMPT_SET_KEY = dg.AssetKey("prompt_set")
 ACCOUNT_KEYS = tuple(dg.AssetKey(["segmind", name]) for name in ACCOUNT_RESOURCES)
 USAGE_KEYS = tuple(dg.AssetKey(["usage", name.removeprefix("usage_")]) for name in tables.USAGE_COLUMNS)
 MODEL_KEYS = tuple(dg.AssetKey(["segmind", model.resource]) for model in MODELS)
+GALLERY_KEY = dg.AssetKey(["gallery", "page"])
+REPORT_KEY = dg.AssetKey(["usage", "report"])
+# not `eager()`, which waits for every upstream partition ever to be there; what is updated while a refresh is under
+# way, or at the very tick after it was requested, is remembered for the next one
+_UPDATED = dg.AutomationCondition.any_deps_updated()
+REFRESHED = (
+    _UPDATED.since(dg.AutomationCondition.newly_requested() & ~_UPDATED).with_label("updated since last requested")
+    & ~dg.AutomationCondition.in_progress()
+)
 
 _COLUMNS: Mapping[str, Mapping[str, Any]] = {
     **{model.resource: tables.MODEL_COLUMNS for model in MODELS},
@@ -57,7 +66,7 @@ class SegmindTranslator(DagsterDltTranslator):
                 group_name="usage",
                 kinds={"dlt", "sql"},
                 deps=MODEL_KEYS,
-                automation_condition=dg.AutomationCondition.any_deps_updated() & ~dg.AutomationCondition.in_progress(),
+                automation_condition=REFRESHED,
             )
         if name in ACCOUNT_RESOURCES:
             return spec.replace_attributes(group_name="account")

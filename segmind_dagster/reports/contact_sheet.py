@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from segmind_dagster.reports.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,27 +64,8 @@ def contact_sheet(pictures: Sequence[Picture], *, limit: int = 12) -> str | None
 
 
 def _thumbnail(uri: str) -> str | None:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        if "://" in uri:
-            import fsspec
-
-            with fsspec.open(uri, "rb") as file:
-                content = file.read()
-            opened = Image.open(io.BytesIO(content))
-        else:
-            opened = Image.open(uri)
-        with opened as picture:
-            picture.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-            flat = Image.new("RGB", picture.size, "white")
-            converted = picture.convert("RGBA")
-            flat.paste(converted, mask=converted.getchannel("A"))
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError):
-        return None  # a sheet with one picture fewer is better than a run that fails for its looks
-    buffer = io.BytesIO()
-    flat.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    small = thumbnail(uri, longest_px=_THUMBNAIL_PX, form="JPEG", quality=_QUALITY)
+    return None if small is None else f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
 
 
 def _plain(text: str, limit: int = 60) -> str:

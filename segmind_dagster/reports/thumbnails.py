@@ -1,0 +1,54 @@
+"""Small versions of stored pictures, for sheets and galleries.
+
+Nothing here fails because of a picture: one that is gone or damaged has no thumbnail.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def thumbnail(uri: str, *, longest_px: int, form: Literal["JPEG", "WEBP"], quality: int) -> bytes | None:
+    """A small version of a picture; None when the picture cannot be read.
+
+    Args:
+        uri: path or fsspec URL of the stored picture.
+        longest_px: of its longer side.
+        form: JPEG shows transparency on white, WEBP keeps it.
+        quality: of the encoder, 1 to 100.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        opened = Image.open(io.BytesIO(_content(uri)) if "://" in uri else uri)
+        with opened as picture:
+            # before it is turned the right way up, so that a large JPEG is never decoded whole
+            picture.thumbnail((longest_px, longest_px))
+            small = ImageOps.exif_transpose(picture).convert("RGBA")
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None  # a page with one picture fewer is better than a run that fails for its looks
+    if form == "JPEG" or small.getchannel("A").getextrema() == (255, 255):
+        small = _on_white(small)
+    buffer = io.BytesIO()
+    small.save(buffer, form, quality=quality, **({"optimize": True} if form == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    flat = Image.new("RGB", picture.size, "white")
+    flat.paste(picture, mask=picture.getchannel("A"))
+    return flat
+
+
+def _content(uri: str) -> bytes:
+    import fsspec
+
+    with fsspec.open(uri, "rb") as file:
+        content: bytes = file.read()
+    return content
