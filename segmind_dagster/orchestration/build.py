@@ -12,6 +12,7 @@ from segmind_dagster.orchestration.assets.gallery import gallery_page
 from segmind_dagster.orchestration.assets.models import build_model_assets
 from segmind_dagster.orchestration.assets.prompt_sets import prompt_set
 from segmind_dagster.orchestration.assets.usage import build_usage_assets
+from segmind_dagster.orchestration.assets.usage_report import usage_report
 from segmind_dagster.orchestration.checks import CHECKS
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.schedules import account_refresh, prompt_set_refresh
@@ -51,6 +52,7 @@ def build_definitions(
             build_model_assets(backfill_policy=backfill_policy or _POLICIES[load_backfill()]),
             build_account_assets(),
             build_usage_assets(),
+            usage_report,
             gallery_page,
             *extra_assets,
         ],

@@ -20,7 +20,14 @@ from segmind_dagster.ledger import reads
 from segmind_dagster.orchestration.local import LocalProject, prepare_dagster_home, running_sandbox, use_sandbox
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sync import sync_partitions
-from segmind_dagster.orchestration.translator import ACCOUNT_KEYS, MODEL_KEYS, PROMPT_SET_KEY, USAGE_KEYS
+from segmind_dagster.orchestration.translator import (
+    ACCOUNT_KEYS,
+    GALLERY_KEY,
+    MODEL_KEYS,
+    PROMPT_SET_KEY,
+    REPORT_KEY,
+    USAGE_KEYS,
+)
 from segmind_dagster.prompts import PromptSet, find_prompt_set
 from segmind_dagster.reports.usage import read_table
 from segmind_dagster.runner.generate import opened
@@ -92,7 +99,7 @@ def _materialize(
             live.say(found.key)
             result = job.execute_in_process(
                 instance=instance,
-                asset_selection=[PROMPT_SET_KEY, *MODEL_KEYS],
+                asset_selection=[PROMPT_SET_KEY, *MODEL_KEYS, GALLERY_KEY],
                 partition_key=found.key,
                 run_config=quiet,
                 raise_on_error=False,
@@ -102,7 +109,7 @@ def _materialize(
         live.say("usage")
         result = job.execute_in_process(
             instance=instance,
-            asset_selection=[*ACCOUNT_KEYS, *USAGE_KEYS],
+            asset_selection=[*ACCOUNT_KEYS, *USAGE_KEYS, REPORT_KEY],
             run_config=quiet,
             raise_on_error=False,
         )
@@ -221,6 +228,8 @@ def _print_places(console: Console, project: LocalProject, settings: Settings, e
 
     console.print(f"\nDone in {elapsed_s:.0f} s.")
     console.print(f"  Pictures   {shown(settings.outputs_url)}/<model>/")
+    console.print(f"  Galleries  {shown(str(settings.data_dir))}/galleries/<prompt set>/index.html")
+    console.print(f"  Report     {shown(str(settings.data_dir))}/usage_report.html")
     console.print(
         f"  Database   {shown(str(settings.data_dir))}/segmind.duckdb  (dlt pipeline segmind info shows the last load)"
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from segmind_dagster.planning import Plan
     from segmind_dagster.prompts import PromptSet
     from segmind_dagster.reports.gallery import Gallery
+    from segmind_dagster.reports.usage_report import UsageReport
     from segmind_dagster.runner import RunReport, UnitReport
     from segmind_dagster.settings import Settings
 
@@ -97,6 +98,19 @@ def gallery_metadata(gallery: Gallery) -> dict[str, Any]:
         **{f"generations {status}": count for status, count in gallery.by_status.items()},
         "paid by this set": gallery.charges.in_words(),
         "page size (bytes)": gallery.page_bytes,
+    }
+
+
+def report_metadata(report: UsageReport) -> dict[str, Any]:
+    """Where the usage report is, its figures, and as many of its charts as the UI shows quickly."""
+    from segmind_dagster.reports.usage_report import chart_sheet
+
+    charts = chart_sheet(report.figures)
+    return {
+        "page": dg.MetadataValue.path(report.uri),
+        **({"charts": dg.MetadataValue.md(charts)} if charts else {}),
+        **report.totals,
+        "page size (bytes)": report.page_bytes,
     }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # v1 answers in the same exchange, so that a run takes no longer than its load
 REALITY, FLUX, STICKER = "sdxl_newreality", "fast_flux_schnell", "face_to_sticker"
 USAGE = ("usage/by_model", "usage/by_prompt_set", "usage/by_day", "usage/by_failure")
+PAGES = ("gallery/page", "usage/report")
 ACCOUNT = ("segmind/credits", "segmind/models", "segmind/models_page", "segmind/request_history")
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import ACCOUNT, FLUX, REALITY, USAGE, asset_key
+from dagster_lab import ACCOUNT, FLUX, PAGES, REALITY, USAGE, asset_key
 
 from segmind_dagster.definitions import defs
 from segmind_dagster.orchestration.partitions import prompt_sets
@@ -21,12 +21,18 @@ MODEL_ASSETS = [f"segmind/{model.resource}" for model in MODELS]
 
 
 def test_the_assets_are_these_and_no_others() -> None:
-    assert set(SPECS) == {"prompt_set", *MODEL_ASSETS, *ACCOUNT, *USAGE}
+    assert set(SPECS) == {"prompt_set", *MODEL_ASSETS, *ACCOUNT, *USAGE, *PAGES}
 
 
 @pytest.mark.parametrize(
     ("assets", "group"),
-    [(["prompt_set"], "prompts"), (MODEL_ASSETS, "segmind"), (ACCOUNT, "account"), (USAGE, "usage")],
+    [
+        (["prompt_set"], "prompts"),
+        (MODEL_ASSETS, "segmind"),
+        (ACCOUNT, "account"),
+        ((*USAGE, "usage/report"), "usage"),
+        (["gallery/page"], "gallery"),
+    ],
 )
 def test_every_asset_is_in_the_group_of_its_kind(assets: list[str], group: str) -> None:
     assert {SPECS[name].group_name for name in assets} == {group}
@@ -39,12 +45,14 @@ def test_models_come_from_prompt_sets_summaries_from_models_and_the_account_from
         **{name: {"prompt_set"} for name in MODEL_ASSETS},
         **{name: set() for name in ACCOUNT},
         **{name: set(MODEL_ASSETS) for name in USAGE},
+        "gallery/page": set(MODEL_ASSETS),
+        "usage/report": {f"usage/{name}" for name in ("by_day", "by_model", "by_prompt_set", "by_failure")},
     }
 
 
-def test_prompt_sets_and_models_share_one_partitions_definition() -> None:
+def test_prompt_sets_models_and_galleries_share_one_partitions_definition() -> None:
     partitioned = {name for name, spec in SPECS.items() if spec.partitions_def is not None}
-    assert partitioned == {"prompt_set", *MODEL_ASSETS}
+    assert partitioned == {"prompt_set", "gallery/page", *MODEL_ASSETS}
     assert {SPECS[name].partitions_def for name in partitioned} == {prompt_sets}
     assert prompt_sets.name == "prompt_sets"
 
@@ -55,8 +63,12 @@ def test_every_asset_is_described_owned_and_has_its_kind(name: str) -> None:
     assert spec.description
     assert "\n " not in spec.description
     assert list(spec.owners) == ["team:media"]
-    expected = {"prompt_set": {"yaml"}, **{usage: {"dlt", "sql"} for usage in USAGE}}.get(name, {"dlt", "segmind"})
-    assert spec.kinds == expected
+    others = {
+        "prompt_set": {"yaml"},
+        **{usage: {"dlt", "sql"} for usage in USAGE},
+        **{page: {"html"} for page in PAGES},
+    }
+    assert spec.kinds == others.get(name, {"dlt", "segmind"})
 
 
 def test_descriptions_tell_the_models_apart() -> None:
@@ -65,7 +77,7 @@ def test_descriptions_tell_the_models_apart() -> None:
         assert model.title in (SPECS[f"segmind/{model.resource}"].description or "")
 
 
-@pytest.mark.parametrize("name", sorted(set(SPECS) - {"prompt_set"}))
+@pytest.mark.parametrize("name", sorted(set(SPECS) - {"prompt_set", *PAGES}))
 def test_every_column_is_shown_with_type_and_description(name: str) -> None:
     metadata = SPECS[name].metadata
     columns = metadata["dagster/column_schema"].columns
@@ -99,12 +111,12 @@ def test_every_asset_can_be_selected_alone(name: str) -> None:
         for asset in defs.resolve_all_job_defs()[0].asset_layer.asset_graph.assets_defs
         if asset_key(name) in asset.keys
     ]
-    assert name == "prompt_set" or definition.can_subset
+    assert len(definition.keys) == 1 or definition.can_subset
 
 
-def test_only_the_summaries_refresh_by_themselves() -> None:
+def test_only_summaries_and_pages_refresh_by_themselves() -> None:
     automatic = {name for name, spec in SPECS.items() if spec.automation_condition is not None}
-    assert automatic == set(USAGE)
+    assert automatic == {*USAGE, *PAGES}
 
 
 def test_sensors_run_by_default_and_schedules_do_not() -> None:
@@ -122,6 +134,8 @@ def test_the_definitions_hold_together() -> None:
 
 def test_summaries_refresh_once_when_a_model_was_materialized_and_not_otherwise(lab: DagsterLab) -> None:
     wanted = dg.AssetSelection.groups("usage")
+    # the report is asked for together with the summaries, and so made from them in the same run
+    expected = len(USAGE) + 1
 
     def tick(cursor: object = None) -> dg.EvaluateAutomationConditionsResult:
         return dg.evaluate_automation_conditions(
@@ -134,5 +148,5 @@ def test_summaries_refresh_once_when_a_model_was_materialized_and_not_otherwise(
     assert quiet.total_requested == 0
     lab.run(f"segmind/{REALITY}", partition=lab.write("fruit", 1))
     due = tick(quiet.cursor)
-    assert due.total_requested == len(USAGE)
+    assert due.total_requested == expected
     assert tick(due.cursor).total_requested == 0

@@ -1,0 +1,7 @@
+"use strict";
+// what assistive technology reads of a bar is also its tooltip
+for (const mark of document.querySelectorAll(".chart [role='graphics-symbol'][aria-label]")) {
+  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  title.textContent = mark.getAttribute("aria-label");
+  mark.append(title);
+}
