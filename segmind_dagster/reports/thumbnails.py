@@ -23,9 +23,13 @@ def thumbnail(uri: str, *, longest_px: int, form: Literal["JPEG", "WEBP"], quali
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    source: io.BytesIO | str = uri
+    if "://" in uri:
+        if (content := stored_bytes(uri)) is None:
+            return None
+        source = io.BytesIO(content)
     try:
-        opened = Image.open(io.BytesIO(_content(uri)) if "://" in uri else uri)
-        with opened as picture:
+        with Image.open(source) as picture:
             # before it is turned the right way up, so that a large JPEG is never decoded whole
             picture.thumbnail((longest_px, longest_px))
             small = ImageOps.exif_transpose(picture).convert("RGBA")
@@ -38,17 +42,26 @@ def thumbnail(uri: str, *, longest_px: int, form: Literal["JPEG", "WEBP"], quali
     return buffer.getvalue()
 
 
+def stored_bytes(uri: str, *, most: int = -1) -> bytes | None:
+    """The content of an output, or its beginning; None when it cannot be read.
+
+    Args:
+        uri: path or fsspec URL.
+        most: bytes that are wanted; all of them when negative.
+    """
+    import fsspec
+
+    try:
+        with fsspec.open(uri, "rb") as file:
+            content: bytes = file.read(most)
+    except Exception:  # noqa: BLE001  every file system has errors of its own, and a missing driver is one, too
+        return None
+    return content
+
+
 def _on_white(picture: Image.Image) -> Image.Image:
     from PIL import Image
 
     flat = Image.new("RGB", picture.size, "white")
     flat.paste(picture, mask=picture.getchannel("A"))
     return flat
-
-
-def _content(uri: str) -> bytes:
-    import fsspec
-
-    with fsspec.open(uri, "rb") as file:
-        content: bytes = file.read()
-    return content

@@ -53,7 +53,7 @@ def thumbnail(card: dict[str, str]) -> Image.Image:
 
 
 def facts(card: dict[str, list[list[str]]]) -> dict[str, str]:
-    return {name: value for name, value in card["facts"]}
+    return dict(card["facts"])
 
 
 def test_a_card_has_a_thumbnail_a_relative_link_and_its_figures(world: GalleryWorld) -> None:
@@ -319,7 +319,7 @@ def test_elsewhere_a_page_links_to_local_outputs_by_their_address(world: Gallery
 
 
 @pytest.mark.parametrize(
-    "uri", ["s3://user:secret@bucket/a.png", "https://host/a.png?X-Amz-Signature=secret", "s3://bucket/a.png?secret"]
+    "uri", ["s3://user:secret@bucket/a.png", "gs://bucket/a.png?X-Goog-Signature=secret", "s3://bucket/a.png#secret"]
 )
 def test_the_address_of_an_output_elsewhere_is_shown_without_user_and_query(world: GalleryWorld, uri: str) -> None:
     world.add(output_uri=uri, output_sha256="0")
@@ -352,10 +352,10 @@ def test_the_contact_sheet_shows_pictures_where_their_axes_cross(world: GalleryW
             Image.new("RGB", (64, 64), rgb).save(buffer, "PNG")
             world.add(f"a {colour} pear", resource=resource, content=buffer.getvalue())
     with Image.open(world.write().sheet_uri or "") as drawn:
-        pixels = {drawn.getpixel((x, y)) for x in (336, 552) for y in (188,)}
-        below = {drawn.getpixel((x, y)) for x in (336, 552) for y in (404,)}
-    assert all(red > 200 > 60 > blue for red, _, blue in pixels)
-    assert all(blue > 200 > 60 > red for red, _, blue in below)
+        first_row = [drawn.getpixel((x, 188)) for x in (336, 552)]
+        second_row = [drawn.getpixel((x, 404)) for x in (336, 552)]
+    assert all(red > 200 and blue < 60 for red, _, blue in first_row)
+    assert all(blue > 200 and red < 60 for red, _, blue in second_row)
 
 
 AMOUNTS = st.integers(0, 10**12).map(lambda nano: Decimal(nano) / 10**9)
@@ -399,5 +399,5 @@ def test_no_attempts_cost_nothing() -> None:
 def test_a_place_that_cannot_be_written_is_one_clear_error(world: GalleryWorld) -> None:
     world.add()
     put(str(world.data / "galleries"), b"a file")
-    with pytest.raises(SegmindDagsterError, match="galleries/fruit.*untouched"):
+    with pytest.raises(SegmindDagsterError, match=r"galleries/fruit.*untouched"):
         world.write()

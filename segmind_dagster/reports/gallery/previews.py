@@ -10,7 +10,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.reports.thumbnails import thumbnail
+from segmind_dagster.reports.thumbnails import stored_bytes, thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,12 +66,8 @@ def _make(card: Card) -> bytes | None:
 
 
 def _first_words(uri: str) -> bytes | None:
-    import fsspec
-
-    try:
-        with fsspec.open(uri, "rb") as file:
-            content: bytes = file.read(_MOST_TEXT_BYTES)
-    except (OSError, ValueError):
+    content = stored_bytes(uri, most=_MOST_TEXT_BYTES)
+    if content is None:
         return None
     text = _spoken(content.decode("utf-8", errors="replace"))
     return (text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}…").encode()

@@ -6,7 +6,8 @@
   const axes = new Map(data.axes.map((axis) => [axis.name, axis]));
   const CHUNK = 48; // cards built at a time
   let order = []; // numbers of the shown cards, as they are laid out
-  let position = 0; // of the one that has the focus, or is looked at
+  let position = 0; // of the one that has the focus
+  let viewed = 0; // of the one that the viewer shows
   let builders = []; // what is still to be built, one function a row or card
   let observer = null;
 
@@ -218,12 +219,13 @@
   // -- the viewer
 
   function show(where) {
-    position = Math.max(0, Math.min(order.length - 1, where));
-    const shown = data.cards[order[position]];
+    viewed = Math.max(0, Math.min(order.length - 1, where));
+    const shown = data.cards[order[viewed]];
     stage.replaceChildren(...full(shown));
-    byId("viewer-place").textContent = `${position + 1} of ${order.length}`;
-    byId("previous").disabled = position === 0;
-    byId("next").disabled = position === order.length - 1;
+    byId("viewer-place").textContent = `${viewed + 1} of ${order.length}`;
+    // a button that is disabled while it has the focus would swallow the keys
+    byId("previous").setAttribute("aria-disabled", viewed === 0);
+    byId("next").setAttribute("aria-disabled", viewed === order.length - 1);
     byId("viewer-title").textContent = shown.prompt || "(no prompt)";
     byId("viewer-status").textContent = shown.former ? `${shown.status}, no longer asked for` : shown.status;
     byId("viewer-status").className = "muted";
@@ -275,11 +277,6 @@
     if (shown.text !== undefined) return [make("div", "words", shown.text)];
     if (shown.failure) return [why(shown.failure)];
     return face(shown);
-  }
-
-  function close() {
-    while (builders.length && !grid.querySelector(`[data-number="${order[position]}"]`)) build();
-    focus(position);
   }
 
   // -- keys and clicks
@@ -336,15 +333,16 @@
   });
   viewer.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("video, audio")) return;
-    const to = {ArrowLeft: position - 1, ArrowRight: position + 1, Home: 0, End: order.length - 1}[event.key];
+    const to = {ArrowLeft: viewed - 1, ArrowRight: viewed + 1, Home: 0, End: order.length - 1}[event.key];
     if (to === undefined) return;
     event.preventDefault();
     show(to);
   });
   viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
-  viewer.addEventListener("close", () => { stage.replaceChildren(); close(); });
-  byId("previous").addEventListener("click", () => show(position - 1));
-  byId("next").addEventListener("click", () => show(position + 1));
+  // the browser gives the focus back to the card that opened the viewer; another one may have been looked at since
+  viewer.addEventListener("close", () => { stage.replaceChildren(); focus(viewed); });
+  byId("previous").addEventListener("click", () => show(viewed - 1));
+  byId("next").addEventListener("click", () => show(viewed + 1));
   byId("close").addEventListener("click", () => viewer.close());
   byId("controls").addEventListener("change", layOut);
   byId("find").addEventListener("input", layOut);
