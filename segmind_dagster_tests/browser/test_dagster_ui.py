@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
+
+from segmind_dagster.reports.usage_report import chart_sheet, usage_figures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,3 +130,22 @@ def test_a_prompt_file_put_into_the_folder_becomes_a_partition_by_itself(ui: Dag
             page.wait_for_timeout(500)
     page.reload()
     expect(page.get_by_text("quince").first).to_be_visible()
+
+
+def test_the_charts_of_the_usage_report_are_shown_as_pictures(ui: DagsterUi, page: Page, tmp_path: Path) -> None:
+    money = {"attempts": 2, "succeeded": 1, "failed": 1, "cost_usd": Decimal(2), "estimated_cost_usd": Decimal(1)}
+    days = [{"day": date(2026, 3, 1 + number), **money} for number in range(9)]
+    summaries = {"usage_by_day": days, "usage_by_model": [], "usage_by_prompt_set": [], "usage_by_failure": []}
+    charts = chart_sheet(usage_figures(summaries)) or ""
+    with ui.instance() as instance:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(dg.AssetKey(["usage", "report"]), metadata={"charts": dg.MetadataValue.md(charts)})
+        )
+    page.goto(f"{ui.url}/assets/usage/report?view=events")
+    row = page.locator("tr").filter(has_text="charts")
+    row.get_by_text("Show Markdown").click()
+    images = page.get_by_role("dialog").filter(has_text="Spend by day").locator("img")
+    expect(images).to_have_count(2)
+    widths = images.evaluate_all("all => Promise.all(all.map(one => one.decode().then(() => one.naturalWidth)))")
+    page.screenshot(path=tmp_path / "charts.png")
+    assert min(widths) > 300
