@@ -24,6 +24,7 @@ Rows = list[dict[str, Any]]
 Drawing = Any
 
 _WIDTH, _HEIGHT, _BAR = 410, 220, 22
+_SIDE_BY_SIDE = 8  # days
 _UNITS = {"day": "utcyearmonthdate", "week": "utcyearweek", "month": "utcyearmonth"}
 # told apart by people who see red and green alike, in the dark too
 _GOOD, _BAD, _UNSURE, _OPEN = "#3b82c4", "#d9603b", "#e0a93b", "#9a948c"
@@ -78,7 +79,7 @@ def over_time(
     days = sorted(row["day"] for row in rows)
     span = (days[-1] - days[0]).days
     # few days stand side by side, with those between them on which nothing happened; many are a line of time
-    is_short = span < MOST_BARS
+    is_short = span < _SIDE_BY_SIDE
     values = _long(rows, "day", parts)
     if is_short:
         between = {str(days[0] + timedelta(days=number)) for number in range(span)} - {str(day) for day in days}
@@ -88,7 +89,7 @@ def over_time(
         .mark_bar()
         .encode(
             x=alt.X(f"{_UNITS[period]}(name):{'O' if is_short else 'T'}", title=None, axis=_time_axis(period)),
-            y=alt.Y("sum(amount):Q", title=axis, axis=alt.Axis(format=form, tickCount=5)),
+            y=alt.Y("sum(amount):Q", title=axis, axis=_scale_axis(form)),
             color=_colour(parts),
             order=alt.Order("place:Q"),
         )
@@ -112,7 +113,7 @@ def by_name(rows: Sequence[Mapping[str, Any]], column: str, parts: Sequence[Part
         .mark_bar()
         .encode(
             y=_names(kept, column),
-            x=alt.X("amount:Q", title=axis, axis=alt.Axis(format=form, tickCount=5)),
+            x=alt.X("amount:Q", title=axis, axis=_scale_axis(form)),
             color=_colour(parts) if len(parts) > 1 else alt.value(parts[0].colour),
             order=alt.Order("place:Q"),
         )
@@ -200,6 +201,13 @@ def _colour(parts: Sequence[Part]) -> alt.Color:
         scale=alt.Scale(domain=[part.label for part in parts], range=[part.colour for part in parts]),
         legend=alt.Legend(orient="top", direction="horizontal", columns=2),
     )
+
+
+def _scale_axis(form: str) -> alt.Axis:
+    if form.endswith("d"):
+        # of things there are whole numbers only
+        return alt.Axis(tickCount=5, labelExpr=f"datum.value % 1 ? '' : format(datum.value, '{form}')")
+    return alt.Axis(format=form, tickCount=5)
 
 
 def _time_axis(period: str) -> alt.Axis:

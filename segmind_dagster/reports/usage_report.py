@@ -31,6 +31,8 @@ _FILE = "usage_report.html"
 MOST_BARS: Final = 12
 _LONGEST_IN_DAYS, _LONGEST_IN_WEEKS = 62, 500
 _MOST_TABLE_ROWS = 400
+# as d3 writes numbers: as many digits as tell the ticks of an axis apart, of hundredths of cents too
+_MONEY, _WHOLE = "$,.4~r", ",d"
 # beyond this Dagster's UI becomes slow
 _MOST_SHEET_BYTES = 90_000
 _WORDS = {
@@ -197,7 +199,7 @@ def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
             says=f"What each {period}'s submissions cost. Estimated: what Segmind has not reported or not settled yet.",
             rows=days,
             columns=("day", *money, "attempts"),
-            draw=partial(_over_time, days, period, "MONEY", axis="US dollars", form="$,.2~f"),
+            draw=partial(_over_time, days, period, "MONEY", axis="US dollars", form=_MONEY),
             instead="Nothing has been spent yet.",
         ),
         Figure(
@@ -205,7 +207,7 @@ def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
             says="All submissions to a model, whichever prompt set paid.",
             rows=models,
             columns=("model", *money, "attempts"),
-            draw=partial(_by_name, models, "model", "MONEY", axis="US dollars", form="$,.2~f"),
+            draw=partial(_by_name, models, "model", "MONEY", axis="US dollars", form=_MONEY),
             instead="Nothing has been spent yet.",
         ),
         Figure(
@@ -213,7 +215,7 @@ def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
             says="What each set has paid. What it reused from another set stands with that one.",
             rows=sets,
             columns=("prompt_set", *money, "attempts"),
-            draw=partial(_by_name, sets, "prompt_set", "MONEY", axis="US dollars", form="$,.2~f"),
+            draw=partial(_by_name, sets, "prompt_set", "MONEY", axis="US dollars", form=_MONEY),
             instead="Nothing has been spent yet.",
         ),
         Figure(
@@ -221,7 +223,7 @@ def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
             says="What the prompt sets ask of each model now, and how far that has come.",
             rows=models,
             columns=("model", "generations", "succeeded", "failed", "unknown", "unfinished"),
-            draw=partial(_by_name, models, "model", "OUTCOMES", axis="generations", form=",~d"),
+            draw=partial(_by_name, models, "model", "OUTCOMES", axis="generations", form=_WHOLE),
             instead="Nothing has been asked for yet.",
         ),
         Figure(
@@ -229,7 +231,7 @@ def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
             says="How many brought an output and how many failed; most failures are free and tried again.",
             rows=days,
             columns=("day", "attempts", "succeeded", "failed"),
-            draw=partial(_over_time, days, period, "ATTEMPTS", axis="submissions", form=",~d"),
+            draw=partial(_over_time, days, period, "ATTEMPTS", axis="submissions", form=_WHOLE),
             instead="Nothing has been submitted yet.",
         ),
         Figure(
@@ -237,7 +239,7 @@ def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
             says="Failed submissions by kind. The table says how many generations still stand failed for it.",
             rows=kinds,
             columns=("failure_kind", "attempts", "still_failed", *money, "example"),
-            draw=partial(_by_name, kinds, "failure_kind", "ATTEMPTS_OF_KIND", axis="submissions", form=",~d"),
+            draw=partial(_by_name, kinds, "failure_kind", "ATTEMPTS_OF_KIND", axis="submissions", form=_WHOLE),
             instead="No submission has failed.",
         ),
         Figure(
@@ -245,7 +247,7 @@ def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
             says="All a model has cost, divided by the outputs stored. A failure that was charged makes it rise.",
             rows=[row for row in models if row.get("cost_per_output_usd") is not None],
             columns=("model", "cost_per_output_usd", "succeeded"),
-            draw=partial(_by_name, models, "model", "EACH", axis="US dollars", form="$,.4~f"),
+            draw=partial(_by_name, models, "model", "EACH", axis="US dollars", form=_MONEY),
             instead="No output is stored yet.",
         ),
         Figure(
@@ -261,7 +263,7 @@ def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
             says="What sets did not pay because another one had bought the same generation before.",
             rows=[row for row in sets if row.get("saved_usd")],
             columns=("prompt_set", "reused", "saved_usd"),
-            draw=partial(_by_name, sets, "prompt_set", "SAVED", axis="US dollars", form="$,.2~f"),
+            draw=partial(_by_name, sets, "prompt_set", "SAVED", axis="US dollars", form=_MONEY),
             instead="Nothing has been reused yet.",
         ),
     )

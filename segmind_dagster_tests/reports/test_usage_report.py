@@ -186,6 +186,18 @@ def test_days_on_which_nothing_happened_are_between_the_others() -> None:
     assert {value["amount"] for value in drawn if value["name"] in {"2026-03-02", "2026-03-03"}} == {0}
 
 
+@pytest.mark.parametrize("scale", [Decimal("0.000004"), Decimal("0.0123"), Decimal(7), Decimal("1234567.89")])
+def test_no_two_ticks_of_an_axis_read_the_same(scale: Decimal) -> None:
+    for figure in usage_figures(
+        summaries(model=[group("model", cost_usd=scale, succeeded=1, failed=0)], day=[day(cost_usd=scale)])
+    ):
+        if not figure.rows or figure.title == "How long an output takes":
+            continue
+        svg = charts.to_svg(figure.draw(), name=figure.title)
+        texts = re.findall(r"<text[^>]*>([$\d][^<]*)</text>", svg)
+        assert len(texts) == len(set(texts)), (figure.title, texts)
+
+
 def test_of_many_names_the_largest_are_drawn_and_all_are_in_the_table(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
