@@ -13,6 +13,8 @@ SegmindDagsterError
 │   ├── OriginMismatchError    the data folder belongs to another API origin
 │   ├── LedgerMissingError     outputs or rows exist, but the ledger is empty
 │   └── LedgerOutdatedError    outputs exist of generations that the ledger would buy
+├── ExportError                a dataset cannot be written where it should be
+├── DestinationError           the warehouse cannot be used, or refused a load
 └── LoadLockError              another loader kept the lock for too long
 
 Messages say what was attempted, what was seen and what to do; the facts are attributes as well.
@@ -232,6 +234,31 @@ class LedgerOutdatedError(LedgerError):
             "older than the outputs, as after restoring a backup. Run `segmind-dagster rebuild`, which brings it up to "
             "date free of charge; if these outputs are not wanted, move them and their .facts.json away."
         )
+
+
+class ExportError(SegmindDagsterError):
+    """A dataset that cannot be exported; nothing was written under its name."""
+
+
+class DestinationError(SegmindDagsterError):
+    """The warehouse cannot be reached or configured, or refused what was loaded.
+
+    Args:
+        destination: its name in dlt.
+        reason: what was seen.
+        is_before_submitting: whether it was found out before anything was bought.
+    """
+
+    def __init__(self, destination: str, reason: str, *, is_before_submitting: bool = False) -> None:
+        self.destination = destination
+        self.reason = reason
+        what_now = (
+            "Nothing was submitted."
+            if is_before_submitting
+            else "Every result is in the ledger and its file is stored: once this is mended, `segmind-dagster reload` "
+            "loads them all, and so does the next run of their sets; nothing is paid for twice."
+        )
+        super().__init__(f"The destination {destination!r} cannot be used: {reason.rstrip('.')}. {what_now}")
 
 
 class LoadLockError(SegmindDagsterError):

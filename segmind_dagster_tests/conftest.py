@@ -1,4 +1,7 @@
-"""What every test gets: no key, no settings and no telemetry of the machine it runs on; and a PostgreSQL on request."""
+"""What every test gets: no key, no settings and no telemetry of the machine it runs on.
+
+On request also a PostgreSQL and a bucket of an S3.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from buckets import credentials, make_bucket, running_s3
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -79,3 +83,20 @@ def postgres_url(postgres_server: str, tmp_path: Path) -> Iterator[str]:
     yield f"{postgres_server}/{name}"
     with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """An S3 on loopback; its URL."""
+    with running_s3() as url:
+        yield url
+
+
+@pytest.fixture
+def s3_bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket whose credentials are in the environment; its URL."""
+    name = f"{tmp_path.parent.name}-{tmp_path.name}".lower().replace("_", "-")[-60:].strip("-")
+    make_bucket(s3_server, name)
+    for variable, value in credentials(s3_server).items():
+        monkeypatch.setenv(variable, value)
+    return f"s3://{name}"

@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dlt
-from dlt.common.destination import Destination
-from dlt.common.destination.exceptions import InvalidDestinationReference, UnknownDestinationModule
+from dlt.common.exceptions import DltException
 from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from segmind_dagster.errors import SegmindDagsterError, SettingsError
+from segmind_dagster.errors import DestinationError, SegmindDagsterError
+from segmind_dagster.source.destinations import duckdb_path, find_destination, fitted, reason
 from segmind_dagster.source.locks import load_lock, wait_for_duckdb, working_folder_lock
 from segmind_dagster.source.tables import DATASET_NAME, PIPELINE_NAME
 
@@ -30,37 +30,7 @@ if TYPE_CHECKING:
     from segmind_dagster.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
-
-
-def duckdb_path(settings: Settings) -> Path | None:
-    """The DuckDB file that is loaded into; None for another destination, or a database that is no file.
-
-    dlt's own configuration wins; a relative path in it starts at the project's root.
-    """
-    if settings.destination != "duckdb":
-        return None
-    configured = _configured("destination.duckdb.credentials") or _configured("destination.duckdb.credentials.database")
-    if configured is None:
-        return settings.data_dir / f"{PIPELINE_NAME}.duckdb"
-    if not isinstance(configured, str) or configured.startswith((":", "md:", "duckdb:///:", "duckdb:///md:")):
-        return None
-    return (settings.project_dir / configured.removeprefix("duckdb:///")).resolve()
-
-
-def check_destination(settings: Settings) -> None:
-    """Refuse a destination that dlt does not know, before anything is paid for that could not be loaded.
-
-    Raises:
-        SettingsError: there is no such destination.
-    """
-    try:
-        Destination.from_reference(settings.destination)
-    except (UnknownDestinationModule, InvalidDestinationReference) as error:
-        raise SettingsError(
-            "SEGMIND_DESTINATION",
-            f"dlt knows no destination {settings.destination!r}; it knows duckdb, postgres, bigquery, snowflake, "
-            "filesystem and others. Nothing was submitted.",
-        ) from error
+_LOADED_INTO = "segmind_loaded_into"
 
 
 def segmind_pipeline(settings: Settings) -> dlt.Pipeline:
@@ -69,11 +39,9 @@ def segmind_pipeline(settings: Settings) -> dlt.Pipeline:
     Args:
         settings: destination and data folder.
     """
-    path = duckdb_path(settings)
-    if path is not None:
+    if (path := duckdb_path(settings)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    destination: Any = settings.destination if path is None else dlt.destinations.duckdb(credentials=str(path))
-    return dlt.pipeline(PIPELINE_NAME, destination=destination, dataset_name=DATASET_NAME)
+    return dlt.pipeline(PIPELINE_NAME, destination=find_destination(settings), dataset_name=DATASET_NAME)
 
 
 @contextmanager
@@ -84,6 +52,10 @@ def warehouse(settings: Settings, *, purpose: str, say: Callable[[str], None] = 
         settings: destination and data folder.
         purpose: shown to whoever waits for the lock.
         say: told while waiting.
+
+    Raises:
+        LoadLockError: another loader, or an open connection, was in the way for too long.
+        DestinationError: the destination cannot be reached.
     """
     with (
         load_lock(settings, purpose=purpose, say=say),
@@ -93,10 +65,13 @@ def warehouse(settings: Settings, *, purpose: str, say: Callable[[str], None] = 
             wait_for_duckdb(path, say=say)
         # made inside the locks: making it reads and writes dlt's working folder
         pipeline = segmind_pipeline(settings)
-        if pipeline.get_local_state_val("initial_cwd") != str(settings.data_dir):
-            pipeline.drop()
-            pipeline.sync_destination()
-            pipeline.set_local_state_val("initial_cwd", str(settings.data_dir))
+        try:
+            if not _is_of(pipeline, settings):
+                pipeline.drop()
+                pipeline.sync_destination()
+                _belongs_to(pipeline, settings)
+        except DltException as error:
+            raise DestinationError(settings.destination, reason(error, settings)) from error
         yield pipeline
 
 
@@ -117,6 +92,7 @@ def load(
 
     Raises:
         LoadLockError: another loader, or an open connection, was in the way for too long.
+        DestinationError: the destination cannot be reached, or refused it.
     """
     with (
         load_lock(settings, purpose=purpose, say=say),
@@ -127,13 +103,34 @@ def load(
         pipeline = segmind_pipeline(settings)
         pipeline.drop()
         try:
-            info = pipeline.run(source)
-        except PipelineStepFailed as error:
-            raise _own_cause(error) or error from error
-        info.raise_on_failed_jobs()
-        # `dlt.pipeline("segmind").dataset()` finds the default file relative to this folder, from anywhere
-        pipeline.set_local_state_val("initial_cwd", str(settings.data_dir))
+            info = pipeline.run(fitted(source, pipeline.destination))
+            info.raise_on_failed_jobs()
+        except DltException as error:
+            if own := _own_cause(error):
+                raise own from error
+            if isinstance(error, PipelineStepFailed) and error.step in {"extract", "normalize"}:
+                raise
+            raise DestinationError(settings.destination, reason(error, settings)) from error
+        _belongs_to(pipeline, settings)
     return info, pipeline
+
+
+def _belongs_to(pipeline: dlt.Pipeline, settings: Settings) -> None:
+    # `dlt.pipeline("segmind").dataset()` finds the default file relative to this folder, from anywhere
+    pipeline.set_local_state_val("initial_cwd", str(settings.data_dir))
+    pipeline.set_local_state_val(_LOADED_INTO, _location(pipeline))
+
+
+def _is_of(pipeline: dlt.Pipeline, settings: Settings) -> bool:
+    """Whether dlt's working folder tells of this data folder and this destination."""
+    return bool(
+        pipeline.get_local_state_val("initial_cwd") == str(settings.data_dir)
+        and pipeline.get_local_state_val(_LOADED_INTO) == _location(pipeline)
+    )
+
+
+def _location(pipeline: dlt.Pipeline) -> str:
+    return f"{pipeline.destination.destination_name} {pipeline.destination_client().config.fingerprint()}"
 
 
 def _own_cause(error: BaseException | None) -> SegmindDagsterError | None:
@@ -141,9 +138,3 @@ def _own_cause(error: BaseException | None) -> SegmindDagsterError | None:
     while error is not None and not isinstance(error, SegmindDagsterError):
         error = error.__cause__
     return error
-
-
-def _configured(name: str) -> Any:
-    """What dlt's own configuration says, secrets first."""
-    secret: Any = dlt.secrets.get(name)
-    return dlt.config.get(name) if secret is None else secret

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from dlt.common.exceptions import DltException
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from segmind_dagster.errors import DestinationError
 from segmind_dagster.source import tables
-from segmind_dagster.source.pipeline import duckdb_path, warehouse
+from segmind_dagster.source.destinations import duckdb_path
+from segmind_dagster.source.pipeline import warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -77,7 +79,7 @@ def read_back(settings: Settings, *, say: Callable[[str], None]) -> Remembered:
     try:
         with warehouse(settings, purpose="rebuilding the ledger", say=say) as pipeline:
             return _collect(pipeline, settings.api_origin)
-    except (DltException, OSError) as error:
+    except (DestinationError, DltException, OSError) as error:
         say(f"The warehouse cannot be read, so nothing is restored from it: {error}")
         return NOTHING_REMEMBERED
 

@@ -17,6 +17,7 @@ from segmind_dagster.registry import MODELS, find_model
 from segmind_dagster.settings import load_settings
 from segmind_dagster.source import tables
 from segmind_dagster.source.account import account_resources
+from segmind_dagster.source.destinations import refuse_to_double
 from segmind_dagster.source.rows import attempt_row, model_row
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class _Generation:
         if self._is_done:
             return
         self._is_done = True
+        refuse_to_double()
         from segmind_dagster.prompts import find_prompt_set, scan_prompts
         from segmind_dagster.runner import Batch, generate
 

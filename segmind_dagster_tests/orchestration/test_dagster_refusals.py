@@ -54,3 +54,13 @@ def test_the_sandbox_never_loads_into_the_real_warehouse(lab: Any, monkeypatch: 
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def test_a_warehouse_that_is_down_is_found_before_anything_is_bought(lab: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("SEGMIND_DESTINATION", "postgres")
+    monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", "postgresql://loader:hunter2@127.0.0.1:1/media")
+    failure = lab.run(ASSET, partition=lab.write("fruit", 1)).failure()
+    assert "The destination 'postgres' cannot be used" in failure
+    assert failure.rstrip().endswith("Nothing was submitted.")
+    assert "hunter2" not in failure
+    assert lab.charged_usd == 0
