@@ -1,6 +1,6 @@
 """The console script `segmind-dagster`: reads arguments, calls one function, prints its answer.
 
-The commands that make pages are in `cli_reports`.
+Those of its commands that say more than that are in `commands`.
 
 Imports are inside the commands, so that `--help` answers at once.
 """
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segmind_dagster.cli_reports import gallery, report
+from segmind_dagster.commands.export import export
+from segmind_dagster.commands.pages import gallery, report
 from segmind_dagster.errors import Problem, PromptSetError, SegmindDagsterError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def cli() -> None:
 
 cli.add_command(gallery)
 cli.add_command(report)
+cli.add_command(export)
 
 
 def main() -> None:
