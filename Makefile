@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := yes
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help setup demo dev test test-all lint format bench chaos lock clean
+.PHONY: help setup demo dev notebook test test-all lint format bench chaos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ demo: $(READY)  ## Generate the bundled prompt sets against the sandbox: no key,
 
 dev: $(READY)  ## Open the Dagster UI on 127.0.0.1:3000; without a key, with the sandbox
 	@$(BIN)/segmind-dagster dev
+
+notebook: $(READY)  ## Open the notebook over what was loaded last, on 127.0.0.1
+	@$(BIN)/marimo edit notebooks/segmind.py --host 127.0.0.1
 
 test: $(READY)  ## Run the tests: pure Python, real HTTP to the sandbox
 	$(PYTEST) -n auto -m "not kill and not browser and not postgres" --cov --cov-report=term:skip-covered
