@@ -9,7 +9,6 @@ and the warehouse's own books.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import tempfile
@@ -215,11 +214,10 @@ def _store(store: str, folder: Path, *, is_plain: bool) -> Iterator[tuple[str, d
         yield path, {"SEGMIND_DESTINATION": "duckdb", "DESTINATION__DUCKDB__CREDENTIALS": path}
         return
     with running_postgres() as url:
+        # dlt insists on a password, which this server does not ask for
+        credentials = url.replace("@", ":none@")
+        environ = {"SEGMIND_DESTINATION": "postgres", "DESTINATION__POSTGRES__CREDENTIALS": credentials}
         with_driver = url.replace("postgresql://", "postgresql+psycopg://")
-        if importlib.util.find_spec("psycopg2"):
-            environ = {"SEGMIND_DESTINATION": "postgres", "DESTINATION__POSTGRES__CREDENTIALS": url}
-        else:
-            environ = {"SEGMIND_DESTINATION": "sqlalchemy", "DESTINATION__SQLALCHEMY__CREDENTIALS": with_driver}
         yield with_driver, environ if is_plain else {**environ, "SEGMIND_LEDGER_URL": url}
 
 

@@ -11,8 +11,10 @@ The flow, and the package that holds each step:
     source         5  the dlt source over settled ledger rows, its pipeline and the load lock
     recovery       -  gives a lost ledger back, from outputs, history and warehouse
     reports        6  rows to answers
+    export         6  a prompt set as a dataset for others
     orchestration  7  assets, sensors, schedules: the only package that imports Dagster
 
-`registry` says what can be called, `settings` where and with which limits, `sandbox` is a local Segmind.
+`registry` says what can be called, `settings` where and with which limits, `sandbox` is a local Segmind; `cli` and
+`commands` are the command line.
 Only `source` and `reports` import dlt; only `gateway` and `source` speak HTTP. A test holds these rules.
 """
