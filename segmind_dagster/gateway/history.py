@@ -24,6 +24,10 @@ SPAN: Final = timedelta(days=30)
 PATH: Final = "/inference-request/request-history"
 
 
+class TooLongError(GatewayError):
+    """A window has more pages than anybody should read at once: ask for less of it, or there is no end to them."""
+
+
 class Get(Protocol):
     """A GET that is repeated where that can help: status and parsed answer."""
 
@@ -71,7 +75,10 @@ class Pages:
         # a page may hold only what was seen already: one row an output, and rows move while pages are read
         self.is_done = answer.is_last
         if not self.is_done and self._page == _MOST_PAGES:
-            raise GatewayError("unknown_outcome", f"GET {PATH}: the history is longer than {_MOST_PAGES} pages.")
+            days = " to ".join(self._window.values())
+            raise TooLongError(
+                "unknown_outcome", f"GET {PATH}: the history of {days} is longer than {_MOST_PAGES} pages."
+            )
         self._previous = ids
         self._page += 1
         return answer.rows

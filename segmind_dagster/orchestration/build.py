@@ -11,6 +11,7 @@ from segmind_dagster.orchestration.assets.account import build_account_assets
 from segmind_dagster.orchestration.assets.gallery import gallery_page
 from segmind_dagster.orchestration.assets.models import build_model_assets
 from segmind_dagster.orchestration.assets.prompt_sets import prompt_set
+from segmind_dagster.orchestration.assets.spend import build_spend_assets
 from segmind_dagster.orchestration.assets.usage import build_usage_assets
 from segmind_dagster.orchestration.assets.usage_report import usage_report
 from segmind_dagster.orchestration.checks import CHECKS
@@ -52,6 +53,7 @@ def build_definitions(
             build_model_assets(backfill_policy=backfill_policy or _POLICIES[load_backfill()]),
             build_account_assets(),
             build_usage_assets(),
+            build_spend_assets(),
             usage_report,
             gallery_page,
             *extra_assets,
@@ -65,7 +67,8 @@ def build_definitions(
             dg.AutomationConditionSensorDefinition(
                 "automation",
                 target=dg.AssetSelection.all(),
-                description="Refreshes galleries, usage summaries and their report when models have been materialized.",
+                description="Refreshes summaries, reconciliation, galleries and the usage report when what they are "
+                "made of changes; daily checks.",
                 default_status=dg.DefaultSensorStatus.RUNNING,
             ),
         ],

@@ -26,6 +26,7 @@ from segmind_dagster.orchestration.translator import (
     MODEL_KEYS,
     PROMPT_SET_KEY,
     REPORT_KEY,
+    SPEND_KEYS,
     USAGE_KEYS,
 )
 from segmind_dagster.prompts import PromptSet, find_prompt_set
@@ -109,7 +110,7 @@ def _materialize(
         live.say("usage")
         result = job.execute_in_process(
             instance=instance,
-            asset_selection=[*ACCOUNT_KEYS, *USAGE_KEYS, REPORT_KEY],
+            asset_selection=[*ACCOUNT_KEYS, *USAGE_KEYS, *SPEND_KEYS, REPORT_KEY],
             run_config=quiet,
             raise_on_error=False,
         )

@@ -139,6 +139,24 @@ def table_preview(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue
     return dg.MetadataValue.md("\n".join(lines))
 
 
+def money_metadata(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Totals of a summary's money, for the UI to plot over time."""
+    named = {"cost_usd": "charged (USD)", "estimated_cost_usd": "estimated (USD)", "saved_usd": "saved by reuse (USD)"}
+    return {
+        title: float(sum((row[column] for row in rows), Decimal(0)))
+        for column, title in named.items()
+        if rows and column in rows[0]
+    }
+
+
+def figures_metadata(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures as they are, money as numbers, rows as a table."""
+    return {
+        name: table_preview(value) if isinstance(value, list) else float(value) if isinstance(value, Decimal) else value
+        for name, value in figures.items()
+    }
+
+
 def log_report(log: dg.DagsterLogManager, report: RunReport) -> None:
     """One line a prompt set and model, and the failures with what to do about them."""
     for unit in report.units:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OWNERS = ("team:media",)
 PROMPT_SET_KEY = dg.AssetKey("prompt_set")
 ACCOUNT_KEYS = tuple(dg.AssetKey(["segmind", name]) for name in ACCOUNT_RESOURCES)
-USAGE_KEYS = tuple(dg.AssetKey(["usage", name.removeprefix("usage_")]) for name in tables.USAGE_COLUMNS)
+_SUMMARIES: Mapping[str, Mapping[str, Any]] = {**tables.USAGE_COLUMNS, **tables.SPEND_COLUMNS}
 MODEL_KEYS = tuple(dg.AssetKey(["segmind", model.resource]) for model in MODELS)
 GALLERY_KEY = dg.AssetKey(["gallery", "page"])
 REPORT_KEY = dg.AssetKey(["usage", "report"])
@@ -34,9 +34,11 @@ _COLUMNS: Mapping[str, Mapping[str, Any]] = {
     **{model.resource: tables.MODEL_COLUMNS for model in MODELS},
     "credits": tables.CREDITS_COLUMNS,
     "models": tables.MODELS_COLUMNS,
+    "model_changes": tables.MODEL_CHANGES_COLUMNS,
     "models_page": tables.MODELS_PAGE_COLUMNS,
+    "models_page_rows": tables.MODELS_PAGE_ROWS_COLUMNS,
     "request_history": tables.HISTORY_COLUMNS,
-    **tables.USAGE_COLUMNS,
+    **_SUMMARIES,
 }
 
 
@@ -44,7 +46,7 @@ class SegmindTranslator(DagsterDltTranslator):
     """Assets of the Segmind source.
 
     The default translator invents an upstream asset for each resource; here a model depends on `prompt_set`, a
-    summary on the models, and the account on nothing.
+    summary on the models, a comparison on the account too, and the account on nothing but itself.
     """
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
@@ -61,22 +63,25 @@ class SegmindTranslator(DagsterDltTranslator):
                 "dagster/table_name": f"segmind_data.{name}",
             },
         )
-        if name in tables.USAGE_COLUMNS:
+        if name in _SUMMARIES:
+            group = spec.key.path[0]
             return spec.replace_attributes(
-                group_name="usage",
+                group_name=group,
                 kinds={"dlt", "sql"},
-                deps=MODEL_KEYS,
+                deps=[*MODEL_KEYS, *(_COMPARED if group == "spend" else ())],
                 automation_condition=REFRESHED,
             )
         if name in ACCOUNT_RESOURCES:
-            return spec.replace_attributes(group_name="account")
+            return spec.replace_attributes(
+                group_name="account", deps=[asset_key(_PARENTS[name])] if name in _PARENTS else []
+            )
         return spec.replace_attributes(group_name="segmind", deps=[PROMPT_SET_KEY])
 
 
 def asset_key(resource_name: str) -> dg.AssetKey:
-    """Key of a dlt resource's asset: `segmind/<resource>`, or `usage/<summary>`."""
-    if resource_name in tables.USAGE_COLUMNS:
-        return dg.AssetKey(["usage", resource_name.removeprefix("usage_")])
+    """Key of a dlt resource's asset: `segmind/<resource>`, or `usage/<summary>` and `spend/<comparison>`."""
+    if resource_name in _SUMMARIES:
+        return dg.AssetKey(resource_name.split("_", 1))
     return dg.AssetKey(["segmind", resource_name])
 
 
@@ -93,3 +98,10 @@ def column_schema(resource_name: str) -> dg.TableSchema:
             for name, hints in _COLUMNS[resource_name].items()
         ]
     )
+
+
+USAGE_KEYS = tuple(map(asset_key, tables.USAGE_COLUMNS))
+SPEND_KEYS = tuple(map(asset_key, tables.SPEND_COLUMNS))
+# what our own records are compared with
+_COMPARED = (asset_key("credits"), asset_key("request_history"))
+_PARENTS = {"model_changes": "models", "models_page_rows": "models_page"}

@@ -151,7 +151,7 @@ def charged_once(rows: Sequence[ChargedTwice]) -> Finding:
     return Finding(
         verdict="error",
         description=(
-            f"{_counted(len(rows), 'generation was', 'generations were')} charged more than once, ${excess:.4f} too "
+            f"{counted(len(rows), 'generation was', 'generations were')} charged more than once, ${excess:.4f} too "
             "much. Look their ids up in the `attempts` table: each charge has its request id there, which Segmind's "
             "support can look at."
         ),
@@ -181,11 +181,11 @@ def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> Finding:
         "at stake (USD)": usd,
     }
     if not urgent:
-        rest = f"; {_counted(len(waiting), 'younger order is', 'younger orders are')} on the way" if waiting else ""
+        rest = f"; {counted(len(waiting), 'younger order is', 'younger orders are')} on the way" if waiting else ""
         described = f"Nothing ordered from this model has waited at Segmind for 5 days{rest}."
         return Finding(verdict="passed", description=described, figures=figures)
     maybe_gone = f"; {gone} may be gone by now" if gone else ""
-    outputs = _counted(len(urgent), "output", "outputs")
+    outputs = counted(len(urgent), "output", "outputs")
     lines = [
         f"{outputs} worth ${usd:.4f} waited for 5 days or more; Segmind deletes outputs after 7 days{maybe_gone}.",
     ]
@@ -270,6 +270,27 @@ def loaded_lately(
     return Finding(verdict="passed", description=f"The data was {age}.", figures=figures)
 
 
+def page_understood(models: int | None) -> Finding:
+    """Whether the models page, which is made for people, could be read as rows.
+
+    Args:
+        models: how many it lists; None when it was never read.
+    """
+    figures = {"models on the page": "not known" if models is None else models}
+    if models is None:
+        return Finding(verdict="passed", description="The models page was never read.", figures=figures)
+    if not models:
+        return Finding(
+            verdict="warning",
+            description=(
+                "No table of models was found on Segmind's models page: its HTML has changed. The page is kept in "
+                "`models_page` as it came, and nothing else depends on it; prices come from the `models` list."
+            ),
+            figures=figures,
+        )
+    return Finding(verdict="passed", description=f"The models page lists {models} models.", figures=figures)
+
+
 def together(findings: Mapping[str, Finding]) -> Finding:
     """One finding for several prompt sets, which names those that did not pass.
 
@@ -290,7 +311,8 @@ def together(findings: Mapping[str, Finding]) -> Finding:
     )
 
 
-def _counted(count: int, one: str, many: str) -> str:
+def counted(count: int, one: str, many: str) -> str:
+    """A number with the word that goes with it."""
     return f"{count} {one if count == 1 else many}"
 
 

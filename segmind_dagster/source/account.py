@@ -1,5 +1,7 @@
 """The account's own endpoints, through dlt's REST client: balance, models, models page, request history.
 
+How far the history is read is in `history`, what changed in the catalogue in `catalogue`, what the page says in `page`.
+
 All are free GETs. Shapes that Segmind does not document are read by `gateway.wire`, tolerantly; an answer that
 is not understood raises, so that a wrong number is never loaded.
 """
@@ -7,18 +9,22 @@ is not understood raises, so that a wrong number is never loaded.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+import json
+import logging
+from datetime import UTC, datetime
 from decimal import Decimal
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import dlt
+from requests.exceptions import RequestException
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway.failures import error_text
-from segmind_dagster.gateway.history import PATH, SPAN, Pages
-from segmind_dagster.gateway.redaction import redact, redact_values
-from segmind_dagster.source import tables
+from segmind_dagster.gateway.history import PATH
+from segmind_dagster.source import history, tables
+from segmind_dagster.source.catalogue import catalogue_changes
+from segmind_dagster.source.page import models_on_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,21 +33,21 @@ if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.client import RESTClient
     from requests import Response
 
-    from segmind_dagster.gateway import wire
     from segmind_dagster.settings import Settings
 
-_FIRST_HISTORY = timedelta(days=90)
-# rows may arrive late, and those in flight change: the last days are always read again
-_HISTORY_OVERLAP_S = 2 * 86400.0
+LOGGER = logging.getLogger(__name__)
 
 
 def account_resources(settings: Callable[[], Settings]) -> list[DltResource]:
-    """The four account resources.
+    """The account's resources.
 
     Args:
         settings: read when a resource is extracted, not when it is built.
     """
+    return [_credits_resource(settings), *_catalogue(settings), *_page(settings), _history_resource(settings)]
 
+
+def _credits_resource(settings: Callable[[], Settings]) -> DltResource:
     @dlt.resource(name="credits", write_disposition="append", columns=tables.CREDITS_COLUMNS)
     def credits_() -> Iterator[Any]:
         """Balance of the account, one row each time it is read."""
@@ -54,6 +60,10 @@ def account_resources(settings: Callable[[], Settings]) -> list[DltResource]:
             ledger.write(entries.record_balance, balance_usd=row["balance_usd"], now=row["observed_at"])
         yield [row]
 
+    return credits_
+
+
+def _catalogue(settings: Callable[[], Settings]) -> list[DltResource]:
     @dlt.resource(name="models", write_disposition="replace", primary_key="slug", columns=tables.MODELS_COLUMNS)
     def models() -> Iterator[Any]:
         """Segmind's catalogue: every model with its published parameters."""
@@ -62,6 +72,20 @@ def account_resources(settings: Callable[[], Settings]) -> list[DltResource]:
         _remember_prices(current, rows)
         yield rows
 
+    @dlt.transformer(
+        data_from=models, name="model_changes", write_disposition="append", columns=tables.MODEL_CHANGES_COLUMNS
+    )
+    def model_changes(rows: list[dict[str, Any]]) -> Iterator[Any]:
+        """What changed in Segmind's catalogue, and when that was seen: prices, mean times, models come and gone."""
+        yield dlt.mark.materialize_table_schema()
+        if rows:
+            state, origin = dlt.current.resource_state(), rows[0]["api_origin"]
+            yield list(catalogue_changes(rows, state, api_origin=origin, now=datetime.now(UTC)))
+
+    return [models, model_changes]
+
+
+def _page(settings: Callable[[], Settings]) -> list[DltResource]:
     @dlt.resource(
         name="models_page", write_disposition="merge", primary_key="html_sha256", columns=tables.MODELS_PAGE_COLUMNS
     )
@@ -70,19 +94,48 @@ def account_resources(settings: Callable[[], Settings]) -> list[DltResource]:
         yield dlt.mark.materialize_table_schema()
         yield [_models_page(settings())]
 
-    @dlt.resource(
-        name="request_history", write_disposition="merge", primary_key="request_id", columns=tables.HISTORY_COLUMNS
+    @dlt.transformer(
+        data_from=models_page,
+        name="models_page_rows",
+        write_disposition="merge",
+        primary_key=("html_sha256", "slug"),
+        columns=tables.MODELS_PAGE_ROWS_COLUMNS,
     )
-    def request_history(
-        created_at: dlt.sources.incremental[datetime] = dlt.sources.incremental(  # noqa: B008  dlt's way to declare it
-            "created_at", lag=_HISTORY_OVERLAP_S, range_start="open", on_cursor_value_missing="include"
-        ),
-    ) -> Iterator[Any]:
+    def models_page_rows(pages: list[dict[str, Any]]) -> Iterator[Any]:
+        """The models that the models page lists, as far as its HTML can be understood; rows for each version of it."""
+        yield dlt.mark.materialize_table_schema()
+        for page in pages:
+            of_page = {name: page[name] for name in ("html_sha256", "fetched_at", "api_origin")}
+            if found := models_on_page(page["html"]):
+                yield [{**model, **of_page} for model in found]
+            else:
+                LOGGER.warning("GET /v1/models/: no table of models on the page; `models_page` keeps it as it came.")
+
+    return [models_page, models_page_rows]
+
+
+def _history_resource(settings: Callable[[], Settings]) -> DltResource:
+    @dlt.resource(
+        name=history.RESOURCE,
+        write_disposition="merge",
+        # two projects may read one account under two labels
+        primary_key=("api_origin", "request_id"),
+        columns=tables.HISTORY_COLUMNS,
+    )
+    def request_history() -> Iterator[Any]:
         """What Segmind says was requested and charged, one row a request."""
         yield dlt.mark.materialize_table_schema()
-        yield from _history(settings(), since=created_at.start_value)
+        current = settings()
+        client = _client(current.platform_url, current)
 
-    return [credits_, models, models_page, request_history]
+        def ask(query: dict[str, str]) -> tuple[int, Any]:
+            response = _get(client, PATH, query)
+            return response.status_code, _parsed(PATH, response)
+
+        state = dlt.current.resource_state()
+        yield from history.history_rows(ask, state, api_origin=current.api_origin, now=datetime.now(UTC))
+
+    return request_history
 
 
 def _client(base_url: str, settings: Settings) -> RESTClient:
@@ -95,8 +148,14 @@ def _client(base_url: str, settings: Settings) -> RESTClient:
 
 
 def _get(client: RESTClient, path: str, params: dict[str, Any] | None = None) -> Response:
-    # requests would carry the key along to wherever a redirect points
-    response = client.get(path, params=params, allow_redirects=False)
+    try:
+        # requests would carry the key along to wherever a redirect points
+        response = client.get(path, params=params, allow_redirects=False)
+    except RequestException as error:
+        raise SegmindDagsterError(
+            f"GET {path} brought no answer ({type(error).__name__}). Nothing of it was loaded; check the network and "
+            "SEGMIND_API_URL, then materialize again."
+        ) from error
     if response.status_code != 200:  # noqa: PLR2004  HTTP
         raise SegmindDagsterError(
             f"GET {path}: answered {response.status_code}: {error_text(response.content) or 'nothing'}. "
@@ -105,12 +164,26 @@ def _get(client: RESTClient, path: str, params: dict[str, Any] | None = None) ->
     return response
 
 
+def _parsed(path: str, response: Response) -> Any:
+    """The JSON of an answer; half an answer, or a page for people, is none."""
+    try:
+        # not `response.json()`: its error is requests' own
+        return json.loads(response.content)
+    except (ValueError, RecursionError) as error:
+        raise SegmindDagsterError(
+            f"GET {path} answered {len(response.content)} bytes that are not JSON, or only a part of it: the answer is "
+            "not understood. Nothing of it was loaded; materialize again."
+        ) from error
+
+
 def _credits(settings: Settings) -> dict[str, Any]:
-    document = _get(_client(settings.api_url, settings), "/v1/get-user-credits").json()
+    path = "/v1/get-user-credits"
+    document = _parsed(path, _get(_client(settings.api_url, settings), path))
     paid, free = (_amount(document, name) for name in ("credits", "free-credits"))
     if paid is None and free is None:
         raise SegmindDagsterError(
-            f"GET /v1/get-user-credits answered without a balance, but with the keys {sorted(document)}."
+            f"GET {path} answered without a balance, but with "
+            + (f"the keys {sorted(document)}." if isinstance(document, dict) else "something that is no object.")
         )
     return {
         "observed_at": datetime.now(UTC),
@@ -123,11 +196,12 @@ def _credits(settings: Settings) -> dict[str, Any]:
 
 def _models(settings: Settings) -> list[dict[str, Any]]:
     client = _client(settings.platform_url, settings)
-    document = _get(client, "/inference-model-information/list", {"segmind_model": "True"}).json()
+    path = "/inference-model-information/list"
+    document = _parsed(path, _get(client, path, {"segmind_model": "True"}))
     lists = [value for value in document.values() if isinstance(value, list)] if isinstance(document, dict) else []
     rows = document if isinstance(document, list) else next(iter(lists), None)
     if rows is None:
-        raise SegmindDagsterError("GET /inference-model-information/list answered without a list of models.")
+        raise SegmindDagsterError(f"GET {path} answered without a list of models.")
     return [
         {
             "slug": row["slug"],
@@ -166,43 +240,6 @@ def _models_page(settings: Settings) -> dict[str, Any]:
         "html_sha256": hashlib.sha256(response.content).hexdigest(),
         "fetched_at": datetime.now(UTC),
         "html": response.content.decode("utf-8", errors="replace"),
-        "api_origin": settings.api_origin,
-    }
-
-
-def _history(settings: Settings, *, since: datetime | None) -> Iterator[list[dict[str, Any]]]:
-    client = _client(settings.platform_url, settings)
-    end = datetime.now(UTC) + timedelta(days=1)
-    start = since or end - _FIRST_HISTORY
-    while start < end:
-        stop = min(start + SPAN, end)
-        yield from _history_window(client, settings, start, stop)
-        start = stop
-
-
-def _history_window(
-    client: RESTClient, settings: Settings, start: datetime, stop: datetime
-) -> Iterator[list[dict[str, Any]]]:
-    seen: set[str] = set()
-    pages = Pages(start.date(), stop.date())
-    while not pages.is_done:
-        response = _get(client, PATH, pages.query)
-        # one row an output, each with the request's whole cost: once a request
-        fresh = {row.request_id: row for row in pages.read(response.status_code, response.json())}
-        yield [_history_row(row, settings) for request_id, row in fresh.items() if request_id not in seen]
-        seen.update(fresh)
-
-
-def _history_row(row: wire.HistoryRow, settings: Settings) -> dict[str, Any]:
-    return {
-        "request_id": row.request_id,
-        "model": row.model_slug,
-        "status": row.status,
-        "cost_usd": row.cost_usd,
-        "latency_ms": row.latency_ms,
-        "request_body": redact_values(row.body),
-        "error": redact(row.error) if row.error else None,
-        "created_at": row.created_at,
         "api_origin": settings.api_origin,
     }
 

@@ -123,7 +123,9 @@ def _rows(pipeline: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     with pipeline.sql_client() as client:
         for name, table in pipeline.default_schema.tables.items():
-            columns = tables.ATTEMPT_COLUMNS if name == "attempts" else tables.MODEL_COLUMNS
+            if name in tables.SPEND_COLUMNS:  # made of the others
+                continue
+            columns = _ATTEMPT_COLUMNS if name == "attempts" else tables.MODEL_COLUMNS
             there = [column for column in columns if column in table.get("columns", {})]
             # models whose registry entry is gone have a table all the same
             if not {"generation_id", "prompt_set", "api_origin", "status"}.issubset(there):
@@ -193,6 +195,8 @@ def _document(value: Any) -> Any:
         return None
 
 
+# the ledger has the moment
+_ATTEMPT_COLUMNS = {name: column for name, column in tables.ATTEMPT_COLUMNS.items() if name != "day"}
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "timestamp": _instant,
     "decimal": _usd,

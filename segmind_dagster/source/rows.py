@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -97,5 +98,7 @@ def attempt_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]
         **{name: record[name] for name in _ATTEMPT_SAME_NAME},
         "model": record["model_slug"],
         "status": record["state"],
+        # a database's own idea of a day depends on its time zone
+        "day": None if record["intent_at"] is None else record["intent_at"].astimezone(UTC).date(),
         "api_origin": api_origin,
     }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from segmind_dagster.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
-ACCOUNT_RESOURCES = ("credits", "models", "models_page", "request_history")
+ACCOUNT_RESOURCES = ("credits", "models", "model_changes", "models_page", "models_page_rows", "request_history")
 _PAGE_ROWS = 1000
 
 

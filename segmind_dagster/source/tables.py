@@ -84,6 +84,7 @@ ATTEMPT_COLUMNS: Columns = {
     "rate_wait_ms": _column("bigint", "waited for the request rate before the POST, ms"),
     **_TIMES,
     "intent_at": _column("timestamp", "when the intent was recorded, just before the POST, UTC"),
+    "day": _column("date", "UTC day of the intent"),
     "api_origin": _column("text", "API it was sent to"),
     "run_id": _column("text", "Dagster run that sent it"),
 }
@@ -96,38 +97,145 @@ _COUNTS: Columns = {
     "unfinished": _column("bigint", "of these, not finished yet"),
     "reused": _column("bigint", "of these, paid for by another prompt set"),
 }
-_MONEY: Columns = {
-    "cost_usd": _usd("charged, US dollars, as Segmind reported it"),
+_SPEND: Columns = {
+    "cost_usd": _usd("charged, US dollars, as Segmind said: reported and from its history together"),
+    "reported_cost_usd": _usd("of it, as reported with the result, US dollars"),
+    "history_cost_usd": _usd("of it, as the request history told later, US dollars"),
     "estimated_cost_usd": _usd("charged without a report, or reserved for what is in progress, US dollars"),
-    "cost_per_output_usd": _usd("charged and estimated, per stored output, US dollars"),
-    "saved_usd": _usd("saved by reuse, US dollars"),
 }
-_LATENCY: Columns = {
-    "latency_p50_ms": _column("double", "median time from our POST to the stored output, ms"),
-    "latency_p95_ms": _column("double", "95th percentile of that time, ms"),
+_PER_OUTPUT: Columns = {"cost_per_output_usd": _usd("charged and estimated, per stored output, US dollars")}
+_SAVED: Columns = {"saved_usd": _usd("saved by reuse, US dollars")}
+_TIMED: Mapping[str, str] = {
+    "queue": "time in Segmind's queue",
+    "inference": "time of the model",
+    "latency": "time from our POST to the stored output",
+}
+_PERCENTILES: Columns = {
+    f"{name}_p{percent}_ms": _column("double", f"{percent}th percentile of the {of}, ms")
+    for name, of in _TIMED.items()
+    for percent in (50, 95, 99)
 }
 _ATTEMPTS: Columns = {"attempts": _column("bigint", "POSTs sent")}
+_WAITS: Columns = {
+    "rate_limited": _column("bigint", "of the POSTs, refused because of the request rate"),
+    "rate_wait_ms": _column("bigint", "waited for the request rate before POSTs, all together, ms"),
+}
+_SENT: Columns = {**_ATTEMPTS, **_WAITS, **_SPEND}
 
 USAGE_COLUMNS: Mapping[str, Columns] = {
-    "usage_by_model": {"model": _key("text", "model slug"), **_COUNTS, **_ATTEMPTS, **_MONEY, **_LATENCY},
-    "usage_by_prompt_set": {"prompt_set": _key("text", "prompt set"), **_COUNTS, **_ATTEMPTS, **_MONEY, **_LATENCY},
+    "usage_by_model": {
+        "model": _key("text", "model slug"), **_COUNTS, **_SENT, **_SAVED, **_PER_OUTPUT, **_PERCENTILES,
+    },
+    "usage_by_prompt_set": {
+        "prompt_set": _key("text", "prompt set"), **_COUNTS, **_SENT, **_SAVED, **_PER_OUTPUT, **_PERCENTILES,
+    },
     "usage_by_day": {
         "day": _key("date", "UTC day of the POST"),
         **_ATTEMPTS,
         "succeeded": _column("bigint", "attempts that brought a stored output"),
         "failed": _column("bigint", "attempts that failed"),
-        **{name: _MONEY[name] for name in ("cost_usd", "estimated_cost_usd", "cost_per_output_usd")},
-        **_LATENCY,
+        **_WAITS,
+        **_SPEND,
+        **_PER_OUTPUT,
+        **_PERCENTILES,
     },
     "usage_by_failure": {
         "failure_kind": _key("text", "why attempts failed"),
         "model": _key("text", "model slug"),
         **_ATTEMPTS,
         "still_failed": _column("bigint", "generations that are failed for this reason now"),
-        **{name: _MONEY[name] for name in ("cost_usd", "estimated_cost_usd")},
+        "rate_wait_ms": _WAITS["rate_wait_ms"],
+        **_SPEND,
         "example": _column("text", "one of the messages"),
     },
+    "usage_by_variable": {
+        "prompt_set": _key("text", "prompt set"),
+        "model": _key("text", "model slug"),
+        "variable": _key("text", "placeholder"),
+        "value": _key("text", "value that stood in for it"),
+        **{name: _COUNTS[name] for name in ("generations", "succeeded", "failed")},
+        "failure_rate": _column("double", "failed, as a share of those that succeeded or failed, 0 to 1"),
+        **_ATTEMPTS,
+        **_SPEND,
+        **_PER_OUTPUT,
+    },
+}  # fmt: skip
+
+_SCOPE: Columns = {"api_origin": _column("text", "API and account it is about")}
+
+SPEND_COLUMNS: Mapping[str, Columns] = {
+    "spend_unexplained": {
+        "request_id": _key("text", "Segmind's id of a request that is not in our ledger"),
+        "model": _column("text", "model, as the history names it"),
+        "status": _column("text", "COMPLETED, FAILED or PENDING"),
+        "cost_usd": _usd("charged for it, US dollars; empty when the history does not say"),
+        "created_at": _column("timestamp", "when it was made, UTC"),
+        "may_be_ours": _column("bool", "whether a submission of ours with an unseen outcome asked for the same"),
+        **_SCOPE,
+    },
+    "spend_paid_twice": {
+        "generation_id": _key("text", "generation that was charged more than once"),
+        "model": _column("text", "model slug"),
+        "prompt_set": _column("text", "prompt set that paid"),
+        "charges": _column("bigint", "charges"),
+        "cost_usd": _usd("all of them together, US dollars"),
+        "excess_usd": _usd("all but the first, US dollars"),
+        "request_ids": _column("text", "Segmind's ids of the requests, first to last"),
+        "last_at": _column("timestamp", "when the last of them was sent, UTC"),
+        **_SCOPE,
+    },
+    "spend_not_held": {
+        "generation_id": _key("text", "generation that was paid for and is not stored"),
+        "attempt": _key("bigint", "number of the POST that was charged"),
+        "model": _column("text", "model slug"),
+        "prompt_set": _column("text", "prompt set that paid"),
+        "request_id": _column("text", "Segmind's id of the request"),
+        "status": _column("text", "how the attempt stands here"),
+        "failure_kind": _column("text", "why it failed"),
+        "cost_usd": _usd("charged, US dollars"),
+        "submitted_at": _column("timestamp", "when Segmind accepted it, UTC"),
+        "expires_at": _column("timestamp", "when Segmind deletes the output, UTC"),
+        "can_be_fetched": _column("bool", "whether it was still to be had when this was written"),
+        **_SCOPE,
+    },
+    "spend_cost_differences": {
+        "generation_id": _key("text", "generation"),
+        "attempt": _key("bigint", "number of the POST"),
+        "model": _column("text", "model slug"),
+        "prompt_set": _column("text", "prompt set that paid"),
+        "request_id": _column("text", "Segmind's id of the request"),
+        "what": _column("text", "different, or absent from the history"),
+        "ledger_cost_usd": _usd("charged according to our ledger, US dollars"),
+        "cost_source": _column("text", "reported, history or estimated"),
+        "history_cost_usd": _usd("charged according to the history, US dollars; empty when it does not say"),
+        "difference_usd": _usd("history less ledger, US dollars; empty when not known"),
+        "submitted_at": _column("timestamp", "when Segmind accepted it, UTC"),
+        **_SCOPE,
+    },
+    "spend_balance": {
+        "from_at": _key("timestamp", "when the balance was read before, UTC"),
+        "to_at": _key("timestamp", "when it was read next, UTC"),
+        "before_usd": _usd("balance before, US dollars"),
+        "after_usd": _usd("balance after, US dollars"),
+        "decrease_usd": _usd("by how much it fell, US dollars; negative when it rose"),
+        "history_usd": _usd("charged in between according to the history, US dollars; empty when not known"),
+        "ledger_usd": _usd("of these requests, charged according to our ledger, US dollars"),
+        "in_flight_usd": _usd("of it, for requests under way at either moment, US dollars"),
+        "difference_usd": _usd("history less decrease, US dollars: positive after a top-up; empty when not known"),
+        "verdict": _column("text", "agrees, topped up, fell too far, too early to tell, or not known"),
+        **_SCOPE,
+    },
+    "spend_runway": {
+        "observed_at": _key("timestamp", "when the balance was read, UTC"),
+        "balance_usd": _usd("balance, US dollars"),
+        "spent_usd": _usd("by how much it fell in the days before, top-ups left out, US dollars"),
+        "days": _column("double", "how many days that is"),
+        "spent_per_day_usd": _usd("a day, US dollars; empty when there is too little to tell"),
+        "runway_days": _column("double", "days until the balance is used up; empty when not known or nothing is spent"),
+        **_SCOPE,
+    },
 }
+
 
 CREDITS_COLUMNS: Columns = {
     "observed_at": _key("timestamp", "when the balance was read, UTC"),
@@ -158,6 +266,27 @@ MODELS_PAGE_COLUMNS: Columns = {
     "api_origin": _column("text", "API it was read from"),
 }
 
+MODELS_PAGE_ROWS_COLUMNS: Columns = {
+    "html_sha256": _key("text", "digest of the page; `models_page` has it whole"),
+    "slug": _key("text", "model slug"),
+    "title": _column("text", "name for people"),
+    "modality": _column("text", "what goes in and comes out, in the page's words"),
+    "price_usd": _usd("price of a request, US dollars, where the page gives one"),
+    "latency_ms": _column("bigint", "time of a request, ms, where the page gives one"),
+    "fetched_at": _column("timestamp", "when the page was read, UTC"),
+    "api_origin": _column("text", "API it was read from"),
+}
+
+MODEL_CHANGES_COLUMNS: Columns = {
+    "slug": _key("text", "model slug"),
+    "field": _key("text", "mean_cost_usd, mean_latency_ms (from a tenth on), is_listed or is_deprecated"),
+    "old_value": _column("text", "what was known before: seen last, or bundled; empty when nothing was"),
+    "new_value": _column("text", "what the list says now"),
+    "change_percent": _column("double", "by how much a price or a time rose, %"),
+    "seen_at": _key("timestamp", "when the change was seen, UTC"),
+    "api_origin": _column("text", "API it was read from"),
+}
+
 HISTORY_COLUMNS: Columns = {
     "request_id": _key("text", "Segmind's id of the request"),
     "model": _column("text", "model, as the history names it"),
@@ -167,5 +296,6 @@ HISTORY_COLUMNS: Columns = {
     "request_body": _column("json", "inputs as they were sent"),
     "error": _column("text", "why it failed"),
     "created_at": _column("timestamp", "when the request was made, UTC"),
-    "api_origin": _column("text", "API it was read from"),
+    "ended_at": _column("timestamp", "when it had ended, by its time, UTC; empty while it is under way"),
+    "api_origin": _key("text", "API and account it was read from"),
 }

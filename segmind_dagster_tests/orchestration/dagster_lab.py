@@ -24,9 +24,16 @@ if TYPE_CHECKING:
 
 # v1 answers in the same exchange, so that a run takes no longer than its load
 REALITY, FLUX, STICKER = "sdxl_newreality", "fast_flux_schnell", "face_to_sticker"
-USAGE = ("usage/by_model", "usage/by_prompt_set", "usage/by_day", "usage/by_failure")
+USAGE = ("usage/by_model", "usage/by_prompt_set", "usage/by_day", "usage/by_failure", "usage/by_variable")
+SPEND = (
+    "spend/unexplained", "spend/paid_twice", "spend/not_held", "spend/cost_differences", "spend/balance",
+    "spend/runway",
+)  # fmt: skip
 PAGES = ("gallery/page", "usage/report")
-ACCOUNT = ("segmind/credits", "segmind/models", "segmind/models_page", "segmind/request_history")
+ACCOUNT = (
+    "segmind/credits", "segmind/models", "segmind/model_changes", "segmind/models_page", "segmind/models_page_rows",
+    "segmind/request_history",
+)  # fmt: skip
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import ACCOUNT, FLUX, PAGES, REALITY, USAGE, asset_key
+from dagster_lab import ACCOUNT, FLUX, PAGES, REALITY, SPEND, USAGE, asset_key
 
 from segmind_dagster.definitions import defs
 from segmind_dagster.orchestration.partitions import prompt_sets
@@ -21,7 +21,7 @@ MODEL_ASSETS = [f"segmind/{model.resource}" for model in MODELS]
 
 
 def test_the_assets_are_these_and_no_others() -> None:
-    assert set(SPECS) == {"prompt_set", *MODEL_ASSETS, *ACCOUNT, *USAGE, *PAGES}
+    assert set(SPECS) == {"prompt_set", *MODEL_ASSETS, *ACCOUNT, *USAGE, *SPEND, *PAGES}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ def test_the_assets_are_these_and_no_others() -> None:
         (MODEL_ASSETS, "segmind"),
         (ACCOUNT, "account"),
         ((*USAGE, "usage/report"), "usage"),
+        (SPEND, "spend"),
         (["gallery/page"], "gallery"),
     ],
 )
@@ -38,13 +39,16 @@ def test_every_asset_is_in_the_group_of_its_kind(assets: list[str], group: str) 
     assert {SPECS[name].group_name for name in assets} == {group}
 
 
-def test_models_come_from_prompt_sets_summaries_from_models_and_the_account_from_nothing() -> None:
+def test_models_come_from_prompt_sets_summaries_from_models_and_comparisons_from_the_account_too() -> None:
     upstream = {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in SPECS.items()}
     assert upstream == {
         "prompt_set": set(),
         **{name: {"prompt_set"} for name in MODEL_ASSETS},
         **{name: set() for name in ACCOUNT},
+        "segmind/model_changes": {"segmind/models"},
+        "segmind/models_page_rows": {"segmind/models_page"},
         **{name: set(MODEL_ASSETS) for name in USAGE},
+        **{name: {*MODEL_ASSETS, "segmind/credits", "segmind/request_history"} for name in SPEND},
         "gallery/page": set(MODEL_ASSETS),
         "usage/report": {f"usage/{name}" for name in ("by_day", "by_model", "by_prompt_set", "by_failure")},
     }
@@ -65,7 +69,7 @@ def test_every_asset_is_described_owned_and_has_its_kind(name: str) -> None:
     assert list(spec.owners) == ["team:media"]
     others = {
         "prompt_set": {"yaml"},
-        **{usage: {"dlt", "sql"} for usage in USAGE},
+        **{made: {"dlt", "sql"} for made in (*USAGE, *SPEND)},
         **{page: {"html"} for page in PAGES},
     }
     assert spec.kinds == others.get(name, {"dlt", "segmind"})
@@ -83,7 +87,7 @@ def test_every_column_is_shown_with_type_and_description(name: str) -> None:
     columns = metadata["dagster/column_schema"].columns
     assert columns
     assert all(column.description and column.type for column in columns)
-    table = name.replace("segmind/", "").replace("usage/", "usage_")
+    table = name.replace("segmind/", "").replace("/", "_")
     assert metadata["dagster/table_name"] == f"segmind_data.{table}"
 
 
@@ -116,7 +120,7 @@ def test_every_asset_can_be_selected_alone(name: str) -> None:
 
 def test_only_summaries_and_pages_refresh_by_themselves() -> None:
     automatic = {name for name, spec in SPECS.items() if spec.automation_condition is not None}
-    assert automatic == {*USAGE, *PAGES}
+    assert automatic == {*USAGE, *SPEND, *PAGES}
 
 
 def test_sensors_run_by_default_and_schedules_do_not() -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 from recovery_lab import FACE, TEXT, V1, V2, VIDEO, png
 
@@ -18,6 +19,8 @@ from segmind_dagster.ledger import Caps, entries, moves
 from segmind_dagster.ledger.schema import ATTEMPTS, SET_GENERATIONS, SPENDING
 from segmind_dagster.ledger.store import place
 from segmind_dagster.prompts import find_prompt_set
+from segmind_dagster.reports.spend import spend_source
+from segmind_dagster.source import load
 
 if TYPE_CHECKING:
     from recovery_lab import Lab
@@ -182,3 +185,23 @@ rebuild(load_settings(), say=print)
     assert (lab.generations(), lab.spending()) == expected
     lab.generate(*keys)
     lab.check_whole()
+
+
+def test_the_reconciliations_tables_are_made_of_the_others_and_are_no_evidence(lab: Lab) -> None:
+    lab.generate(lab.write("fruit", 2))
+    lab.load()
+    settings = lab.settings()
+    load(settings, spend_source(lambda: settings))
+    before = lab.generations(), lab.attempts(), lab.memberships()
+    with duckdb.connect(str(lab.folder / "data" / "segmind.duckdb")) as connection:
+        connection.execute(
+            "INSERT INTO segmind_data.spend_not_held "
+            "(generation_id, attempt, prompt_set, status, api_origin, _dlt_load_id, "
+            "_dlt_id) VALUES ('g', 7, 'elsewhere', 'failed', ?, '0', '0')",
+            [settings.api_origin],
+        )
+    lab.lose_ledger()
+    lab.rebuild()
+    assert {row["generation_id"] for row in lab.generations()} == {row["generation_id"] for row in before[0]}
+    assert [row["cost_usd"] for row in lab.attempts()] == [row["cost_usd"] for row in before[1]]
+    assert lab.memberships() == before[2]

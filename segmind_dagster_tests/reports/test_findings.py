@@ -171,3 +171,11 @@ def test_together_names_every_set_that_does_not_pass() -> None:
     many = findings.together({f"s{n}": bad for n in range(25)})
     assert "s19 and 5 more" in many.description
     assert len(many.sample) == SAMPLE
+
+
+@pytest.mark.parametrize(("models", "verdict"), [(None, "passed"), (0, "warning"), (508, "passed")])
+def test_a_models_page_without_models_is_a_warning_and_one_never_read_is_not(models: int | None, verdict: str) -> None:
+    found = findings.page_understood(models)
+    assert found.verdict == verdict
+    assert found.figures["models on the page"] == ("not known" if models is None else models)
+    assert ("kept in `models_page` as it came" in found.description) is (models == 0)

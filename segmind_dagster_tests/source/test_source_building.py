@@ -60,7 +60,8 @@ def test_a_model_nobody_knows_is_refused_with_those_that_exist() -> None:
 def test_every_resource_says_what_it_is_and_how_it_is_written() -> None:
     source = segmind_source()
     dispositions = {name: resource.write_disposition for name, resource in source.resources.items()}
-    assert {dispositions.pop("credits"), dispositions.pop("models")} == {"append", "replace"}
+    others = {name: dispositions.pop(name) for name in ("credits", "models", "model_changes")}
+    assert others == {"credits": "append", "models": "replace", "model_changes": "append"}
     assert set(dispositions.values()) == {"merge"}
     for model in MODELS:
         table = source.resources[model.resource].compute_table_schema()

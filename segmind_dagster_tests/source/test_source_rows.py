@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -79,6 +79,7 @@ def test_an_attempts_row_has_its_tables_columns_and_its_cost_unchanged(
     facts = {**columns, "cost_usd": cost, "reserved_usd": reserved, "state": state, "model_slug": "m"}
     row = attempt_row(facts, api_origin=ORIGIN)
     assert set(row) == set(tables.ATTEMPT_COLUMNS)
+    assert row["day"] is None
     assert (row["cost_usd"], row["reserved_usd"], row["status"], row["model"]) == (cost, reserved, state, "m")
 
 
@@ -87,6 +88,14 @@ def test_times_are_passed_on_as_they_are(moment: datetime | None) -> None:
     aware = None if moment is None else moment.replace(tzinfo=UTC)
     row = model_row(record(submitted_at=aware, completed_at=aware), api_origin=ORIGIN)
     assert (row["submitted_at"], row["completed_at"]) == (aware, aware)
+
+
+@given(moment=st.datetimes(datetime(2026, 1, 1), datetime(2036, 1, 1)), hours=st.integers(-14, 14))  # noqa: DTZ001  made aware below
+def test_an_attempts_day_is_that_of_utc_wherever_its_time_was_told(moment: datetime, hours: int) -> None:
+    facts = dict.fromkeys(column.name for column in ATTEMPTS.columns) | {"model_slug": "m", "state": "failed"}
+    told = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
+    row = attempt_row({**facts, "intent_at": told}, api_origin=ORIGIN)
+    assert row["day"] == (moment - timedelta(hours=hours)).date()
 
 
 def test_one_quantity_has_one_name_type_and_description_in_every_table() -> None:
@@ -106,6 +115,10 @@ def test_money_is_decimal_and_every_column_says_what_it_is() -> None:
         tables.MODELS_COLUMNS,
         tables.MODELS_PAGE_COLUMNS,
         tables.HISTORY_COLUMNS,
+        tables.MODELS_PAGE_ROWS_COLUMNS,
+        tables.MODEL_CHANGES_COLUMNS,
+        *tables.USAGE_COLUMNS.values(),
+        *tables.SPEND_COLUMNS.values(),
     ):
         for name, column in columns.items():
             assert column["description"], name

@@ -7,14 +7,15 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource, dlt_assets
 
 from segmind_dagster.orchestration.failures import as_failure
-from segmind_dagster.orchestration.metadata import table_metadata
+from segmind_dagster.orchestration.metadata import figures_metadata, table_metadata
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.translator import SegmindTranslator, asset_key, column_schema
+from segmind_dagster.reports.account import account_figures
 from segmind_dagster.source import ACCOUNT_RESOURCES, build_source, load, segmind_source
 
 
 def build_account_assets() -> dg.AssetsDefinition:
-    """The four account assets: one step, of which any part can be selected."""
+    """The account assets: one step, of which any part can be selected."""
 
     @dlt_assets(
         name="segmind_account",
@@ -32,8 +33,12 @@ def build_account_assets() -> dg.AssetsDefinition:
             settings.require_api_key()
             source = build_source(settings, prompt_sets=[]).with_resources(*names)
             info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
+            figures = account_figures(settings, names)
         for name in names:
             loaded = dlt.extract_resource_metadata(context, source.resources[name], info, pipeline)
-            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=table_metadata(loaded, column_schema(name)))
+            table = table_metadata(loaded, column_schema(name))
+            yield dg.MaterializeResult(
+                asset_key=asset_key(name), metadata={**figures_metadata(figures.get(name, {})), **table}
+            )
 
     return segmind_account

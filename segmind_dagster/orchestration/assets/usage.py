@@ -7,10 +7,10 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource, dlt_assets
 
 from segmind_dagster.orchestration.failures import as_failure
-from segmind_dagster.orchestration.metadata import table_metadata, table_preview
+from segmind_dagster.orchestration.metadata import money_metadata, table_metadata, table_preview
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.translator import SegmindTranslator, asset_key, column_schema
-from segmind_dagster.reports.usage import read_table, usage_source
+from segmind_dagster.reports.usage import brief, read_table, usage_source
 from segmind_dagster.source import load, tables
 
 
@@ -34,10 +34,13 @@ def build_usage_assets() -> dg.AssetsDefinition:
             info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
         for name in names:
             loaded = dlt.extract_resource_metadata(context, source.resources[name], info, pipeline)
+            rows = read_table(settings, name)
             yield dg.MaterializeResult(
                 asset_key=asset_key(name),
                 metadata={
-                    "summary": table_preview(read_table(settings, name)),
+                    **money_metadata(rows),
+                    # the latest days are what people look for
+                    "summary": table_preview(brief(rows[::-1] if name == "usage_by_day" else rows)),
                     **table_metadata(loaded, column_schema(name)),
                 },
             )

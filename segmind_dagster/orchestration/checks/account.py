@@ -1,4 +1,4 @@
-"""The check of the account assets: whether their data is as fresh as their schedule promises.
+"""The checks of the account assets: whether data is as fresh as the schedule promises, and the page understood.
 
 Not a freshness policy: that would complain for ever once the schedule is switched off.
 """
@@ -12,10 +12,12 @@ import dagster as dg
 from segmind_dagster.orchestration.checks.results import EVERY_MORNING, expect_evaluations, whole
 from segmind_dagster.orchestration.schedules import account_refresh
 from segmind_dagster.orchestration.translator import asset_key
-from segmind_dagster.reports.findings import loaded_lately
+from segmind_dagster.reports.account import MODELS_ON_THE_PAGE
+from segmind_dagster.reports.findings import loaded_lately, page_understood
 
 # the schedule's day, and time for its run to finish
 _WITHIN: Final = timedelta(hours=26)
+_PAGE: Final = dg.AssetCheckKey(asset_key("models_page_rows"), "page_understood")
 
 
 @dg.multi_asset_check(
@@ -28,11 +30,16 @@ _WITHIN: Final = timedelta(hours=26)
             automation_condition=EVERY_MORNING,
         )
         for name in ("credits", "request_history")
+    ]
+    + [
+        dg.AssetCheckSpec(
+            _PAGE.name, asset=_PAGE.asset_key, description="The models page, made for people, could be read as rows."
+        )
     ],
     can_subset=True,
 )
 def account_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
-    """How old the account's data is."""
+    """How old the account's data is, and whether the page was understood."""
     expect_evaluations(context)
     # an instance in memory keeps no schedules
     states = context.instance.all_instigator_state() if context.instance.schedule_storage else []
@@ -40,6 +47,11 @@ def account_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetC
     found = {}
     for check in sorted(context.selected_asset_check_keys):
         event = context.instance.get_latest_materialization_event(check.asset_key)
+        if check == _PAGE:
+            recorded = event.asset_materialization.metadata if event and event.asset_materialization else {}
+            models = recorded.get(MODELS_ON_THE_PAGE)
+            found[check] = page_understood(models.value if isinstance(models, dg.IntMetadataValue) else None)
+            continue
         found[check] = loaded_lately(
             loaded_at=datetime.fromtimestamp(event.timestamp, UTC) if event else None,
             now=datetime.now(UTC),

@@ -81,6 +81,11 @@ def whole(found: Mapping[dg.AssetCheckKey, Finding]) -> Iterator[dg.AssetCheckEv
         yield _evaluation(check, finding)
 
 
+def figures(finding: Finding) -> dict[str, Any]:
+    """The figures of a finding as metadata."""
+    return {name: as_plain(value) for name, value in finding.figures.items()}
+
+
 def _evaluation(
     check: dg.AssetCheckKey,
     finding: Finding,
@@ -108,7 +113,7 @@ def _shown(finding: Finding) -> dict[str, Any]:
         "severity": _SEVERITIES[finding.verdict],
         "description": finding.description,
         "metadata": {
-            **{name: as_plain(value) for name, value in finding.figures.items()},
+            **figures(finding),
             **({"sample": dg.MetadataValue.table(records=sample)} if sample else {}),
         },
     }

@@ -1,0 +1,182 @@
+"""The spend reconciliation: ledger, Segmind's history and the balance compared, as tables beside them.
+
+What is asked is in `spend_sql`, what the answers mean in `reconciliation`, what the checks say of it in
+`spend_findings`. The ledger is asked as well, because rows that are not loaded yet are no reason to worry.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import dlt
+
+from segmind_dagster.gateway.redaction import redact_values
+from segmind_dagster.ledger import reads
+from segmind_dagster.ledger.states import IN_PROGRESS
+from segmind_dagster.reports import reconciliation, spend_sql
+from segmind_dagster.reports.queries import ask_in_pages, has_tables
+from segmind_dagster.reports.summaries import fitted, read_rows, summary_source
+from segmind_dagster.runner.generate import opened
+from segmind_dagster.source import history, tables
+from segmind_dagster.source.pipeline import warehouse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from dlt.extract.source import DltSource
+
+    from segmind_dagster.settings import Settings
+
+_ABOUT = {
+    "spend_unexplained": "Charges in Segmind's history that our ledger does not account for, since our first POST.",
+    "spend_paid_twice": "Generations that were charged more than once, with every request id.",
+    "spend_not_held": "Charges for which there is no output here, and until when it can be fetched.",
+    "spend_cost_differences": "Charges on which our ledger and Segmind's history do not agree.",
+    "spend_balance": "What the balance did between two looks at it, beside what history and ledger say was charged.",
+    "spend_runway": "How long the balance lasts at the rate of the week before each look at it.",
+}
+
+
+def spend_source(settings: Callable[[], Settings]) -> DltSource:
+    """The reconciliation as a dlt source: each resource asks the warehouse it is loaded into, and the ledger.
+
+    Args:
+        settings: read when a resource is extracted, not when it is built.
+    """
+
+    def rows(pipeline: Any, name: str) -> list[dict[str, Any]]:
+        desk = _Desk(pipeline, settings())
+        return [{**row, "api_origin": desk.origin} for row in _ANSWERS[name](desk)]
+
+    return summary_source({
+        name: (columns, _ABOUT[name], rows) for name, columns in tables.SPEND_COLUMNS.items()
+    })  # fmt: skip
+
+
+class _Desk:
+    """The warehouse and the ledger of one API and account."""
+
+    def __init__(self, pipeline: Any, settings: Settings) -> None:
+        self.settings = settings
+        self.origin = settings.api_origin
+        self._pipeline = pipeline
+        # the history keeps how far it was read with dlt's state
+        state = dlt.current.source_state().get("resources", {}).get(history.RESOURCE, {})
+        self.reading = history.Reading.of(state, self.origin)
+
+    def has(self, *names: str) -> bool:
+        return has_tables(self._pipeline, *names)
+
+    @property
+    def has_history(self) -> bool:
+        return self.reading is not None and self.has(history.RESOURCE)
+
+    def ask(self, sql: str) -> Iterator[dict[str, Any]]:
+        for row in ask_in_pages(self._pipeline, sql, api_origin=self.origin):
+            yield fitted(row, {name: _TYPES.get(name, _TEXT) for name in row})
+
+
+_TEXT = {"data_type": "text"}
+_TYPES: Mapping[str, Any] = {
+    name: hints
+    for columns in (
+        tables.ATTEMPT_COLUMNS, tables.HISTORY_COLUMNS, tables.CREDITS_COLUMNS, *tables.SPEND_COLUMNS.values(),
+    )
+    for name, hints in columns.items()
+} | {"first_at": {"data_type": "timestamp"}}  # fmt: skip
+
+
+def _unexplained(desk: _Desk) -> list[dict[str, Any]]:
+    if not desk.has_history or not desk.has("attempts"):
+        return []
+    (first,) = desk.ask(spend_sql.FIRST_INTENT)
+    rows = ({**row, "request_body": _parsed(row["request_body"])} for row in desk.ask(spend_sql.NOT_OURS))
+    with opened(desk.settings) as (ledger, _):
+        return reconciliation.unexplained(
+            rows,
+            since=first["first_at"],
+            owned=lambda ids: ledger.read(reads.owned_requests, ids),
+            # as the history was redacted before it was loaded
+            unanswered=[(model, redact_values(body)) for model, body in ledger.read(reads.unanswered_bodies)],
+        )
+
+
+def _paid_twice(desk: _Desk) -> list[dict[str, Any]]:
+    if not desk.has("attempts"):
+        return []
+    return reconciliation.paid_twice(desk.ask(spend_sql.charged_again(with_history=desk.has_history)))
+
+
+def _not_held(desk: _Desk) -> list[dict[str, Any]]:
+    if not desk.has("attempts"):
+        return []
+    rows = list(desk.ask(spend_sql.charged_in_vain(with_history=desk.has_history)))
+    now = datetime.now(UTC)
+    settled = _settled(desk.settings, [row["generation_id"] for row in rows], now=now) if rows else frozenset()
+    return reconciliation.not_held(rows, settled=settled, now=now)
+
+
+def _settled(settings: Settings, generation_ids: Sequence[str], *, now: datetime) -> Collection[str]:
+    """Of these generations, those that are stored by now or that a run is at."""
+    with opened(settings) as (ledger, _):
+        known = ledger.read(reads.snapshot, generation_ids, is_alive=ledger.liveness(now))
+    return {
+        generation_id
+        for generation_id, record in known.items()
+        if record.state == "succeeded" or (record.state in IN_PROGRESS and record.is_owner_alive)
+    }
+
+
+def _cost_differences(desk: _Desk) -> list[dict[str, Any]]:
+    if desk.reading is None or not desk.has("attempts", history.RESOURCE):
+        return []
+    return reconciliation.cost_differences(
+        desk.ask(spend_sql.DIFFERENT), covered_from=desk.reading.covered_from, read_at=desk.reading.read_at
+    )
+
+
+def _balance(desk: _Desk) -> list[dict[str, Any]]:
+    if not desk.has("credits"):
+        return []
+    is_told = desk.has_history and desk.has("attempts")
+    return reconciliation.balance_windows(
+        list(desk.ask(spend_sql.BALANCES)),
+        desk.ask(spend_sql.CHARGES) if is_told else (),
+        covered_from=desk.reading.covered_from if is_told and desk.reading else None,
+        read_at=desk.reading.read_at if is_told and desk.reading else None,
+    )
+
+
+def _runway(desk: _Desk) -> list[dict[str, Any]]:
+    return reconciliation.runways(list(desk.ask(spend_sql.BALANCES))) if desk.has("credits") else []
+
+
+_ANSWERS: Mapping[str, Callable[[_Desk], list[dict[str, Any]]]] = {
+    "spend_unexplained": _unexplained,
+    "spend_paid_twice": _paid_twice,
+    "spend_not_held": _not_held,
+    "spend_cost_differences": _cost_differences,
+    "spend_balance": _balance,
+    "spend_runway": _runway,
+}
+
+
+def _parsed(body: Any) -> Any:
+    """A JSON column, which some destinations answer as text."""
+    return json.loads(body) if isinstance(body, str) else body
+
+
+def read_spend(settings: Settings, names: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], bool]:
+    """The tables of the reconciliation as they were loaded last, and whether the history was ever loaded.
+
+    Args:
+        settings: which warehouse, API and account.
+        names: tables, of `tables.SPEND_COLUMNS`.
+    """
+    with warehouse(settings, purpose="reading the reconciliation") as pipeline:
+        found = {name: read_rows(pipeline, name, tables.SPEND_COLUMNS[name]) for name in names}
+        schema: Any = pipeline.default_schema_name
+        resources = pipeline.state.get("sources", {}).get(schema, {}).get("resources", {})
+    return found, settings.api_origin in resources.get(history.RESOURCE, {})

@@ -1,0 +1,145 @@
+"""Loads the account's request history step by step: from where it was read before, late and unfinished rows again.
+
+How far it has been read is kept with dlt's state, an entry for each API and account, because a warehouse may hold
+the histories of several. What a page means is in `gateway.history`; what follows from the rows, in `reports`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from segmind_dagster.gateway.history import SPAN, Pages, TooLongError
+from segmind_dagster.gateway.redaction import redact, redact_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, MutableMapping
+
+    from segmind_dagster.gateway import wire
+
+RESOURCE: Final = "request_history"
+_FIRST: Final = timedelta(days=90)
+# rows may arrive late, and days are the provider's: the last two are always read again
+_OVERLAP: Final = timedelta(days=2)
+# a request that was under way is read again until it has ended, or nobody can expect that it will
+_PENDING_AT_MOST: Final = timedelta(days=30)
+# windows are whole days
+_SHORTEST: Final = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far the history of one API and account is loaded.
+
+    Args:
+        covered_from: from here on it is whole.
+        read_at: up to here; what was made later is not in it.
+        pending_since: the oldest request that had not ended then; None without any.
+    """
+
+    covered_from: datetime
+    read_at: datetime
+    pending_since: datetime | None = None
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], api_origin: str) -> Reading | None:
+        """What was remembered of an API and account; None when nothing was ever read."""
+        if api_origin not in state:
+            return None
+        return cls(**{
+            name: None if moment is None else datetime.fromisoformat(moment)
+            for name, moment in state[api_origin].items()
+        })  # type: ignore[arg-type]  # fmt: skip
+
+    def remember(self, state: MutableMapping[str, Any], api_origin: str) -> None:
+        """Put it with dlt's state, which is kept if, and only if, the rows are."""
+        state[api_origin] = {
+            "covered_from": self.covered_from.isoformat(),
+            "read_at": self.read_at.isoformat(),
+            "pending_since": self.pending_since.isoformat() if self.pending_since else None,
+        }
+
+    def next_start(self) -> datetime:
+        """Where the next reading has to begin."""
+        oldest = max(self.pending_since or self.read_at, self.read_at - _PENDING_AT_MOST)
+        return max(min(self.read_at - _OVERLAP, oldest), self.covered_from)
+
+
+def history_rows(
+    ask: Callable[[dict[str, str]], tuple[int, Any]],
+    state: MutableMapping[str, Any],
+    *,
+    api_origin: str,
+    now: datetime,
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of `request_history`, one a request, page by page; remembers how far it came.
+
+    Args:
+        ask: GETs a page: query to status and parsed answer.
+        state: dlt's state of the resource.
+        api_origin: whose history it is.
+        now: the time.
+
+    Raises:
+        GatewayError: a page is not understood.
+    """
+    before = Reading.of(state, api_origin)
+    start = before.next_start() if before else now - _FIRST
+    pending: list[datetime] = []
+    stop, end = start, now + timedelta(days=1)
+    while stop < end:
+        begin, stop = stop, min(stop + SPAN, end)
+        for rows in _whole(ask, begin, stop):
+            pending += [row.created_at for row in rows if row.created_at and _is_pending(row)]
+            yield [_row(row, api_origin) for row in rows]
+    covered_from = before.covered_from if before else start
+    Reading(covered_from, now, min(pending, default=None)).remember(state, api_origin)
+
+
+def _whole(
+    ask: Callable[[dict[str, str]], tuple[int, Any]], begin: datetime, stop: datetime
+) -> Iterator[list[wire.HistoryRow]]:
+    """A window, in halves where it is too long to be read at once; what was read of it merges with itself."""
+    try:
+        yield from _window(ask, begin, stop)
+    except TooLongError:
+        if stop - begin < _SHORTEST:
+            raise
+        middle = begin + (stop - begin) / 2
+        yield from _whole(ask, begin, middle)
+        yield from _whole(ask, middle, stop)
+
+
+def _window(
+    ask: Callable[[dict[str, str]], tuple[int, Any]], begin: datetime, stop: datetime
+) -> Iterator[list[wire.HistoryRow]]:
+    seen: set[str] = set()
+    pages = Pages(begin.date(), stop.date())
+    while not pages.is_done:
+        # one row an output, each with the request's whole cost: once a request
+        fresh = {row.request_id: row for row in pages.read(*ask(pages.query))}
+        yield [row for request_id, row in fresh.items() if request_id not in seen]
+        seen.update(fresh)
+
+
+def _is_pending(row: wire.HistoryRow) -> bool:
+    return (row.status or "").upper() not in {"COMPLETED", "FAILED"}
+
+
+def _row(row: wire.HistoryRow, api_origin: str) -> dict[str, Any]:
+    ended_at = None
+    if row.created_at is not None and not _is_pending(row):
+        ended_at = row.created_at.astimezone(UTC) + timedelta(milliseconds=row.latency_ms or 0)
+    return {
+        "request_id": row.request_id,
+        "model": row.model_slug,
+        "status": row.status,
+        "cost_usd": row.cost_usd,
+        "latency_ms": row.latency_ms,
+        "request_body": redact_values(row.body),
+        "error": redact(row.error) if row.error else None,
+        "created_at": row.created_at,
+        "ended_at": ended_at,
+        "api_origin": api_origin,
+    }

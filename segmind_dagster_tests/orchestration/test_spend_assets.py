@@ -1,0 +1,190 @@
+"""Ledger, history and balance after runs that went wrong in every way: three sums that agree, or a check that tells."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from check_results import recorded, run_checks
+from dagster_lab import ACCOUNT, FLUX, REALITY, SPEND, USAGE
+from sqlalchemy import update
+
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
+from segmind_dagster.runner.generate import opened
+from segmind_dagster.sandbox import Faults
+
+if TYPE_CHECKING:
+    from conftest import OpenLab
+    from dagster_lab import DagsterLab
+
+MODELS = (f"segmind/{REALITY}", f"segmind/{FLUX}")
+CHECKS = {
+    "spend/unexplained": "charges_explained", "spend/paid_twice": "nothing_paid_twice",
+    "spend/not_held": "everything_paid_is_held", "spend/cost_differences": "costs_agree",
+    "spend/balance": "balance_agrees", "spend/runway": "balance_lasts",
+}  # fmt: skip
+FAULTS = Faults(
+    script=[
+        "accepted_then_reset", "failed_validation", "server_error", "rate_limited", "accepted_unreadable", "failed",
+        "bad_gateway", "truncated", "gateway_timeout", "poll_error", "accepted_202",
+    ]
+)  # fmt: skip
+
+
+def compared(lab: DagsterLab) -> dict[str, str]:
+    """Materialize the comparisons; what each check says."""
+    run = lab.run(*SPEND)
+    assert run.is_success, run.errors()
+    return {asset: recorded(lab, asset, check).status for asset, check in CHECKS.items()}
+
+
+def bought_elsewhere(lab: DagsterLab, prompt: str = "somebody's pear") -> str:
+    answer = requests.post(
+        f"{lab.server.url}/v2/fast-flux-schnell", json={"prompt": prompt, "seed": 1},
+        headers={"x-api-key": lab.server.api_key}, timeout=10,
+    )  # fmt: skip
+    request_id: str = answer.json()["request_id"]
+    return request_id
+
+
+def test_after_a_faulted_run_ledger_history_balance_and_the_sandboxs_books_agree_to_the_cent(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=FAULTS)
+    assert lab.run("segmind/credits").is_success
+    key = lab.write("fruit", 6, models=[REALITY, FLUX])
+    lab.run(*MODELS, partition=key)
+    lab.run(*MODELS, partition=key)
+    assert lab.run(*ACCOUNT, *USAGE).is_success
+    assert set(compared(lab).values()) == {"SUCCEEDED"}
+
+    charged = lab.charged_usd
+    assert charged > 0
+    assert lab.rows("SELECT sum(cost_usd) AS usd FROM attempts") == [{"usd": charged}]
+    assert lab.rows("SELECT sum(cost_usd) AS usd FROM request_history") == [{"usd": charged}]
+    assert lab.rows("SELECT sum(cost_usd + estimated_cost_usd) AS usd FROM usage_by_day") == [{"usd": charged}]
+    (window,) = lab.rows("SELECT * FROM spend_balance")
+    assert (window["decrease_usd"], window["history_usd"], window["ledger_usd"]) == (charged, charged, charged)
+    assert (window["difference_usd"], window["verdict"]) == (0, "agrees")
+    said = recorded(lab, "spend/balance", "balance_agrees")
+    assert said.said.count(f"${charged:.4f}") == 3
+    assert said.figures["charged according to the ledger (USD)"] == float(charged)
+
+
+def test_a_charge_of_somebody_else_is_told_with_its_request_and_its_money(lab: DagsterLab) -> None:
+    lab.run(MODELS[0], partition=lab.write("fruit", 1))
+    ours = lab.charged_usd
+    request_id = bought_elsewhere(lab)
+    while lab.charged_usd == ours:
+        lab.run("segmind/credits")
+    assert lab.run(*ACCOUNT).is_success
+    found = compared(lab)
+    assert found == dict.fromkeys(CHECKS, "SUCCEEDED") | {"spend/unexplained": "FAILED"}
+    (row,) = lab.rows("SELECT * FROM spend_unexplained")
+    assert (row["request_id"], row["may_be_ours"], row["api_origin"]) == (request_id, False, lab.server.url)
+    assert row["cost_usd"] == lab.charged_usd - ours
+    red = recorded(lab, "spend/unexplained", "charges_explained")
+    assert red.severity == "WARN"
+    assert red.figures["not explained (USD)"] == float(row["cost_usd"])
+    assert [each["request_id"] for each in red.sample] == [request_id]
+
+
+def test_rows_that_are_not_loaded_yet_are_no_alarm_because_the_ledger_knows_them(lab: DagsterLab) -> None:
+    lab.run(MODELS[0], partition=lab.write("fruit", 1))
+    # as a run that is still at work: in the ledger and at Segmind, and not in the warehouse
+    lab.run(MODELS[0], partition=lab.write("later", 1))
+    import duckdb
+
+    with duckdb.connect(str(lab.data / "segmind.duckdb")) as connection:
+        connection.execute("DELETE FROM segmind_data.attempts WHERE prompt_set = 'later'")
+    assert lab.run(*ACCOUNT).is_success
+    assert set(compared(lab).values()) == {"SUCCEEDED"}
+    assert lab.rows("SELECT count(*) AS n FROM spend_unexplained") == [{"n": 0}]
+
+
+@pytest.mark.parametrize(("days", "can_be_fetched"), [(1, True), (8, False)])
+def test_what_was_paid_for_and_is_not_stored_is_told_with_the_command_while_it_can_be_fetched(
+    lab: DagsterLab, days: int, *, can_be_fetched: bool
+) -> None:
+    key = lab.write("fruit", 1)
+    lab.run(MODELS[0], partition=key)
+    with opened(lab.segmind.load()) as (ledger, _):
+        sent = datetime.now(UTC) - timedelta(days=days)
+        lost = {"state": "failed", "failure_kind": "bad_output", "submitted_at": sent}
+        for table in (GENERATIONS, ATTEMPTS):
+            ledger.write(lambda connection, table=table: connection.execute(update(table).values(**lost)))
+    from segmind_dagster.source import build_source, load
+
+    settings = lab.segmind.load()
+    load(settings, build_source(settings, prompt_sets=None).with_resources(REALITY, "attempts"))
+    assert compared(lab)["spend/not_held"] == "FAILED"
+    (row,) = lab.rows("SELECT * FROM spend_not_held")
+    assert (row["can_be_fetched"], row["cost_usd"], row["prompt_set"]) == (can_be_fetched, lab.charged_usd, key)
+    red = recorded(lab, "spend/not_held", CHECKS["spend/not_held"])
+    assert red.severity == "ERROR"
+    assert ("segmind-dagster collect" in red.said) is can_be_fetched
+    assert f"${lab.charged_usd:.4f}" in red.said
+
+
+def test_before_anything_was_loaded_the_comparisons_are_empty_and_say_that_nothing_is_known(lab: DagsterLab) -> None:
+    assert set(compared(lab).values()) == {"SUCCEEDED"}
+    for asset in SPEND:
+        assert lab.rows(f"SELECT count(*) AS n FROM {asset.replace('/', '_')}") == [{"n": 0}]
+    assert "has not been loaded" in recorded(lab, "spend/unexplained", "charges_explained").said
+
+
+def test_without_the_history_what_the_ledger_alone_can_tell_is_told(lab: DagsterLab) -> None:
+    lab.run(MODELS[0], partition=lab.write("fruit", 2))
+    assert lab.run("segmind/credits").is_success
+    with opened(lab.segmind.load()) as (ledger, _):
+        both = {"generation_id": lab.generations()[0]["generation_id"]}
+        ledger.write(
+            lambda connection: connection.execute(update(ATTEMPTS).values(**both, attempt=ATTEMPTS.c.intent_at))
+        )
+    from segmind_dagster.source import build_source, load
+
+    settings = lab.segmind.load()
+    load(settings, build_source(settings, prompt_sets=None).with_resources(REALITY, "attempts"))
+    assert compared(lab) == dict.fromkeys(CHECKS, "SUCCEEDED") | {"spend/paid_twice": "FAILED"}
+    (row,) = lab.rows("SELECT charges, excess_usd, cost_usd FROM spend_paid_twice")
+    assert row["charges"] >= 2
+    assert 0 < row["excess_usd"] < row["cost_usd"]
+
+
+def test_one_comparison_alone_answers_its_own_check_and_no_other(lab: DagsterLab) -> None:
+    run = lab.run("spend/runway")
+    assert run.materialized() == {("spend/runway", None)}
+    assert recorded(lab, "spend/runway", "balance_lasts").status == "SUCCEEDED"
+    assert not [row for row in lab.rows("SHOW TABLES") if row["name"] == "spend_balance"]
+
+
+def test_a_check_alone_looks_at_what_was_compared_last_and_compares_nothing(lab: DagsterLab) -> None:
+    assert lab.run("segmind/credits", "spend/runway").is_success
+    before = recorded(lab, "spend/runway", "balance_lasts")
+    assert run_checks(lab, ("spend/runway", "balance_lasts"))
+    again = recorded(lab, "spend/runway", "balance_lasts")
+    assert (again.status, again.said) == ("SUCCEEDED", before.said)
+    assert again.run_id != before.run_id
+
+
+def test_a_top_up_is_told_as_one_and_is_no_alarm(lab: DagsterLab) -> None:
+    lab.run(MODELS[0], partition=lab.write("fruit", 1))
+    assert lab.run(*ACCOUNT).is_success
+    lab.server.add_credits(Decimal(25))
+    assert lab.run(*ACCOUNT).is_success
+    assert compared(lab)["spend/balance"] == "SUCCEEDED"
+    (row,) = lab.rows("SELECT decrease_usd, difference_usd, verdict FROM spend_balance")
+    assert (row["decrease_usd"], row["difference_usd"]) == (-25, 25)
+    assert row["verdict"] in {"topped up", "too early to tell"}
+
+
+def test_the_account_shows_its_money_and_what_changed(lab: DagsterLab) -> None:
+    lab.run(MODELS[0], partition=lab.write("fruit", 1))
+    run = lab.run(*ACCOUNT)
+    assert run.figures("segmind/credits")["balance (USD)"] == float(Decimal(lab.server.account()["balance_usd"]))
+    assert run.figures("segmind/credits")["runway (days)"] == "not known"
+    assert run.figures("segmind/request_history")["charged (USD)"] == float(lab.charged_usd)
+    assert run.figures("segmind/models_page_rows")["models on the page"] > 400
+    assert recorded(lab, "segmind/models_page_rows", "page_understood").status == "SUCCEEDED"
+    assert "slug" in run.figures("segmind/model_changes")["latest changes"]
