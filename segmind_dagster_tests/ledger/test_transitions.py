@@ -410,7 +410,8 @@ def test_what_is_unfinished_comes_oldest_first_with_its_body(book: Book) -> None
 
 
 def test_totals_count_generations_and_money_by_state(book: Book) -> None:
-    for state in STATES:
+    # what is planned is counted as long as its set asks for it: the set's last word is `planned`
+    for state in sorted(STATES, key=lambda state: state == "planned"):
         book.in_state(state, state)
     totals = book.ledger.read(reads.totals)
     assert {state: count for state, (count, _) in totals.items()} == dict.fromkeys(STATES, 1)

@@ -56,8 +56,19 @@ def on_postgres(postgres_url: str) -> Settings:
 
 def test_the_runs_log_names_the_holder_and_the_run_waits_rather_than_fails(lab: DagsterLab) -> None:
     key = lab.write("fruit", 1)
+
+    def until_it_is_told() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not any(
+            entry.user_message.startswith("Waiting for")
+            for run in lab.instance.get_runs()
+            for entry in lab.instance.all_logs(run.run_id)
+        ):
+            threading.Event().wait(0.1)
+        let_go.set()
+
     with held(lab.segmind.load(), "run a-long-load") as let_go:
-        threading.Timer(1.5, let_go.set).start()
+        threading.Thread(target=until_it_is_told, daemon=True).start()
         run = lab.run(f"segmind/{REALITY}", partition=key)
     assert run.is_success, run.errors()
     said = [entry.user_message for entry in lab.instance.all_logs(run.run_id)]
