@@ -30,7 +30,6 @@ from bench.chaos.books import (
 from bench.chaos.claims import CLAIMS, Books, broken_claims
 from bench.chaos.storm import ROOT, Storm, rage
 from bench.chaos.world import (
-    NOT_AT_RANDOM,
     Options,
     environment,
     read_prompt_sets,
@@ -39,6 +38,7 @@ from bench.chaos.world import (
     write_prompt_sets,
 )
 from segmind_dagster.registry import MODELS
+from segmind_dagster.sandbox import REQUEST_FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,9 +71,12 @@ def main() -> None:
         say(f"seed {options.seed}; books and logs in {project}")
         outcome = run(options, project, say=say)
         print(table(options, outcome))
-    for problem in outcome.broken:
+    problems = list(outcome.broken)
+    if (undealt := outcome.books.provider.undealt) and options.generations >= Options().generations:
+        problems.append(f"every kind of fault is dealt: nobody met {', '.join(undealt)}")
+    for problem in problems:
         print(f"BROKEN  {problem}")
-    if outcome.broken:
+    if problems:
         raise SystemExit(f"Not everything held; repeat with --seed {options.seed}, and --folder to keep the books.")
     print(f"All held: {', '.join(CLAIMS)}.")
 
@@ -123,6 +126,8 @@ def table(options: Options, outcome: Outcome) -> str:
     """What happened and what was counted, for people."""
     storm, books = outcome.storm, outcome.books
     provider, states = books.provider, books.ledger.states
+    asked = sum(provider.asked.values())
+    spoilt = sum(kinds.total() for kinds in provider.spoilt.values())
     shared = sum(len(each.prompt_sets) > 1 for each in books.asked)
     lines = {
         "generations": f"{len(books.asked)}, of which {shared} are asked for by two prompt sets",
@@ -133,10 +138,16 @@ def table(options: Options, outcome: Outcome) -> str:
         "            warehouse": f"${books.warehouse.charged_usd:.9f}",
         "submissions with faults": f"{provider.faulted} ({provider.faulted / max(provider.posts, 1):.1%})",
         **{
-            f"  met {when}": ", ".join(f"{kind} {provider.dealt[kind]}" for kind in kinds if kind not in NOT_AT_RANDOM)
+            f"  met {when}": ", ".join(f"{kind} {provider.dealt[kind]}" for kind in kinds)
             for when, kinds in FAULTS_BY_TIME.items()
         },
-        **{f"  not dealt: {kind}": why for kind, why in NOT_AT_RANDOM.items()},
+        "other requests with them": f"{spoilt} of {asked} ({spoilt / max(asked, 1):.1%})",
+        **{
+            f"  {route}": f"{sum(kinds.values())} of {provider.asked[route]}: "
+            + ", ".join(f"{kind} {kinds[kind]}" for kind in REQUEST_FAULTS if kinds[kind])
+            for route, kinds in sorted(provider.spoilt.items())
+        },
+        "not dealt": ", ".join(provider.undealt) or "-",
         "runs": f"{storm.runs}, {options.runs} at a time; {sum(storm.stopped.values())} stopped by themselves "
         f"({', '.join(f'{kind} {count}' for kind, count in sorted(storm.stopped.items())) or '-'})",
         "kills": ", ".join(f"{count} while {phase}" for phase, count in sorted(storm.kills.items())),
@@ -183,12 +194,9 @@ def _arguments() -> tuple[Options, Path | None]:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     for each in fields(Options):
         parser.add_argument(f"--{each.name.replace('_', '-')}", type=type(each.default), default=each.default)
-    parser.set_defaults(seed=None)
     parser.add_argument("--folder", type=Path, help="keep everything in this folder, which must not exist")
     given = vars(parser.parse_args())
     folder = given.pop("folder")
-    if given["seed"] is None:
-        given["seed"] = time.time_ns() % 1_000_000
     return Options(**given), folder
 
 

@@ -10,11 +10,19 @@ import hashlib
 import json
 import sqlite3
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.sandbox.faults import OUTPUT_FAULTS, POLL_FAULTS, SUBMIT_FAULTS, FaultDraw, Faults
+from segmind_dagster.sandbox.faults import (
+    FAULT_KINDS,
+    OUTPUT_FAULTS,
+    POLL_FAULTS,
+    REQUEST_FAULTS,
+    SUBMIT_FAULTS,
+    FaultDraw,
+    Faults,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,8 +66,10 @@ class Provider:
         posts: POSTs to models that it looked at, refused ones included.
         refused_by_rate: requests answered 429.
         running: accepted jobs without an outcome.
-        dealt: faults by kind.
+        dealt: faults of submissions by kind.
         faulted: submissions that met one or more.
+        asked: requests that submitted nothing, by route.
+        spoilt: faults of such requests, by route and kind.
     """
 
     charges: tuple[Charge, ...]
@@ -69,6 +79,16 @@ class Provider:
     running: int
     dealt: Counter[str]
     faulted: int
+    asked: Mapping[str, int] = field(default_factory=dict)
+    spoilt: Mapping[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def undealt(self) -> list[str]:
+        """Kinds of fault that nobody met, and routes that met none."""
+        met = sum(self.spoilt.values(), Counter(self.dealt))
+        return [
+            kind for kind in (*FAULT_KINDS, *REQUEST_FAULTS, *self.asked) if not (met[kind] or self.spoilt.get(kind))
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +172,8 @@ def read_provider(
         running=len(jobs.keys() - settled.keys()),
         dealt=dealt,
         faulted=faulted,
+        asked={route: count for route, count in account["requests"].items() if route != "submit" and count},
+        spoilt={route: Counter(kinds) for route, kinds in account["spoilt"].items()},
     )
 
 

@@ -9,12 +9,12 @@ import json
 import os
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import count, cycle, islice
-from types import MappingProxyType
+from itertools import count, cycle
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.prompts import find_prompt_set
-from segmind_dagster.sandbox import FAULT_KINDS, SANDBOX_API_KEY, Faults, SandboxSettings
+from segmind_dagster.sandbox import FAULT_KINDS, REQUEST_FAULTS, SANDBOX_API_KEY, Faults, SandboxSettings
+from segmind_dagster.sandbox.faults import ANSWER_FAULTS
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segmind_dagster.prompts import PromptSet
-    from segmind_dagster.sandbox import FaultKind
+    from segmind_dagster.sandbox import FaultKind, RequestFault
     from segmind_dagster.settings import Settings
 
-NOT_AT_RANDOM: Mapping[FaultKind, str] = MappingProxyType(
-    {"undecodable": "every fetch of such a file gives noise: it is paid for, and nobody could ever store it"}
-)
 # three of these end a run, and one slows all of them down: dealt seldom, or nobody would get anywhere
 _SELDOM: tuple[FaultKind, ...] = ("unauthorized", "no_credits", "team_limit", "rate_limited")
-_SELDOM_SHARE, _SELDOM_DEALT = 1 / 3, 4.0
+_SELDOM_SHARE, _SELDOM_DEALT = 1 / 3, 6.0
+# this one slows all runs down as well
+_SELDOM_REQUESTS: tuple[RequestFault, ...] = ("get_rate_limited",)
+_SELDOM_REQUEST_RATE = 0.002
+# one more than a run fetches an output that does not decode: the run gives it up, and a later one brings it home
+_NOISY_FETCHES = 4
+_FACES = 40
 
 _SETS = ("harbour", "market", "orchard", "railway", "theatre", "workshop")
 _FLUX, _REALITY, _LLAMA, _WAN, _FACE = (
@@ -50,7 +53,7 @@ class Options:
         generations: distinct generations asked for.
         kills: SIGKILLs.
         runs: runs at the same time.
-        fault_rate: share of submissions that meet at least one fault.
+        fault_rate: share of submissions, and of all other requests, that meet at least one fault.
         seed: of faults, kills and what each run works on.
         time_scale: multiplies the catalogue's latencies.
         client_timeout_s: when a run's client gives up waiting for the answer to a POST.
@@ -64,7 +67,7 @@ class Options:
     kills: int = 10
     runs: int = 3
     fault_rate: float = 0.2
-    seed: int = 0
+    seed: int = 7
     time_scale: float = 0.15
     client_timeout_s: float = 3.0
     settle_s: float = 10.0
@@ -75,11 +78,19 @@ class Options:
 
 def fault_rates(fault_rate: float, generations: int) -> dict[FaultKind, float]:
     """The probability of each kind, alike but for the seldom ones, so that `fault_rate` meet one or more."""
-    kinds: list[Any] = [kind for kind in FAULT_KINDS if kind not in NOT_AT_RANDOM]
+    kinds: list[Any] = list(FAULT_KINDS)
     seldom = min(_SELDOM_SHARE * (1 - (1 - fault_rate) ** (1 / len(kinds))), _SELDOM_DEALT / generations)
     others = len(kinds) - len(_SELDOM)
     each = 1 - ((1 - fault_rate) / (1 - seldom) ** len(_SELDOM)) ** (1 / others)
     return {kind: seldom if kind in _SELDOM else each for kind in kinds}
+
+
+def request_rates(fault_rate: float) -> dict[RequestFault, float]:
+    """The same for requests that submit nothing; what is odd about a whole answer comes on top."""
+    others = [kind for kind in ANSWER_FAULTS if kind not in _SELDOM_REQUESTS]
+    spared = (1 - fault_rate) / (1 - _SELDOM_REQUEST_RATE) ** len(_SELDOM_REQUESTS)
+    each = 1 - spared ** (1 / len(others))
+    return {kind: _SELDOM_REQUEST_RATE if kind in _SELDOM_REQUESTS else each for kind in REQUEST_FAULTS}
 
 
 def sandbox_settings(options: Options, folder: Path) -> SandboxSettings:
@@ -93,9 +104,11 @@ def sandbox_settings(options: Options, folder: Path) -> SandboxSettings:
         picture_mode="tiny",
         faults=Faults(
             rates=fault_rates(options.fault_rate, options.generations),
+            request_rates=request_rates(options.fault_rate),
             seed=options.seed,
             rate_limit_reset_s=0.5,
             slow_s=0.5,
+            noisy_fetches=_NOISY_FETCHES,
         ),
     )
 
@@ -177,7 +190,7 @@ _PATTERN = (
 def _order(number: int, model: str, kind: str) -> Order:
     entry: dict[str, Any] = {"prompt": f"a lantern, drawing number {number}", "models": [model]}
     if model == _FACE:
-        entry["params"] = {"face_image": f"pictures/face_{number % 2}.png"}
+        entry["params"] = {"face_image": f"pictures/face_{number % _FACES}.png"}
     match kind:
         case "twins":  # one body, two generations
             return [{**entry, "samples": 2, **({} if model == _LLAMA else {"seed": -1})}]
@@ -190,5 +203,5 @@ def _order(number: int, model: str, kind: str) -> Order:
 def _draw_faces(folder: Path) -> None:
     from PIL import Image
 
-    for number, colour in enumerate(islice(("salmon", "peru"), 2)):
-        Image.new("RGB", (64, 64), colour).save(folder / f"face_{number}.png")
+    for number in range(_FACES):
+        Image.new("RGB", (64, 64), (200, 120, number)).save(folder / f"face_{number}.png")

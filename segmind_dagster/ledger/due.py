@@ -1,7 +1,7 @@
 """What sensors ask of the ledger: what is open, of which sets, since when. Nothing here writes or decides.
 
-Answers are sums per prompt set and model, or a row for each thing that is out of hand, so that they are small and
-come from an index however many generations there are. When something is due is `planning.due`'s business.
+Answers are sums, so that they are small and come from an index however many generations there are. When a run is
+due is `planning.due`'s business, which also says how long anything lasts.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import BigInteger, and_, case, func, literal_column, or_, select, true, type_coerce, union, union_all
 
 from segmind_dagster.ledger import reads
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, RUNS, SET_GENERATIONS
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, RUNS, SET_GENERATIONS, Utc
 from segmind_dagster.ledger.states import IN_PROGRESS, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect
 
 BALANCE_KEY = "balance"
 _CHUNK = 500
@@ -52,24 +52,37 @@ class OpenWork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unstored:
-    """A generation that may have been paid for and is not stored.
+class Held:
+    """Generations that one run has in its hands, or had when it died.
 
     Args:
-        generation_id: the generation.
-        prompt_set: the set that pays for it.
-        state: its state.
-        owner: the run that has it; None when none has.
-        paid_at: when it was submitted, or was about to be.
-        looked_at: when something happened to it last.
+        owner: the run, as the ledger names it.
+        generations: how many they are.
+        last_at: when something happened to one of them last.
     """
 
-    generation_id: str
-    prompt_set: str
-    state: State
-    owner: str | None
-    paid_at: datetime
-    looked_at: datetime
+    owner: str
+    generations: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loose:
+    """Generations that may have been paid for, are not stored, and that no run has.
+
+    Args:
+        look: whether the next look for them is due (`now`), is to come (`later`), or would be too late (`never`).
+        generations: how many they are.
+        next_at: when the first of these looks is due.
+        first_paid_at: when the first of them was submitted, or was about to be.
+        last_looked_at: when something happened to one of them last.
+    """
+
+    look: Literal["now", "later", "never"]
+    generations: int
+    next_at: datetime
+    first_paid_at: datetime
+    last_looked_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,46 +124,56 @@ def open_work(
         uncounted_kinds: kinds that say nothing about a generation, so that their runs do not count.
     """
     columns = GENERATIONS.c
-    return [
-        *_open(connection, columns.state == "planned", uncounted_kinds),
-        *_open(
-            connection,
-            and_(columns.state == "failed", columns.failure_kind.in_(sorted(failed_kinds))),
-            uncounted_kinds,
-        ),
-    ]
+    kinds: Mapping[State, ColumnElement[bool]] = {
+        "planned": true(),
+        "failed": columns.failure_kind.in_(sorted(failed_kinds)),
+    }
+    return [work for state, which in kinds.items() for work in _open(connection, state, which, uncounted_kinds)]
 
 
-def _open(connection: Connection, which: ColumnElement[bool], uncounted_kinds: Collection[str]) -> list[OpenWork]:
-    columns, asked = GENERATIONS.c, SET_GENERATIONS.c
-    runs = (
+def runs_in_vain(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
+    """In how many runs an attempt at a generation of the surrounding query failed.
+
+    Args:
+        uncounted_kinds: kinds of failure that say nothing about a generation, so that their runs do not count.
+    """
+    return (
         select(func.count(ATTEMPTS.c.owner.distinct()))
-        .where(
-            ATTEMPTS.c.generation_id == columns.generation_id,
-            ATTEMPTS.c.failure_kind.not_in(sorted(uncounted_kinds)),
-        )
+        .where(ATTEMPTS.c.generation_id == GENERATIONS.c.generation_id, *_counts(uncounted_kinds))
         .scalar_subquery()
     )
+
+
+def _counts(uncounted_kinds: Collection[str]) -> tuple[ColumnElement[bool], ...]:
+    kind = ATTEMPTS.c.failure_kind
+    # follows from the second, but the index `attempts_failed` is only found by its own words
+    return kind.is_not(None), kind.not_in(sorted(uncounted_kinds))
+
+
+def _open(
+    connection: Connection, state: State, which: ColumnElement[bool], uncounted_kinds: Collection[str]
+) -> list[OpenWork]:
+    columns, asked = GENERATIONS.c, SET_GENERATIONS.c
     each = (
         select(
             asked.prompt_set,
-            asked.resource,
-            columns.state,
+            columns.resource,
             columns.failure_kind,
             columns.updated_at,
-            runs.label("runs"),
+            runs_in_vain(uncounted_kinds).label("runs"),
         )
         .join_from(GENERATIONS, SET_GENERATIONS, asked.generation_id == columns.generation_id)
-        .where(which, asked.is_current)
+        .where(IS_OPEN, columns.state == state, which, asked.is_current)
         .subquery()
     )
-    story = (each.c.prompt_set, each.c.resource, each.c.state, each.c.failure_kind, each.c.runs)
+    # each column here is compared thousands of times
+    story = (each.c.prompt_set, each.c.resource, each.c.failure_kind, each.c.runs)
     rows = connection.execute(
         select(*story, func.count().label("generations"), func.max(each.c.updated_at).label("last_at"))
         .group_by(*story)
         .order_by(*story)
     )
-    return [OpenWork(**row) for row in rows.mappings()]
+    return [OpenWork(state=state, **row) for row in rows.mappings()]
 
 
 def runs_of(
@@ -162,33 +185,92 @@ def runs_of(
     for start in range(0, len(generation_ids), _CHUNK):
         rows = connection.execute(
             select(columns.generation_id, func.count(columns.owner.distinct()).label("runs"))
-            .where(
-                columns.generation_id.in_(generation_ids[start : start + _CHUNK]),
-                columns.failure_kind.not_in(sorted(uncounted_kinds)),
-            )
+            .where(columns.generation_id.in_(generation_ids[start : start + _CHUNK]), *_counts(uncounted_kinds))
             .group_by(columns.generation_id)
         )
         counts.update((row.generation_id, row.runs) for row in rows)
     return counts
 
 
-def unstored(connection: Connection, *, paid_kinds: Collection[str], since: datetime) -> list[Unstored]:
-    """What was submitted, or may have been, and is not stored; and what was paid for and could not be used.
+def held(connection: Connection) -> list[Held]:
+    """What was submitted, or may have been, and is not stored, by the run that has it; it may be dead."""
+    columns = GENERATIONS.c
+    rows = connection.execute(
+        select(
+            columns.owner, func.count().label("generations"), func.max(columns.updated_at).label("last_at")
+        )
+        .where(IS_OPEN, columns.state.in_(IN_PROGRESS), columns.owner.is_not(None))
+        .group_by(columns.owner)
+        .order_by(columns.owner)
+    )  # fmt: skip
+    return [Held(**row) for row in rows.mappings()]
+
+
+def loose(
+    connection: Connection, *, paid_kinds: Collection[str], now: datetime, first_look: timedelta, kept: timedelta
+) -> list[Loose]:
+    """What was submitted, or may have been, and that no run has, and what was paid for and could not be used.
+
+    A look is due after as long again as it was waited for, and after `first_look` at the earliest; none is worth
+    while after the provider has forgotten it. Worked out in the database: there may be thousands.
 
     Args:
         connection: the ledger.
         paid_kinds: kinds of failure after which the output may still be fetched.
-        since: nothing that was paid for earlier, and is given up already.
+        now: the time.
+        first_look: the shortest wait.
+        kept: how long the provider keeps an output.
     """
     columns = GENERATIONS.c
-    paid_at = func.coalesce(columns.submitted_at, columns.intent_at, columns.updated_at)
-    wanted = (columns.generation_id, columns.prompt_set, columns.state, columns.owner)
-    times = (paid_at.label("paid_at"), columns.updated_at.label("looked_at"))
-    out = select(*wanted, *times).where(columns.state.in_(IN_PROGRESS))
-    unusable = select(*wanted, *times).where(
-        columns.state == "failed", columns.failure_kind.in_(sorted(paid_kinds)), paid_at >= since
+    times = (
+        func.coalesce(columns.submitted_at, columns.intent_at, columns.updated_at, type_=Utc).label("paid_at"),
+        columns.updated_at.label("looked_at"),
     )
-    return [Unstored(**row) for query in (out, unusable) for row in connection.execute(query).mappings()]
+    let_go = select(*times).where(IS_OPEN, columns.state.in_(IN_PROGRESS), columns.owner.is_(None))
+    unusable = select(*times).where(
+        IS_OPEN, columns.state == "failed", columns.failure_kind.in_(sorted(paid_kinds)), times[0].element > now - kept
+    )
+    each = union_all(let_go, unusable).subquery()
+    paid, looked = (type_coerce(column, BigInteger) for column in (each.c.paid_at, each.c.looked_at))
+    shortest = _microseconds(first_look)
+    next_at = looked + case((looked - paid > shortest, looked - paid), else_=shortest)
+    look = case(
+        (next_at > paid + _microseconds(kept), "never"), (type_coerce(next_at, Utc) > now, "later"), else_="now"
+    )  # fmt: skip
+    rows = connection.execute(
+        select(
+            look.label("look"),
+            func.count().label("generations"),
+            func.min(type_coerce(next_at, Utc)).label("next_at"),
+            func.min(each.c.paid_at).label("first_paid_at"),
+            func.max(each.c.looked_at).label("last_looked_at"),
+        ).group_by(literal_column("look"))
+    )
+    return [Loose(**row) for row in rows.mappings()]
+
+
+def _microseconds(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)
+
+
+def sets_out_of_hand(connection: Connection, *, paid_kinds: Collection[str], since: datetime) -> list[str]:
+    """The prompt sets that hold, now or earlier, something that is held or loose.
+
+    Args:
+        connection: the ledger.
+        paid_kinds: kinds of failure after which the output may still be fetched.
+        since: nothing that failed and was paid for earlier.
+    """
+    columns, asked = GENERATIONS.c, SET_GENERATIONS.c
+    paid_at = func.coalesce(columns.submitted_at, columns.intent_at, columns.updated_at, type_=Utc)
+    unusable = and_(columns.state == "failed", columns.failure_kind.in_(sorted(paid_kinds)), paid_at >= since)
+    found = [
+        select(asked.prompt_set)
+        .join_from(GENERATIONS, SET_GENERATIONS, asked.generation_id == columns.generation_id)
+        .where(IS_OPEN, which)
+        for which in (columns.state.in_(IN_PROGRESS), unusable)
+    ]
+    return sorted(connection.execute(union(*found)).scalars())
 
 
 def asked_for(connection: Connection, prompt_set: str) -> frozenset[str]:
@@ -196,16 +278,6 @@ def asked_for(connection: Connection, prompt_set: str) -> frozenset[str]:
     asked = SET_GENERATIONS.c
     query = select(asked.generation_id).where(asked.prompt_set == prompt_set, asked.is_current)
     return frozenset(connection.execute(query).scalars())
-
-
-def sets_of(connection: Connection, generation_ids: Sequence[str]) -> frozenset[str]:
-    """The prompt sets that hold one of these generations, now or earlier."""
-    found: set[str] = set()
-    for start in range(0, len(generation_ids), _CHUNK):
-        chunk = generation_ids[start : start + _CHUNK]
-        query = select(SET_GENERATIONS.c.prompt_set).where(SET_GENERATIONS.c.generation_id.in_(chunk)).distinct()
-        found.update(connection.execute(query).scalars())
-    return frozenset(found)
 
 
 def standing(connection: Connection, prompt_set: str) -> Mapping[str, Counter[State]]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, select, union_all
 
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS
+from segmind_dagster.ledger import due
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, SET_GENERATIONS
 from segmind_dagster.ledger.states import IN_PROGRESS
 
 if TYPE_CHECKING:
@@ -130,17 +131,10 @@ def open_rows(
     asked_for = connection.execute(
         select(func.count()).select_from(SET_GENERATIONS).where(*_of_set(resource, prompt_set), _IS_CURRENT)
     ).scalar_one()
-    runs = (
-        select(func.count(ATTEMPTS.c.owner.distinct()))
-        .where(
-            ATTEMPTS.c.generation_id == columns.generation_id,
-            ATTEMPTS.c.failure_kind.not_in(sorted(uncounted_kinds)),
-        )
-        .scalar_subquery()
-    )
     rows = connection.execute(
         select(
-            columns.generation_id, columns.prompt, columns.state, columns.owner, runs.label("runs"),
+            columns.generation_id, columns.prompt, columns.state, columns.owner,
+            due.runs_in_vain(uncounted_kinds).label("runs"),
             _SINCE.label("since"), columns.failure_kind, columns.error,
         )
         .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == columns.generation_id)
@@ -211,6 +205,14 @@ def waiting_rows(connection: Connection, *, resource: str) -> list[WaitingRow]:
     """Everything ordered from a model and not stored, of any set, oldest first."""
     columns = GENERATIONS.c
     usd = func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd, type_=ATTEMPTS.c.cost_usd.type)
+    # chosen from the index, before a row is read
+    damaged = and_(columns.state == "failed", columns.failure_kind == _DAMAGED)
+    waiting = union_all(
+        *(
+            select(columns.generation_id).where(IS_OPEN, which, columns.resource == resource)
+            for which in (columns.state.in_(IN_PROGRESS), damaged)
+        )
+    )
     rows = connection.execute(
         select(
             columns.generation_id, columns.prompt_set, columns.state, columns.request_id,
@@ -221,13 +223,7 @@ def waiting_rows(connection: Connection, *, resource: str) -> list[WaitingRow]:
             ATTEMPTS,
             and_(ATTEMPTS.c.generation_id == columns.generation_id, ATTEMPTS.c.attempt == columns.attempts),
         )
-        .where(
-            columns.resource == resource,
-            or_(
-                columns.state.in_(IN_PROGRESS),
-                and_(columns.state == "failed", columns.failure_kind == _DAMAGED),
-            ),
-        )
+        .where(columns.generation_id.in_(waiting))
         .order_by(_SINCE, columns.generation_id)
     )  # fmt: skip
     return [

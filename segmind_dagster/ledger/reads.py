@@ -5,11 +5,20 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, and_, exists, func, or_, select
+from sqlalchemy import Select, and_, exists, func, or_, select, union_all
 
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.records import GenerationRecord, Spent
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, MODEL_PRICES, RUNS, SET_GENERATIONS, UPLOADS
+from segmind_dagster.ledger.schema import (
+    ATTEMPTS,
+    GENERATIONS,
+    IS_OPEN,
+    META,
+    MODEL_PRICES,
+    RUNS,
+    SET_GENERATIONS,
+    UPLOADS,
+)
 from segmind_dagster.ledger.states import IN_PROGRESS
 
 if TYPE_CHECKING:
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
 _CHUNK = 500
 _RECENT = 200
 _FREE = Decimal(0)
+_IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 
 
 def snapshot(
@@ -41,7 +51,7 @@ def unfinished(
     is_alive: Callable[[str, Connection], bool],
     also_failed: Collection[str] = (),
 ) -> list[GenerationRecord]:
-    """Everything sent whose outcome is not settled, oldest first.
+    """Everything sent whose outcome is not settled and that no run is at, oldest first.
 
     Args:
         connection: the ledger.
@@ -49,15 +59,23 @@ def unfinished(
         also_failed: kinds of failure that are wanted as well.
     """
     columns = GENERATIONS.c
-    is_paid_failure = (columns.state == "failed") & columns.failure_kind.in_(sorted(also_failed))
-    is_wanted = or_(columns.state.in_(IN_PROGRESS), *([is_paid_failure] if also_failed else []))
-    query = _records(with_body=True).where(is_wanted).order_by(columns.intent_at)
-    return _read_records(connection, query, is_alive)
+    owners = connection.execute(select(columns.owner).where(_IN_PROGRESS, columns.owner.is_not(None)).distinct())
+    # what living runs have may be most of it, and its bodies are long: it is not even read
+    living = [owner for owner in owners.scalars().all() if is_alive(owner, connection)]
+    others = [or_(columns.owner.is_(None), columns.owner.not_in(living))] if living else []
+    is_paid_failure = and_(IS_OPEN, columns.state == "failed", columns.failure_kind.in_(sorted(also_failed)))
+    kinds = [and_(_IN_PROGRESS, *others), *([is_paid_failure] if also_failed else [])]
+    # chosen from the index, before a row is read
+    wanted = union_all(*(select(columns.generation_id).where(kind) for kind in kinds))
+    query = _records(with_body=True).where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
+    records = _read_records(connection, query, is_alive)
+    # a run that began between the two statements is at it now
+    return [record for record in records if not record.is_owner_alive]
 
 
 def owners(connection: Connection) -> dict[str, tuple[str, int, datetime]]:
     """Place, process id and lease end of every run that still owns something."""
-    owning = select(GENERATIONS.c.owner).where(GENERATIONS.c.state.in_(IN_PROGRESS)).distinct()
+    owning = select(GENERATIONS.c.owner).where(_IN_PROGRESS).distinct()
     rows = connection.execute(select(RUNS).where(RUNS.c.owner.in_(owning)))
     return {row.owner: (row.place, row.pid, row.lease_until) for row in rows}
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, literal_column, text
 from sqlalchemy.types import TypeDecorator
 
 if TYPE_CHECKING:
@@ -110,9 +110,20 @@ GENERATIONS = Table(
     Column("height", Integer),
     Column("run_id", Text),
     Column("updated_at", Utc, nullable=False),
-    # the sensors and every run's start ask for what is in one state
-    Index("generations_by_state", "state", "failure_kind"),
-)
+    # totals
+    Index("generations_by_state", "state", "cost_usd"),
+    # the sensors and every run's start ask for what is not stored: an index of that alone stays small for years
+    Index(
+        "generations_open",
+        "state", "failure_kind", "generation_id", "resource", "owner", "updated_at", "submitted_at",
+        "intent_at",
+        sqlite_where=text("state <> 'succeeded'"),
+        postgresql_where=text("state <> 'succeeded'"),
+    ),
+)  # fmt: skip
+
+# spelled out where `generations_open` is to answer: SQLite looks for these very words, and a bound value has none
+IS_OPEN = GENERATIONS.c.state != literal_column("'succeeded'")
 
 SET_GENERATIONS = Table(
     "set_generations",
@@ -122,7 +133,7 @@ SET_GENERATIONS = Table(
     Column("resource", Text, nullable=False),
     Column("position", Integer, nullable=False),
     Column("is_current", Boolean, nullable=False),
-    Index("set_generations_by_generation", "generation_id"),
+    Index("set_generations_by_generation", "generation_id", "is_current", "prompt_set"),
 )
 
 ATTEMPTS = Table(
@@ -156,7 +167,14 @@ ATTEMPTS = Table(
     Index("attempts_by_set", "prompt_set"),
     # recent costs and latencies of a model
     Index("attempts_by_model", "model_slug", "state", "completed_at"),
-)
+    # in how many runs a generation failed
+    Index(
+        "attempts_failed",
+        "generation_id", "owner", "failure_kind",
+        sqlite_where=text("failure_kind IS NOT NULL"),
+        postgresql_where=text("failure_kind IS NOT NULL"),
+    ),
+)  # fmt: skip
 
 RUNS = Table(
     "runs",
@@ -167,6 +185,8 @@ RUNS = Table(
     Column("pid", Integer, nullable=False),
     Column("started_at", Utc, nullable=False),
     Column("lease_until", Utc, nullable=False),
+    Index("runs_by_run", "run_id"),
+    Index("runs_by_lease", "lease_until"),
 )
 
 # committed by each UTC day, run and prompt set: charges plus reservations, so that a cap is one look-up

@@ -1,8 +1,8 @@
 """When something that went wrong is due again, across runs, from recorded times and counts alone. Pure.
 
 Two paces: a run that may buy waits twice as long after each run that failed, and ends after `MOST_RUNS`; a look
-for what was paid for waits as long again as it has waited, and ends when the provider no longer has it. Which kinds
-of failure are which follows from `gateway.failures`.
+for what was paid for waits as long again as it has waited, and ends when the provider no longer has it: that one is
+worked out where the rows are, in `ledger.due.loose`. Which kinds of failure are which follows from `gateway.failures`.
 """
 
 from __future__ import annotations
@@ -52,14 +52,3 @@ def next_run(runs: int, last_at: datetime, *, first: timedelta = FIRST_PAUSE) ->
         first: the pause after the first one.
     """
     return None if runs >= MOST_RUNS else last_at + pause_after(runs, first=first)
-
-
-def next_look(paid_at: datetime, looked_at: datetime) -> datetime | None:
-    """When to look again for what was paid for; None once the provider no longer has it.
-
-    Args:
-        paid_at: when it was submitted.
-        looked_at: when it was last looked for.
-    """
-    due = looked_at + max(FIRST_LOOK, looked_at - paid_at)
-    return due if due <= paid_at + KEPT else None

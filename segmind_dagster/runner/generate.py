@@ -304,7 +304,7 @@ def _orphans(
     """What earlier runs submitted and never stored, of any set, as long as no live run is at it."""
     works = []
     for record in ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now()), also_failed=also_failed):
-        if record.generation_id in known or record.is_owner_alive:
+        if record.generation_id in known:
             continue
         try:
             model = find_model(record.model_slug)

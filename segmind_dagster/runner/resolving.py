@@ -117,7 +117,7 @@ def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = 
 
 def _unresolved(ledger: Ledger, clock: ClockPort) -> list[GenerationRecord]:
     records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now()))
-    return [record for record in records if record.state != "submitted" and not record.is_owner_alive]
+    return [record for record in records if record.state != "submitted"]
 
 
 def _chosen(ledger: Ledger, generation: str, clock: ClockPort) -> GenerationRecord:

@@ -5,16 +5,18 @@ its pictures, keeps its own books (`account`), and misbehaves on request (`Fault
 code with the client: what it says was charged is a second opinion.
 """
 
-from segmind_dagster.sandbox.faults import FAULT_KINDS, FaultKind, Faults, ScriptedFault
+from segmind_dagster.sandbox.faults import FAULT_KINDS, REQUEST_FAULTS, FaultKind, Faults, RequestFault, ScriptedFault
 from segmind_dagster.sandbox.probe import is_sandbox
 from segmind_dagster.sandbox.server import SandboxServer, serve
 from segmind_dagster.sandbox.settings import SANDBOX_API_KEY, SandboxSettings
 
 __all__ = [
     "FAULT_KINDS",
+    "REQUEST_FAULTS",
     "SANDBOX_API_KEY",
     "FaultKind",
     "Faults",
+    "RequestFault",
     "SandboxServer",
     "SandboxSettings",
     "ScriptedFault",

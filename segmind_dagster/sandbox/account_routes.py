@@ -15,7 +15,7 @@ from aiohttp import web
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.sandbox import answers, pages
 from segmind_dagster.sandbox.assets import decode_data_url
-from segmind_dagster.sandbox.faults import Faults
+from segmind_dagster.sandbox.faults import CONTENT_FAULTS, Faults
 from segmind_dagster.sandbox.history import HistoryQuery, generations_page, history_page, job_rows, page_number
 from segmind_dagster.sandbox.models_list import model_rows
 
@@ -56,6 +56,7 @@ class AccountRoutes:
 
     async def credits(self, _: web.Request) -> web.Response:
         """`GET /v1/get-user-credits`."""
+        self._state.requests["credits"] += 1
         self._state.book.settle_due()
         return answers.json_answer({"credits": float(self._state.book.balance_usd), "free-credits": 0.0})
 
@@ -65,6 +66,7 @@ class AccountRoutes:
 
     async def models(self, request: web.Request) -> web.Response:
         """`GET /inference-model-information/list`: the machine-readable list."""
+        self._state.requests["models"] += 1
         envelope = _MODELS_ENVELOPE if request.query.get("segmind_model") == "True" else "models"
         return answers.json_answer({envelope: model_rows()})
 
@@ -76,7 +78,8 @@ class AccountRoutes:
         except ValueError as error:
             return answers.error_answer(400, str(error))
         self._state.book.settle_due()
-        return answers.json_answer(history_page(self._state, query, base=f"http://{request.host}"))
+        as_text = self._is_text()
+        return answers.json_answer(history_page(self._state, query, base=f"http://{request.host}", as_text=as_text))
 
     async def history_of_one(self, request: web.Request) -> web.Response:
         """`GET /inference-request/request-history/{id}`: one request of any age, as a bare row."""
@@ -86,7 +89,14 @@ class AccountRoutes:
         job = self._state.book.jobs.get(request_id)
         if job is None:
             return answers.error_answer(404, f"Request {request_id} not found")
-        return answers.json_answer(job_rows(self._state, job, base=f"http://{request.host}")[0])
+        rows = job_rows(self._state, job, base=f"http://{request.host}", as_text=self._is_text())
+        return answers.json_answer(rows[0])
+
+    def _is_text(self) -> bool:
+        """Whether the history's bodies are JSON strings in this answer."""
+        return (
+            self._state.settings.history_body_as_string or self._state.fault_of("history", CONTENT_FAULTS) is not None
+        )
 
     async def generations(self, request: web.Request) -> web.Response:
         """`GET /inference-request/generations` and `.../recent-generations`: outputs only."""

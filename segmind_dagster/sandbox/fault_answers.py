@@ -1,6 +1,6 @@
-"""How a submission's fault looks on the wire: refusals that look like trouble, and answers that get lost.
+"""How a fault looks on the wire: refusals that look like trouble, and answers that get lost.
 
-Which submission meets which fault is decided in `faults`.
+Which request meets which fault is decided in `faults`; what befalls an output is in `output_routes`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from segmind_dagster.sandbox.times import iso_utc
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from segmind_dagster.sandbox.faults import SubmitFault
+    from segmind_dagster.sandbox.faults import RequestFault, SubmitFault
 
 _PLAIN_REFUSALS: Mapping[str, Callable[[], web.Response]] = MappingProxyType(
     {
@@ -69,6 +69,48 @@ async def lost_answer(request: web.Request, fault: SubmitFault) -> web.Response:
             return answers.json_answer({}, 202)
         case _:
             return answers.reset(request)
+
+
+_SPOILING: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"get_error": ("server_error", "unavailable"), "get_bad_gateway": ("bad_gateway",)}
+)
+# the requests that submit nothing, as they are counted
+ROUTES: Mapping[str, str] = MappingProxyType(
+    {
+        "/v2/requests/{request_id}/status": "status",
+        "/v2/requests/{request_id}": "result",
+        "/v1/requests/{request_id}": "result",
+        "/outputs/{name}": "output",
+        "/inference-request/request-history": "history",
+        "/inference-request/request-history/{request_id}": "history",
+        "/v1/get-user-credits": "credits",
+        "/inference-model-information/list": "models",
+        "/upload-asset": "upload",
+    }
+)
+
+
+def spoilt(request: web.Request, fault: RequestFault, *, route: str, nth: int, reset_at: float) -> web.Response:
+    """The answer to a request that submits nothing.
+
+    Args:
+        request: what is asked.
+        fault: what it meets.
+        route: of `ROUTES`.
+        nth: its number.
+        reset_at: when a made-up rate limit ends, UTC epoch seconds.
+    """
+    if fault in _SPOILING:
+        return _PLAIN_REFUSALS[_SPOILING[fault][nth % len(_SPOILING[fault])]]()
+    match fault:
+        case "get_rate_limited":
+            return rate_limited(reset_at)
+        case "get_reset":
+            return answers.reset(request)
+        case "get_unreadable" if route == "output":
+            return answers.html_answer(pages.proxy_error(200, "Temporarily Unavailable"))
+        case _:
+            return web.Response(text='{"request_id": "', content_type="application/json")
 
 
 def rate_limited(reset_at: float) -> web.Response:

@@ -1,7 +1,8 @@
-"""What goes wrong on purpose: the kinds of fault, and which submission meets which.
+"""What goes wrong on purpose: the kinds of fault, and which submission or other request meets which.
 
-A fault is decided once, at the submission: from a script, or by a digest of the submission itself, so that
-a run is the same whatever its timing and interleaving. How each kind looks on the wire is the routes' business.
+What befalls a job is decided once, at its submission: from a script, or by a digest of the submission itself, so that
+a run is the same whatever its timing and interleaving. Requests that submit nothing meet faults by their number. How
+each kind looks on the wire is the routes' business.
 """
 
 from __future__ import annotations
@@ -42,17 +43,31 @@ PollFault = Literal[
 ]
 OutputFault = Literal[
     "truncated",  # fewer bytes than Content-Length, first fetch
-    "undecodable",  # the right number of random bytes, every fetch
+    "undecodable",  # the right number of random bytes, every fetch or the first few
     "html_as_image",  # an HTML error page with status 200, first fetch
     "output_missing",  # 404, first fetch
     "slow",  # half of the bytes, a pause, the rest; first fetch
 ]
 FaultKind = SubmitFault | PollFault | OutputFault
+AnswerFault = Literal[
+    "get_rate_limited",  # 429
+    "get_error",  # 500 or 503, JSON envelope
+    "get_bad_gateway",  # 502, HTML page
+    "get_reset",  # connection closed without an answer
+    "get_unreadable",  # 200 with a body that is not JSON, or for an output an HTML page
+]
+ContentFault = Literal[
+    "body_as_string",  # the bodies in an answer of the history are JSON strings instead of objects
+]
+RequestFault = AnswerFault | ContentFault
 
 SUBMIT_FAULTS: tuple[str, ...] = get_args(SubmitFault)
 POLL_FAULTS: tuple[str, ...] = get_args(PollFault)
 OUTPUT_FAULTS: tuple[str, ...] = get_args(OutputFault)
 FAULT_KINDS: tuple[str, ...] = (*SUBMIT_FAULTS, *POLL_FAULTS, *OUTPUT_FAULTS)
+ANSWER_FAULTS: tuple[AnswerFault, ...] = get_args(AnswerFault)
+CONTENT_FAULTS: tuple[ContentFault, ...] = get_args(ContentFault)
+REQUEST_FAULTS: tuple[RequestFault, ...] = (*ANSWER_FAULTS, *CONTENT_FAULTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,29 +89,32 @@ class Faults:
 
     Args:
         rates: probability of each kind, 0 to 1, per submission.
+        request_rates: probability of each kind, 0 to 1, per request that submits nothing.
         script: consumed one entry per submission, in order, before `rates` apply. An entry is a kind, None or
             `"ok"` for no fault, or a `ScriptedFault` (as JSON: `{"kind": ..., "slug": ...}`).
         seed: the same seed and submissions give the same faults.
         rate_limit_reset_s: how far in the future a `rate_limited` answer puts the reset.
         slow_s: pause in the middle of a `slow` output.
+        noisy_fetches: how often an `undecodable` output is noise before it is whole; None for ever.
 
     Raises:
         SettingsError: an unknown kind or a probability outside 0 to 1.
     """
 
     rates: Mapping[FaultKind, float] = field(default_factory=dict)
+    request_rates: Mapping[RequestFault, float] = field(default_factory=dict)
     script: Sequence[FaultKind | Literal["ok"] | ScriptedFault | None] = ()
     seed: int = 0
     rate_limit_reset_s: float = 1.0
     slow_s: float = 1.0
+    noisy_fetches: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates", MappingProxyType(dict(self.rates)))
+        object.__setattr__(self, "request_rates", MappingProxyType(dict(self.request_rates)))
         object.__setattr__(self, "script", tuple(self.script))
-        for kind, probability in self.rates.items():
-            _check_kind(kind)
-            if not 0 <= probability <= 1:
-                raise SettingsError("faults", f"the rate of {kind!r} is {probability!r}; it must lie between 0 and 1")
+        for rates, kinds in ((self.rates, FAULT_KINDS), (self.request_rates, REQUEST_FAULTS)):
+            _check_rates(rates, kinds)
         for entry in self.script:
             scripted = entry.kind if isinstance(entry, ScriptedFault) else entry
             if scripted not in {None, "ok"}:
@@ -119,9 +137,16 @@ class Faults:
             raise SettingsError("faults", f"cannot read {payload!r}: {error}") from error
 
 
-def _check_kind(kind: object) -> None:
-    if kind not in FAULT_KINDS:
-        raise SettingsError("faults", f"{kind!r} is not a fault; there are: {', '.join(FAULT_KINDS)}")
+def _check_rates(rates: Mapping[Any, float], kinds: Sequence[str]) -> None:
+    for kind, probability in rates.items():
+        _check_kind(kind, kinds)
+        if not 0 <= probability <= 1:
+            raise SettingsError("faults", f"the rate of {kind!r} is {probability!r}; it must lie between 0 and 1")
+
+
+def _check_kind(kind: object, kinds: Sequence[str] = FAULT_KINDS) -> None:
+    if kind not in kinds:
+        raise SettingsError("faults", f"{kind!r} is not a fault; there are: {', '.join(kinds)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +195,13 @@ class FaultDraw:
             poll=cast("PollFault | None", self._first_hit(POLL_FAULTS, slug, canonical_body, nth)),
             output=cast("OutputFault | None", self._first_hit(OUTPUT_FAULTS, slug, canonical_body, nth)),
         )
+
+    def draw_request(self, kinds: Sequence[RequestFault], route: str, nth: int) -> RequestFault | None:
+        """The first of these faults that the `nth` request (from 0) of a route meets, if it meets one."""
+        for kind, probability in self.faults.request_rates.items():
+            if kind in kinds and unit_draw(self.faults.seed, kind, route, nth) < probability:
+                return kind
+        return None
 
     def _first_hit(self, kinds: tuple[str, ...], slug: str, canonical_body: str, nth: int) -> str | None:
         for kind, probability in self.faults.rates.items():

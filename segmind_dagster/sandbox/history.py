@@ -97,13 +97,14 @@ class HistoryQuery:
         )
 
 
-def history_page(state: SandboxState, query: HistoryQuery, *, base: str) -> dict[str, Any]:
+def history_page(state: SandboxState, query: HistoryQuery, *, base: str, as_text: bool) -> dict[str, Any]:
     """One page of rows with its place among all pages.
 
     Args:
         state: the sandbox; everything due is settled.
         query: which rows.
         base: URL of the sandbox, for links to outputs.
+        as_text: whether request bodies are JSON strings instead of objects.
     """
     now = state.now()
     chosen = [
@@ -119,7 +120,9 @@ def history_page(state: SandboxState, query: HistoryQuery, *, base: str) -> dict
     outputs = [(job, index) for job in chosen for index in range(job.samples)]
     start = (query.page - 1) * query.per_page
     return {
-        "data": [_row(state, job, index, now, base) for job, index in outputs[start : start + query.per_page]],
+        "data": [
+            _row(job, index, now, base, as_text=as_text) for job, index in outputs[start : start + query.per_page]
+        ],
         "pagination": _pagination(query.page, query.per_page, len(outputs)),
     }
 
@@ -149,13 +152,13 @@ def generations_page(state: SandboxState, *, page: int, model_name: str, base: s
     return {"data": rows, "pagination": _pagination(page, _DEFAULT_PER_PAGE, len(outputs))}
 
 
-def job_rows(state: SandboxState, job: Job, *, base: str) -> list[dict[str, Any]]:
+def job_rows(state: SandboxState, job: Job, *, base: str, as_text: bool) -> list[dict[str, Any]]:
     """The rows of one job."""
     now = state.now()
-    return [_row(state, job, index, now, base) for index in range(job.samples)]
+    return [_row(job, index, now, base, as_text=as_text) for index in range(job.samples)]
 
 
-def _row(state: SandboxState, job: Job, index: int, now: float, base: str) -> dict[str, Any]:
+def _row(job: Job, index: int, now: float, base: str, *, as_text: bool) -> dict[str, Any]:
     status = _status(job, now)
     names = job.output_names() if status == "COMPLETED" else []
     is_over = status != "PENDING"
@@ -164,7 +167,7 @@ def _row(state: SandboxState, job: Job, index: int, now: float, base: str) -> di
         "model_name": job.slug,
         "model_status": status,
         "credits_deduction": float(job.cost_usd) if job.is_charged else 0.0,
-        "request_body": json.dumps(job.body) if state.settings.history_body_as_string else job.body,
+        "request_body": json.dumps(job.body) if as_text else job.body,
         "generation_url": f"{base}/outputs/{names[index]}" if names else None,
         "latency_ms": round(job.latency_s * 1000) if is_over else None,
         "model_created": iso_utc(job.created_at),

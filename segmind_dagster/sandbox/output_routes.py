@@ -73,9 +73,9 @@ async def deliver(
     """
     content = await state.renderings.content(job, index)
     fault = job.output_fault
-    if fault == "undecodable":
+    if fault == "undecodable" and _is_noise(job, index, state.faults.faults.noisy_fetches):
         content = random.Random(job.request_id).randbytes(len(content))  # noqa: S311  noise, not a secret
-    elif fault is not None and job.fault_once(f"output {index}"):
+    elif fault not in {None, "undecodable"} and job.fault_once(f"output {index}"):
         match fault:
             case "html_as_image":
                 return answers.html_answer(pages.proxy_error(200, "Temporarily Unavailable"))
@@ -84,6 +84,11 @@ async def deliver(
             case "output_missing" if headers is None:  # a v1 answer cannot be missing
                 return answers.html_answer(pages.proxy_error(404, "Not Found"), 404)
     return web.Response(body=content, headers=headers, content_type=job.content_type)
+
+
+def _is_noise(job: Job, index: int, noisy_fetches: int | None) -> bool:
+    """Whether this fetch of an `undecodable` output still gives noise; counts it."""
+    return noisy_fetches is None or any(job.fault_once(f"noise {index} {nth}") for nth in range(noisy_fetches))
 
 
 async def _in_halves(

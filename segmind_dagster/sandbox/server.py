@@ -1,6 +1,7 @@
 """The sandbox as a running server: its application, a background thread for code, the foreground for people.
 
-Puts parts together and owns their lifetimes. Every request passes one gate: key, then rate limit.
+Puts parts together and owns their lifetimes. Every request passes one gate: key, then rate limit; what goes wrong on
+purpose comes after it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from aiohttp import web
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.sandbox import answers, pages
 from segmind_dagster.sandbox.account_routes import AccountRoutes
-from segmind_dagster.sandbox.fault_answers import rate_limited
+from segmind_dagster.sandbox.fault_answers import ROUTES, rate_limited, spoilt
+from segmind_dagster.sandbox.faults import ANSWER_FAULTS
 from segmind_dagster.sandbox.gateway_routes import GatewayRoutes
 from segmind_dagster.sandbox.output_routes import OutputRoutes
 from segmind_dagster.sandbox.settings import SandboxSettings
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from decimal import Decimal
     from types import TracebackType
+
+    from aiohttp.typedefs import Middleware
 
     from segmind_dagster.sandbox.faults import Faults
 
@@ -64,12 +68,34 @@ def build_app(state: SandboxState) -> web.Application:
                 return rate_limited(reset_at)
         return await handler(request)
 
-    app = web.Application(middlewares=[gate], client_max_size=_MAX_BODY_BYTES)
+    app = web.Application(middlewares=[gate, _spoiler(state)], client_max_size=_MAX_BODY_BYTES)
     for part in (AccountRoutes(state), GatewayRoutes(state), OutputRoutes(state)):
         app.add_routes(part.routes())
     if state.settings.clock is not time:
         app.on_response_prepare.append(_date_of(state.settings.clock))
     return app
+
+
+def _spoiler(state: SandboxState) -> Middleware:
+    @web.middleware
+    async def spoiler(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        return _spoilt(state, request) or await handler(request)
+
+    return spoiler
+
+
+def _spoilt(state: SandboxState, request: web.Request) -> web.Response | None:
+    """What a fault makes of a request that submits nothing; None when it is answered as it should be."""
+    resource = request.match_info.route.resource
+    route = ROUTES.get(resource.canonical) if resource else None
+    fault = state.fault_of(route, ANSWER_FAULTS) if route else None
+    if route is None or fault is None:
+        return None
+    nth, reset_at = state.requests[route], state.now() + state.faults.faults.rate_limit_reset_s
+    state.requests[route] += 1
+    return spoilt(request, fault, route=route, nth=nth, reset_at=reset_at)
 
 
 class SandboxServer:

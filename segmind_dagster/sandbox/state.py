@@ -5,6 +5,7 @@ No routes and no rules: the parts know those. Belongs to the server's event loop
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from segmind_dagster.sandbox.renderings import Renderings
 from segmind_dagster.sandbox.times import iso_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from segmind_dagster.sandbox.faults import RequestFault
     from segmind_dagster.sandbox.settings import SandboxSettings
 
 
@@ -40,13 +44,23 @@ class SandboxState:
         self.book = JobBook(settings, self.journal)
         self.rate = FixedWindow(window_s=settings.rate_window_s, limit=settings.requests_per_minute)
         self.faults = FaultDraw(settings.faults)
-        self.requests = dict.fromkeys(("submit", "status", "result", "output", "history", "upload"), 0)
+        self.requests = dict.fromkeys(
+            ("submit", "status", "result", "output", "history", "credits", "models", "upload"), 0
+        )
+        self.spoilt: dict[str, Counter[str]] = {}
         if self.journal is not None:
             self._restore(self.journal)
 
     def set_faults(self, faults: Faults) -> None:
         """From now on, submissions meet these faults; the script starts anew."""
         self.faults = FaultDraw(faults)
+
+    def fault_of(self, route: str, kinds: Sequence[RequestFault]) -> RequestFault | None:
+        """The fault of these kinds that the next request of a route meets, if it meets one; it is on record then."""
+        fault = self.faults.draw_request(kinds, route, self.requests[route])
+        if fault is not None:
+            self.spoilt.setdefault(route, Counter())[fault] += 1
+        return fault
 
     def account(self, *, jobs: bool = True) -> dict[str, Any]:
         """What was asked of the sandbox and what it charged; independent of any client's own books."""
@@ -58,6 +72,7 @@ class SandboxState:
             "submissions": len(book.jobs),
             "charges": book.charges,
             "requests": dict(self.requests),
+            "spoilt": {route: dict(kinds) for route, kinds in self.spoilt.items()},
             "rate_limited": self.rate.refused,
             "peak_requests_per_window": self.rate.peak,
         }

@@ -13,8 +13,8 @@ from bench.chaos.__main__ import run
 from bench.chaos.books import Asked, Charge, Ledger, Provider, Row, Warehouse
 from bench.chaos.claims import CLAIMS, Books, broken_claims
 from bench.chaos.storm import draw_kills
-from bench.chaos.world import NOT_AT_RANDOM, Options, fault_rates
-from segmind_dagster.sandbox import FAULT_KINDS
+from bench.chaos.world import Options, fault_rates, request_rates
+from segmind_dagster.sandbox import FAULT_KINDS, REQUEST_FAULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +43,9 @@ def test_runs_that_are_killed_amid_faults_pay_once_and_lose_nothing(tmp_path: Pa
     assert any(len(each.prompt_sets) > 1 for each in books.asked)
     assert len(books.provider.dealt) >= 10
     assert books.provider.faulted / books.provider.posts == pytest.approx(SMALL.fault_rate, abs=0.1)
+    spoilt = sum(kinds.total() for kinds in books.provider.spoilt.values())
+    assert spoilt / sum(books.provider.asked.values()) == pytest.approx(SMALL.fault_rate, abs=0.1)
+    assert {"status", "result", "output"} <= set(books.provider.spoilt)
 
 
 def whole_books() -> Books:
@@ -155,14 +158,34 @@ def test_every_claim_is_broken_by_empty_books() -> None:
 
 
 @pytest.mark.parametrize("generations", [20, 2000])
-def test_every_kind_of_fault_that_may_be_is_dealt_and_together_as_often_as_asked(generations: int) -> None:
+def test_every_kind_of_fault_is_dealt_and_together_as_often_as_asked(generations: int) -> None:
     rates = fault_rates(0.2, generations)
-    assert set(rates) == set(FAULT_KINDS) - set(NOT_AT_RANDOM)
+    assert set(rates) == set(FAULT_KINDS)
     spared = 1.0
     for rate in rates.values():
         assert 0 < rate < 0.2
         spared *= 1 - rate
     assert spared == pytest.approx(0.8)
+
+
+def test_requests_that_submit_nothing_meet_faults_as_often_as_submissions() -> None:
+    rates = request_rates(0.2)
+    assert set(rates) == set(REQUEST_FAULTS)
+    spared = 1.0
+    for kind, rate in rates.items():
+        assert 0 < rate < 0.2
+        spared *= 1 if kind == "body_as_string" else 1 - rate
+    assert spared == pytest.approx(0.8)
+
+
+def test_a_kind_of_fault_or_of_request_that_met_none_is_named() -> None:
+    provider = replace(
+        whole_books().provider,
+        dealt=Counter(kind for kind in FAULT_KINDS if kind != "teapot"),
+        asked={"status": 9, "credits": 1},
+        spoilt={"status": Counter(kind for kind in REQUEST_FAULTS if kind != "get_reset")},
+    )
+    assert provider.undealt == ["teapot", "get_reset", "credits"]
 
 
 def test_the_same_seed_draws_the_same_kills() -> None:

@@ -114,6 +114,8 @@ def test_a_ledger_of_the_first_version_keeps_what_was_spent(tmp_path: Path) -> N
         connection.execute("INSERT INTO days SELECT name, committed_usd FROM spending WHERE scope = 'day'")
         connection.execute("DROP TABLE spending")
         connection.execute("DROP TABLE model_prices")
+        for index in ("generations_open", "attempts_failed", "runs_by_run", "runs_by_lease"):
+            connection.execute(f"DROP INDEX {index}")
         connection.execute("UPDATE ledger_version SET version_num = '0001'")
     connection.close()
     ledger = opened(path)

@@ -114,7 +114,7 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
         lambda connection: findings.open_rows(
             connection, **OF_SET, is_alive=lambda *_: False, uncounted_kinds={"no_credits"}
         ),
-        {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1", "sqlite_autoindex_attempts_1"},
+        {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1", "attempts_failed"},
     ),
     "stored_rows": (
         lambda connection: findings.stored_rows(connection, **OF_SET),
@@ -127,7 +127,7 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     "charged_for": (lambda connection: findings.charged_for(connection, **OF_SET), {"attempts_by_set"}),
     "waiting_rows": (
         lambda connection: findings.waiting_rows(connection, resource="flux"),
-        {"generations_by_state", "sqlite_autoindex_attempts_1"},
+        {"generations_open", "sqlite_autoindex_generations_1", "sqlite_autoindex_attempts_1"},
     ),
 }
 

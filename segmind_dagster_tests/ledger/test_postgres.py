@@ -76,9 +76,17 @@ def test_what_sensors_ask_is_answered_there_too(ledgers: list[Ledger]) -> None:
     work = asked.read(due.open_work, failed_kinds={"server_error"}, uncounted_kinds={"no_credits"})
     assert {(each.prompt_set, each.resource) for each in work} == {("set", "flux")}
     assert asked.read(due.runs_of, ["a"], uncounted_kinds=set())
-    assert [row.generation_id for row in asked.read(due.unstored, paid_kinds={"expired"}, since=NOON)] == ["c"]
+    assert asked.read(due.held) == [due.Held(owner="me", generations=1, last_at=NOON)]
+    assert [record.generation_id for record in asked.read(reads.unfinished, is_alive=lambda *_: False)] == ["c"]
+    assert asked.read(reads.unfinished, is_alive=lambda *_: True) == []
+    assert asked.read(reads.totals)["succeeded"] == (1, Decimal("0.0055"))
+    assert asked.read(due.sets_out_of_hand, paid_kinds={"expired"}, since=NOON) == ["set"]
+    hour = timedelta(hours=1)
+    look = {"paid_kinds": {"server_error"}, "now": NOON + hour, "first_look": hour, "kept": 2 * hour}
+    assert asked.read(due.loose, **look) == [
+        due.Loose(look="now", generations=1, next_at=NOON + hour, first_paid_at=NOON, last_looked_at=NOON)
+    ]
     assert asked.read(due.asked_for, "set")
-    assert asked.read(due.sets_of, ["a"]) == {"set"}
     assert asked.read(due.standing, "set")["flux"] == {"failed": 1, "succeeded": 1, "unknown": 1, "planned": 1}
     assert asked.read(due.leases, now=NOON, run_ids=["run"]) == []
     assert asked.read(due.last_success, ["fast-flux-schnell"]) == NOON

@@ -21,7 +21,11 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
         lambda connection: reads.snapshot(connection, ["a", "b"], is_alive=lambda *_: True),
         {"sqlite_autoindex_generations_1"},
     ),
-    "unfinished": (lambda connection: reads.unfinished(connection, is_alive=lambda *_: True), {"generations_by_state"}),
+    "unfinished": (lambda connection: reads.unfinished(connection, is_alive=lambda *_: True), {"generations_open"}),
+    "unfinished, with paid failures": (
+        lambda connection: reads.unfinished(connection, is_alive=lambda *_: False, also_failed={"bad_output"}),
+        {"generations_open", "sqlite_autoindex_generations_1"},
+    ),
     "run": (lambda connection: reads.run(connection, "me"), {"sqlite_autoindex_runs_1"}),
     "spent": (
         lambda connection: reads.spent(connection, run_id="run", day="2026-01-02", prompt_set="set"),
@@ -66,6 +70,10 @@ def test_a_question_searches_by_its_index(
         step for step in steps if step.startswith("SCAN") and "USING INDEX" not in step and "COVERING" not in step
     ]
     assert {index for index in indexes if any(f"INDEX {index} " in step for step in steps)} == indexes
+
+
+def test_totals_are_added_up_from_an_index_alone(ledger: Ledger) -> None:
+    assert plans(ledger, reads.totals) == ["SCAN generations USING COVERING INDEX generations_by_state"]
 
 
 def test_recent_attempts_of_a_model_are_read_in_their_order_without_sorting(ledger: Ledger) -> None:

@@ -10,14 +10,11 @@ from hypothesis import strategies as st
 
 from segmind_dagster.gateway.failures import PAID_KINDS, POLICIES
 from segmind_dagster.planning.due import (
-    FIRST_LOOK,
     FIRST_PAUSE,
-    KEPT,
     LONGEST_PAUSE,
     MOST_RUNS,
     RETRYABLE,
     UNCOUNTED,
-    next_look,
     next_run,
     pause_after,
 )
@@ -27,8 +24,6 @@ moments = st.datetimes(
     max_value=datetime(2100, 1, 1),  # noqa: DTZ001
     timezones=st.just(UTC),
 )
-spans = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=30))
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -48,33 +43,6 @@ def test_runs_come_to_an_end(runs: int, last_at: datetime) -> None:
     due = next_run(runs, last_at)
     assert (due is None) is (runs >= MOST_RUNS)
     assert due is None or due >= last_at + FIRST_PAUSE
-
-
-@given(paid_at=moments, waited=spans)
-def test_a_look_is_never_at_once_and_never_after_the_provider_has_forgotten(
-    paid_at: datetime, waited: timedelta
-) -> None:
-    due = next_look(paid_at, paid_at + waited)
-    if due is not None:
-        assert paid_at + waited + FIRST_LOOK <= due <= paid_at + KEPT
-
-
-@given(paid_at=moments, tick=st.timedeltas(timedelta(0), timedelta(minutes=5)))
-def test_looks_are_few_however_often_somebody_asks(paid_at: datetime, tick: timedelta) -> None:
-    looks, looked_at = 0, paid_at
-    while (due := next_look(paid_at, looked_at)) is not None:
-        looks, looked_at = looks + 1, due + tick
-    assert 8 <= looks <= 15
-
-
-def test_the_first_look_is_after_a_minute_and_each_wait_as_long_as_all_before() -> None:
-    assert next_look(NOON, NOON) == NOON + FIRST_LOOK
-    assert next_look(NOON, NOON + timedelta(hours=3)) == NOON + timedelta(hours=6)
-    assert next_look(NOON, NOON + timedelta(days=4)) is None
-
-
-def test_a_clock_that_went_backwards_only_makes_it_wait_the_shortest_time() -> None:
-    assert next_look(NOON, NOON - timedelta(hours=1)) == NOON - timedelta(hours=1) + FIRST_LOOK
 
 
 def test_every_kind_has_one_way_to_go_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.sandbox import FAULT_KINDS, Faults, ScriptedFault
+from segmind_dagster.sandbox.fault_answers import ROUTES
 from segmind_dagster.sandbox.faults import SUBMIT_FAULTS, FaultDraw
 
 if TYPE_CHECKING:
@@ -239,3 +241,90 @@ def test_a_rate_of_one_always_hits_and_faults_survive_json(kind: Any) -> None:
 def test_a_fault_that_does_not_exist_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="faults"):
         Faults(**wrong)
+
+
+SPOILT = {
+    "get_rate_limited": {429},
+    "get_error": {500, 503},
+    "get_bad_gateway": {502},
+    "get_unreadable": {200},
+}
+UPLOAD = {"data_urls": ["data:image/png;base64,iVBORw0KGgo="]}
+
+
+PATHS = {
+    "status": "/v2/requests/{}/status",
+    "result": "/v2/requests/{}",
+    "output": "/outputs/{}.jpeg",
+    "history": "/inference-request/request-history",
+    "credits": "/v1/get-user-credits",
+    "models": "/inference-model-information/list",
+}
+
+
+def ask(client: Client, route: str, request_id: str) -> requests.Response:
+    """One request that submits nothing."""
+    if route == "upload":
+        return client.post("/upload-asset", json=UPLOAD)
+    return client.get(PATHS[route].format(request_id))
+
+
+@pytest.mark.parametrize("route", sorted(set(ROUTES.values())))
+@pytest.mark.parametrize("kind", SPOILT)
+def test_any_request_can_meet_a_fault_and_is_answered_when_it_comes_again(start: Start, kind: Any, route: str) -> None:
+    client = start(fixed_latency_s=0.0)
+    request_id = client.submit(BODY)["request_id"]
+    client.server.set_faults(Faults(request_rates={kind: 1.0}))
+    spoilt = ask(client, route, request_id)
+    assert spoilt.status_code in SPOILT[kind]
+    if kind == "get_unreadable" and route != "output":
+        with pytest.raises(requests.JSONDecodeError):
+            spoilt.json()
+    client.server.set_faults(Faults())
+    assert ask(client, route, request_id).status_code == 200
+    account = client.server.account()
+    assert account["spoilt"] == {route: {kind: 1}}
+    assert account["requests"][route] == 2
+
+
+def test_a_request_can_be_cut_off_and_an_upload_that_was_is_not_stored(start: Start) -> None:
+    client = start(faults=Faults(request_rates={"get_reset": 1.0}))
+    for route in ("credits", "upload"):
+        with pytest.raises(requests.ConnectionError):
+            ask(client, route, "")
+    assert client.post("/v2/fast-flux-schnell", json=BODY).status_code == 200
+
+
+def test_the_history_can_give_its_bodies_as_strings_and_nothing_else_can(start: Start) -> None:
+    client = start(fixed_latency_s=0.0, faults=Faults(request_rates={"body_as_string": 1.0}))
+    request_id = client.submit(BODY)["request_id"]
+    (row,) = ask(client, "history", request_id).json()["data"]
+    one = client.get(f"/inference-request/request-history/{request_id}").json()
+    assert json.loads(row["request_body"]) == json.loads(one["request_body"]) == BODY
+    for route in sorted(set(ROUTES.values()) - {"history"}):
+        assert ask(client, route, request_id).status_code == 200
+    assert client.server.account()["spoilt"] == {"history": {"body_as_string": 2}}
+
+
+def test_about_as_many_requests_meet_a_fault_as_was_asked_for(start: Start) -> None:
+    client = start(faults=Faults(request_rates={"get_error": 0.2}, seed=3))
+    answers = [ask(client, "credits", "").status_code for _ in range(100)]
+    assert 10 <= sum(code != 200 for code in answers) <= 30
+
+
+def test_noise_can_give_way_to_the_output(start: Start) -> None:
+    client = start(fixed_latency_s=0.0, faults=Faults(script=["undecodable"], noisy_fetches=2))
+    request_id = client.submit(BODY)["request_id"]
+    came = [ask(client, "output", request_id).content for _ in range(4)]
+    for noise in came[:2]:
+        with pytest.raises(UnidentifiedImageError):
+            Image.open(io.BytesIO(noise))
+    assert came[2] == came[3]
+    Image.open(io.BytesIO(came[2])).verify()
+
+
+def test_the_rates_of_requests_are_checked_too() -> None:
+    with pytest.raises(SettingsError, match="teapot"):
+        Faults(request_rates={"teapot": 0.1})  # type: ignore[dict-item]
+    with pytest.raises(SettingsError, match="between 0 and 1"):
+        Faults(request_rates={"get_error": 2})

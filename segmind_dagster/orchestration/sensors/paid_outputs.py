@@ -6,6 +6,7 @@ paid for waits neither for a budget nor for the back-off of failures. It buys no
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -14,14 +15,13 @@ import dagster as dg
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.ledger import Ledger, due
-from segmind_dagster.ledger.due import Unstored
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import activity, failures_in_a_row, unfinished_runs
 from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
 from segmind_dagster.orchestration.translator import MODEL_KEYS
 from segmind_dagster.orchestration.units import REQUESTED_BY, partition_keys
-from segmind_dagster.planning.due import KEPT, next_look, pause_after
+from segmind_dagster.planning.due import FIRST_LOOK, KEPT, pause_after
 from segmind_dagster.registry import MODELS
 from segmind_dagster.settings import Settings
 
@@ -86,15 +86,14 @@ def build_paid_outputs(*, clock: Callable[[], datetime] = lambda: datetime.now(U
             with recorded_facts(settings) as ledger:
                 if ledger is None:
                     return dg.SkipReason("Nothing has been generated yet.")
-                found = ledger.read(due.unstored, paid_kinds=PAID_KINDS, since=now - KEPT)
-                ready, note = _ready(ledger, found, now)
+                ready = _ready(ledger, now)
         except SegmindDagsterError as error:
             return dg.SkipReason(str(error))
-        why_not = note if not ready else _why_not(context.instance, settings, len(ready), now)
+        why_not = _why_not(context.instance, settings, ready.count, now) if ready.count else ready.note
         if why_not is not None:
             return dg.SkipReason(why_not)
         runs = failures_in_a_row(context.instance, collect_job.name).runs
-        request = dg.RunRequest(run_key=f"{_digest(ready)}/{runs + 1}", tags={REQUESTED_BY: NAME})
+        request = dg.RunRequest(run_key=f"{ready.digest}/{runs + 1}", tags={REQUESTED_BY: NAME})
         return dg.SensorResult(run_requests=[request])
 
     return paid_outputs
@@ -118,37 +117,51 @@ def _why_not(instance: dg.DagsterInstance, settings: Settings, count: int, now: 
     return None
 
 
-def _ready(ledger: Ledger, found: list[Unstored], now: datetime) -> tuple[list[Unstored], str]:
-    """What to collect now, and in words what becomes of the rest."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """What to collect now.
+
+    Args:
+        count: generations.
+        digest: the same for the same of them, as long as nothing happens to one.
+        note: what becomes of the rest, in words.
+    """
+
+    count: int
+    digest: str
+    note: str
+
+
+def _ready(ledger: Ledger, now: datetime) -> _Ready:
     is_alive = ledger.liveness(now)
-    ready: list[Unstored] = []
-    busy = gone = 0
-    later: list[datetime] = []
-    for each in found:
-        if each.owner is not None and is_alive(each.owner):
-            busy += 1
-        elif each.owner is not None and each.state != "failed":
-            ready.append(each)
-        elif (at := next_look(each.paid_at, each.looked_at)) is None:
-            gone += 1
-        elif at > now:
-            later.append(at)
-        else:
-            ready.append(each)
+    held = ledger.read(due.held)
+    abandoned = [each for each in held if not is_alive(each.owner)]
+    busy = sum(each.generations for each in held) - sum(each.generations for each in abandoned)
+    found = ledger.read(due.loose, paid_kinds=PAID_KINDS, now=now, first_look=FIRST_LOOK, kept=KEPT)
+    loose = {each.look: each for each in found}
+    facts = [f"{each.owner} {each.generations} {each.last_at.isoformat()}" for each in abandoned]
+    count = sum(each.generations for each in abandoned)
+    if at_once := loose.get("now"):
+        count += at_once.generations
+        times = (at_once.first_paid_at, at_once.last_looked_at)
+        facts.append(f"{at_once.generations} {' '.join(at.isoformat() for at in times)}")
     notes = []
     if busy:
         notes.append(f"{busy} generations are in the hands of a run.")
-    if later:
-        notes.append(f"{len(later)} are looked for again, the next at {min(later):%Y-%m-%d %H:%M:%S} UTC.")
-    if gone:
-        notes.append(f"{gone} are older than Segmind keeps outputs; the asset checks name them.")
-    return ready, " ".join(notes) or "Everything that was paid for is stored."
+    if later := loose.get("later"):
+        notes.append(f"{later.generations} are looked for again, the next at {later.next_at:%Y-%m-%d %H:%M:%S} UTC.")
+    if gone := loose.get("never"):
+        notes.append(f"{gone.generations} are older than Segmind keeps outputs; the asset checks name them.")
+    return _Ready(
+        count=count,
+        digest=sha256("\n".join(facts).encode()).hexdigest()[:16],
+        note=" ".join(notes) or "Everything that was paid for is stored.",
+    )
 
 
 def _sets_concerned(ledger: Ledger) -> list[str]:
     """The prompt sets that hold something to collect."""
-    found = ledger.read(due.unstored, paid_kinds=PAID_KINDS, since=datetime.now(UTC) - KEPT)
-    return sorted(ledger.read(due.sets_of, [each.generation_id for each in found]))
+    return ledger.read(due.sets_out_of_hand, paid_kinds=PAID_KINDS, since=datetime.now(UTC) - KEPT)
 
 
 def _record(context: dg.OpExecutionContext, settings: Settings, sets: list[str]) -> None:
@@ -172,8 +185,3 @@ def _record(context: dg.OpExecutionContext, settings: Settings, sets: list[str])
     missing = [key for key in sets if key not in exists]
     if missing:
         context.log.info(f"Also for prompt sets without a file, whose rows are loaded all the same: {shown(missing)}.")
-
-
-def _digest(ready: list[Unstored]) -> str:
-    facts = sorted(f"{each.generation_id} {each.state} {each.looked_at.isoformat()}" for each in ready)
-    return sha256("\n".join(facts).encode()).hexdigest()[:16]
