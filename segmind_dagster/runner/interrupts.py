@@ -27,7 +27,7 @@ LOGGER = logging.getLogger(__name__)
 DRAIN_S = 20.0
 # a terminal interrupts a whole group of processes, and parents pass it on: within this time it is the same order
 _SAME_ORDER_S = 2.0
-_DISK_THREADS = 6
+_DISK_THREADS = 4
 
 
 class Watchdog:
