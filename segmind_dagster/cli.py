@@ -115,7 +115,10 @@ def sandbox(
         rates[kind] = float(rate)
 
     def announce(url: str) -> None:
-        click.echo(f"Sandbox at {url}\n  export SEGMIND_API_URL={url} SEGMIND_API_KEY={SANDBOX_API_KEY}")
+        click.echo(
+            f"Sandbox at {url}\n  export SEGMIND_API_URL={url} SEGMIND_API_KEY={SANDBOX_API_KEY} "
+            "SEGMIND_DATA_DIR=sandbox_data"
+        )
 
     serve(
         SandboxSettings(
@@ -241,7 +244,8 @@ def resolve(generation: str | None, request_id: str | None, *, is_absent: bool, 
 
     if sum((is_absent, bool(request_id), buy_again)) != (generation is not None):
         raise click.UsageError(
-            "Give a GENERATION and one of --adopt REQUEST, --absent and --buy-again, or nothing to list them."
+            "Give a GENERATION and just one of --adopt REQUEST, --absent and --buy-again; or nothing at all, to see "
+            "what is unresolved."
         )
     settings = load_settings()
     if generation is None:

@@ -7,6 +7,7 @@ SegmindDagsterError
 ├── GatewayError               an HTTP exchange with Segmind did not give what it should
 ├── OutputError                bytes that must not be stored under a good name
 ├── BudgetError                a cap would be exceeded, or a price needed for a cap is unknown
+├── DatasetOriginError         the warehouse's dataset belongs to another API or account
 ├── LedgerError
 │   ├── IllegalTransitionError a state change the transition table does not allow
 │   ├── LostOwnershipError     another run owns the generation now
@@ -199,6 +200,24 @@ class OriginMismatchError(LedgerError):
             f"The ledger at {place} belongs to {recorded}, but this run is configured for {configured}. "
             "Results of one origin never answer requests to another: set SEGMIND_DATA_DIR to another folder, "
             "or SEGMIND_API_URL back."
+        )
+
+
+class DatasetOriginError(SegmindDagsterError):
+    """The warehouse's dataset holds rows of another API or account.
+
+    Args:
+        recorded: origin the dataset belongs to.
+        configured: origin of this load.
+    """
+
+    def __init__(self, recorded: str, configured: str) -> None:
+        self.recorded = recorded
+        self.configured = configured
+        super().__init__(
+            f"The dataset belongs to {recorded}, and these rows are of {configured}; nothing was loaded, because rows "
+            "of one would replace those of the other. The ledger keeps them: name another database in "
+            "SEGMIND_DESTINATION or its credentials, then `segmind-dagster reload`, which buys nothing."
         )
 
 

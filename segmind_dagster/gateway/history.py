@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
 _PAGE_ROWS = 100
-_MOST_PAGES = 500
+# half a million requests: more than any plan allows in a day
+_MOST_PAGES = 5000
 # one question may span 31 days (SDK 1.3.0, generations.py)
 SPAN: Final = timedelta(days=30)
 PATH: Final = "/inference-request/request-history"

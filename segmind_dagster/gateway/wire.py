@@ -99,7 +99,7 @@ def read_job(document: Any) -> JobAnswer | None:
 def read_headers(headers: Mapping[str, str]) -> Accounting:
     """The accounting that v1 answers carry in their headers."""
     return Accounting(
-        cost_usd=_usd(headers.get("x-cost")),
+        cost_usd=usd(headers.get("x-cost")),
         inference_ms=_milliseconds(headers.get("x-generation-time")),
         seed=_integer(headers.get("x-seed-value")),
     )
@@ -212,8 +212,8 @@ def _same(left: Any, right: Any) -> bool:
     if isinstance(left, str) != isinstance(right, str) and not isinstance(left, (list, Mapping)):
         if str(left) == str(right):  # numbers come back as strings in places
             return True
-        number = _usd(left)
-        return number is not None and number == _usd(right)
+        number = usd(left)
+        return number is not None and number == usd(right)
     return bool(left == right)
 
 
@@ -233,7 +233,7 @@ def _history_row(row: Any) -> HistoryRow | None:
         body=body if isinstance(body, Mapping) else None,
         created_at=read_instant(None if created is None else str(created)),
         status=str(row.get("model_status") or row.get("status") or "") or None,
-        cost_usd=_usd(row.get("credits_deduction")),
+        cost_usd=usd(row.get("credits_deduction")),
         latency_ms=_integer(row.get("latency_ms")),
         error=_storable(str(row["error"])) if row.get("error") else None,
         output_url=url if isinstance(url := row.get("generation_url"), str) and url.startswith("http") else None,
@@ -295,14 +295,15 @@ def _accounting(document: Mapping[str, Any]) -> Accounting:
     metrics = document.get("metrics")
     metrics = metrics if isinstance(metrics, Mapping) else {}
     return Accounting(
-        cost_usd=_usd(metrics.get("cost")),
+        cost_usd=usd(metrics.get("cost")),
         queue_ms=_milliseconds(metrics.get("queue_time")),
         inference_ms=_milliseconds(metrics.get("inference_time")),
         seed=_integer(document.get("seed")),
     )
 
 
-def _usd(value: Any) -> Decimal | None:
+def usd(value: Any) -> Decimal | None:
+    """An amount of dollars, however it is written; None when it is none."""
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -313,7 +314,7 @@ def _usd(value: Any) -> Decimal | None:
 
 
 def _milliseconds(seconds: Any) -> int | None:
-    number = _usd(seconds)
+    number = usd(seconds)
     return None if number is None else int(number * 1000)
 
 

@@ -154,15 +154,22 @@ def is_empty(connection: Connection) -> bool:
 
 def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
     """Count of generations by state, and what they cost; without what was planned and is no longer asked for."""
-    is_asked_for = exists().where(
-        SET_GENERATIONS.c.generation_id == GENERATIONS.c.generation_id, SET_GENERATIONS.c.is_current
-    )
+    columns = GENERATIONS.c
     rows = connection.execute(
-        select(GENERATIONS.c.state, func.count().label("generations"), func.sum(GENERATIONS.c.cost_usd).label("usd"))
-        .where(or_(GENERATIONS.c.state != "planned", is_asked_for))
-        .group_by(GENERATIONS.c.state)
+        select(columns.state, func.count().label("generations"), func.sum(columns.cost_usd).label("usd")).group_by(
+            columns.state
+        )
     )
-    return {row.state: (row.generations, row.usd or _FREE) for row in rows}
+    found = {row.state: (row.generations, row.usd or _FREE) for row in rows}
+    if "planned" in found:
+        is_asked_for = exists().where(
+            SET_GENERATIONS.c.generation_id == columns.generation_id, SET_GENERATIONS.c.is_current
+        )
+        wanted = connection.execute(
+            select(func.count()).select_from(GENERATIONS).where(columns.state == "planned", is_asked_for)
+        ).scalar_one()
+        found["planned"] = (wanted, found["planned"][1])
+    return {state: total for state, total in found.items() if total[0]}
 
 
 def reserved(connection: Connection) -> Decimal:

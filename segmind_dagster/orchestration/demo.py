@@ -234,4 +234,8 @@ def _print_places(console: Console, project: LocalProject, settings: Settings, e
     console.print(
         f"  Database   {shown(str(settings.data_dir))}/segmind.duckdb  (dlt pipeline segmind info shows the last load)"
     )
+    console.print(
+        f"  Commands   SEGMIND_API_URL={settings.api_url} SEGMIND_DATA_DIR={shown(str(settings.data_dir))} "
+        ".venv/bin/segmind-dagster status"
+    )
     console.print("  UI         make dev, then http://127.0.0.1:3000 for the runs, contact sheets and usage")

@@ -91,7 +91,7 @@ class OutputStore:
 
     def __init__(self, url: str, *, scratch_dir: Path) -> None:
         self._url = url.rstrip("/")
-        self._is_local = "://" not in url
+        self.is_local = "://" not in url
         self._scratch_dir = scratch_dir / _PARTIAL
         self._made: set[Path] = set()
 
@@ -128,7 +128,7 @@ class OutputStore:
             verified = verify_file(file, kind)
             provenance.embed_in(file, verified.format, facts)
             content_sha256, size = _digest(file)
-            if self._is_local:
+            if self.is_local:
                 os.fsync(file.fileno())
         name = f"{_checked(resource)}/{_checked(generation_id)}"
         stored = Stored(
@@ -145,7 +145,7 @@ class OutputStore:
         sidecar.write_text(json.dumps(beside, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
         self._place(sidecar, f"{self._url}/{name}{_FACTS}")
         self._place(path, stored.uri)
-        if self._is_local:
+        if self.is_local:
             # the ledger holds the same facts, so that the sidecar's bytes need not be durable on their own
             _sync_folder(Path(stored.uri).parent)
         return stored
@@ -160,7 +160,7 @@ class OutputStore:
         Raises:
             OutputError: they cannot.
         """
-        folders = [self._scratch_dir, *([Path(self._url)] if self._is_local else [])]
+        folders = [self._scratch_dir, *([Path(self._url)] if self.is_local else [])]
         for folder in folders:
             probe = folder / f".{secrets.token_hex(6)}{_PARTIAL}"
             try:
@@ -184,7 +184,7 @@ class OutputStore:
 
     def find_any(self) -> str | None:
         """The folder, when it holds at least one output."""
-        if self._is_local:
+        if self.is_local:
             root = Path(self._url)
             files = root.glob("*/*") if root.is_dir() else iter(())
             return self._url if any(not file.name.endswith(_FACTS) for file in files) else None
@@ -192,15 +192,13 @@ class OutputStore:
         return self._url if fs.exists(root_path) and fs.find(root_path, maxdepth=2) else None
 
     def holds(self, resource: str, generation_id: str) -> bool:
-        """Whether an output of a generation was stored here, going by the facts beside it."""
-        target = f"{self._url}/{_checked(resource)}/{_checked(generation_id)}{_FACTS}"
-        if self._is_local:
-            return Path(target).exists()
-        fs, _ = self._remote()
-        return bool(fs.exists(fs._strip_protocol(target)))  # noqa: SLF001  fsspec's documented way to a path
+        """Whether an output of a generation was stored here, with the facts beside it."""
+        stem = f"{self._url}/{_checked(resource)}/{_checked(generation_id)}"
+        # facts alone are what a killed run leaves of an output that never came
+        return self._exists(f"{stem}{_FACTS}") and any(self._exists(f"{stem}.{ending}") for ending in _FORMATS)
 
-    def kept(self, *, resource: str, generation_id: str, request_id: str) -> Stored | None:
-        """The whole output of a request that was put in place earlier, if it was.
+    def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Stored, Mapping[str, Any]] | None:
+        """The whole output of a request that was put in place earlier, and the facts beside it, if it was.
 
         Args:
             resource: the model's resource name.
@@ -217,7 +215,7 @@ class OutputStore:
             with suppress(FileNotFoundError):
                 stored = self.examine(f"{stem}.{extension}")
                 if stored.sha256 == facts.get("output_sha256"):
-                    return stored
+                    return stored, facts
         return None
 
     def found(self) -> Iterator[Found]:
@@ -268,7 +266,7 @@ class OutputStore:
 
     def _names(self) -> Iterator[tuple[str, str, datetime]]:
         """Folder, file name and time of every file one folder down."""
-        if self._is_local:
+        if self.is_local:
             for path in Path(self._url).glob("*/*"):
                 if path.is_file():
                     yield path.parent.name, path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
@@ -291,7 +289,7 @@ class OutputStore:
     @contextmanager
     def _at_hand(self, uri: str) -> Iterator[Path]:
         """A local file with the content of one that may be remote."""
-        if self._is_local:
+        if self.is_local:
             yield Path(uri)
             return
         fs, _ = self._remote()
@@ -303,7 +301,7 @@ class OutputStore:
             self.discard(path)
 
     def _place(self, source: Path, target: str) -> None:
-        if not self._is_local:
+        if not self.is_local:
             fs, _ = self._remote()
             fs.put_file(str(source), fs._strip_protocol(target))  # noqa: SLF001  fsspec's documented way to a path
             source.unlink()
@@ -328,6 +326,12 @@ class OutputStore:
 
         fs, path = fsspec.core.url_to_fs(self._url)
         return fs, path
+
+    def _exists(self, target: str) -> bool:
+        if self.is_local:
+            return Path(target).exists()
+        fs, _ = self._remote()
+        return bool(fs.exists(fs._strip_protocol(target)))  # noqa: SLF001  fsspec's documented way to a path
 
     def _make(self, folder: Path) -> None:
         if folder not in self._made:

@@ -29,6 +29,7 @@ _RUNWAY_DAYS: Final = timedelta(days=7)
 # less than this says nothing about a day's spending
 _LEAST: Final = timedelta(days=1)
 _FREE: Final = Decimal(0)
+_CENT: Final = Decimal("0.01")
 _DAY: Final = timedelta(days=1)
 
 Row = dict[str, Any]
@@ -217,14 +218,22 @@ def _judged(
         "ledger_usd": window.ledger_usd if is_covered else None,
         "in_flight_usd": window.in_flight_usd if is_covered else None,
         "difference_usd": difference,
-        "verdict": _verdict(difference, window, after["observed_at"], read_at),
+        "verdict": _verdict(difference, window, after["observed_at"], read_at, _rounding(before, after)),
     }
 
 
-def _verdict(difference: Decimal | None, window: _Window, to_at: datetime, read_at: datetime | None) -> str:
+def _rounding(*balances: Mapping[str, Any]) -> Decimal:
+    """How far two balances may be off together: a cent, when they are told in whole cents."""
+    amounts = [balance["balance_usd"] for balance in balances]
+    return _CENT if all(amount == amount.quantize(_CENT) for amount in amounts) else _FREE
+
+
+def _verdict(
+    difference: Decimal | None, window: _Window, to_at: datetime, read_at: datetime | None, rounding_usd: Decimal
+) -> str:
     if difference is None or read_at is None:
         return "not known"
-    if abs(difference) <= window.in_flight_usd:
+    if abs(difference) <= window.in_flight_usd + rounding_usd:
         return "agrees"
     if window.under_way or to_at > read_at - LATE:
         return "too early to tell"

@@ -18,7 +18,6 @@ from segmind_dagster.ledger.states import IN_PROGRESS
 from segmind_dagster.reports import reconciliation, spend_sql
 from segmind_dagster.reports.queries import ask_in_pages, has_tables
 from segmind_dagster.reports.summaries import fitted, read_rows, summary_source
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.pipeline import warehouse
 
@@ -91,6 +90,8 @@ _TYPES: Mapping[str, Any] = {
 def _unexplained(desk: _Desk) -> list[dict[str, Any]]:
     if not desk.has_history or not desk.has("attempts"):
         return []
+    from segmind_dagster.runner.generate import opened
+
     (first,) = desk.ask(spend_sql.FIRST_INTENT)
     rows = ({**row, "request_body": _parsed(row["request_body"])} for row in desk.ask(spend_sql.NOT_OURS))
     with opened(desk.settings) as (ledger, _):
@@ -120,6 +121,8 @@ def _not_held(desk: _Desk) -> list[dict[str, Any]]:
 
 def _settled(settings: Settings, generation_ids: Sequence[str], *, now: datetime) -> Collection[str]:
     """Of these generations, those that are stored by now or that a run is at."""
+    from segmind_dagster.runner.generate import opened
+
     with opened(settings) as (ledger, _):
         known = ledger.read(reads.snapshot, generation_ids, is_alive=ledger.liveness(now))
     return {

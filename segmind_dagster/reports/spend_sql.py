@@ -89,7 +89,8 @@ CHARGES: Final = """
     SELECT h.created_at, h.ended_at, h.status, h.cost_usd, a.cost_usd AS ledger_cost_usd
     FROM request_history AS h
     LEFT JOIN attempts AS a ON a.request_id = h.request_id AND a.api_origin = h.api_origin
-    WHERE h.api_origin = :api_origin AND (h.cost_usd > 0 OR h.cost_usd IS NULL OR h.ended_at IS NULL)
+    WHERE h.api_origin = :api_origin
+        AND (h.cost_usd > 0 OR (h.cost_usd IS NULL AND h.status <> 'FAILED') OR h.ended_at IS NULL)
 """
 
 TEXTS: Final = {

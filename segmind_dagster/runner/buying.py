@@ -257,11 +257,7 @@ class Buyer:
                 http_status=error.http_status,
                 now=self.clock.now(),
             )
-            ended = await self.settle(work, claim, body, intent_at, tries)
-            if ended is None and not tries.may_again(error.kind):
-                # it never arrives, and the answer says nothing that would tell why: others need not wait for it
-                return await self._refuse(work, "server_error", f"{error} It never reached Segmind's history.")
-            return ended
+            return await self.settle(work, claim, body, intent_at, tries, error=error)
         policy = POLICIES[error.kind]
         if error.reset_at is not None:
             await self.slots.cut(error.reset_at)
@@ -285,6 +281,7 @@ class Buyer:
         tries: Tries,
         *,
         lost_at: datetime | None = None,
+        error: GatewayError | None = None,
     ) -> Ended | None:
         """Find out what became of a submission; None when it provably never arrived and may be sent again."""
         fate = await self.settler.settle(model=work.model, body=body, intent_at=intent_at, lost_at=lost_at)
@@ -298,13 +295,16 @@ class Buyer:
                     now=self.clock.now(),
                 )
             except IntegrityError:  # an equal submission has that very request: ours is another one
-                return await self.settle(work, claim, body, intent_at, tries, lost_at=lost_at)
+                return await self.settle(work, claim, body, intent_at, tries, lost_at=lost_at, error=error)
             now = self.clock.monotonic()
             job = Job(claim=claim, request_id=fate.request_id, began=now, accepted=now, is_watched=False)
             return await self.delivery.follow(work, job, tries)
         if fate == "absent":
             await self.ledger.awrite(writes.forget_unknown, claim, now=self.clock.now())
-            return None
+            if error is None or tries.may_again(error.kind):
+                return None
+            # it never arrives, and the answer says nothing that would tell why: others need not wait for it
+            return await self._refuse(work, "server_error", f"{error} It never reached Segmind's history.")
         return Ended("unknown", "unknown_outcome", POLICIES["unknown_outcome"].advice)
 
     async def _fail(self, claim: Claim, error: GatewayError, *, is_final: bool) -> None:

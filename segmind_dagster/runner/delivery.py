@@ -164,6 +164,8 @@ class Delivery:
                 continue
             self._learn(patience, job, answer)
             if answer.status == "completed":
+                self._places.finish(work.generation_id)
+                await self._places.after_the_rush()
                 is_text = work.model.output == "text"
                 job = replace(job, accounting=answer.accounting, text=answer.output_text if is_text else None)
                 return await self.store(work, job, url=None if is_text else answer.output_url)
@@ -197,7 +199,6 @@ class Delivery:
     async def store(self, work: Work, job: Job, *, url: str | None = None) -> Ended:
         """Bring paid bytes home: what came along, else what the result names, else what the history remembers."""
         self._places.finish(work.generation_id)
-        await self._places.after_the_rush()
         fetched, problem = job.fetched, "the answer names no output"
         kind: FailureKind = "bad_output"
         async for _ in self._rounds():
@@ -244,7 +245,8 @@ class Delivery:
             request_id=job.request_id,
         )
         if kept is not None:
-            return await self._succeed(job, kept, kept.sha256)
+            stored, facts = kept
+            return await self._succeed(_with_facts(job, facts), stored, stored.sha256)
         message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
         charged = await fail(
             self._ledger, self._clock, job.claim, kind, message,
@@ -359,6 +361,14 @@ def _with_history(job: Job, row: wire.HistoryRow | None) -> Job:
     if row is None or row.cost_usd is None or job.accounting.cost_usd is not None:
         return job
     return replace(job, accounting=replace(job.accounting, cost_usd=row.cost_usd), cost_source="history")
+
+
+def _with_facts(job: Job, facts: Mapping[str, Any]) -> Job:
+    """The job with the cost that only the facts beside its output still tell."""
+    if job.accounting.cost_usd is not None or not isinstance(facts.get("cost_usd"), str):
+        return job
+    accounting = replace(job.accounting, cost_usd=wire.usd(facts["cost_usd"]))
+    return replace(job, accounting=accounting, cost_source=str(facts.get("cost_source", "reported")))
 
 
 def _short(error: str | None) -> str:

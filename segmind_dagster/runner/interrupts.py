@@ -27,7 +27,6 @@ LOGGER = logging.getLogger(__name__)
 DRAIN_S = 20.0
 # a terminal interrupts a whole group of processes, and parents pass it on: within this time it is the same order
 _SAME_ORDER_S = 2.0
-_DISK_THREADS = 4
 
 
 class Watchdog:
@@ -63,13 +62,16 @@ class Watchdog:
             )
 
 
-def run_interruptibly(work: Callable[[], Any], brake: Brake, watchdog: Watchdog) -> dict[str, Ended]:
+def run_interruptibly(
+    work: Callable[[], Any], brake: Brake, watchdog: Watchdog, *, threads: int = 4
+) -> dict[str, Ended]:
     """Run the loop in a thread of its own; an interrupt here drains there before it goes on.
 
     Args:
         work: what the loop runs.
         brake: stops submitting.
         watchdog: ends a run in which nothing moves.
+        threads: for what waits for disks and buckets.
 
     Raises:
         SegmindDagsterError: nothing has moved for too long.
@@ -80,8 +82,7 @@ def run_interruptibly(work: Callable[[], Any], brake: Brake, watchdog: Watchdog)
 
     async def main() -> None:
         loop_task["loop"] = loop = asyncio.get_running_loop()
-        # few: each one more that is awake makes the event loop wait for Python's lock
-        loop.set_default_executor(ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="segmind-disk"))
+        loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="segmind-disk"))
         loop_task["task"] = asyncio.current_task()
         outcome["endings"] = await work()
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # longer than anything that may take its time: a v1 call, a rate window, a poll of a long job
 _STALLED_S = 1800.0
+_DISK_THREADS, _BUCKET_THREADS = 4, 24
 _PROGRESS_EVERY_S = 5.0
 
 
@@ -108,7 +109,10 @@ def work_through(
                     on_progress(engine.progress)
 
     stalled_s = max(_STALLED_S, 2 * settings.v1_timeout_seconds)
-    return run_interruptibly(work, engine.brake, Watchdog(engine.progress, clock, stalled_s)), engine
+    watchdog = Watchdog(engine.progress, clock, stalled_s)
+    # few for a disk: each one more that is awake makes the event loop wait for Python's lock
+    threads = _DISK_THREADS if outputs.is_local else _BUCKET_THREADS
+    return run_interruptibly(work, engine.brake, watchdog, threads=threads), engine
 
 
 async def _tell(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.runner.work import ClockPort
 
+_PART_S = 1.0
 _LARGEST_RESERVATION = 1000
 _UNKNOWN_LATENCY_S = 5.0
 _REMEMBERED = 50
@@ -67,12 +68,15 @@ class Slots:
                     await self._reserve()
                     continue
                 slot = self._reserved[0]
-                if (delay_s := (slot - self._clock.now()).total_seconds()) > 0:
-                    # slept while nobody holds the slot, so that a stop or a 429 reaches all who wait
-                    await self._clock.sleep(delay_s)
-                if self._drop_the_idle() and self._reserved and self._reserved[0] is slot:
-                    self._reserved.popleft()
-                    self._waiting.popleft().has_come.set_result(None)
+                delay_s = (slot - self._clock.now()).total_seconds()
+                # slept while nobody holds the slot, and in parts, so that a stop or a 429 reaches all who wait
+                while self._drop_the_idle() and self._reserved and self._reserved[0] is slot:
+                    if delay_s <= 0:
+                        self._reserved.popleft()
+                        self._waiting.popleft().has_come.set_result(None)
+                        break
+                    await self._clock.sleep(min(delay_s, _PART_S))
+                    delay_s -= _PART_S
         except Exception as error:  # noqa: BLE001  raised by those who wait
             for turn in self._waiting:
                 if not turn.has_come.done():

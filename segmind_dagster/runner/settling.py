@@ -149,15 +149,15 @@ class Settler:
         """
         since = min(lost.intent_at for lost in waiting) - _SKEW
         rows = await self._gateway.history(since=since, now=asked_at)
-        # read before the owned ones: what is answered meanwhile is then in one of the two at least
-        rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered_bodies)
-        owned = await self._owned(rows)
         if any(asked_at - lost.lost_at >= lost.settle for lost in waiting):
-            behind = _behind(rows, owned)
+            behind = _behind(rows, await self._owned(rows))
             if behind > _SKEW:
                 # before anything counts as absent: it may stand further back than its time says
                 rows = await self._gateway.history(since=since - behind, now=asked_at)
-                owned = await self._owned(rows)
+        # after the last look at the history, so that whoever is in it is known; and before the owned ones: what is
+        # answered meanwhile is then in one of the two at least
+        rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered_bodies)
+        owned = await self._owned(rows)
         free = [row for row in rows if row.request_id not in owned and row.request_id not in self._assigned]
         return free, rivals
 

@@ -231,8 +231,8 @@ class OutputsPort(Protocol):
     ) -> Stored:
         """Verify a file and move it into place."""
 
-    def kept(self, *, resource: str, generation_id: str, request_id: str) -> Stored | None:
-        """The whole output of a request that was put in place earlier, if it was."""
+    def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Stored, Mapping[str, Any]] | None:
+        """The whole output of a request that was put in place earlier, and the facts beside it, if it was."""
 
     def discard(self, path: Path) -> None:
         """Remove a file that is not to be kept."""

@@ -7,7 +7,7 @@ the histories of several. What a page means is in `gateway.history`; what follow
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from segmind_dagster.gateway.history import SPAN, Pages, TooLongError
@@ -24,8 +24,6 @@ _FIRST: Final = timedelta(days=90)
 _OVERLAP: Final = timedelta(days=2)
 # a request that was under way is read again until it has ended, or nobody can expect that it will
 _PENDING_AT_MOST: Final = timedelta(days=30)
-# windows are whole days
-_SHORTEST: Final = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +85,37 @@ def history_rows(
     before = Reading.of(state, api_origin)
     start = before.next_start() if before else now - _FIRST
     pending: list[datetime] = []
-    stop, end = start, now + timedelta(days=1)
-    while stop < end:
-        begin, stop = stop, min(stop + SPAN, end)
+    begin, end = start.date(), (now + timedelta(days=1)).date()
+    while begin <= end:
+        # a day belongs to one window: within a load, not every destination makes one row of two
+        stop = min(begin + SPAN, end)
         for rows in _whole(ask, begin, stop):
             pending += [row.created_at for row in rows if row.created_at and _is_pending(row)]
             yield [_row(row, api_origin) for row in rows]
+        begin = stop + timedelta(days=1)
     covered_from = before.covered_from if before else start
     Reading(covered_from, now, min(pending, default=None)).remember(state, api_origin)
 
 
 def _whole(
-    ask: Callable[[dict[str, str]], tuple[int, Any]], begin: datetime, stop: datetime
+    ask: Callable[[dict[str, str]], tuple[int, Any]], first: date, last: date
 ) -> Iterator[list[wire.HistoryRow]]:
-    """A window, in halves where it is too long to be read at once; what was read of it merges with itself."""
+    """Some days, in halves where they are too many to be read at once; what was read of them merges with itself."""
     try:
-        yield from _window(ask, begin, stop)
+        yield from _window(ask, first, last)
     except TooLongError:
-        if stop - begin < _SHORTEST:
+        if first == last:
             raise
-        middle = begin + (stop - begin) / 2
-        yield from _whole(ask, begin, middle)
-        yield from _whole(ask, middle, stop)
+        middle = first + (last - first) // 2
+        yield from _whole(ask, first, middle)
+        yield from _whole(ask, middle + timedelta(days=1), last)
 
 
 def _window(
-    ask: Callable[[dict[str, str]], tuple[int, Any]], begin: datetime, stop: datetime
+    ask: Callable[[dict[str, str]], tuple[int, Any]], first: date, last: date
 ) -> Iterator[list[wire.HistoryRow]]:
     seen: set[str] = set()
-    pages = Pages(begin.date(), stop.date())
+    pages = Pages(first, last)
     while not pages.is_done:
         # one row an output, each with the request's whole cost: once a request
         fresh = {row.request_id: row for row in pages.read(*ask(pages.query))}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import dlt
 
-from segmind_dagster.errors import BudgetError, SegmindDagsterError, interrupted
+from segmind_dagster.errors import BudgetError, DatasetOriginError, SegmindDagsterError, interrupted
 from segmind_dagster.registry import MODELS, find_model
 from segmind_dagster.settings import load_settings
 from segmind_dagster.source import tables
@@ -163,9 +163,10 @@ def _model_resource(
             yield dlt.mark.materialize_table_schema()
         if prompt_sets is not None and not prompt_sets:
             return
+        current = settings()
+        _keep_apart(current.api_origin)
         if generation is not None:
             generation.ensure()
-        current = settings()
         yield from _pages(
             current,
             lambda connection: reads.set_rows(connection, resource=model.resource, prompt_sets=prompt_sets),
@@ -185,6 +186,17 @@ def _model_resource(
     )
 
 
+def _keep_apart(api_origin: str) -> None:
+    """Refuse rows of one API or account for a dataset of another: keys are the same for the same prompts.
+
+    Raises:
+        DatasetOriginError: the dataset belongs to another; dlt keeps to which with its state, at the destination.
+    """
+    recorded = dlt.current.source_state().setdefault("api_origin", api_origin)
+    if recorded != api_origin:
+        raise DatasetOriginError(recorded, api_origin)
+
+
 def _attempts_resource(
     models: Sequence[Model],
     settings: Callable[[], Settings],
@@ -196,6 +208,7 @@ def _attempts_resource(
 
     @dlt.resource(
         name="attempts",
+        # a dataset is of one API and account, see `_keep_apart`
         primary_key=("generation_id", "attempt"),
         write_disposition="merge",
         columns=tables.ATTEMPT_COLUMNS,
@@ -206,9 +219,10 @@ def _attempts_resource(
 
         if not (is_restored and _exists("attempts", tables.ATTEMPT_COLUMNS)):
             yield dlt.mark.materialize_table_schema()
+        current = settings()
+        _keep_apart(current.api_origin)
         if generation is not None:
             generation.ensure()
-        current = settings()
         yield from _pages(
             current,
             lambda connection: reads.attempt_rows(connection, resources=resources, prompt_sets=prompt_sets),

@@ -120,9 +120,9 @@ class Project:
     def submit_and_die(self, key: str) -> None:
         """What a run leaves behind that is killed right after its POSTs were accepted."""
         found = find_prompt_set(key, prompts_dir=self.folder / "prompts", project_dir=self.folder)
-        now = datetime.now(UTC)
         with opened(load_settings()) as (ledger, _):
             for request in found.requests:
+                now = datetime.now(UTC)
                 row = {
                     "generation_id": request.generation_id, "model_slug": request.model.slug, "prompt": request.prompt,
                     "negative_prompt": None, "body": dict(request.body), "images": {}, "variables": {},
