@@ -14,7 +14,7 @@ from segmind_dagster.gateway.history import SPAN, Pages, TooLongError
 from segmind_dagster.gateway.redaction import redact, redact_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, MutableMapping
+    from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 
     from segmind_dagster.gateway import wire
 
@@ -85,13 +85,16 @@ def history_rows(
     before = Reading.of(state, api_origin)
     start = before.next_start() if before else now - _FIRST
     pending: list[datetime] = []
+    # one row an output, and days may be read twice: within a load, not every destination makes one row of two
+    seen: set[str] = set()
     begin, end = start.date(), (now + timedelta(days=1)).date()
     while begin <= end:
-        # a day belongs to one window: within a load, not every destination makes one row of two
         stop = min(begin + SPAN, end)
-        for rows in _whole(ask, begin, stop):
-            pending += [row.created_at for row in rows if row.created_at and _is_pending(row)]
-            yield [_row(row, api_origin) for row in rows]
+        for page in _whole(ask, begin, stop):
+            fresh = {row.request_id: row for row in page if row.request_id not in seen}
+            seen.update(fresh)
+            pending += [row.created_at for row in fresh.values() if row.created_at and _is_pending(row)]
+            yield [_row(row, api_origin) for row in fresh.values()]
         begin = stop + timedelta(days=1)
     covered_from = before.covered_from if before else start
     Reading(covered_from, now, min(pending, default=None)).remember(state, api_origin)
@@ -99,28 +102,18 @@ def history_rows(
 
 def _whole(
     ask: Callable[[dict[str, str]], tuple[int, Any]], first: date, last: date
-) -> Iterator[list[wire.HistoryRow]]:
-    """Some days, in halves where they are too many to be read at once; what was read of them merges with itself."""
+) -> Iterator[Sequence[wire.HistoryRow]]:
+    """The pages of some days, in halves where they are too many to be read at once; some come twice then."""
+    pages = Pages(first, last)
     try:
-        yield from _window(ask, first, last)
+        while not pages.is_done:
+            yield pages.read(*ask(pages.query))
     except TooLongError:
         if first == last:
             raise
         middle = first + (last - first) // 2
         yield from _whole(ask, first, middle)
         yield from _whole(ask, middle + timedelta(days=1), last)
-
-
-def _window(
-    ask: Callable[[dict[str, str]], tuple[int, Any]], first: date, last: date
-) -> Iterator[list[wire.HistoryRow]]:
-    seen: set[str] = set()
-    pages = Pages(first, last)
-    while not pages.is_done:
-        # one row an output, each with the request's whole cost: once a request
-        fresh = {row.request_id: row for row in pages.read(*ask(pages.query))}
-        yield [row for request_id, row in fresh.items() if request_id not in seen]
-        seen.update(fresh)
 
 
 def _is_pending(row: wire.HistoryRow) -> bool:

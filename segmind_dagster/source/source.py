@@ -11,6 +11,8 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import dlt
+from dlt.common.configuration.container import Container
+from dlt.common.pipeline import StateInjectableContext
 
 from segmind_dagster.errors import BudgetError, DatasetOriginError, SegmindDagsterError, interrupted
 from segmind_dagster.registry import MODELS, find_model
@@ -192,6 +194,8 @@ def _keep_apart(api_origin: str) -> None:
     Raises:
         DatasetOriginError: the dataset belongs to another; dlt keeps to which with its state, at the destination.
     """
+    if StateInjectableContext not in Container():
+        return  # nothing is loaded: somebody looks at rows
     recorded = dlt.current.source_state().setdefault("api_origin", api_origin)
     if recorded != api_origin:
         raise DatasetOriginError(recorded, api_origin)

@@ -74,7 +74,11 @@ def start_sandbox(request: pytest.FixtureRequest) -> Iterator[Any]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_sandbox_serves_until_it_is_told_to_stop(start_sandbox: Any, number: signal.Signals) -> None:
     sandbox = start_sandbox("--speed", "1000")
-    assert sandbox.announced[1].strip() == f"export SEGMIND_API_URL={sandbox.url} SEGMIND_API_KEY={SANDBOX_API_KEY}"
+    # with a folder of its own, so that what is simulated never lies where real results belong
+    assert sandbox.announced[1].split() == [
+        "export", f"SEGMIND_API_URL={sandbox.url}", f"SEGMIND_API_KEY={SANDBOX_API_KEY}",
+        "SEGMIND_DATA_DIR=sandbox_data",
+    ]  # fmt: skip
     answer = sandbox.generate("a pear")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/jpeg")
     assert sandbox.stop(number) == (0, "")

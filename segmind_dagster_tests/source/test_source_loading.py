@@ -7,10 +7,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 from source_lab import FLUX, REALITY, ROWS
 
-from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.errors import DatasetOriginError, SegmindDagsterError
 from segmind_dagster.registry import MODELS
 from segmind_dagster.sandbox import Faults
 from segmind_dagster.source import build_source, load, segmind_pipeline, segmind_source, tables
@@ -191,3 +192,20 @@ def test_a_table_without_rows_gets_a_column_that_was_added_since(
     assert ("provider_sha256",) not in project.rows(described)
     project.load()
     assert ("provider_sha256",) in project.rows(described)
+
+
+def test_rows_of_another_account_never_replace_those_that_are_there(
+    open_project: OpenProject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(tmp_path / "shared.duckdb"))
+    mine, theirs = open_project(), open_project()
+    for project in (mine, theirs):
+        project.generate(project.write("fruit", ["a pear"]))
+    mine.load()
+    with pytest.raises(DatasetOriginError, match="nothing was loaded") as raised:
+        theirs.load()
+    assert (raised.value.recorded, raised.value.configured) == (mine.server.url, theirs.server.url)
+    mine.load()
+    with duckdb.connect(str(tmp_path / "shared.duckdb")) as connection:
+        rows = connection.execute("SELECT api_origin, sum(cost_usd) FROM segmind_data.attempts GROUP BY 1").fetchall()
+    assert rows == [(mine.server.url, mine.charged_usd)]
