@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import dlt
 from dlt.common.configuration.container import Container
-from dlt.common.pipeline import StateInjectableContext
+from dlt.common.storages.load_package import LoadPackageStateInjectableContext
 
 from segmind_dagster.errors import BudgetError, DatasetOriginError, SegmindDagsterError, interrupted
 from segmind_dagster.registry import MODELS, find_model
@@ -194,7 +194,7 @@ def _keep_apart(api_origin: str) -> None:
     Raises:
         DatasetOriginError: the dataset belongs to another; dlt keeps to which with its state, at the destination.
     """
-    if StateInjectableContext not in Container():
+    if LoadPackageStateInjectableContext not in Container():
         return  # nothing is loaded: somebody looks at rows
     recorded = dlt.current.source_state().setdefault("api_origin", api_origin)
     if recorded != api_origin:
