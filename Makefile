@@ -38,7 +38,8 @@ test: $(READY)  ## Run the tests: pure Python, real HTTP to the sandbox
 	$(PYTEST) -n auto -m "not kill and not browser and not postgres" --cov --cov-report=term:skip-covered
 
 test-all: $(READY)  ## Also the tests that kill processes, drive Chromium and use PostgreSQL
-	$(PYTEST) -n auto -m "kill or browser or postgres"
+	$(PYTEST) -n auto -m "(kill or postgres) and not browser"
+	$(PYTEST) -n auto -m browser  # apart: Playwright keeps an event loop running in its process
 
 lint: $(READY)  ## ruff and strict mypy
 	$(BIN)/ruff check .

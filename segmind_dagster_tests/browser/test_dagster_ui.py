@@ -44,10 +44,11 @@ def press_materialize(ui: DagsterUi, page: Page, resource: str) -> Locator:
     return dialog
 
 
-def test_the_graph_shows_five_groups_in_the_order_of_the_flow(ui: DagsterUi, page: Page, tmp_path: Path) -> None:
+def test_the_graph_shows_six_groups_in_the_order_of_the_flow(ui: DagsterUi, page: Page, tmp_path: Path) -> None:
     page.goto(f"{ui.url}/asset-groups/")
     boxes = {}
-    for group, assets in (("prompts", 1), ("segmind", 7), ("account", 4), ("usage", 5), ("gallery", 1)):
+    groups = (("prompts", 1), ("segmind", 7), ("account", 6), ("usage", 6), ("spend", 6), ("gallery", 1))
+    for group, assets in groups:
         node = page.locator("svg foreignObject").filter(has_text=re.compile(rf"^{group}\s*{assets}"))
         expect(node).to_have_count(1)
         boxes[group] = node.bounding_box()
