@@ -152,7 +152,8 @@ def backfill_everything(
     tables, state = stored_state("segmind", destination, "segmind_data", lab.folder)
     assert {model.resource for model in MODELS} | {"attempts"} <= tables
     assert {name.partition("/")[2] for name in ACCOUNT} <= tables
-    assert state["segmind"]["resources"]["request_history"]["incremental"]
+    # how far the history was read, by API and account
+    assert state["segmind"]["resources"]["request_history"][lab.server.url]["read_at"]
 
 
 @pytest.mark.kill
