@@ -72,6 +72,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
             try:
                 with recorded_load(context.instance, context.run_id):
                     info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
+            # whatever dlt or a driver raises: what was bought is stored, and the checks have to say so; raised again
             except Exception as error:
                 yield from follow_up(context, settings, resources, context.partition_keys, is_loaded=False)
                 raise SegmindDagsterError(_not_loaded(error)) from error
