@@ -155,9 +155,9 @@ def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
     """Estimate what prompt sets would cost; nothing is submitted. Exits with 1 when a cap refuses some."""
     from datetime import UTC, datetime
 
+    from segmind_dagster.data_folder import opened
     from segmind_dagster.ledger import reads
     from segmind_dagster.runner import Batch, plan_set
-    from segmind_dagster.runner.generate import opened
     from segmind_dagster.settings import load_settings
 
     settings = load_settings()
@@ -188,8 +188,8 @@ def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
 @cli.command()
 def status() -> None:
     """Totals of the ledger by state, and the money."""
+    from segmind_dagster.data_folder import opened
     from segmind_dagster.ledger import reads
-    from segmind_dagster.runner.generate import opened
     from segmind_dagster.settings import load_settings
 
     settings = load_settings()

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 from PIL import Image
 from sqlalchemy import insert
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS
 from segmind_dagster.registry import find_model
 from segmind_dagster.reports.gallery import Gallery, write_gallery
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import click
 )
 def gallery(prompt_sets: tuple[str, ...], output: Path | None) -> None:
     """Write a page with all outputs of each prompt set, and a contact sheet; of all sets when none is named."""
+    from segmind_dagster.data_folder import opened
     from segmind_dagster.reports.gallery import gallery_keys, write_gallery
-    from segmind_dagster.runner.generate import opened
     from segmind_dagster.settings import load_settings
 
     settings = load_settings()

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import ExportError, OutputError
 from segmind_dagster.export.files import read_all
 from segmind_dagster.export.layouts import LAYOUTS
 from segmind_dagster.export.rows import LeftOut, choose, left
 from segmind_dagster.ledger import reads
 from segmind_dagster.registry import MODELS
-from segmind_dagster.runner.generate import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

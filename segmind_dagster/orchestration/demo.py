@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import reads
 from segmind_dagster.orchestration.local import LocalProject, prepare_dagster_home, running_sandbox, use_sandbox
@@ -31,7 +32,6 @@ from segmind_dagster.orchestration.translator import (
 )
 from segmind_dagster.prompts import PromptSet, find_prompt_set
 from segmind_dagster.reports.usage import read_table
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.settings import Settings
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ _TYPES: Mapping[str, Any] = {
 def _unexplained(desk: _Desk) -> list[dict[str, Any]]:
     if not desk.has_history or not desk.has("attempts"):
         return []
-    from segmind_dagster.runner.generate import opened
+    from segmind_dagster.data_folder import opened
 
     (first,) = desk.ask(spend_sql.FIRST_INTENT)
     rows = ({**row, "request_body": _parsed(row["request_body"])} for row in desk.ask(spend_sql.NOT_OURS))
@@ -121,7 +121,7 @@ def _not_held(desk: _Desk) -> list[dict[str, Any]]:
 
 def _settled(settings: Settings, generation_ids: Sequence[str], *, now: datetime) -> Collection[str]:
     """Of these generations, those that are stored by now or that a run is at."""
-    from segmind_dagster.runner.generate import opened
+    from segmind_dagster.data_folder import opened
 
     with opened(settings) as (ledger, _):
         known = ledger.read(reads.snapshot, generation_ids, is_alive=ledger.liveness(now))

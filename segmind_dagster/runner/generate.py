@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import LedgerOutdatedError, RegistryError, SegmindDagsterError
 from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.gateway.redaction import redact_values
-from segmind_dagster.ledger import Caps, Ledger, due, entries, open_ledger, reads, writes
+from segmind_dagster.ledger import Caps, due, entries, reads, writes
 from segmind_dagster.ledger.rate import current_rate
-from segmind_dagster.outputs import OutputStore
 from segmind_dagster.planning import Plan, hold_together, make_plan, price_models
 from segmind_dagster.planning.due import MOST_RUNS, UNCOUNTED
 from segmind_dagster.prompts import ImageInput
@@ -28,9 +27,10 @@ from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
-    from segmind_dagster.ledger import GenerationRecord
+    from segmind_dagster.ledger import GenerationRecord, Ledger
+    from segmind_dagster.outputs import OutputStore
     from segmind_dagster.prompts import GenerationRequest, PromptSet
     from segmind_dagster.runner.work import ClockPort
     from segmind_dagster.settings import Settings
@@ -50,17 +50,6 @@ class Batch:
 
     prompt_set: PromptSet
     resources: tuple[str, ...]
-
-
-@contextmanager
-def opened(settings: Settings) -> Iterator[tuple[Ledger, OutputStore]]:
-    """The ledger and the output store of a data folder, guarded against another origin's."""
-    outputs = OutputStore(settings.outputs_url, scratch_dir=settings.data_dir)
-    ledger = open_ledger(settings.ledger_url, api_origin=settings.api_origin, holds_outputs=outputs.find_any)
-    try:
-        yield ledger, outputs
-    finally:
-        ledger.close()
 
 
 def plan_set(

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import PAID_KINDS, GatewayError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.runner.clock import SystemClock
-from segmind_dagster.runner.generate import opened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

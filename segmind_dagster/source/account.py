@@ -51,8 +51,8 @@ def _credits_resource(settings: Callable[[], Settings]) -> DltResource:
     @dlt.resource(name="credits", write_disposition="append", columns=tables.CREDITS_COLUMNS)
     def credits_() -> Iterator[Any]:
         """Balance of the account, one row each time it is read."""
+        from segmind_dagster.data_folder import opened
         from segmind_dagster.ledger import entries
-        from segmind_dagster.runner.generate import opened
 
         yield dlt.mark.materialize_table_schema()
         row = _credits(current := settings())
@@ -227,8 +227,8 @@ def _remember_prices(settings: Settings, rows: list[dict[str, Any]]) -> None:
     prices = {row["slug"]: (row["mean_cost_usd"], row["mean_latency_ms"]) for row in rows}
     told = {slug: price for slug, price in prices.items() if any(price)}
     if told:
+        from segmind_dagster.data_folder import opened
         from segmind_dagster.ledger import entries
-        from segmind_dagster.runner.generate import opened
 
         with opened(settings) as (ledger, _):
             ledger.write(entries.record_model_prices, told, now=datetime.now(UTC))

@@ -247,7 +247,7 @@ def _pages(
     read: Callable[[Any], Iterator[Mapping[str, Any]]],
     to_row: Callable[[Mapping[str, Any]], dict[str, Any]],
 ) -> Iterator[list[dict[str, Any]]]:
-    from segmind_dagster.runner.generate import opened
+    from segmind_dagster.data_folder import opened
 
     with opened(settings) as (ledger, _), ledger.reading() as connection:
         page: list[dict[str, Any]] = []

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from sqlalchemy import update
 
 from segmind_dagster.cli import main
+from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger import Caps, entries, moves, reads
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:

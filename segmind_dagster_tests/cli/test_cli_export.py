@@ -15,8 +15,8 @@ from command_line import FLUX, REALITY, run
 from PIL import Image
 from sqlalchemy import update
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger.schema import GENERATIONS
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.sandbox import Faults, SandboxServer, SandboxSettings
 from segmind_dagster.settings import load_settings
 

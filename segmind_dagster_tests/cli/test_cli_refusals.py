@@ -51,8 +51,8 @@ def test_sync_with_a_dagster_home_that_is_no_folder_says_what_to_do(
 
 
 def test_status_leaves_out_what_was_planned_and_is_no_longer_asked_for(project: Any) -> None:
+    from segmind_dagster.data_folder import opened
     from segmind_dagster.ledger.schema import GENERATIONS, SET_GENERATIONS
-    from segmind_dagster.runner.generate import opened
     from segmind_dagster.settings import load_settings
 
     project.write("harvest", 1, models=["fast_flux_schnell"])

@@ -10,11 +10,11 @@ import dagster as dg
 import duckdb
 from sqlalchemy import select
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
 from segmind_dagster.orchestration.build import build_definitions
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sync import sync_partitions
-from segmind_dagster.runner.generate import opened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

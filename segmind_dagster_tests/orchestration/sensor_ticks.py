@@ -13,12 +13,12 @@ import dagster as dg
 from dagster_lab import asset_key
 from sqlalchemy import delete, insert
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger import Caps, Claim, Ledger, entries, moves, writes
 from segmind_dagster.ledger.due import BALANCE_KEY
 from segmind_dagster.ledger.schema import META
 from segmind_dagster.orchestration.build import build_definitions
 from segmind_dagster.prompts import find_prompt_set
-from segmind_dagster.runner.generate import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

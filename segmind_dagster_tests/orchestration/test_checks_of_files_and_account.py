@@ -10,11 +10,11 @@ from check_results import recorded, run_checks
 from dagster_lab import ACCOUNT, REALITY, SPEND, DagsterLab
 from sqlalchemy import update
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.definitions import defs
 from segmind_dagster.ledger.schema import GENERATIONS
 from segmind_dagster.orchestration.checks import CHECKS
 from segmind_dagster.registry import MODELS
-from segmind_dagster.runner.generate import opened
 
 if TYPE_CHECKING:
     from pathlib import Path

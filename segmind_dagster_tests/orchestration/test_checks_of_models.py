@@ -10,8 +10,8 @@ from check_results import recorded, run_checks
 from dagster_lab import FLUX, REALITY, STICKER
 from sqlalchemy import insert
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger.schema import ATTEMPTS
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.sandbox import Faults, ScriptedFault
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from dagster_lab import REALITY
 from sensor_ticks import Past, Ticks, ago
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger import due
 from segmind_dagster.orchestration.sensors import REQUESTED_BY, failed_generations, low_balance
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from check_results import recorded, run_checks
 from dagster_lab import ACCOUNT, FLUX, REALITY, SPEND, USAGE
 from sqlalchemy import update
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:

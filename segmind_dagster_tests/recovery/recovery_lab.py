@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from sqlalchemy import select
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS, SPENDING
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.recovery import rebuild
 from segmind_dagster.runner import Batch, collect, generate
 from segmind_dagster.runner.clock import SystemClock
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:

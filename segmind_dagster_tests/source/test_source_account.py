@@ -13,9 +13,9 @@ import requests
 from dlt.extract.exceptions import ResourceExtractionError
 from source_lab import FLUX
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.registry import CatalogueEntry, bundled_catalogue
-from segmind_dagster.runner.generate import opened
 from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.sandbox import Faults
 

@@ -27,8 +27,8 @@ _SPEC = dg.AssetSpec(
 @dg.multi_asset(name="gallery_page", specs=[_SPEC], backfill_policy=dg.BackfillPolicy.single_run())
 def gallery_page(context: dg.AssetExecutionContext, segmind: SegmindResource) -> dg.MaterializeResult[None]:
     """Write the galleries of the prompt sets of this run."""
+    from segmind_dagster.data_folder import opened
     from segmind_dagster.reports.gallery import write_gallery
-    from segmind_dagster.runner.generate import opened
 
     with as_failure():
         settings = segmind.load()

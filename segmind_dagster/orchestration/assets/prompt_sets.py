@@ -25,9 +25,9 @@ def prompt_set(
     context: dg.AssetExecutionContext, segmind: SegmindResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """Read, validate and price one prompt file."""
+    from segmind_dagster.data_folder import opened
     from segmind_dagster.prompts import find_prompt_set
     from segmind_dagster.runner import Batch, plan_set
-    from segmind_dagster.runner.generate import opened
 
     with as_failure():
         settings = segmind.load()

@@ -175,7 +175,7 @@ def follow_up(
 
 @contextmanager
 def _opened(settings: Settings, not_loaded: Mapping[Unit, str] | None = None) -> Iterator[_Desk]:
-    from segmind_dagster.runner.generate import opened
+    from segmind_dagster.data_folder import opened
 
     with opened(settings) as (ledger, _):
         yield _Desk(settings, ledger, datetime.now(UTC), not_loaded or {})

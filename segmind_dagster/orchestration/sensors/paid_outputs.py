@@ -36,8 +36,8 @@ _KEYS = {key.path[-1]: key for key in MODEL_KEYS}
 )
 def collect_op(context: dg.OpExecutionContext, segmind: SegmindResource) -> None:
     """Fetch, load, and record the partitions that are complete by it."""
+    from segmind_dagster.data_folder import opened
     from segmind_dagster.runner import collect
-    from segmind_dagster.runner.generate import opened
     from segmind_dagster.source import build_source, load
 
     with as_failure():
@@ -166,7 +166,7 @@ def _sets_concerned(ledger: Ledger) -> list[str]:
 
 def _record(context: dg.OpExecutionContext, settings: Settings, sets: list[str]) -> None:
     """Materializations of the partitions in which every generation has its outcome now."""
-    from segmind_dagster.runner.generate import opened
+    from segmind_dagster.data_folder import opened
 
     exists = set(partition_keys(context.instance))
     with opened(settings) as (ledger, _):

@@ -197,8 +197,8 @@ class _Reading:
 
     def _refusal(self, found: PromptSet, resources: tuple[str, ...]) -> str | None:
         """What stands in the way of buying what a set asks for."""
+        from segmind_dagster.data_folder import opened
         from segmind_dagster.runner import Batch, plan_set
-        from segmind_dagster.runner.generate import opened
 
         self.settings.require_api_key()
         with opened(self.settings) as (ledger, _):
