@@ -10,6 +10,7 @@ from decimal import Decimal
 import aiohttp  # noqa: F401
 import alembic.command  # noqa: F401
 import PIL.JpegImagePlugin  # noqa: F401
+import simplejpeg  # noqa: F401
 import tenacity  # noqa: F401
 
 from bench.contender import Meter, Task, take_part

@@ -7,14 +7,12 @@ from our own identifiers; nothing from the network becomes part of a path.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
 import time
-import warnings
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,12 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError
-from segmind_dagster.outputs import provenance
+from segmind_dagster.outputs import files, provenance
 from segmind_dagster.outputs.verify import EXTENSIONS, verify, verify_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from io import BufferedRandom, BufferedReader
 
     from segmind_dagster.registry import OutputKind
 
@@ -123,13 +120,10 @@ class OutputStore:
         Raises:
             OutputError: it is not what was bought.
         """
-        # one open file for everything: opening costs more than reading what was just written
-        with path.open("r+b") as file:
+        with files.at_work_on(path, is_durable=self.is_local) as file:
             verified = verify_file(file, kind)
             provenance.embed_in(file, verified.format, facts)
-            content_sha256, size = _digest(file)
-            if self.is_local:
-                os.fsync(file.fileno())
+            content_sha256, size = files.digest_of(file)
         name = f"{_checked(resource)}/{_checked(generation_id)}"
         stored = Stored(
             uri=f"{self._url}/{name}.{EXTENSIONS[verified.format]}",
@@ -139,15 +133,15 @@ class OutputStore:
             width=verified.width,
             height=verified.height,
         )
-        sidecar = path.with_name(f"{path.name}.facts")
         # on one line: indented, it takes ten times as long to write
-        beside = {**facts, **(books or {}), "output_sha256": content_sha256}
-        sidecar.write_text(json.dumps(beside, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-        self._place(sidecar, f"{self._url}/{name}{_FACTS}")
+        beside = json.dumps(
+            {**facts, **(books or {}), "output_sha256": content_sha256}, ensure_ascii=False, sort_keys=True
+        )
+        self._place_facts(f"{beside}\n".encode(), f"{self._url}/{name}{_FACTS}", path)
         self._place(path, stored.uri)
         if self.is_local:
             # the ledger holds the same facts, so that the sidecar's bytes need not be durable on their own
-            _sync_folder(Path(stored.uri).parent)
+            files.sync_folder(Path(stored.uri).parent)
         return stored
 
     def discard(self, path: Path) -> None:
@@ -186,8 +180,8 @@ class OutputStore:
         """The folder, when it holds at least one output."""
         if self.is_local:
             root = Path(self._url)
-            files = root.glob("*/*") if root.is_dir() else iter(())
-            return self._url if any(not file.name.endswith(_FACTS) for file in files) else None
+            outputs = root.glob("*/*") if root.is_dir() else iter(())
+            return self._url if any(not file.name.endswith(_FACTS) for file in outputs) else None
         fs, root_path = self._remote()
         return self._url if fs.exists(root_path) and fs.find(root_path, maxdepth=2) else None
 
@@ -243,8 +237,8 @@ class OutputStore:
         form = _FORMATS[uri.rpartition(".")[2]]
         with self._at_hand(uri) as path:
             with path.open("rb") as file:
-                content_sha256, size = _digest(file)
-            width, height = _dimensions(path) if form in _PICTURES else (None, None)
+                content_sha256, size = files.digest_of(file)
+            width, height = files.dimensions(path) if form in _PICTURES else (None, None)
         return Stored(uri=uri, sha256=content_sha256, size_bytes=size, format=form, width=width, height=height)
 
     def facts_inside(self, uri: str) -> dict[str, Any] | None:
@@ -272,8 +266,8 @@ class OutputStore:
                     yield path.parent.name, path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
             return
         fs, root = self._remote()
-        files = fs.find(root, maxdepth=2, detail=True) if fs.exists(root) else {}
-        for full, info in files.items():
+        listed = fs.find(root, maxdepth=2, detail=True) if fs.exists(root) else {}
+        for full, info in listed.items():
             resource, _, name = full.removeprefix(root).strip("/").partition("/")
             # file systems do not agree on what they call it
             times = (info.get(key) for key in ("LastModified", "last_modified", "updated", "mtime", "created"))
@@ -299,6 +293,17 @@ class OutputStore:
             yield path
         finally:
             self.discard(path)
+
+    def _place_facts(self, content: bytes, target: str, output: Path) -> None:
+        if self.is_local:
+            self._make(Path(target).parent)
+            # in one go where nothing is replaced: half a file of facts is one that says nothing, like none
+            with suppress(FileExistsError), open(target, "xb", buffering=0) as file:  # noqa: PTH123  without a buffer
+                file.write(content)
+                return
+        sidecar = output.with_name(f"{output.name}.facts")
+        sidecar.write_bytes(content)
+        self._place(sidecar, target)
 
     def _place(self, source: Path, target: str) -> None:
         if not self.is_local:
@@ -348,31 +353,3 @@ def _checked(name: str) -> str:
 def _split(name: str) -> tuple[str, str]:
     stem, dot, extension = name.rpartition(".")
     return stem, dot + extension
-
-
-def _dimensions(path: Path) -> tuple[int, int] | tuple[None, None]:
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # only the header is read
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                width, height = picture.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None, None
-    return width, height
-
-
-def _digest(file: BufferedRandom | BufferedReader) -> tuple[str, int]:
-    file.seek(0)
-    digest = hashlib.file_digest(file, "sha256")
-    return digest.hexdigest(), file.tell()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from segmind_dagster.errors import OutputError
+from segmind_dagster.outputs import jpeg
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from PIL.Image import Image
 
     from segmind_dagster.registry import OutputKind
 
@@ -127,7 +130,6 @@ def sniff(head: bytes) -> str | None:  # noqa: PLR0911  a table of signatures
 def _verify_picture(file: BinaryIO, found: str) -> Verified:
     from PIL import Image, UnidentifiedImageError
 
-    size_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
     try:
         with warnings.catch_warnings():
@@ -137,18 +139,26 @@ def _verify_picture(file: BinaryIO, found: str) -> Verified:
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
                     raise OutputError(f"{width}x{height} pixels; at most {MAX_PIXELS} are accepted", is_permanent=True)
-                if found == "jpeg":
-                    if width * height > _MAX_JPEG_PIXELS_A_BYTE * size_bytes:
-                        raise OutputError(f"a jpeg picture too small for its {width}x{height} pixels")
-                    # every bit is read all the same, but of the picture only an eighth of each side is made, in grey
-                    picture.draft("L", (max(width // 8, 1), max(height // 8, 1)))
-                with _ONE_LARGE if width * height > _LARGE_PIXELS else nullcontext():
-                    picture.load()
+                is_large = width * height > _LARGE_PIXELS
+                with _ONE_LARGE if is_large else nullcontext():
+                    if found != "jpeg" or not _is_whole_jpeg(file, picture):
+                        picture.load()
     except Image.DecompressionBombError as error:
         raise OutputError("a decompression bomb", is_permanent=True) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise OutputError(f"a {found} picture that does not decode: {error}") from error
     return Verified(found, width, height)
+
+
+def _is_whole_jpeg(file: BinaryIO, picture: Image) -> bool:
+    """Whether it was decoded without a complaint; otherwise prepared to be decoded by Pillow, as small as it can be."""
+    width, height = picture.size
+    if width * height > _MAX_JPEG_PIXELS_A_BYTE * file.seek(0, os.SEEK_END):
+        raise OutputError(f"a jpeg picture too small for its {width}x{height} pixels")
+    if jpeg.is_whole(file):
+        return True
+    picture.draft("L", (max(width // 8, 1), max(height // 8, 1)))
+    return False
 
 
 def _verify_boxes(file: BinaryIO) -> None:

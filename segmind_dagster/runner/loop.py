@@ -6,6 +6,7 @@ How an interrupt or a standstill ends the run is in `interrupts`.
 from __future__ import annotations
 
 import asyncio
+import os
 from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 # longer than anything that may take its time: a v1 call, a rate window, a poll of a long job
 _STALLED_S = 1800.0
-_DISK_THREADS, _BUCKET_THREADS = 4, 24
+_MOST_DISK_THREADS, _BUCKET_THREADS = 4, 24
 _PROGRESS_EVERY_S = 5.0
 
 
@@ -111,7 +112,7 @@ def work_through(
     stalled_s = max(_STALLED_S, 2 * settings.v1_timeout_seconds)
     watchdog = Watchdog(engine.progress, clock, stalled_s)
     # few for a disk: each one more that is awake makes the event loop wait for Python's lock
-    threads = _DISK_THREADS if outputs.is_local else _BUCKET_THREADS
+    threads = min(_MOST_DISK_THREADS, os.cpu_count() or 1) if outputs.is_local else _BUCKET_THREADS
     return run_interruptibly(work, engine.brake, watchdog, threads=threads), engine
 
 

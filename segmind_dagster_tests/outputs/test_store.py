@@ -150,16 +150,16 @@ def test_whoever_reads_while_an_output_is_replaced_sees_whole_bytes(store: Outpu
 def test_the_facts_come_first_so_that_an_output_never_stands_without_them(
     store: OutputStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    placed: list[str] = []
+    beside: dict[str, list[str]] = {}
     rename = Path.replace
 
     def record(self: Path, target: Path) -> Path:
-        placed.append(Path(target).name)
+        beside[target.name] = [path.name for path in target.parent.iterdir()]
         return rename(self, target)
 
     monkeypatch.setattr(Path, "replace", record)
     keep(store, picture("PNG"))
-    assert placed == ["g-1.facts.json", "g-1.png"]
+    assert beside["g-1.png"] == ["g-1.facts.json"]
 
 
 def test_a_folder_that_holds_an_output_is_found_and_an_empty_one_is_not(store: OutputStore, tmp_path: Path) -> None:
