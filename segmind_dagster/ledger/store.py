@@ -45,6 +45,8 @@ class Liveness(Protocol):
 # how long others may keep an SQLite ledger locked
 BUSY_TIMEOUT_S = 60.0
 _STUCK_MS = 60_000
+# who waits for such a one outlasts it
+_PATIENCE_MS = 2 * _STUCK_MS
 # any number, the same in every process: the advisory lock of those who write
 _WRITERS_LOCK = 5_366_719_104
 
@@ -189,7 +191,7 @@ def _let_go_of(engine: Engine) -> Iterator[None]:
 def _engine(url: str, *, writes: bool) -> Engine:
     engine = create_engine(url)
     # a writer that was stopped amid a transaction, or whose machine is gone, must not keep all others out
-    limits = f"-c idle_in_transaction_session_timeout={_STUCK_MS} -c lock_timeout={_STUCK_MS}"
+    limits = f"-c idle_in_transaction_session_timeout={_STUCK_MS} -c lock_timeout={_PATIENCE_MS}"
     if engine.dialect.name == "postgresql" and writes:
         engine = create_engine(url, connect_args={"options": limits})
     if engine.dialect.name == "sqlite":

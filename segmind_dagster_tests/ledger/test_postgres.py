@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from ledger_book import CENT, NOON, ORIGIN, Book
 from sqlalchemy import text
 
-from segmind_dagster.errors import BudgetError, LostOwnershipError, OriginMismatchError
+from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError, OriginMismatchError
 from segmind_dagster.ledger import Caps, Claim, due, open_ledger, rate, reads
 from segmind_dagster.ledger.schema import METADATA
 
@@ -203,3 +203,34 @@ def test_machines_that_claim_at_once_keep_to_the_day_cap(ledgers: Any) -> None:
 
     at_once([lambda ledger=ledger, n=n: buy(ledger, ids[n::3]) for n, ledger in enumerate(ledgers)])
     assert Book(ledgers[0]).day_usd() == Decimal("0.1")
+
+
+def test_a_machine_that_is_stuck_amid_a_write_keeps_nobody_out(ledgers: Any) -> None:
+    is_inside, is_over = threading.Event(), threading.Event()
+
+    def get_stuck(connection: Any) -> None:
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '50ms'"))
+        is_inside.set()
+        is_over.wait()
+
+    def write_after_it() -> Claim:
+        is_inside.wait()
+        try:
+            Book(ledgers[1]).plan("g-1")
+            return Book(ledgers[1]).claim("g-1")
+        finally:
+            is_over.set()
+
+    stuck, claim = at_once([lambda: ledgers[0].write(get_stuck), write_after_it])
+    assert isinstance(stuck, LedgerError)
+    assert "Nothing more is submitted" in str(stuck)
+    assert isinstance(claim, Claim)
+
+
+def test_whoever_waits_for_one_that_is_stuck_outlasts_it(ledgers: Any) -> None:
+    def seconds(connection: Any, name: str) -> int:
+        query = text("SELECT setting::int / 1000 FROM pg_settings WHERE name = :name")
+        return int(connection.execute(query, {"name": name}).scalar())
+
+    stuck_s = ledgers[0].write(seconds, "idle_in_transaction_session_timeout")
+    assert 0 < stuck_s < ledgers[0].write(seconds, "lock_timeout")
