@@ -323,6 +323,8 @@ def _named_sets(settings: Settings, names: Sequence[str], *, is_all: bool) -> li
 
 def _plan_table(plans: list[Plan]) -> str:
     """One line a model under its prompt set; no wider than the longest name asks for."""
+    from segmind_dagster.planning import Total
+
     wide = max((len(plan.resource) + 2 for plan in plans), default=0)
     wide = max(wide, len("prompt set, model"))
     headings = f"{'buy':>6}{'owned':>7}{'busy':>6}{'low':>10}{'expected':>10}{'high':>10}{'time':>8}"
@@ -332,17 +334,13 @@ def _plan_table(plans: list[Plan]) -> str:
             lines.append(plan.prompt_set)
         counts, estimate = plan.counts, plan.estimate
         busy = counts["collect"] + counts["settle"] + counts["wait"]
+        # what a set allows for one generation is no price
+        is_known = not (estimate.capped or estimate.unpriced)
         usd = (estimate.low_usd, estimate.expected_usd, estimate.high_usd)
-        prices = "".join(f"{'unknown' if estimate.unpriced else f'${amount:.4f}':>10}" for amount in usd)
+        prices = "".join(f"{f'${amount:.4f}' if is_known else 'unknown':>10}" for amount in usd)
         time = "unknown" if estimate.duration_s is None else f"{estimate.duration_s:.0f} s"
         lines.append(
             f"{'  ' + plan.resource:<{wide}}{counts['submit']:>6}{counts['reuse']:>7}{busy:>6}{prices}{time:>8}"
         )
-    low, expected, high = (
-        sum((getattr(plan.estimate, name) for plan in plans), Decimal(0))
-        for name in ("low_usd", "expected_usd", "high_usd")
-    )
-    unpriced = sum(plan.estimate.unpriced for plan in plans)
-    also = f", and {unpriced} generations of unknown price" if unpriced else ""
-    lines.append(f"Together: about ${expected:.4f}, between ${low:.4f} and ${high:.4f}{also}.")
+    lines += Total.of(plans).sentences()
     return "\n".join(lines)

@@ -94,8 +94,34 @@ def test_plan_says_when_the_day_will_not_do(project: Project, monkeypatch: pytes
 def test_plan_shows_an_unknown_price_as_unknown(project: Project) -> None:
     answer = run("plan", project.write("fruit", 3, models=["consistent_character_neolemon_v2"]))
     assert "unknown" in answer.out.splitlines()[2]
-    assert answer.out.splitlines()[-1].endswith("and 3 generations of unknown price.")
+    assert answer.out.splitlines()[-1] == (
+        "Together: nobody knows how much for 3 generations of unknown price (consistent_character_neolemon_v2); "
+        "without a `max_unit_cost_usd` none of it is bought."
+    )
     assert "max_unit_cost_usd" in answer.err
+
+
+def test_plan_all_keeps_the_limit_of_an_unknown_price_out_of_the_expected_figure(project: Project) -> None:
+    project.write("apple", 2)
+    known = run("plan", "--all").out.splitlines()[-1]
+    project.write("hero", 3, models=["consistent_character_neolemon_v2"], max_unit_cost_usd=0.5)
+    answer = run("plan", "--all")
+    assert answer.code == 0
+    *_, row, first, second = answer.out.splitlines()
+    assert columns(row)[4:] == ["unknown"] * 4
+    assert first == known
+    assert second == (
+        "Besides: at most $1.5000 more for 3 generations of unknown price (consistent_character_neolemon_v2), going by "
+        "`max_unit_cost_usd`."
+    )
+
+
+def test_plan_all_says_what_several_sets_ask_for_and_only_one_buys(project: Project) -> None:
+    project.write("apple", ["a pear", "a plum"])
+    project.write("pear", ["a plum", "a fig", "a pear"])
+    *_, both = run("plan", "--all").out.splitlines()
+    assert both.startswith("It holds 2 generations (about $")
+    assert both.endswith("more than will be bought: several sets ask for the same, and one pays.")
 
 
 def test_plan_without_a_set_says_how_to_name_one(project: Project) -> None:
