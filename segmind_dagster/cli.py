@@ -266,7 +266,11 @@ def resolve(generation: str | None, request_id: str | None, *, is_absent: bool, 
         click.echo(f"{record.generation_id} is request {request_id}. Fetch it with `segmind-dagster collect`.")
     elif buy_again:
         record = resolving.buy_again(settings, generation)
-        click.echo(f"{record.generation_id} is given up; the next run of '{record.prompt_set}' pays for it once more.")
+        paid = "an unknown amount" if record.cost_usd is None else f"${record.cost_usd:.4f}"
+        click.echo(
+            f"{record.generation_id} is written off, after {paid} was paid for it; the next run of "
+            f"'{record.prompt_set}' pays for it once more. Checks show that charge as bought again by decision."
+        )
     else:
         record = resolving.declare_absent(settings, generation)
         click.echo(f"{record.generation_id} counts as never sent; the next run of '{record.prompt_set}' buys it.")
