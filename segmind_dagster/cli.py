@@ -195,11 +195,14 @@ def status() -> None:
     settings = load_settings()
     with opened(settings) as (ledger, _):
         totals = ledger.read(reads.totals)
+        unknown = ledger.read(reads.unknown_costs)
         charged = ledger.read(reads.charged)
         reserved = ledger.read(reads.reserved)
     click.echo(f"{settings.api_origin}, data in {settings.data_dir}")
     for state, (count, usd) in sorted(totals.items()):
-        click.echo(f"  {state:<12}{count:>8}  ${usd:.4f}")
+        open_ones = unknown.get(state, 0)
+        more = f", and {open_ones} of unknown cost" if open_ones else ""
+        click.echo(f"  {state:<12}{count:>8}  {'cost not known' if open_ones == count else f'${usd:.4f}{more}'}")
     click.echo(f"  charged over all attempts: ${charged:.6f}")
     if reserved:
         click.echo(
@@ -326,12 +329,11 @@ def _named_sets(settings: Settings, names: Sequence[str], *, is_all: bool) -> li
 
 
 def _plan_table(plans: list[Plan]) -> str:
-    """One line a model under its prompt set; no wider than the longest name asks for."""
+    """One line a model under its prompt set, of 80 characters at most; a long name has a line of its own."""
     from segmind_dagster.planning import Total
 
-    wide = max((len(plan.resource) + 2 for plan in plans), default=0)
-    wide = max(wide, len("prompt set, model"))
     headings = f"{'buy':>6}{'owned':>7}{'busy':>6}{'low':>10}{'expected':>10}{'high':>10}{'time':>8}"
+    wide = 80 - len(headings)
     lines = [f"{'prompt set, model':<{wide}}{headings}"]
     for number, plan in enumerate(plans):
         if number == 0 or plans[number - 1].prompt_set != plan.prompt_set:
@@ -343,8 +345,10 @@ def _plan_table(plans: list[Plan]) -> str:
         usd = (estimate.low_usd, estimate.expected_usd, estimate.high_usd)
         prices = "".join(f"{f'${amount:.4f}' if is_known else 'unknown':>10}" for amount in usd)
         time = "unknown" if estimate.duration_s is None else f"{estimate.duration_s:.0f} s"
-        lines.append(
-            f"{'  ' + plan.resource:<{wide}}{counts['submit']:>6}{counts['reuse']:>7}{busy:>6}{prices}{time:>8}"
-        )
+        name = f"  {plan.resource}"
+        if len(name) > wide:
+            lines.append(name)
+            name = ""
+        lines.append(f"{name:<{wide}}{counts['submit']:>6}{counts['reuse']:>7}{busy:>6}{prices}{time:>8}")
     lines += Total.of(plans).sentences()
     return "\n".join(lines)

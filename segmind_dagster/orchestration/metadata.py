@@ -146,10 +146,11 @@ def table_preview(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue
 def money_metadata(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Totals of a summary's money, for the UI to plot over time."""
     named = {"cost_usd": "charged (USD)", "estimated_cost_usd": "estimated (USD)", "saved_usd": "saved by reuse (USD)"}
+    sums = {
+        title: [row[column] for row in rows] for column, title in named.items() if rows and column in rows[0]
+    }  # fmt: skip
     return {
-        title: float(sum((row[column] for row in rows), Decimal(0)))
-        for column, title in named.items()
-        if rows and column in rows[0]
+        title: "not known" if None in amounts else float(sum(amounts, Decimal(0))) for title, amounts in sums.items()
     }
 
 

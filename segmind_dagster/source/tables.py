@@ -101,10 +101,14 @@ _SPEND: Columns = {
     "cost_usd": _usd("charged, US dollars, as Segmind said: reported and from its history together"),
     "reported_cost_usd": _usd("of it, as reported with the result, US dollars"),
     "history_cost_usd": _usd("of it, as the request history told later, US dollars"),
-    "estimated_cost_usd": _usd("charged without a report, or reserved for what is in progress, US dollars"),
+    "estimated_cost_usd": _usd(
+        "charged without a report, or reserved for what is in progress, US dollars; empty when a part is not known"
+    ),
 }
-_PER_OUTPUT: Columns = {"cost_per_output_usd": _usd("charged and estimated, per stored output, US dollars")}
-_SAVED: Columns = {"saved_usd": _usd("saved by reuse, US dollars")}
+_PER_OUTPUT: Columns = {
+    "cost_per_output_usd": _usd("charged and estimated, per stored output, US dollars; empty when not known")
+}
+_SAVED: Columns = {"saved_usd": _usd("saved by reuse, US dollars; empty when a part is not known")}
 _TIMED: Mapping[str, str] = {
     "queue": "time in Segmind's queue",
     "inference": "time of the model",
@@ -192,7 +196,7 @@ SPEND_COLUMNS: Mapping[str, Columns] = {
         "prompt_set": _column("text", "prompt set that paid"),
         "request_id": _column("text", "Segmind's id of the request"),
         "status": _column("text", "how the attempt stands here"),
-        "failure_kind": _column("text", "why it failed"),
+        "failure_kind": _column("text", "why it failed; written_off: to be bought again by a person's decision"),
         "cost_usd": _usd("charged, US dollars"),
         "submitted_at": _column("timestamp", "when Segmind accepted it, UTC"),
         "expires_at": _column("timestamp", "when Segmind deletes the output, UTC"),
