@@ -39,22 +39,21 @@ def charges_explained(rows: Rows) -> Finding:
     Args:
         rows: of `spend_unexplained`.
     """
-    usd, unknown = total(rows, "cost_usd")
     maybe = [row for row in rows if row["may_be_ours"]]
+    unknown = total(rows, "cost_usd")[1]
     figures: dict[str, int | Decimal | str] = {
         "charges not explained": len(rows),
-        "not explained (USD)": usd,
+        "not explained (USD)": _known(rows),
         **({"of it, with a cost not known": unknown} if unknown else {}),
         "perhaps ours": len(maybe),
-        "perhaps ours (USD)": total(maybe, "cost_usd")[0],
+        "perhaps ours (USD)": _known(maybe),
     }
     if not rows:
         described = "Every charge that Segmind's history lists since our first submission is in our ledger too."
         return Finding(verdict="passed", description=described, figures=figures)
-    are = "is" if len(rows) == 1 else "are"
-    of_unknown = f"; what {unknown} of them cost is not known" if unknown else ""
-    lines = [f"{counted(len(rows), 'charge', 'charges')} of ${usd:.4f} in Segmind's history {are} not in our ledger"]
-    lines[0] += f"{of_unknown}. Segmind did take this money, so `balance_agrees` can be green beside this."
+    charges = counted(len(rows), "charge", "charges")
+    lines = [f"{charges} of {_worth(rows)} in Segmind's history {'is' if len(rows) == 1 else 'are'} not in our ledger."]
+    lines.append("Segmind lists what it charged, so `balance_agrees` can be green beside this.")
     if maybe:
         lines.append(
             f"{counted(len(maybe), 'of them asks', 'of them ask')} for the same as a submission of ours whose answer "
@@ -72,6 +71,20 @@ def charges_explained(rows: Rows) -> Finding:
         figures=figures,
         sample=sampled(rows, ("request_id", "model", "status", "cost_usd", "created_at")),
     )
+
+
+def _known(rows: Rows) -> Decimal | str:
+    """The sum of what is known, where anything is."""
+    usd, unknown = total(rows, "cost_usd")
+    return "not known" if unknown and unknown == len(rows) else usd
+
+
+def _worth(rows: Rows) -> str:
+    """The same in words."""
+    usd, unknown = total(rows, "cost_usd")
+    if unknown == len(rows):
+        return "unknown cost"
+    return f"${usd:.4f} and more (what {unknown} of them cost is not known)" if unknown else f"${usd:.4f}"
 
 
 def everything_paid_is_held(rows: Rows) -> Finding:

@@ -54,7 +54,7 @@ def test_what_the_ledger_alone_can_tell_is_said_to_be_its_word_alone(name: str) 
     assert "This is by our ledger alone. Nothing was compared" in of(name, [], reach=Reach()).description
 
 
-@pytest.mark.parametrize("name", set(CHECKS) - {"spend_runway"})
+@pytest.mark.parametrize("name", sorted(set(CHECKS) - {"spend_runway"}))
 def test_every_finding_says_until_when_it_holds_and_what_is_newer(name: str) -> None:
     assert of(name, []).description.endswith(
         "As of 2026-03-01 12:00 UTC, when Segmind's history was last read; our ledger has no charge after that."
@@ -82,10 +82,16 @@ def test_charges_that_nobody_explains_are_a_warning_with_count_and_sum() -> None
     found = of("spend_unexplained", [strange("0.1"), strange("0.25"), strange(None)])
     assert found.verdict == "warning"
     assert found.description.startswith(
-        "3 charges of $0.3500 in Segmind's history are not in our ledger; what 1 of them"
+        "3 charges of $0.3500 and more (what 1 of them cost is not known) in Segmind's history are not in our ledger."
     )
     assert found.figures["not explained (USD)"] == Decimal("0.35")
     assert "collect" not in found.description
+
+
+def test_a_charge_of_which_nobody_knows_the_cost_is_not_said_to_be_nothing() -> None:
+    found = of("spend_unexplained", [strange(None)])
+    assert found.description.startswith("1 charge of unknown cost in Segmind's history is not in our ledger.")
+    assert found.figures["not explained (USD)"] == "not known"
 
 
 def test_a_charge_that_may_be_ours_is_an_error_that_names_collect() -> None:
@@ -165,7 +171,7 @@ def test_a_balance_that_agrees_beside_charges_that_are_not_ours_says_how_both_ca
     assert "Our ledger has $2.0000 of it. That is not for this check" in found.description
     assert "`charges_explained` tells of charges that are not ours" in found.description
     beside = of("spend_unexplained", [strange("1")])
-    assert "Segmind did take this money, so `balance_agrees` can be green beside this." in beside.description
+    assert "Segmind lists what it charged, so `balance_agrees` can be green beside this." in beside.description
 
 
 def test_what_the_ledger_has_of_a_balance_is_said_to_be_unknown_while_it_is() -> None:
