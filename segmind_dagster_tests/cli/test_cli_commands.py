@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 from command_line import FLUX, REALITY, run
+from sqlalchemy import select, update
 
 from segmind_dagster import cli
+from segmind_dagster.data_folder import opened
+from segmind_dagster.ledger.schema import GENERATIONS
+from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from command_line import Project
@@ -152,6 +156,31 @@ def test_status_counts_by_state_and_knows_every_cent(project: Project) -> None:
     assert states == {"succeeded": ["3", f"${paid_usd:.4f}"], "submitted": ["2", "cost", "not", "known"]}
     assert f"charged over all attempts: ${paid_usd:.6f}" in answer.out
     assert "sent and not settled: may have been charged as well, up to $0.020000" in answer.out
+
+
+def test_buying_again_says_what_was_paid_and_that_the_next_charge_is_wanted(project: Project) -> None:
+    project.generate(project.write("fruit", 1))
+    with opened(load_settings()) as (ledger, _):
+        spoilt = update(GENERATIONS).values(state="failed", failure_kind="bad_output", output_uri=None)
+        ledger.write(lambda connection: connection.execute(spoilt))
+        generation_id = ledger.read(lambda connection: connection.execute(select(GENERATIONS.c.generation_id)).scalar())
+    answer = run("resolve", generation_id, "--buy-again")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"is written off, after ${project.charged_usd:.4f} was paid for it; the next run of 'fruit'" in answer.out
+    assert "bought again by decision" in answer.out
+    again = run("resolve", generation_id, "--buy-again")
+    assert (again.code, again.out) == (1, "")
+    assert "No paid and unusable generations" in again.err
+
+
+def test_status_says_of_how_many_the_cost_is_not_known_beside_what_is(project: Project) -> None:
+    project.generate(project.write("fruit", 3))
+    with opened(load_settings()) as (ledger, _):
+        _, *priced = ledger.read(lambda connection: connection.execute(select(GENERATIONS)).all())
+        without_price = update(GENERATIONS).where(GENERATIONS.c.generation_id.not_in([row[0] for row in priced]))
+        ledger.write(lambda connection: connection.execute(without_price.values(cost_usd=None)))
+    known_usd = sum((row.cost_usd for row in priced), Decimal(0))
+    assert f"succeeded          3  ${known_usd:.4f}, and 1 of unknown cost" in run("status").out
 
 
 def test_collect_fetches_what_was_paid_for_and_buys_nothing(project: Project) -> None:

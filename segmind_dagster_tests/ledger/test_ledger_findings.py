@@ -146,6 +146,10 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
         lambda connection: findings.charged_again(connection, **OF_SET),
         {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_attempts_1"},
     ),
+    "charged_by_then": (
+        lambda connection: findings.charged_by_then(connection, since=NOON - timedelta(days=1), until=NOON),
+        {"attempts_by_day"},
+    ),
     "charged_for": (lambda connection: findings.charged_for(connection, **OF_SET), {"attempts_by_set"}),
     "waiting_rows": (
         lambda connection: findings.waiting_rows(connection, resource="flux"),
