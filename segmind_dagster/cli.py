@@ -195,11 +195,14 @@ def status() -> None:
     settings = load_settings()
     with opened(settings) as (ledger, _):
         totals = ledger.read(reads.totals)
+        unknown = ledger.read(reads.unknown_costs)
         charged = ledger.read(reads.charged)
         reserved = ledger.read(reads.reserved)
     click.echo(f"{settings.api_origin}, data in {settings.data_dir}")
     for state, (count, usd) in sorted(totals.items()):
-        click.echo(f"  {state:<12}{count:>8}  ${usd:.4f}")
+        open_ones = unknown.get(state, 0)
+        more = f", and {open_ones} of unknown cost" if open_ones else ""
+        click.echo(f"  {state:<12}{count:>8}  {'cost not known' if open_ones == count else f'${usd:.4f}{more}'}")
     click.echo(f"  charged over all attempts: ${charged:.6f}")
     if reserved:
         click.echo(
@@ -266,7 +269,11 @@ def resolve(generation: str | None, request_id: str | None, *, is_absent: bool, 
         click.echo(f"{record.generation_id} is request {request_id}. Fetch it with `segmind-dagster collect`.")
     elif buy_again:
         record = resolving.buy_again(settings, generation)
-        click.echo(f"{record.generation_id} is given up; the next run of '{record.prompt_set}' pays for it once more.")
+        paid = "an unknown amount" if record.cost_usd is None else f"${record.cost_usd:.4f}"
+        click.echo(
+            f"{record.generation_id} is written off, after {paid} was paid for it; the next run of "
+            f"'{record.prompt_set}' pays for it once more. Checks show that charge as bought again by decision."
+        )
     else:
         record = resolving.declare_absent(settings, generation)
         click.echo(f"{record.generation_id} counts as never sent; the next run of '{record.prompt_set}' buys it.")
@@ -322,27 +329,26 @@ def _named_sets(settings: Settings, names: Sequence[str], *, is_all: bool) -> li
 
 
 def _plan_table(plans: list[Plan]) -> str:
-    """One line a model under its prompt set; no wider than the longest name asks for."""
-    wide = max((len(plan.resource) + 2 for plan in plans), default=0)
-    wide = max(wide, len("prompt set, model"))
+    """One line a model under its prompt set, of 80 characters at most; a long name has a line of its own."""
+    from segmind_dagster.planning import Total
+
     headings = f"{'buy':>6}{'owned':>7}{'busy':>6}{'low':>10}{'expected':>10}{'high':>10}{'time':>8}"
+    wide = 80 - len(headings)
     lines = [f"{'prompt set, model':<{wide}}{headings}"]
     for number, plan in enumerate(plans):
         if number == 0 or plans[number - 1].prompt_set != plan.prompt_set:
             lines.append(plan.prompt_set)
         counts, estimate = plan.counts, plan.estimate
         busy = counts["collect"] + counts["settle"] + counts["wait"]
+        # what a set allows for one generation is no price
+        is_known = not (estimate.capped or estimate.unpriced)
         usd = (estimate.low_usd, estimate.expected_usd, estimate.high_usd)
-        prices = "".join(f"{'unknown' if estimate.unpriced else f'${amount:.4f}':>10}" for amount in usd)
+        prices = "".join(f"{f'${amount:.4f}' if is_known else 'unknown':>10}" for amount in usd)
         time = "unknown" if estimate.duration_s is None else f"{estimate.duration_s:.0f} s"
-        lines.append(
-            f"{'  ' + plan.resource:<{wide}}{counts['submit']:>6}{counts['reuse']:>7}{busy:>6}{prices}{time:>8}"
-        )
-    low, expected, high = (
-        sum((getattr(plan.estimate, name) for plan in plans), Decimal(0))
-        for name in ("low_usd", "expected_usd", "high_usd")
-    )
-    unpriced = sum(plan.estimate.unpriced for plan in plans)
-    also = f", and {unpriced} generations of unknown price" if unpriced else ""
-    lines.append(f"Together: about ${expected:.4f}, between ${low:.4f} and ${high:.4f}{also}.")
+        name = f"  {plan.resource}"
+        if len(name) > wide:
+            lines.append(name)
+            name = ""
+        lines.append(f"{name:<{wide}}{counts['submit']:>6}{counts['reuse']:>7}{busy:>6}{prices}{time:>8}")
+    lines += Total.of(plans).sentences()
     return "\n".join(lines)

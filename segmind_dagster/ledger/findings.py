@@ -5,18 +5,19 @@ Rows are returned as they stand; whether they are a reason to worry is decided i
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, func, select, union_all
+from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
 
 from segmind_dagster.ledger import due
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, SET_GENERATIONS
 from segmind_dagster.ledger.states import IN_PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -70,23 +71,6 @@ class StoredRow:
     uri: str
     sha256: str
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChargedTwice:
-    """A generation with more than one charge.
-
-    Args:
-        generation_id: the generation.
-        charges: how many.
-        usd: all of them together.
-        first_usd: the first one.
-    """
-
-    generation_id: str
-    charges: int
-    usd: Decimal
-    first_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,24 +157,49 @@ def stored_rows(connection: Connection, *, resource: str, prompt_set: str) -> li
     ]
 
 
-def charged_twice(connection: Connection, *, resource: str, prompt_set: str) -> list[ChargedTwice]:
-    """Generations of a set that cost money more than once; a request id stands in the ledger once as it is."""
+def charged_again(connection: Connection, *, resource: str, prompt_set: str) -> list[Mapping[str, Any]]:
+    """Every charge of a set's generations that have more than one, as `reports.spend_sql` asks the warehouse for them.
+
+    A request id stands in the ledger once as it is.
+    """
+    columns = ATTEMPTS.c
     charged = (
-        select(ATTEMPTS.c.generation_id, ATTEMPTS.c.cost_usd)
-        .join_from(SET_GENERATIONS, ATTEMPTS, SET_GENERATIONS.c.generation_id == ATTEMPTS.c.generation_id)
-        .where(*_of_set(resource, prompt_set), ATTEMPTS.c.cost_usd > _FREE)
-        .order_by(ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt)
-    )
-    charges: dict[str, list[Decimal]] = {}
-    for row in connection.execute(charged):
-        charges.setdefault(row.generation_id, []).append(row.cost_usd)
-    return [
-        ChargedTwice(
-            generation_id=generation_id, charges=len(costs), usd=sum(costs, _FREE), first_usd=costs[0]
+        select(
+            columns.generation_id, columns.attempt, columns.model_slug.label("model"), columns.prompt_set,
+            columns.request_id, columns.failure_kind, columns.cost_usd, columns.intent_at,
         )
-        for generation_id, costs in charges.items()
-        if len(costs) > 1
-    ]  # fmt: skip
+        .join_from(SET_GENERATIONS, ATTEMPTS, SET_GENERATIONS.c.generation_id == columns.generation_id)
+        .where(*_of_set(resource, prompt_set), columns.cost_usd > _FREE)
+        .order_by(columns.generation_id, columns.attempt)
+    )  # fmt: skip
+    rows = [dict(row) for row in connection.execute(charged).mappings()]
+    charges = Counter(row["generation_id"] for row in rows)
+    return [row for row in rows if charges[row["generation_id"]] > 1]
+
+
+def charged_by_then(
+    connection: Connection, *, since: datetime | None, until: datetime | None
+) -> tuple[bool, int, Decimal]:
+    """What was charged, or may be, in some time, and after it.
+
+    Args:
+        connection: the ledger.
+        since: when it begins; None: there is no such time, and all is after it.
+        until: when it ends.
+
+    Returns whether anything was sent in that time, how many submissions were sent after it, and what those were
+    charged or have reserved, in USD.
+    """
+    columns = ATTEMPTS.c
+    may_be_charged = or_(columns.cost_usd.is_(None), columns.cost_usd > _FREE)
+    usd = func.coalesce(columns.cost_usd, columns.reserved_usd, type_=columns.cost_usd.type)
+    after = select(func.count(), func.sum(usd)).where(may_be_charged)
+    if since is None or until is None:
+        count, total = connection.execute(after).one()
+        return False, count, total or _FREE
+    within = select(columns.attempt).where(may_be_charged, columns.intent_at.between(since, until)).limit(1)
+    count, total = connection.execute(after.where(columns.intent_at > until)).one()
+    return connection.execute(within).first() is not None, count, total or _FREE
 
 
 def charged_for(connection: Connection, *, resource: str, prompt_set: str) -> Decimal:

@@ -172,6 +172,18 @@ def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
     return {state: total for state, total in found.items() if total[0]}
 
 
+def unknown_costs(connection: Connection) -> dict[str, int]:
+    """How many generations by state cost what nobody knows, or not yet."""
+    columns = GENERATIONS.c
+    may_be_charged = columns.state.in_((*IN_PROGRESS, "succeeded"))
+    rows = connection.execute(
+        select(columns.state, func.count().label("generations"))
+        .where(may_be_charged, columns.cost_usd.is_(None))
+        .group_by(columns.state)
+    )
+    return {row.state: row.generations for row in rows}
+
+
 def reserved(connection: Connection) -> Decimal:
     """What is sent and not settled may cost, in USD."""
     is_open = ATTEMPTS.c.state.in_(IN_PROGRESS) & ATTEMPTS.c.cost_usd.is_(None)

@@ -30,6 +30,9 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
 
 IN_PROGRESS: Final[tuple[State, ...]] = ("submitting", "submitted", "unknown")
 
+# failure kind of an attempt that was charged, and whose output a person wrote off: the next charge is wanted
+WRITTEN_OFF: Final = "written_off"
+
 
 def check_transition(generation_id: str, current: State, target: State) -> None:
     """Refuse a move that the table does not hold.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, update
+from sqlalchemy import bindparam, func, select, update
 
 from segmind_dagster.errors import IllegalTransitionError, LostOwnershipError
 from segmind_dagster.ledger import statements
@@ -17,13 +17,15 @@ from segmind_dagster.ledger.claims import change, change_all, generations, move,
 from segmind_dagster.ledger.money import Totals, missing, reservations
 from segmind_dagster.ledger.records import Claim
 from segmind_dagster.ledger.schema import GENERATIONS, whole_nanos
-from segmind_dagster.ledger.states import IN_PROGRESS, State, check_transition
+from segmind_dagster.ledger.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
+
+    from segmind_dagster.ledger.records import GenerationRecord
 
 _FREE = Decimal(0)
 
@@ -113,7 +115,7 @@ def reopen(
     target: State,
     now: datetime,
     unless: Collection[str] = (),
-) -> None:
+) -> int:
     """Failed generations are tried again: `planned` to buy, `submitted` to fetch what was paid for.
 
     Args:
@@ -122,11 +124,13 @@ def reopen(
         target: `planned` or `submitted`.
         now: the time.
         unless: kinds of failure that keep theirs as it is; another run may have failed it in another way meanwhile.
+
+    Returns how many of them were failed, and are not any more.
     """
     check_transition(", ".join(generation_ids[:3]), "failed", target)
     if not generation_ids:
-        return
-    connection.execute(
+        return 0
+    return connection.execute(
         update(GENERATIONS)
         .where(
             GENERATIONS.c.generation_id == bindparam("id_"),
@@ -136,7 +140,32 @@ def reopen(
         )
         .values(state=target, owner=None, updated_at=now),
         [{"id_": generation_id} for generation_id in generation_ids],
-    )
+    ).rowcount
+
+
+def write_off(connection: Connection, given: GenerationRecord, *, now: datetime) -> None:
+    """A person writes off an output that was paid for and cannot be had, to buy it again: `failed` to `planned`.
+
+    Its attempt says so from now on, so that the next charge is known to be wanted.
+
+    Args:
+        connection: the ledger.
+        given: the generation as the person saw it.
+        now: the time.
+
+    Raises:
+        LostOwnershipError: another run was first.
+    """
+    seen = (given.state, given.failure_kind, given.attempts)
+    columns = (GENERATIONS.c.state, GENERATIONS.c.failure_kind, GENERATIONS.c.attempts)
+    row = connection.execute(select(*columns).where(GENERATIONS.c.generation_id == given.generation_id)).one_or_none()
+    if row is None or tuple(row) != seen:
+        raise LostOwnershipError(given.generation_id)
+    reopen(connection, [given.generation_id], target="planned", now=now)
+    said = f"A person wrote its output off, to buy it again. Before that: {given.failure_kind}, {given.error or ''}"
+    values = {"failure_kind": WRITTEN_OFF, "error": said}
+    attempt = change(Claim(given.generation_id, given.attempts, ""), values)
+    change_all(connection, statements.change_attempt(tuple(sorted(values))), [attempt])
 
 
 def take_over(connection: Connection, *, generation_id: str, old_owner: str | None, owner: str, now: datetime) -> Claim:

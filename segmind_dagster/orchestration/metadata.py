@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from segmind_dagster.planning import Total
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -29,25 +31,25 @@ def plan_metadata(prompt_set: PromptSet, plans: Sequence[Plan], settings: Settin
                 "to buy": plan.counts["submit"],
                 "already owned": plan.counts["reuse"],
                 "in progress": plan.counts["collect"] + plan.counts["settle"] + plan.counts["wait"],
-                "expected USD": _usd(plan.estimate.expected_usd),
-                "at most USD": _usd(plan.estimate.high_usd),
+                "expected USD": _usd(plan.estimate.expected_usd) if Total.of([plan]).is_known else "unknown",
+                "at most USD": _usd(plan.estimate.high_usd) if Total.of([plan]).is_known else "unknown",
                 "refused": plan.refusal or "",
             }
         )
         for plan in plans
     ]
-    estimates = [plan.estimate for plan in plans]
-    durations = [estimate.duration_s for estimate in estimates if estimate.duration_s is not None]
+    total = Total.of(plans)
+    durations = [plan.estimate.duration_s for plan in plans]
+    known = [duration for duration in durations if duration is not None]
     return {
         "description": prompt_set.description or "",
         "generations": sum(len(plan.decisions) for plan in plans),
         "generations to buy": sum(plan.counts["submit"] for plan in plans),
-        "expected cost (USD)": float(sum((estimate.expected_usd for estimate in estimates), Decimal(0))),
-        "cost range (USD)": (
-            f"{_usd(sum((estimate.low_usd for estimate in estimates), Decimal(0)))} to "
-            f"{_usd(sum((estimate.high_usd for estimate in estimates), Decimal(0)))}"
-        ),
-        "time at the current rate (s)": round(sum(durations)),
+        "expected cost (USD)": float(total.expected_usd) if total.is_known else "not known",
+        "cost range (USD)": f"{_usd(total.low_usd)} to {_usd(total.high_usd)}" if total.is_known else "not known",
+        "generations of unknown price": total.capped + total.unpriced,
+        "cost": "\n".join(total.sentences()),
+        "time at the current rate (s)": round(sum(known)) if len(known) == len(durations) else "not known",
         "budget (USD)": str(prompt_set.budget_usd) if prompt_set.budget_usd else "none of its own",
         "file": dg.MetadataValue.path(str(prompt_set.path)),
         "API": settings.api_origin,
@@ -144,10 +146,11 @@ def table_preview(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue
 def money_metadata(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Totals of a summary's money, for the UI to plot over time."""
     named = {"cost_usd": "charged (USD)", "estimated_cost_usd": "estimated (USD)", "saved_usd": "saved by reuse (USD)"}
+    sums = {
+        title: [row[column] for row in rows] for column, title in named.items() if rows and column in rows[0]
+    }  # fmt: skip
     return {
-        title: float(sum((row[column] for row in rows), Decimal(0)))
-        for column, title in named.items()
-        if rows and column in rows[0]
+        title: "not known" if None in amounts else float(sum(amounts, Decimal(0))) for title, amounts in sums.items()
     }
 
 

@@ -1,9 +1,11 @@
 """Values, what the ledger knows and the caps, to decisions with reasons. Pure: no clock, no file, no network.
 
-`estimate` prices things, `plan` decides what happens to each generation. Carrying it out is `runner`'s job.
+`estimate` prices things, `plan` decides what happens to each generation, `total` adds plans up. Carrying it out is
+`runner`'s job.
 """
 
 from segmind_dagster.planning.estimate import Estimate, UnitCost, price_models
 from segmind_dagster.planning.plan import Action, Decision, Plan, hold_together, make_plan
+from segmind_dagster.planning.total import Total
 
-__all__ = ["Action", "Decision", "Estimate", "Plan", "UnitCost", "hold_together", "make_plan", "price_models"]
+__all__ = ["Action", "Decision", "Estimate", "Plan", "Total", "UnitCost", "hold_together", "make_plan", "price_models"]

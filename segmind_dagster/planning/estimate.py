@@ -20,6 +20,7 @@ _ENOUGH_OBSERVATIONS = 5
 # the catalogue gives a mean over everybody's requests; ours may be larger
 _CATALOGUE_RANGE = (Decimal("0.5"), Decimal("1.5"))
 _MICRO = Decimal("0.000001")
+_LIMIT = "max_unit_cost_usd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class UnitCost:
         expected: mean.
         high: highest likely; this is what is reserved.
         latency_s: usual time from submission to result; None when unknown.
-        source: `ledger`, `catalogue` or `max_unit_cost_usd`.
+        source: `ledger`, `catalogue` or `max_unit_cost_usd`, which is no price but the most that may be paid.
     """
 
     low: Decimal
@@ -39,6 +40,22 @@ class UnitCost:
     high: Decimal
     latency_s: float | None
     source: str
+
+    @classmethod
+    def at_most(cls, max_unit_cost_usd: Decimal) -> UnitCost:
+        """What is reserved for a generation whose price nobody knows: all that the set allows for one."""
+        return cls(
+            low=Decimal(0),
+            expected=max_unit_cost_usd,
+            high=max_unit_cost_usd,
+            latency_s=None,
+            source=_LIMIT,
+        )
+
+    @property
+    def is_price(self) -> bool:
+        """Whether anybody knows what it costs, or only the most that may be paid."""
+        return self.source != _LIMIT
 
     def capped(self, max_unit_cost_usd: Decimal | None) -> UnitCost:
         """The same, reserving no more than the set allows for one generation."""
@@ -58,16 +75,20 @@ class Estimate:
     """What a plan will cost and take.
 
     Args:
-        low_usd: lowest likely.
-        expected_usd: mean.
-        high_usd: highest likely; reserved before the first POST.
-        unpriced: generations whose price nobody knows.
+        low_usd: lowest likely, of the generations whose price is known.
+        expected_usd: mean, of the same.
+        high_usd: the most that all of them cost; reserved before the first POST.
+        capped: generations whose price nobody knows, with a limit of the set for each.
+        capped_usd: of `high_usd`, what is reserved for these.
+        unpriced: generations whose price nobody knows, without a limit.
         duration_s: time at the configured rate; None when a latency is unknown.
     """
 
     low_usd: Decimal = Decimal(0)
     expected_usd: Decimal = Decimal(0)
     high_usd: Decimal = Decimal(0)
+    capped: int = 0
+    capped_usd: Decimal = Decimal(0)
     unpriced: int = 0
     duration_s: float | None = 0.0
 

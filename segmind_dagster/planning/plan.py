@@ -173,21 +173,22 @@ def _decide(  # noqa: PLR0911  one line a state
 
 
 def _unit_of_set(caps: Caps) -> UnitCost | None:
-    if caps.max_unit_usd is None:
-        return None
-    most = caps.max_unit_usd
-    return UnitCost(low=Decimal(0), expected=most, high=most, latency_s=None, source="max_unit_cost_usd")
+    return None if caps.max_unit_usd is None else UnitCost.at_most(caps.max_unit_usd)
 
 
 def _estimate(bought: Sequence[Decision], requests_per_minute: float) -> Estimate:
     units = [decision.unit for decision in bought if decision.unit]
+    priced = [unit for unit in units if unit.is_price]
+    limits = [unit.high for unit in units if not unit.is_price]
     latencies = [unit.latency_s for unit in units]
     known = [latency for latency in latencies if latency is not None]
     slowest = max(known, default=0.0) if len(known) == len(bought) else None
     return Estimate(
-        low_usd=sum((unit.low for unit in units), Decimal(0)),
-        expected_usd=sum((unit.expected for unit in units), Decimal(0)),
+        low_usd=sum((unit.low for unit in priced), Decimal(0)),
+        expected_usd=sum((unit.expected for unit in priced), Decimal(0)),
         high_usd=sum((unit.high for unit in units), Decimal(0)),
+        capped=len(limits),
+        capped_usd=sum(limits, Decimal(0)),
         unpriced=len(bought) - len(units),
         duration_s=None if slowest is None else len(bought) * 60 / requests_per_minute + slowest,
     )

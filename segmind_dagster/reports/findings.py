@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from segmind_dagster.ledger.findings import ChargedTwice, WaitingRow
+    from segmind_dagster.ledger.findings import WaitingRow
     from segmind_dagster.outputs.inspection import Inspection
+
+    Rows = Sequence[Mapping[str, Any]]
 
 Verdict = Literal["passed", "warning", "error"]
 
 SAMPLE: Final = 5
+CHARGED_ONCE: Final = "No generation was charged more than once, unless a person decided to buy it again."
+COLLECT: Final = "Run `segmind-dagster collect`: it fetches what was paid for and buys nothing."
 # of a set's budget: time to look at it
 _NEARLY_USED = Decimal("0.8")
 # of the seven days that Segmind keeps outputs
@@ -142,23 +146,43 @@ def budget(
     return Finding(verdict="passed", description=f"{used}; ${left:.4f} is left.", figures=figures)
 
 
-def charged_once(rows: Sequence[ChargedTwice]) -> Finding:
-    """Whether no generation was paid for twice."""
-    excess = sum((row.usd - row.first_usd for row in rows), _FREE)
-    figures: dict[str, int | Decimal | str] = {"charged more than once": len(rows), "paid too much (USD)": excess}
-    if not rows:
-        return Finding(verdict="passed", description="Every generation was charged at most once.", figures=figures)
+def charged_once(rows: Rows) -> Finding:
+    """Whether no generation was paid for twice by accident; what a person decided to buy again is shown apart.
+
+    Args:
+        rows: of `reconciliation.paid_twice`, by the ledger or by the warehouse.
+    """
+    accidents = [row for row in rows if row["excess_usd"]]
+    decided = [row for row in rows if row["decided_usd"]]
+    excess_usd, decided_usd = (total(rows, column)[0] for column in ("excess_usd", "decided_usd"))
+    figures: dict[str, int | Decimal | str] = {
+        "charged more than once by accident": len(accidents),
+        "paid too much (USD)": excess_usd,
+        "bought again by decision": len(decided),
+        "bought again by decision (USD)": decided_usd,
+    }
+    lines = []
+    if accidents:
+        lines.append(
+            f"{counted(len(accidents), 'generation was', 'generations were')} charged more than once by accident, "
+            f"${excess_usd:.4f} too much. Nothing more is bought for {'it' if len(accidents) == 1 else 'them'}. The "
+            "table `attempts` has the request id of every charge: send these ids to Segmind's support."
+        )
+    else:
+        lines.append("No generation was charged more than once by accident.")
+    if decided:
+        lines.append(
+            f"{counted(len(decided), 'generation was', 'generations were')} bought again by decision for "
+            f"${decided_usd:.4f}: a person said so with `segmind-dagster resolve --buy-again`."
+        )
     return Finding(
-        verdict="error",
-        description=(
-            f"{counted(len(rows), 'generation was', 'generations were')} charged more than once, ${excess:.4f} too "
-            "much. Look their ids up in the `attempts` table: each charge has its request id there, which Segmind's "
-            "support can look at."
-        ),
+        verdict="error" if accidents else "passed",
+        description="\n".join(lines),
         figures=figures,
-        sample=[
-            {"generation": row.generation_id, "charges": row.charges, "USD": float(row.usd)} for row in rows[:SAMPLE]
-        ],
+        sample=sampled(
+            [*accidents, *(row for row in decided if not row["excess_usd"])],
+            ("generation_id", "prompt_set", "charges", "excess_usd", "decided_usd", "request_ids"),
+        ),
     )
 
 
@@ -190,9 +214,8 @@ def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> Finding:
         f"{outputs} worth ${usd:.4f} waited for 5 days or more; Segmind deletes outputs after 7 days{maybe_gone}.",
     ]
     if any(row.state != "failed" for row in urgent):
-        lines.append("Run `segmind-dagster collect` now: it fetches what was paid for and buys nothing.")
-    if damaged := sorted({row.prompt_set for row in urgent if row.state == "failed"}):
-        lines.append(f"What came damaged is fetched again when its set is materialized: {_named(damaged)}.")
+        lines.append(f"{COLLECT} Do it now.")
+    lines += fetched_again(row.prompt_set for row in urgent if row.state == "failed")
     return Finding(
         verdict="error",
         description="\n".join(lines),
@@ -309,6 +332,35 @@ def together(findings: Mapping[str, Finding]) -> Finding:
             :SAMPLE
         ],
     )
+
+
+def fetched_again(prompt_sets: Iterable[str]) -> list[str]:
+    """What to do about outputs that came damaged; nothing when there are none.
+
+    Args:
+        prompt_sets: which sets have such outputs.
+    """
+    keys = sorted(set(prompt_sets))
+    return [f"What came damaged is fetched again when its set is materialized: {_named(keys)}."] if keys else []
+
+
+def total(rows: Rows, column: str) -> tuple[Decimal, int]:
+    """The sum of what is known, and how many are not."""
+    known = [row[column] for row in rows if row[column] is not None]
+    return sum(known, _FREE), len(rows) - len(known)
+
+
+def sampled(rows: Rows, columns: Sequence[str]) -> list[Mapping[str, str | int | float]]:
+    """The first few rows as they are shown."""
+    return [{name: _shown(row[name]) for name in columns} for row in rows[:SAMPLE]]
+
+
+def _shown(value: Any) -> str | int | float:
+    if isinstance(value, Decimal):
+        return float(value)
+    if value is None:
+        return "not known"
+    return value if isinstance(value, (str, int, float)) else f"{value:%Y-%m-%d %H:%M:%S}"
 
 
 def counted(count: int, one: str, many: str) -> str:

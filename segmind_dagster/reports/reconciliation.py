@@ -14,6 +14,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from segmind_dagster.gateway import wire
+from segmind_dagster.ledger.states import WRITTEN_OFF
 from segmind_dagster.planning.due import KEPT
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _LEAST: Final = timedelta(days=1)
 _FREE: Final = Decimal(0)
 _CENT: Final = Decimal("0.01")
 _DAY: Final = timedelta(days=1)
+_GONE: Final = frozenset({"expired", WRITTEN_OFF})
 
 Row = dict[str, Any]
 
@@ -65,7 +67,7 @@ def unexplained(
 
 
 def paid_twice(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Generations that were charged more than once, a row each.
+    """Generations that were charged more than once, a row each; what a person decided on is told from accidents.
 
     Args:
         rows: of `charged_again`.
@@ -73,14 +75,15 @@ def paid_twice(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
     found = []
     for generation_id, group in groupby(rows, key=lambda row: row["generation_id"]):
         charges = list(group)
-        usd = sum((charge["cost_usd"] for charge in charges), _FREE)
+        again = [(after["cost_usd"], before["failure_kind"] == WRITTEN_OFF) for before, after in pairwise(charges)]
         found.append({
             "generation_id": generation_id,
             "model": charges[0]["model"],
             "prompt_set": charges[0]["prompt_set"],
             "charges": len(charges),
-            "cost_usd": usd,
-            "excess_usd": usd - charges[0]["cost_usd"],
+            "cost_usd": sum((charge["cost_usd"] for charge in charges), _FREE),
+            "excess_usd": sum((usd for usd, is_decided in again if not is_decided), _FREE),
+            "decided_usd": sum((usd for usd, is_decided in again if is_decided), _FREE),
             "request_ids": ", ".join(charge["request_id"] or "not known" for charge in charges),
             "last_at": charges[-1]["intent_at"],
         })  # fmt: skip
@@ -99,7 +102,7 @@ def not_held(rows: Iterable[Mapping[str, Any]], *, settled: Collection[str], now
         {
             **row,
             "expires_at": row["submitted_at"] + KEPT,
-            "can_be_fetched": row["failure_kind"] != "expired" and now < row["submitted_at"] + KEPT,
+            "can_be_fetched": row["failure_kind"] not in _GONE and now < row["submitted_at"] + KEPT,
         }
         for row in rows
         if row["generation_id"] not in settled
@@ -143,6 +146,7 @@ class _Window:
     ledger_usd: Decimal = _FREE
     in_flight_usd: Decimal = _FREE
     unknown: int = 0
+    ledger_unknown: int = 0
     under_way: int = 0
 
 
@@ -185,6 +189,7 @@ def balance_windows(
         if own is not None:
             own.history_usd += charge["cost_usd"] or _FREE
             own.ledger_usd += charge["ledger_cost_usd"] or _FREE
+            own.ledger_unknown += bool(charge["is_ours"]) and charge["ledger_cost_usd"] is None
     return [
         _judged(before, after, window, covered_from=covered_from, read_at=read_at)
         for (before, after), window in zip(pairwise(balances), windows[1:], strict=False)
@@ -215,7 +220,7 @@ def _judged(
         "after_usd": after["balance_usd"],
         "decrease_usd": decrease,
         "history_usd": window.history_usd if is_known else None,
-        "ledger_usd": window.ledger_usd if is_covered else None,
+        "ledger_usd": window.ledger_usd if is_covered and not window.ledger_unknown else None,
         "in_flight_usd": window.in_flight_usd if is_covered else None,
         "difference_usd": difference,
         "verdict": _verdict(difference, window, after["observed_at"], read_at, _rounding(before, after)),

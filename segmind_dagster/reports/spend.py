@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import dlt
 
 from segmind_dagster.gateway.redaction import redact_values
-from segmind_dagster.ledger import reads
+from segmind_dagster.ledger import findings, reads
 from segmind_dagster.ledger.states import IN_PROGRESS
 from segmind_dagster.reports import reconciliation, spend_sql
 from segmind_dagster.reports.queries import ask_in_pages, has_tables
+from segmind_dagster.reports.spend_reach import Reach
 from segmind_dagster.reports.summaries import fitted, read_rows, summary_source
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.pipeline import warehouse
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
 
     from dlt.extract.source import DltSource
 
+    from segmind_dagster.ledger import Ledger
     from segmind_dagster.settings import Settings
 
 _ABOUT = {
     "spend_unexplained": "Charges in Segmind's history that our ledger does not account for, since our first POST.",
-    "spend_paid_twice": "Generations that were charged more than once, with every request id.",
+    "spend_paid_twice": (
+        "Generations that were charged more than once, with every request id: by accident, or because a person decided "
+        "to buy them again."
+    ),
     "spend_not_held": "Charges for which there is no output here, and until when it can be fetched.",
     "spend_cost_differences": "Charges on which our ledger and Segmind's history do not agree.",
     "spend_balance": "What the balance did between two looks at it, beside what history and ledger say was charged.",
@@ -47,6 +52,7 @@ def spend_source(settings: Callable[[], Settings]) -> DltSource:
 
     def rows(pipeline: Any, name: str) -> list[dict[str, Any]]:
         desk = _Desk(pipeline, settings())
+        desk.remember(dlt.current.resource_state(name))
         return [{**row, "api_origin": desk.origin} for row in _ANSWERS[name](desk)]
 
     return summary_source({
@@ -64,6 +70,12 @@ class _Desk:
         # the history keeps how far it was read with dlt's state
         state = dlt.current.source_state().get("resources", {}).get(history.RESOURCE, {})
         self.reading = history.Reading.of(state, self.origin)
+
+    def remember(self, state: dict[str, Any]) -> None:
+        """Keep with the table until when the history was compared: it may have been read again when it is looked at."""
+        state.pop(self.origin, None)
+        if self.reading is not None and self.has_history:
+            self.reading.remember(state, self.origin)
 
     def has(self, *names: str) -> bool:
         return has_tables(self._pipeline, *names)
@@ -171,15 +183,29 @@ def _parsed(body: Any) -> Any:
     return json.loads(body) if isinstance(body, str) else body
 
 
-def read_spend(settings: Settings, names: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], bool]:
-    """The tables of the reconciliation as they were loaded last, and whether the history was ever loaded.
+def read_spend(settings: Settings, names: Sequence[str]) -> dict[str, tuple[list[dict[str, Any]], Reach]]:
+    """The tables of the reconciliation as they were loaded last, each with how far it reaches.
 
     Args:
         settings: which warehouse, API and account.
         names: tables, of `tables.SPEND_COLUMNS`.
     """
+    from segmind_dagster.data_folder import opened
+
     with warehouse(settings, purpose="reading the reconciliation") as pipeline:
-        found = {name: read_rows(pipeline, name, tables.SPEND_COLUMNS[name]) for name in names}
+        rows = {name: read_rows(pipeline, name, tables.SPEND_COLUMNS[name]) for name in names}
         schema: Any = pipeline.default_schema_name
-        resources = pipeline.state.get("sources", {}).get(schema, {}).get("resources", {})
-    return found, settings.api_origin in resources.get(history.RESOURCE, {})
+        states = pipeline.state.get("sources", {}).get(schema, {}).get("resources", {})
+    with opened(settings) as (ledger, _):
+        return {
+            name: (rows[name], _reach(ledger, history.Reading.of(states.get(name, {}), settings.api_origin)))
+            for name in names
+        }
+
+
+def _reach(ledger: Ledger, reading: history.Reading | None) -> Reach:
+    since, until = (reading.covered_from, reading.read_at) if reading else (None, None)
+    has_compared, newer, newer_usd = ledger.read(findings.charged_by_then, since=since, until=until)
+    return Reach(
+        read_at=until, covered_from=since, has_compared=has_compared, newer=newer, newer_usd=newer_usd
+    )  # fmt: skip

@@ -45,7 +45,7 @@ def charged_again(*, with_history: bool) -> str:
     return f"""
         WITH {_BY_BOTH if with_history else _BY_LEDGER},
         again AS (SELECT c.generation_id FROM charged AS c GROUP BY c.generation_id HAVING COUNT(*) > 1)
-        SELECT c.generation_id, c.attempt, c.model, c.prompt_set, c.request_id, c.cost_usd, c.intent_at
+        SELECT c.generation_id, c.attempt, c.model, c.prompt_set, c.request_id, c.failure_kind, c.cost_usd, c.intent_at
         FROM charged AS c JOIN again AS g ON g.generation_id = c.generation_id
         ORDER BY c.generation_id, c.attempt
     """
@@ -86,7 +86,8 @@ BALANCES: Final = """
 
 # of everything Segmind lists, what it charged and what our ledger has for it
 CHARGES: Final = """
-    SELECT h.created_at, h.ended_at, h.status, h.cost_usd, a.cost_usd AS ledger_cost_usd
+    SELECT h.created_at, h.ended_at, h.status, h.cost_usd, a.cost_usd AS ledger_cost_usd,
+        CASE WHEN a.request_id IS NULL THEN 0 ELSE 1 END AS is_ours
     FROM request_history AS h
     LEFT JOIN attempts AS a ON a.request_id = h.request_id AND a.api_origin = h.api_origin
     WHERE h.api_origin = :api_origin

@@ -21,8 +21,10 @@ _SPEND: Final = """
     SUM(CASE WHEN a.cost_source IN ('reported', 'history') THEN a.cost_usd ELSE 0 END) AS cost_usd,
     SUM(CASE WHEN a.cost_source = 'reported' THEN a.cost_usd ELSE 0 END) AS reported_cost_usd,
     SUM(CASE WHEN a.cost_source = 'history' THEN a.cost_usd ELSE 0 END) AS history_cost_usd,
-    SUM(CASE WHEN a.cost_source = 'estimated' THEN a.cost_usd
-             WHEN a.cost_usd IS NULL THEN a.reserved_usd ELSE 0 END) AS estimated_cost_usd
+    CASE WHEN MAX(CASE WHEN a.status = 'succeeded' AND a.cost_usd IS NULL AND COALESCE(a.reserved_usd, 0) = 0
+                       THEN 1 ELSE 0 END) = 0
+         THEN SUM(CASE WHEN a.cost_source = 'estimated' THEN a.cost_usd
+                       WHEN a.cost_usd IS NULL THEN a.reserved_usd ELSE 0 END) END AS estimated_cost_usd
 """
 _SENT: Final = f"""
     COUNT(*) AS attempts,
@@ -33,9 +35,23 @@ _SENT: Final = f"""
     {_SPEND}
 """
 _SPEND_COLUMNS: Final = ("cost_usd", "reported_cost_usd", "history_cost_usd", "estimated_cost_usd")
+
+
+def _of_sent(name: str) -> str:
+    """0 where nothing was sent; what is not known stays so."""
+    return f"CASE WHEN s.attempts IS NULL THEN 0 ELSE s.{name} END"
+
+
 _FROM_SENT: Final = ", ".join(
-    f"COALESCE(s.{name}, 0) AS {name}" for name in ("attempts", "rate_limited", "rate_wait_ms", *_SPEND_COLUMNS)
+    f"{_of_sent(name)} AS {name}" for name in ("attempts", "rate_limited", "rate_wait_ms", *_SPEND_COLUMNS)
 )
+
+
+def _known_sum(value: str) -> str:
+    """A sum that is not known when a part of it is not."""
+    return f"CASE WHEN MAX(CASE WHEN {value} IS NULL THEN 1 ELSE 0 END) = 0 THEN SUM({value}) END"
+
+
 _PER_OUTPUT: Final = "(s.cost_usd + s.estimated_cost_usd) / NULLIF(s.succeeded, 0) AS cost_per_output_usd"
 _PERCENTILE_NAMES: Final = tuple(f"{time}_p{percent}_ms" for time in TIMES for percent in PERCENTS)
 _FROM_PERCENTILES: Final = ", ".join(f"p.{name}" for name in _PERCENTILE_NAMES)
@@ -94,7 +110,7 @@ def combinations_sql(resources: Sequence[str], *, as_text: str) -> str:
             SUM(CASE WHEN e.is_current AND e.status = 'succeeded' THEN 1 ELSE 0 END) AS succeeded,
             SUM(CASE WHEN e.is_current AND e.status = 'failed' THEN 1 ELSE 0 END) AS failed,
             SUM(COALESCE(s.attempts, 0)) AS attempts, SUM(COALESCE(s.succeeded, 0)) AS outputs,
-            {", ".join(f"SUM(COALESCE(s.{name}, 0)) AS {name}" for name in _SPEND_COLUMNS)}
+            {", ".join(f"{_known_sum(_of_sent(name))} AS {name}" for name in _SPEND_COLUMNS)}
         FROM every AS e
         LEFT JOIN paid AS s ON s.generation_id = e.generation_id AND s.prompt_set = e.prompt_set
         WHERE e.chosen IS NOT NULL AND e.chosen <> '{{}}'
@@ -114,7 +130,7 @@ def _by_prompt_set(resources: Sequence[str]) -> str:
             {count("e.status = 'unknown'")} AS unknown,
             {count(f"e.status IN {_OPEN}")} AS unfinished,
             {count("e.is_reused")} AS reused,
-            SUM(CASE WHEN e.is_current THEN e.saved_usd ELSE 0 END) AS saved_usd
+            {_known_sum("CASE WHEN e.is_current THEN e.saved_usd ELSE 0 END")} AS saved_usd
         FROM every AS e GROUP BY e.prompt_set
     """
     return _asked_and_sent("prompt_set", resources, counted)
@@ -129,13 +145,13 @@ def _by_model(resources: Sequence[str]) -> str:
             SUM(CASE WHEN o.finished = 2 THEN 1 ELSE 0 END) AS unknown,
             SUM(CASE WHEN o.finished = 1 THEN 1 ELSE 0 END) AS unfinished,
             SUM(o.reused) AS reused,
-            SUM(o.saved_usd) AS saved_usd
+            {_known_sum("o.saved_usd")} AS saved_usd
         FROM (
             SELECT e.model, e.generation_id,
                 MAX(CASE WHEN e.status = 'succeeded' THEN 4 WHEN e.status = 'failed' THEN 3
                          WHEN e.status IN {_OPEN} THEN 1 ELSE 2 END) AS finished,
                 SUM(CASE WHEN e.is_reused THEN 1 ELSE 0 END) AS reused,
-                SUM(e.saved_usd) AS saved_usd
+                {_known_sum("e.saved_usd")} AS saved_usd
             FROM every AS e WHERE e.is_current GROUP BY e.model, e.generation_id
         ) AS o GROUP BY o.model
     """
@@ -156,7 +172,8 @@ def _asked_and_sent(dimension: str, resources: Sequence[str], counted: str) -> s
         ),
         {_percentiles(dimension)}
         SELECT k.{dimension}, {", ".join(f"COALESCE(c.{name}, 0) AS {name}" for name in counts)},
-            {_FROM_SENT}, COALESCE(c.saved_usd, 0) AS saved_usd, {_PER_OUTPUT}, {_FROM_PERCENTILES}
+            {_FROM_SENT}, CASE WHEN c.generations IS NULL THEN 0 ELSE c.saved_usd END AS saved_usd,
+            {_PER_OUTPUT}, {_FROM_PERCENTILES}
         FROM keys AS k
         LEFT JOIN counted AS c ON c.{dimension} = k.{dimension}
         LEFT JOIN sent AS s ON s.{dimension} = k.{dimension}

@@ -31,14 +31,15 @@ def by_variable(combinations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
             key = (combination["prompt_set"], combination["model"], name, _shown(value))
             found = sums.setdefault(key, dict.fromkeys(_SUMMED, 0))
             for column in _SUMMED:
-                amount = combination[column] or 0
-                found[column] += Decimal(str(amount)) if column.endswith("_usd") else int(amount)
+                found[column] = _added(found[column], combination[column], is_money=column.endswith("_usd"))
     return [
         {
             **dict(zip(("prompt_set", "model", "variable", "value"), key, strict=True)),
             **found,
             "failure_rate": _ratio(found["failed"], found["succeeded"] + found["failed"]),
-            "cost_per_output_usd": _ratio(found["cost_usd"] + found["estimated_cost_usd"], found["outputs"]),
+            "cost_per_output_usd": _ratio(
+                _added(found["cost_usd"], found["estimated_cost_usd"], is_money=True), found["outputs"]
+            ),
         }
         for key, found in sorted(sums.items())
     ]
@@ -48,5 +49,12 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _added(amount: Any, more: Any, *, is_money: bool) -> Any:
+    """A sum, which is not known (None) when a part of it is not."""
+    if amount is None or more is None:
+        return None
+    return amount + (Decimal(str(more)) if is_money else int(more))
+
+
 def _ratio(part: Any, whole: int) -> Any:
-    return part / whole if whole else None
+    return part / whole if whole and part is not None else None

@@ -6,19 +6,22 @@ Looking it up by itself is `settling`'s business; this is for when the provider'
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
 from segmind_dagster.data_folder import opened
-from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import PAID_KINDS, GatewayError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.runner.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
     from typing import Any
 
     from segmind_dagster.ledger import Claim, GenerationRecord, Ledger
@@ -28,20 +31,12 @@ if TYPE_CHECKING:
 _A_PERSON = "a person"
 # of a generation's id: fewer characters may be a slip
 _SHORTEST = 6
-_UNKNOWN = (
-    "unresolved",
-    "`segmind-dagster resolve` lists them; those that a run is looking after are not among them.",
-)
-_UNUSABLE = (
-    "paid and unusable",
-    "What was paid for and failed as bad_output or expired can be bought again; `collect` tries again free of charge.",
-)
 
 
 def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[GenerationRecord]:
     """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
     with opened(settings) as (ledger, _):
-        return _unresolved(ledger, clock or SystemClock())
+        return _unknown(ledger, _now(clock))
 
 
 def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockPort | None = None) -> GenerationRecord:
@@ -54,17 +49,16 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
         clock: the time.
 
     Raises:
-        SegmindDagsterError: there is no such unresolved generation, Segmind knows no such request, or another
-            generation has it already.
+        SegmindDagsterError: there is no such unresolved generation, a run was first, Segmind knows no such request, or
+            another generation has it already.
     """
     settings.require_api_key()
-    clock = clock or SystemClock()
-    with opened(settings) as (ledger, _):
-        record = _chosen(ledger, generation, clock)
+    now = _now(clock)
+    with _chosen(settings, generation, _UNKNOWN, now) as (ledger, record):
         asyncio.run(_check_request(settings, record, request_id))
-        claim = _taken_over(ledger, record, clock)
+        claim = _taken_over(ledger, record, now)
         try:
-            ledger.write(moves.mark_submitted, claim, request_id=request_id, http_status=None, now=clock.now())
+            ledger.write(moves.mark_submitted, claim, request_id=request_id, http_status=None, now=now)
         except IntegrityError as error:
             raise SegmindDagsterError(
                 f"Request {request_id} belongs to another generation already; {record.generation_id} stays unknown."
@@ -81,22 +75,18 @@ def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | No
         clock: the time.
 
     Raises:
-        SegmindDagsterError: there is no such unresolved generation.
+        SegmindDagsterError: there is no such unresolved generation, or a run was first.
     """
-    clock = clock or SystemClock()
-    with opened(settings) as (ledger, _):
-        record = _chosen(ledger, generation, clock)
-        ledger.write(
-            writes.forget_unknown,
-            _taken_over(ledger, record, clock),
-            reason="A person said that this submission never arrived.",
-            now=clock.now(),
-        )
+    now = _now(clock)
+    with _chosen(settings, generation, _UNKNOWN, now) as (ledger, record):
+        claim = _taken_over(ledger, record, now)
+        reason = "A person said that this submission never arrived."
+        ledger.write(writes.forget_unknown, claim, reason=reason, now=now)
     return record
 
 
 def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> GenerationRecord:
-    """Give up an output that was paid for and cannot be fetched any more: the next run of its set buys it again.
+    """Write off an output that was paid for and cannot be fetched any more: the next run of its set buys it again.
 
     Args:
         settings: which ledger.
@@ -104,44 +94,74 @@ def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = 
         clock: the time.
 
     Raises:
-        SegmindDagsterError: there is no such generation.
+        SegmindDagsterError: there is no such generation, or a run was first.
     """
-    clock = clock or SystemClock()
-    with opened(settings) as (ledger, _):
-        now = clock.now()
-        records = ledger.read(reads.unfinished, is_alive=ledger.liveness(now), also_failed=PAID_KINDS)
-        record = _only([record for record in records if record.state == "failed"], generation, _UNUSABLE)
-        ledger.write(writes.reopen, [record.generation_id], target="planned", now=now)
+    now = _now(clock)
+    with _chosen(settings, generation, _UNUSABLE, now) as (ledger, record):
+        ledger.write(writes.write_off, record, now=now)
     return record
 
 
-def _unresolved(ledger: Ledger, clock: ClockPort) -> list[GenerationRecord]:
-    records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now()))
+def _unknown(ledger: Ledger, now: datetime) -> list[GenerationRecord]:
+    records = ledger.read(reads.unfinished, is_alive=ledger.liveness(now))
     return [record for record in records if record.state != "submitted"]
 
 
-def _chosen(ledger: Ledger, generation: str, clock: ClockPort) -> GenerationRecord:
-    return _only(_unresolved(ledger, clock), generation, _UNKNOWN)
+def _unusable(ledger: Ledger, now: datetime) -> list[GenerationRecord]:
+    records = ledger.read(reads.unfinished, is_alive=ledger.liveness(now), also_failed=PAID_KINDS)
+    return [record for record in records if record.state == "failed"]
 
 
-def _only(records: Sequence[GenerationRecord], generation: str, what: tuple[str, str]) -> GenerationRecord:
-    found = [record for record in records if record.generation_id.startswith(generation)]
-    if len(found) == 1 and len(generation) >= _SHORTEST:
-        return found[0]
-    raise SegmindDagsterError(
-        f"{len(found) or 'No'} {what[0]} generation{'s' * (len(found) != 1)} begin{'s' * (len(found) == 1)} with "
-        f"{generation!r}; nothing was changed. {what[1]}"
-    )
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a person may settle: its name, which generations are of it, and what to say when one is not."""
+
+    name: str
+    find: Callable[[Ledger, datetime], list[GenerationRecord]]
+    advice: str
 
 
-def _taken_over(ledger: Ledger, record: GenerationRecord, clock: ClockPort) -> Claim:
+_UNKNOWN = _Kind(
+    "unresolved",
+    _unknown,
+    "`segmind-dagster resolve` lists them; those that a run is looking after are not among them.",
+)
+_UNUSABLE = _Kind(
+    "paid and unusable",
+    _unusable,
+    "What was paid for and failed as bad_output or expired can be bought again; `collect` tries again free of charge.",
+)
+
+
+@contextmanager
+def _chosen(
+    settings: Settings, generation: str, kind: _Kind, now: datetime
+) -> Iterator[tuple[Ledger, GenerationRecord]]:
+    """The ledger and the one generation of a kind whose id begins so."""
+    with opened(settings) as (ledger, _):
+        found = [each for each in kind.find(ledger, now) if each.generation_id.startswith(generation)]
+        if len(found) != 1 or len(generation) < _SHORTEST:
+            raise SegmindDagsterError(
+                f"{len(found) or 'No'} {kind.name} generation{'s' * (len(found) != 1)} begin{'s' * (len(found) == 1)} "
+                f"with {generation!r}; nothing was changed. {kind.advice}"
+            )
+        try:
+            yield ledger, found[0]
+        except LostOwnershipError as error:
+            raise SegmindDagsterError(
+                f"{found[0].generation_id} was {kind.name} a moment ago, but a run was first: it has it now, or has "
+                "settled it. Nothing was changed; look again when that run is done."
+            ) from error
+
+
+def _taken_over(ledger: Ledger, record: GenerationRecord, now: datetime) -> Claim:
     return ledger.write(
-        writes.take_over,
-        generation_id=record.generation_id,
-        old_owner=record.owner,
-        owner=_A_PERSON,
-        now=clock.now(),
+        writes.take_over, generation_id=record.generation_id, old_owner=record.owner, owner=_A_PERSON, now=now
     )
+
+
+def _now(clock: ClockPort | None) -> datetime:
+    return (clock or SystemClock()).now()
 
 
 async def _check_request(settings: Settings, record: GenerationRecord, request_id: str) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.gateway.redaction import redact_values
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def model_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
         record: a generation as one prompt set sees it; see `ledger.reads.set_rows`.
         api_origin: where it came from.
     """
-    cost = record["cost_usd"] or _FREE
+    cost = _cost(record)
     is_reused = record["is_reused"] and record["state"] == "succeeded"
     params = redact_values({name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS})
     params |= {name: f"sha256:{digest}" for name, digest in record["images"].items()}
@@ -85,6 +86,13 @@ def model_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
         "saved_usd": cost if is_reused else _FREE,
         "api_origin": api_origin,
     }
+
+
+def _cost(record: Mapping[str, Any]) -> Decimal | None:
+    """What it cost so far; None while nobody knows: its outcome is open, or it was paid for at an unknown price."""
+    is_open = record["state"] not in {"planned", "failed"} or record["failure_kind"] in PAID_KINDS
+    cost: Decimal | None = record["cost_usd"]
+    return _FREE if cost is None and not is_open else cost
 
 
 def attempt_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:

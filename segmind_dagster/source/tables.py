@@ -51,8 +51,8 @@ MODEL_COLUMNS: Columns = {
     "error": _column("text", "what was seen, for people"),
     "attempts": _column("bigint", "POSTs sent"),
     "request_id": _column("text", "Segmind's id of the last accepted POST"),
-    "cost_usd": _usd("paid for it by this prompt set, US dollars; 0 when reused"),
-    "saved_usd": _usd("what reusing it saved, US dollars"),
+    "cost_usd": _usd("paid for it by this prompt set, US dollars; 0 when reused, empty when not known"),
+    "saved_usd": _usd("what reusing it saved, US dollars; empty when not known"),
     "is_reused": _column("bool", "whether another prompt set paid for it"),
     "is_current": _column("bool", "whether the prompt set still asks for it"),
     "cost_source": _column("text", "reported, history or estimated"),
@@ -101,10 +101,14 @@ _SPEND: Columns = {
     "cost_usd": _usd("charged, US dollars, as Segmind said: reported and from its history together"),
     "reported_cost_usd": _usd("of it, as reported with the result, US dollars"),
     "history_cost_usd": _usd("of it, as the request history told later, US dollars"),
-    "estimated_cost_usd": _usd("charged without a report, or reserved for what is in progress, US dollars"),
+    "estimated_cost_usd": _usd(
+        "charged without a report, or reserved for what is in progress, US dollars; empty when a part is not known"
+    ),
 }
-_PER_OUTPUT: Columns = {"cost_per_output_usd": _usd("charged and estimated, per stored output, US dollars")}
-_SAVED: Columns = {"saved_usd": _usd("saved by reuse, US dollars")}
+_PER_OUTPUT: Columns = {
+    "cost_per_output_usd": _usd("charged and estimated, per stored output, US dollars; empty when not known")
+}
+_SAVED: Columns = {"saved_usd": _usd("saved by reuse, US dollars; empty when a part is not known")}
 _TIMED: Mapping[str, str] = {
     "queue": "time in Segmind's queue",
     "inference": "time of the model",
@@ -179,7 +183,8 @@ SPEND_COLUMNS: Mapping[str, Columns] = {
         "prompt_set": _column("text", "prompt set that paid"),
         "charges": _column("bigint", "charges"),
         "cost_usd": _usd("all of them together, US dollars"),
-        "excess_usd": _usd("all but the first, US dollars"),
+        "excess_usd": _usd("of it, charged again by accident, US dollars"),
+        "decided_usd": _usd("of it, bought again because a person decided so, US dollars"),
         "request_ids": _column("text", "Segmind's ids of the requests, first to last"),
         "last_at": _column("timestamp", "when the last of them was sent, UTC"),
         **_SCOPE,
@@ -191,7 +196,7 @@ SPEND_COLUMNS: Mapping[str, Columns] = {
         "prompt_set": _column("text", "prompt set that paid"),
         "request_id": _column("text", "Segmind's id of the request"),
         "status": _column("text", "how the attempt stands here"),
-        "failure_kind": _column("text", "why it failed"),
+        "failure_kind": _column("text", "why it failed; written_off: to be bought again by a person's decision"),
         "cost_usd": _usd("charged, US dollars"),
         "submitted_at": _column("timestamp", "when Segmind accepted it, UTC"),
         "expires_at": _column("timestamp", "when Segmind deletes the output, UTC"),
@@ -219,7 +224,7 @@ SPEND_COLUMNS: Mapping[str, Columns] = {
         "after_usd": _usd("balance after, US dollars"),
         "decrease_usd": _usd("by how much it fell, US dollars; negative when it rose"),
         "history_usd": _usd("charged in between according to the history, US dollars; empty when not known"),
-        "ledger_usd": _usd("of these requests, charged according to our ledger, US dollars"),
+        "ledger_usd": _usd("of these requests, charged according to our ledger, US dollars; empty when not known"),
         "in_flight_usd": _usd("of it, for requests under way at either moment, US dollars"),
         "difference_usd": _usd("history less decrease, US dollars: positive after a top-up; empty when not known"),
         "verdict": _column("text", "agrees, topped up, fell too far, too early to tell, or not known"),

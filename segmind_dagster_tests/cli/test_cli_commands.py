@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 from command_line import FLUX, REALITY, run
+from sqlalchemy import select, update
 
 from segmind_dagster import cli
+from segmind_dagster.data_folder import opened
+from segmind_dagster.ledger.schema import GENERATIONS
+from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from command_line import Project
@@ -93,9 +97,38 @@ def test_plan_says_when_the_day_will_not_do(project: Project, monkeypatch: pytes
 
 def test_plan_shows_an_unknown_price_as_unknown(project: Project) -> None:
     answer = run("plan", project.write("fruit", 3, models=["consistent_character_neolemon_v2"]))
-    assert "unknown" in answer.out.splitlines()[2]
-    assert answer.out.splitlines()[-1].endswith("and 3 generations of unknown price.")
+    *_, name, figures, together = answer.out.splitlines()
+    assert name.strip() == "consistent_character_neolemon_v2"
+    assert columns(figures) == ["3", "0", "0", *["unknown"] * 4]
+    assert together == (
+        "Together: nobody knows how much for 3 generations of unknown price (consistent_character_neolemon_v2); "
+        "without a `max_unit_cost_usd` none of it is bought."
+    )
     assert "max_unit_cost_usd" in answer.err
+
+
+def test_plan_all_keeps_the_limit_of_an_unknown_price_out_of_the_expected_figure(project: Project) -> None:
+    project.write("apple", 2)
+    known = run("plan", "--all").out.splitlines()[-1]
+    project.write("hero", 3, models=["consistent_character_neolemon_v2"], max_unit_cost_usd=0.5)
+    answer = run("plan", "--all")
+    assert answer.code == 0
+    *_, row, first, second = answer.out.splitlines()
+    assert columns(row)[3:] == ["unknown"] * 4
+    assert max(map(len, answer.out.splitlines()[:-2])) <= 80
+    assert first == known
+    assert second == (
+        "Besides: at most $1.5000 more for 3 generations of unknown price (consistent_character_neolemon_v2), going by "
+        "`max_unit_cost_usd`."
+    )
+
+
+def test_plan_all_says_what_several_sets_ask_for_and_only_one_buys(project: Project) -> None:
+    project.write("apple", ["a pear", "a plum"])
+    project.write("pear", ["a plum", "a fig", "a pear"])
+    *_, both = run("plan", "--all").out.splitlines()
+    assert both.startswith("It holds 2 generations (about $")
+    assert both.endswith("more than will be bought: several sets ask for the same, and one pays.")
 
 
 def test_plan_without_a_set_says_how_to_name_one(project: Project) -> None:
@@ -120,9 +153,34 @@ def test_status_counts_by_state_and_knows_every_cent(project: Project) -> None:
     project.submit_and_die("harvest")
     answer = run("status")
     states = {columns(line)[0]: columns(line)[1:] for line in answer.out.splitlines()[1:-2]}
-    assert states == {"succeeded": ["3", f"${paid_usd:.4f}"], "submitted": ["2", "$0.0000"]}
+    assert states == {"succeeded": ["3", f"${paid_usd:.4f}"], "submitted": ["2", "cost", "not", "known"]}
     assert f"charged over all attempts: ${paid_usd:.6f}" in answer.out
     assert "sent and not settled: may have been charged as well, up to $0.020000" in answer.out
+
+
+def test_buying_again_says_what_was_paid_and_that_the_next_charge_is_wanted(project: Project) -> None:
+    project.generate(project.write("fruit", 1))
+    with opened(load_settings()) as (ledger, _):
+        spoilt = update(GENERATIONS).values(state="failed", failure_kind="bad_output", output_uri=None)
+        ledger.write(lambda connection: connection.execute(spoilt))
+        generation_id = ledger.read(lambda connection: connection.execute(select(GENERATIONS.c.generation_id)).scalar())
+    answer = run("resolve", generation_id, "--buy-again")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"is written off, after ${project.charged_usd:.4f} was paid for it; the next run of 'fruit'" in answer.out
+    assert "bought again by decision" in answer.out
+    again = run("resolve", generation_id, "--buy-again")
+    assert (again.code, again.out) == (1, "")
+    assert "No paid and unusable generations" in again.err
+
+
+def test_status_says_of_how_many_the_cost_is_not_known_beside_what_is(project: Project) -> None:
+    project.generate(project.write("fruit", 3))
+    with opened(load_settings()) as (ledger, _):
+        _, *priced = ledger.read(lambda connection: connection.execute(select(GENERATIONS)).all())
+        without_price = update(GENERATIONS).where(GENERATIONS.c.generation_id.not_in([row[0] for row in priced]))
+        ledger.write(lambda connection: connection.execute(without_price.values(cost_usd=None)))
+    known_usd = sum((row.cost_usd for row in priced), Decimal(0))
+    assert f"succeeded          3  ${known_usd:.4f}, and 1 of unknown cost" in run("status").out
 
 
 def test_collect_fetches_what_was_paid_for_and_buys_nothing(project: Project) -> None:

@@ -17,6 +17,7 @@ from segmind_dagster.ledger.schema import ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -84,12 +85,33 @@ def test_a_second_charge_is_found_and_a_free_failure_before_a_success_is_not_one
     for generation_id in ("g", "fine"):
         book.failed(book.claim(generation_id), target="planned")
         book.succeeded(book.submitted(book.claim(generation_id)))
-    assert book.ledger.read(findings.charged_twice, **OF_SET) == []
+    assert book.ledger.read(findings.charged_again, **OF_SET) == []
     again = {**book.rows(ATTEMPTS)[-1], "generation_id": "g", "attempt": 3, "request_id": "x", "cost_usd": CENT}
     book.ledger.write(lambda connection: connection.execute(insert(ATTEMPTS), again))
-    (twice,) = book.ledger.read(findings.charged_twice, **OF_SET)
-    assert (twice.generation_id, twice.charges, twice.usd) == ("g", 2, Decimal("0.0055") + CENT)
+    charges = book.ledger.read(findings.charged_again, **OF_SET)
+    assert [(row["generation_id"], row["attempt"], row["cost_usd"]) for row in charges] == [
+        ("g", 2, Decimal("0.0055")),
+        ("g", 3, CENT),
+    ]
     assert book.ledger.read(findings.charged_for, **OF_SET) == Decimal("0.011") + CENT
+
+
+def test_what_was_sent_after_a_moment_is_counted_with_what_it_cost_or_may_cost(book: Book) -> None:
+    hour = timedelta(hours=1)
+    book.plan("early", "late", "free", "open")
+    book.succeeded(book.submitted(book.claim("early", now=NOON - hour)))
+    book.succeeded(book.submitted(book.claim("late", now=NOON + hour)))
+    book.failed(book.claim("free", now=NOON + hour))
+    book.submitted(book.claim("open", now=NOON + hour))
+
+    def asked(since: datetime | None, until: datetime | None) -> tuple[bool, int, Decimal]:
+        return book.ledger.read(findings.charged_by_then, since=since, until=until)
+
+    cost = Decimal("0.0055")
+    assert asked(NOON - 2 * hour, NOON) == (True, 2, cost + CENT)
+    assert asked(NOON - hour / 2, NOON) == (False, 2, cost + CENT)
+    assert asked(NOON, NOON + 2 * hour) == (True, 0, 0)
+    assert asked(None, None) == (False, 3, 2 * cost + CENT)
 
 
 def test_what_waits_is_what_was_sent_and_not_stored_and_what_came_damaged_oldest_first(book: Book) -> None:
@@ -120,9 +142,13 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
         lambda connection: findings.stored_rows(connection, **OF_SET),
         {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1"},
     ),
-    "charged_twice": (
-        lambda connection: findings.charged_twice(connection, **OF_SET),
+    "charged_again": (
+        lambda connection: findings.charged_again(connection, **OF_SET),
         {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_attempts_1"},
+    ),
+    "charged_by_then": (
+        lambda connection: findings.charged_by_then(connection, since=NOON - timedelta(days=1), until=NOON),
+        {"attempts_by_day"},
     ),
     "charged_for": (lambda connection: findings.charged_for(connection, **OF_SET), {"attempts_by_set"}),
     "waiting_rows": (

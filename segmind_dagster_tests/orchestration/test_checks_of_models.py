@@ -159,7 +159,7 @@ def test_a_second_charge_for_one_generation_is_an_error_with_the_money(lab: Dags
     red = recorded(lab, ASSET, "charged_once", key)
     assert (red.status, red.severity) == ("FAILED", "ERROR")
     assert red.figures["paid too much (USD)"] == float(attempt["cost_usd"])
-    assert [row["generation"] for row in red.sample] == [attempt["generation_id"]]
+    assert [row["generation_id"] for row in red.sample] == [attempt["generation_id"]]
 
 
 def test_a_partition_whose_file_is_gone_is_still_checked(lab: DagsterLab) -> None:

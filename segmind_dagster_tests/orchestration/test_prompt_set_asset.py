@@ -11,6 +11,8 @@ from dagster_lab import FLUX, REALITY
 if TYPE_CHECKING:
     from dagster_lab import DagsterLab
 
+UNPRICED = "consistent_character_neolemon_v2"
+
 
 def test_the_page_of_a_set_says_how_much_it_asks_for_and_what_that_costs(lab: DagsterLab) -> None:
     key = lab.write("fruit", 4, models=[REALITY, FLUX], description="Fruit on plates", budget_usd=2)
@@ -22,6 +24,24 @@ def test_the_page_of_a_set_says_how_much_it_asks_for_and_what_that_costs(lab: Da
     assert figures["API"] == lab.server.url
     assert figures["file"] == str(lab.prompts / "fruit.yaml")
     assert lab.posts == 0
+
+
+def test_an_unknown_price_is_no_part_of_the_expected_cost_and_is_said_as_the_command_says_it(lab: DagsterLab) -> None:
+    key = lab.write("fruit", 4, models=[REALITY, UNPRICED], max_unit_cost_usd=0.5)
+    figures = lab.run("prompt_set", partition=key).figures("prompt_set", key)
+    rows = {row.data["model"]: row.data for row in figures["plan"].records}
+    assert (rows[UNPRICED]["expected USD"], rows[UNPRICED]["at most USD"]) == ("unknown", "unknown")
+    assert f"{figures['expected cost (USD)']:.4f}" == rows[REALITY]["expected USD"]
+    assert figures["cost range (USD)"].endswith(f" to {rows[REALITY]['at most USD']}")
+    assert figures["generations of unknown price"] == 4
+    assert f"at most $2.0000 more for 4 generations of unknown price ({UNPRICED})" in figures["cost"]
+
+
+def test_a_set_of_unknown_prices_alone_has_no_expected_cost(lab: DagsterLab) -> None:
+    key = lab.write("fruit", 1, models=[UNPRICED], max_unit_cost_usd=0.5)
+    figures = lab.run("prompt_set", partition=key).figures("prompt_set", key)
+    assert (figures["expected cost (USD)"], figures["cost range (USD)"]) == ("not known", "not known")
+    assert figures["time at the current rate (s)"] == "not known"
 
 
 def test_what_is_owned_is_not_bought_again_and_the_plan_says_so(lab: DagsterLab) -> None:

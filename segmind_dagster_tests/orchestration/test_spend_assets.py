@@ -14,6 +14,7 @@ from sqlalchemy import update
 
 from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
+from segmind_dagster.runner.resolving import buy_again
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ CHECKS = {
     "spend/not_held": "everything_paid_is_held", "spend/cost_differences": "costs_agree",
     "spend/balance": "balance_agrees", "spend/runway": "balance_lasts",
 }  # fmt: skip
+BALANCE = ("spend/balance", "balance_agrees")
 FAULTS = Faults(
     script=[
         "accepted_then_reset", "failed_validation", "server_error", "rate_limited", "accepted_unreadable", "failed",
@@ -67,7 +69,7 @@ def test_after_a_faulted_run_ledger_history_balance_and_the_sandboxs_books_agree
     (window,) = lab.rows("SELECT * FROM spend_balance")
     assert (window["decrease_usd"], window["history_usd"], window["ledger_usd"]) == (charged, charged, charged)
     assert (window["difference_usd"], window["verdict"]) == (0, "agrees")
-    said = recorded(lab, "spend/balance", "balance_agrees")
+    said = recorded(lab, *BALANCE)
     assert said.said.count(f"${charged:.4f}") == 3
     assert said.figures["charged according to the ledger (USD)"] == float(charged)
 
@@ -88,6 +90,87 @@ def test_a_charge_of_somebody_else_is_told_with_its_request_and_its_money(lab: D
     assert red.severity == "WARN"
     assert red.figures["not explained (USD)"] == float(row["cost_usd"])
     assert [each["request_id"] for each in red.sample] == [request_id]
+
+
+def test_a_green_balance_beside_a_charge_of_somebody_else_says_why_both_are_true(lab: DagsterLab) -> None:
+    lab.run(MODELS[0], partition=lab.write("fruit", 1))
+    assert lab.run("segmind/credits").is_success
+    ours = lab.charged_usd
+    bought_elsewhere(lab)
+    while lab.charged_usd == ours:
+        lab.run("segmind/credits")
+    assert lab.run(*ACCOUNT).is_success
+    found = compared(lab)
+    assert (found["spend/balance"], found["spend/unexplained"]) == ("SUCCEEDED", "FAILED")
+    assert "`charges_explained` tells of charges that are not ours" in recorded(lab, *BALANCE).said
+    assert "`balance_agrees` can be green" in recorded(lab, "spend/unexplained", "charges_explained").said
+
+
+def test_what_was_sent_after_the_history_was_read_is_no_alarm_and_is_counted(lab: DagsterLab) -> None:
+    lab.run(MODELS[0], partition=lab.write("fruit", 2))
+    assert lab.run(*ACCOUNT).is_success
+    before = lab.charged_usd
+    lab.run(MODELS[0], partition=lab.write("harvest", 3))
+    assert set(compared(lab).values()) == {"SUCCEEDED"}
+    newer = lab.charged_usd - before
+    for asset, check in CHECKS.items():
+        said = recorded(lab, asset, check)
+        if asset == "spend/runway":
+            assert "UTC, when it was last read" in said.said
+            continue
+        assert " UTC, when Segmind's history was last read" in said.said
+        assert f"sent after that: 3 submissions, ${newer:.4f} charged or reserved" in said.said
+        assert said.figures["not compared yet (USD)"] == float(newer)
+    assert lab.run(*ACCOUNT).is_success
+    assert set(compared(lab).values()) == {"SUCCEEDED"}
+    assert "our ledger has no charge after that" in recorded(lab, *BALANCE).said
+
+
+def test_a_check_alone_tells_of_the_history_that_was_compared_not_of_the_one_read_since(lab: DagsterLab) -> None:
+    lab.run(MODELS[0], partition=lab.write("fruit", 1))
+    assert lab.run(*ACCOUNT).is_success
+    compared(lab)
+    read_at = recorded(lab, *BALANCE).figures["history read at (UTC)"]
+    assert lab.run("segmind/request_history").is_success
+    assert run_checks(lab, BALANCE)
+    assert recorded(lab, *BALANCE).figures["history read at (UTC)"] == read_at
+    compared(lab)
+    assert recorded(lab, *BALANCE).figures["history read at (UTC)"] > read_at
+
+
+def test_a_ledger_that_is_all_newer_than_the_history_is_not_said_to_agree_with_it(lab: DagsterLab) -> None:
+    assert lab.run(*ACCOUNT).is_success
+    lab.run(MODELS[0], partition=lab.write("fruit", 1))
+    assert set(compared(lab).values()) == {"SUCCEEDED"}
+    for asset in ("spend/unexplained", "spend/cost_differences"):
+        said = recorded(lab, asset, CHECKS[asset]).said
+        assert said.startswith("Nothing was compared with Segmind's history: it was last read")
+
+
+def test_what_a_person_bought_again_is_shown_with_its_money_and_stays_green(open_lab: OpenLab) -> None:
+    lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0)
+    key = lab.write("fruit", 1, models=[FLUX])
+    lab.run(MODELS[1], partition=key)
+    assert [row["failure_kind"] for row in lab.generations()] == ["expired"]
+    first_usd = lab.charged_usd
+    buy_again(lab.segmind.load(), lab.generations()[0]["generation_id"])
+    from segmind_dagster.source import build_source, load
+
+    load(lab.segmind.load(), build_source(lab.segmind.load(), prompt_sets=None).with_resources(FLUX, "attempts"))
+    assert compared(lab)["spend/not_held"] == "SUCCEEDED"
+    assert "to be bought again by decision" in recorded(lab, "spend/not_held", CHECKS["spend/not_held"]).said
+
+    lab.run(MODELS[1], partition=key)
+    second_usd = lab.charged_usd - first_usd
+    assert second_usd > 0
+    assert compared(lab)["spend/paid_twice"] == "SUCCEEDED"
+    (row,) = lab.rows("SELECT charges, excess_usd, decided_usd FROM spend_paid_twice")
+    assert row == {"charges": 2, "excess_usd": 0, "decided_usd": second_usd}
+    by_history = recorded(lab, "spend/paid_twice", "nothing_paid_twice")
+    by_ledger = recorded(lab, MODELS[1], "charged_once", key)
+    assert (by_ledger.status, by_ledger.figures["bought again by decision (USD)"]) == ("SUCCEEDED", float(second_usd))
+    assert by_history.said.startswith(by_ledger.said)
+    assert f"bought again by decision for ${second_usd:.4f}" in by_ledger.said
 
 
 def test_rows_that_are_not_loaded_yet_are_no_alarm_because_the_ledger_knows_them(lab: DagsterLab) -> None:
@@ -131,7 +214,8 @@ def test_before_anything_was_loaded_the_comparisons_are_empty_and_say_that_nothi
     assert set(compared(lab).values()) == {"SUCCEEDED"}
     for asset in SPEND:
         assert lab.rows(f"SELECT count(*) AS n FROM {asset.replace('/', '_')}") == [{"n": 0}]
-    assert "has not been loaded" in recorded(lab, "spend/unexplained", "charges_explained").said
+    said = recorded(lab, "spend/unexplained", "charges_explained").said
+    assert said.startswith("Nothing was compared with Segmind's history: it has not been loaded.")
 
 
 def test_without_the_history_what_the_ledger_alone_can_tell_is_told(lab: DagsterLab) -> None:

@@ -197,11 +197,12 @@ def test_an_unknown_price_stands_in_nobodys_way_when_nothing_is_bought() -> None
     assert made.estimate.unpriced == 0
 
 
-def test_with_a_limit_of_the_set_an_unknown_price_is_the_limit() -> None:
+def test_with_a_limit_of_the_set_an_unknown_price_is_reserved_at_the_limit_and_expected_to_cost_nothing_known() -> None:
     made = plan(cost=None, count=3, limits=caps(max_unit_usd="0.5"))
     check(made)
-    assert (made.estimate.low_usd, made.estimate.expected_usd) == (0, Decimal("1.5"))
+    assert (made.estimate.low_usd, made.estimate.expected_usd) == (0, 0)
     assert (made.estimate.high_usd, made.estimate.unpriced) == (Decimal("1.5"), 0)
+    assert (made.estimate.capped, made.estimate.capped_usd) == (3, Decimal("1.5"))
     assert {decision.unit.source for decision in made.decisions if decision.unit} == {"max_unit_cost_usd"}
 
 

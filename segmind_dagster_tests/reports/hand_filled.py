@@ -81,7 +81,7 @@ class Row:
     failure_kind: str | None = None
     is_reused: bool = False
     is_current: bool = True
-    saved_usd: Decimal | int = 0
+    saved_usd: Decimal | int | None = 0
     variables: str = "{}"
 
     @property

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.gateway.failures import POLICIES
-from segmind_dagster.ledger.findings import ChargedTwice, OpenRow, WaitingRow
+from segmind_dagster.ledger.findings import OpenRow, WaitingRow
 from segmind_dagster.outputs.inspection import Inspection
 from segmind_dagster.planning.due import MOST_RUNS
 from segmind_dagster.reports import findings
@@ -125,13 +125,37 @@ def test_a_budget_is_fine_until_four_fifths_and_wrong_beyond_it(budget: str | No
     assert found.figures.get("left (USD)", 0) >= 0
 
 
+def charged(excess: str = "0", decided: str = "0") -> dict[str, Any]:
+    return {
+        "generation_id": "g", "prompt_set": "fruit", "charges": 2, "request_ids": "a, b",
+        "excess_usd": Decimal(excess), "decided_usd": Decimal(decided),
+    }  # fmt: skip
+
+
 def test_charges_beyond_the_first_are_the_money_paid_too_much() -> None:
-    rows = [ChargedTwice(generation_id=f"g{n}", charges=2, usd=CENT * 3, first_usd=CENT) for n in range(8)]
-    found = findings.charged_once(rows)
+    found = findings.charged_once([charged("0.02")] * 8)
     assert found.verdict == "error"
-    assert found.description.startswith("8 generations were charged more than once, $0.1600 too much.")
+    assert found.description.startswith("8 generations were charged more than once by accident, $0.1600 too much.")
+    assert found.figures["paid too much (USD)"] == Decimal("0.16")
     assert len(found.sample) == SAMPLE
     assert findings.charged_once([]).verdict == "passed"
+
+
+def test_what_a_person_bought_again_is_shown_with_its_money_and_is_no_alarm() -> None:
+    found = findings.charged_once([charged(decided="0.02"), charged(decided="0.03")])
+    assert found.verdict == "passed"
+    first, second = found.description.splitlines()
+    assert first == "No generation was charged more than once by accident."
+    assert second.startswith("2 generations were bought again by decision for $0.0500")
+    assert found.figures["bought again by decision (USD)"] == Decimal("0.05")
+    assert [row["decided_usd"] for row in found.sample] == [0.02, 0.03]
+
+
+def test_an_accident_beside_a_decision_is_still_one() -> None:
+    found = findings.charged_once([charged(decided="0.02"), charged("0.01", "0.02")])
+    assert found.verdict == "error"
+    assert "1 generation was charged more than once by accident, $0.0100 too much." in found.description
+    assert "2 generations were bought again by decision for $0.0400" in found.description
 
 
 def waiting(days: float, state: str = "submitted", prompt_set: str = "fruit") -> WaitingRow:

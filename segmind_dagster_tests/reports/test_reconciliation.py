@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segmind_dagster.ledger.states import WRITTEN_OFF
 from segmind_dagster.reports.reconciliation import (
     balance_windows,
     cost_differences,
@@ -36,6 +37,7 @@ def charge(hours: float, usd: str | Decimal | None, *, ledger: str | None = None
         "ended_at": None if takes is None else began + takes * HOUR,
         "cost_usd": None if usd is None else Decimal(usd),
         "ledger_cost_usd": None if ledger is None else Decimal(ledger),
+        "is_ours": ledger is not None,
     }
 
 
@@ -114,6 +116,15 @@ def test_a_charge_of_unknown_cost_makes_its_window_unknown_and_no_other() -> Non
     assert [row["history_usd"] for row in rows] == [None, 1]
 
 
+def test_what_the_ledger_has_is_not_known_while_one_of_its_costs_is_not() -> None:
+    pending = {**charge(2, "1", ledger="1"), "ledger_cost_usd": None}
+    rows = windows([balance(0, "10"), balance(5, "8"), balance(10, "7")], [pending, charge(3, "1"), charge(7, "1")])
+    assert [(row["history_usd"], row["ledger_usd"], row["verdict"]) for row in rows] == [
+        (2, None, "agrees"),
+        (1, 0, "agrees"),
+    ]
+
+
 def test_a_charge_at_no_known_time_makes_every_window_unknown() -> None:
     lost = {**charge(2, "1"), "created_at": None, "ended_at": None}
     assert verdicts([balance(0, "10"), balance(5, "9"), balance(10, "8")], [lost]) == ["not known", "not known"]
@@ -169,21 +180,25 @@ def test_a_charge_for_what_a_lost_submission_asked_for_may_be_ours(
     assert row["may_be_ours"] is may_be_ours
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), USD), max_size=12))
-def test_everything_beyond_the_first_charge_is_too_much(charged: list[tuple[int, Decimal]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 3), USD, st.booleans()), max_size=12))
+def test_everything_beyond_the_first_charge_is_an_accident_or_a_decision(
+    charged: list[tuple[int, Decimal, bool]],
+) -> None:
     rows = [
         {
             "generation_id": f"g{n}", "model": "m", "prompt_set": "fruit", "request_id": f"r{n}-{place}",
-            "cost_usd": usd, "intent_at": NOON + place * HOUR,
+            "cost_usd": usd, "intent_at": NOON + place * HOUR, "failure_kind": WRITTEN_OFF if is_written_off else None,
         }
-        for place, (n, usd) in enumerate(sorted(charged, key=lambda each: each[0]))
+        for place, (n, usd, is_written_off) in enumerate(sorted(charged, key=lambda each: each[0]))
     ]  # fmt: skip
     found = paid_twice(rows)
     assert sum(row["charges"] for row in found) == len(rows)
-    assert sum((row["cost_usd"] for row in found), Decimal(0)) == sum((usd for _, usd in charged), Decimal(0))
     for row in found:
         own = [each for each in rows if each["generation_id"] == row["generation_id"]]
-        assert row["excess_usd"] == sum((each["cost_usd"] for each in own[1:]), Decimal(0))
+        decided = [own[n + 1]["cost_usd"] for n in range(len(own) - 1) if own[n]["failure_kind"] == WRITTEN_OFF]
+        assert row["cost_usd"] == sum((each["cost_usd"] for each in own), Decimal(0))
+        assert row["decided_usd"] == sum(decided, Decimal(0))
+        assert row["excess_usd"] + row["decided_usd"] == row["cost_usd"] - own[0]["cost_usd"]
         assert row["request_ids"].split(", ") == [each["request_id"] for each in own]
 
 
@@ -192,9 +207,10 @@ def test_an_output_can_be_fetched_for_seven_days_unless_segmind_said_that_it_is_
         return {"generation_id": name, "submitted_at": NOON - timedelta(days=days), "failure_kind": kind}
 
     rows = [row("new", 1), row("old", 7.1), row("gone", 1, "expired"), row("damaged", 6.9, "bad_output")]
+    rows.append(row("written off", 1, WRITTEN_OFF))
     found = not_held([*rows, row("fetched since", 1)], settled={"fetched since"}, now=NOON)
     assert {each["generation_id"]: each["can_be_fetched"] for each in found} == {
-        "new": True, "old": False, "gone": False, "damaged": True,
+        "new": True, "old": False, "gone": False, "damaged": True, "written off": False,
     }  # fmt: skip
     assert found[0]["expires_at"] == NOON + timedelta(days=6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,21 @@ import pytest
 from history_proxy import HistoryProxy
 from runner_lab import Lab, QuickClock
 
+from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import entries, writes
+from segmind_dagster.ledger.states import WRITTEN_OFF
+from segmind_dagster.runner import resolving
 from segmind_dagster.runner.resolving import adopt, buy_again, declare_absent, unresolved
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from conftest import OpenLab
+
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.settings import Settings
 
 
 @pytest.fixture
@@ -97,6 +106,50 @@ def test_a_paid_output_that_is_lost_is_bought_again_on_a_persons_word_only(open_
     lab.generate("fruit")
     assert lab.posts == lab.charges == 2
     lab.check_money()
+
+
+def test_what_is_bought_again_is_recorded_with_the_attempt_that_was_written_off(open_lab: OpenLab) -> None:
+    lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0)
+    lab.generate(lab.write("fruit", 1))
+    buy_again(lab.settings(), lab.generations()[0]["generation_id"])
+    (attempt,) = lab.attempts()
+    assert (attempt["state"], attempt["failure_kind"]) == ("failed", WRITTEN_OFF)
+    assert attempt["error"].startswith("A person wrote its output off, to buy it again. Before that: expired, ")
+    assert attempt["cost_usd"] == lab.charged_usd
+    assert lab.states() == ["planned"]
+
+
+def test_nothing_is_bought_again_when_a_run_was_first_and_that_is_said(
+    open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0)
+    lab.generate(lab.write("fruit", 1))
+    (row,) = lab.generations()
+
+    @contextmanager
+    def overtaken(settings: Settings) -> Iterator[Any]:
+        """The ledger as a person's command has it, with a run that acts just before its first change."""
+        with opened(settings) as (ledger, outputs):
+            yield Overtaken(ledger), outputs
+
+    class Overtaken:
+        def __init__(self, ledger: Ledger) -> None:
+            self._ledger = ledger
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._ledger, name)
+
+        def write(self, operation: Any, *arguments: Any, **options: Any) -> Any:
+            now = datetime.now(UTC)
+            assert self._ledger.write(writes.reopen, [row["generation_id"]], target="submitted", now=now) == 1
+            return self._ledger.write(operation, *arguments, **options)
+
+    monkeypatch.setattr(resolving, "opened", overtaken)
+    with pytest.raises(SegmindDagsterError, match="but a run was first") as refusal:
+        buy_again(lab.settings(), row["generation_id"])
+    assert "Nothing was changed" in str(refusal.value)
+    assert lab.states() == ["submitted"]
+    assert lab.attempts()[0]["failure_kind"] == "expired"
 
 
 def test_a_generation_that_is_not_unresolved_is_refused(lab: Lab) -> None:

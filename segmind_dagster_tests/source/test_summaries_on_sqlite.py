@@ -43,8 +43,9 @@ def test_summaries_and_reconciliation_are_the_same_sums_to_the_nano_dollar(
     assert {row["value"]: row["succeeded"] for row in usage["usage_by_variable"]} == {"red": 1, "green": 1}
     assert {row["prompt_set"]: row["reused"] for row in usage["usage_by_prompt_set"]} == {"fruit": 0, "harvest": 1}
 
-    spend, has_history = read_spend(settings, list(tables.SPEND_COLUMNS))
-    assert has_history
+    compared = read_spend(settings, list(tables.SPEND_COLUMNS))
+    assert all(reach.has_compared and not reach.newer for _, reach in compared.values())
+    spend = {name: rows for name, (rows, _) in compared.items()}
     (window,) = spend.pop("spend_balance")
     assert window["history_usd"] == window["ledger_usd"] == window["decrease_usd"] == project.charged_usd
     assert len(spend.pop("spend_runway")) == 2

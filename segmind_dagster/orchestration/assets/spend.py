@@ -50,15 +50,15 @@ def build_spend_assets() -> dg.AssetsDefinition:
             source = spend_source(lambda: settings).with_resources(*made)
             if made:
                 info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
-            rows, has_history = read_spend(settings, names)
-        found = {name: judged(name, rows[name], has_history=has_history) for name in names}
+            compared = read_spend(settings, names)
+        found = {name: judged(name, rows, reach=reach) for name, (rows, reach) in compared.items()}
         for name in made:
             loaded = dlt.extract_resource_metadata(context, source.resources[name], info, pipeline)
             yield dg.MaterializeResult(
                 asset_key=asset_key(name),
                 metadata={
                     **figures(found[name]),
-                    **({"newest rows": table_preview(rows[name][::-1])} if rows[name] else {}),
+                    **({"newest rows": table_preview(rows[::-1])} if (rows := compared[name][0]) else {}),
                     **table_metadata(loaded, column_schema(name)),
                 },
             )

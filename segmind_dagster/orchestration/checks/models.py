@@ -29,6 +29,7 @@ from segmind_dagster.planning.due import UNCOUNTED
 from segmind_dagster.reports import findings as judged
 from segmind_dagster.reports.findings import Finding
 from segmind_dagster.reports.left_open import left_open
+from segmind_dagster.reports.reconciliation import paid_twice
 from segmind_dagster.settings import Settings
 
 _WAITING: Final = "nothing_about_to_expire"
@@ -93,7 +94,7 @@ def _spend_under_budget(desk: _Desk, resource: str, key: str) -> Finding:
 
 
 def _charged_once(desk: _Desk, resource: str, key: str) -> Finding:
-    return judged.charged_once(desk.ledger.read(findings.charged_twice, resource=resource, prompt_set=key))
+    return judged.charged_once(paid_twice(desk.ledger.read(findings.charged_again, resource=resource, prompt_set=key)))
 
 
 _QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]] = {
@@ -103,7 +104,7 @@ _QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]
     ),
     "files_match": ("Every stored output is there, with the size and digest it was stored with.", _files_match),
     "spend_under_budget": ("The prompt set keeps to its `budget_usd`; a warning from 80 %.", _spend_under_budget),
-    "charged_once": ("No generation was paid for twice.", _charged_once),
+    "charged_once": (judged.CHARGED_ONCE, _charged_once),
 }
 
 
