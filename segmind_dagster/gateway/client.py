@@ -20,8 +20,6 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
     wait_random_exponential,
 )
 
@@ -37,7 +35,7 @@ from segmind_dagster.gateway.answers import (
     request_id_of,
     reset_at,
 )
-from segmind_dagster.gateway.failures import GatewayError, NotSentError, classify_submit, error_text
+from segmind_dagster.gateway.failures import GatewayError, NotSentError, UnreachableError, classify_submit, error_text
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.redaction import redact
@@ -55,6 +53,8 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 _GET_ATTEMPTS = 6
+# nobody there at the first knock may be somebody who is just starting; after these, and no later, it is said
+_KNOCKS, _KNOCK_S = 4, 3.0
 _CONNECTIONS = 400
 _SUBMIT_TIMEOUT_S = 60.0
 _GET_TIMEOUT_S = 30.0
@@ -180,8 +180,15 @@ class Gateway:
         return await self._job(f"/v2/requests/{quote(request_id, safe='')}")
 
     async def credits_usd(self) -> Decimal | None:
-        """The balance, free credits included; None when the answer is not understood."""
-        _, document = await self._get(f"{self._settings.api_url}/v1/get-user-credits")
+        """The balance, free credits included; None when the answer is not understood.
+
+        It is the first thing asked, so that a host which is not there is said within seconds.
+
+        Raises:
+            UnreachableError: there is no connection to the host.
+            GatewayError: it could not be read.
+        """
+        _, document = await self._get(f"{self._settings.api_url}/v1/get-user-credits", is_knock=True)
         if not isinstance(document, dict):
             return None
         amounts = [document.get("credits"), document.get("free-credits")]
@@ -279,14 +286,16 @@ class Gateway:
 
         return await self._repeated(once)
 
-    async def _get(self, url: str, query: Mapping[str, str] | None = None) -> tuple[int, Any]:
+    async def _get(
+        self, url: str, query: Mapping[str, str] | None = None, *, is_knock: bool = False
+    ) -> tuple[int, Any]:
         async def once() -> tuple[int, Any]:
             status, answer, headers = await self._exchange("GET", url, query=query)
             if status in {200, 404}:
                 return status, parse(answer)
             raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
 
-        return await self._repeated(once)
+        return await self._repeated(once, is_knock=is_knock)
 
     async def _exchange(
         self,
@@ -301,6 +310,10 @@ class Gateway:
                 method, url, params=query, json=payload, headers={"x-api-key": self._key}, allow_redirects=False
             ) as response:
                 return response.status, await read_limited(response), response.headers
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UnreachableError(
+                "connect_error", self._say(f"{method} {url}: no connection ({name_of(error)}).")
+            ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({name_of(error)}).")) from error
 
@@ -317,8 +330,13 @@ class Gateway:
     def _say(self, message: str) -> str:
         return redact(message, self._key)
 
-    async def _repeated(self, once: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """What asking brings, asked again a few times where that can help."""
+    async def _repeated(self, once: Callable[[], Awaitable[_Answer]], *, is_knock: bool = False) -> _Answer:
+        """What asking brings, asked again a few times where that can help.
+
+        Args:
+            once: asks.
+            is_knock: whether it is to be found out soon that nobody is there.
+        """
         began = time.monotonic()
         try:
             # nearly every request succeeds at once, and the machinery of a retry costs as much as the request
@@ -334,12 +352,19 @@ class Gateway:
                 raise made.pop()
             return await once()
 
-        return await self._retrying()(again)
+        def is_enough(state: RetryCallState) -> bool:
+            is_unreachable = state.outcome is not None and isinstance(state.outcome.exception(), UnreachableError)
+            attempts, most_s = _GET_ATTEMPTS, fetching.FETCH_TIMEOUT_S
+            if is_knock and is_unreachable:
+                attempts, most_s = _KNOCKS, _KNOCK_S
+            return state.attempt_number >= attempts or time.monotonic() - began >= most_s
 
-    def _retrying(self) -> AsyncRetrying:
+        return await self._retrying(is_enough)(again)
+
+    def _retrying(self, is_enough: Callable[[RetryCallState], bool]) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception(_may_get_again),
-            stop=stop_after_attempt(_GET_ATTEMPTS) | stop_after_delay(fetching.FETCH_TIMEOUT_S),
+            stop=is_enough,
             wait=_get_wait_s,
             before_sleep=self._note_refusal,
             reraise=True,
