@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from segmind_dagster.data_folder import opened
+from segmind_dagster.data_folder import as_found
 from segmind_dagster.errors import ExportError, OutputError
 from segmind_dagster.export.files import read_all
 from segmind_dagster.export.layouts import LAYOUTS
@@ -77,7 +77,7 @@ def export_set(
     folder = Path(folder).expanduser().absolute()
     is_replacing = _check_target(folder, settings, is_overwriting=is_overwriting)
     names = list(resources) or [model.resource for model in MODELS]
-    with opened(settings) as (ledger, _), ledger.reading() as connection:
+    with as_found(settings) as (ledger, _), ledger.reading() as connection:
         records = [
             record for name in names for record in reads.set_rows(connection, resource=name, prompt_sets=[prompt_set])
         ]

@@ -45,9 +45,7 @@ def closed_port() -> int:
     return port
 
 
-def test_a_refused_connection_is_given_up_after_a_few_knocks(
-    bench: Bench, pauses: list[int], closed_port: int
-) -> None:
+def test_a_refused_connection_is_given_up_after_a_few_knocks(bench: Bench, pauses: list[int], closed_port: int) -> None:
     with pytest.raises(UnreachableError) as raised:
         bench.run(f"http://127.0.0.1:{closed_port}", the_balance)
     assert raised.value.kind == "connect_error"
