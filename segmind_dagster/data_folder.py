@@ -52,6 +52,8 @@ def as_found(settings: Settings) -> Iterator[tuple[Ledger, OutputStore]]:
         return
     if outputs := OutputStore(settings.outputs_url, scratch_dir=settings.data_dir).find_any():
         raise LedgerMissingError(shown(settings.ledger_url), outputs)
-    with TemporaryDirectory(prefix="segmind-") as folder:
-        with opened(replace(settings, ledger_url=f"sqlite:///{folder}/ledger.sqlite")) as found:
-            yield found
+    with (
+        TemporaryDirectory(prefix="segmind-") as folder,
+        opened(replace(settings, ledger_url=f"sqlite:///{folder}/ledger.sqlite")) as found,
+    ):
+        yield found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from command_line import run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from command_line import Project
 
 LOOKING = (

@@ -67,7 +67,7 @@ def test_a_name_that_has_no_address_is_unreachable(
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(UnreachableError, match="segmind.invalid"):
+    with pytest.raises(UnreachableError, match=r"segmind\.invalid"):
         bench.run("https://segmind.invalid", the_balance)
     assert pauses == [1, 2, 3, 4]
 
