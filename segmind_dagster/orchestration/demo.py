@@ -59,18 +59,17 @@ def run_demo() -> bool:
     with running_sandbox(project) as sandbox, dg.DagsterInstance.get() as instance:
         settings = SegmindResource().load()
         if sandbox is None:
-            console.print(f"Using the sandbox that is already running at {settings.api_url}.")
+            console.print(f"Using the sandbox that is already running at {settings.api_url}.", soft_wrap=True)
         before_usd = _charged(settings)
         sets = _sync(instance, settings)
-        console.print(
-            f"[bold]{len(sets)} prompt sets[/], {sum(len(found.requests) for found in sets)} generations, "
-            f"against the sandbox at {settings.api_url} with some faults on. No key, no cost."
-        )
+        count = sum(len(found.requests) for found in sets)
+        console.print(f"[bold]{len(sets)} prompt sets[/], {count} generations; no key, no cost:")
+        console.print(f"the sandbox at {settings.api_url} stands in for Segmind, with some faults on.")
         failures = _materialize(console, instance, settings, sets)
         elapsed_s = time.monotonic() - began
         _print_usage(console, settings)
-        _print_money(console, settings, before_usd, sandbox.account(jobs=False) if sandbox else None)
-    _print_places(console, project, settings, elapsed_s)
+        print_money(console, settings, before_usd, sandbox.account(jobs=False) if sandbox else None)
+    print_places(console, project, settings, elapsed_s)
     for failure in failures:
         console.print(f"[red]{failure}[/]")
     return not failures
@@ -204,7 +203,8 @@ def _charged(settings: Settings) -> Decimal:
         return ledger.read(reads.charged)
 
 
-def _print_money(console: Console, settings: Settings, before_usd: Decimal, account: dict[str, Any] | None) -> None:
+def print_money(console: Console, settings: Settings, before_usd: Decimal, account: dict[str, Any] | None) -> None:
+    """What was bought this time, what the ledger holds, and whether the provider says the same."""
     with opened(settings) as (ledger, _):
         totals = ledger.read(reads.totals)
     charged = _charged(settings)
@@ -214,28 +214,32 @@ def _print_money(console: Console, settings: Settings, before_usd: Decimal, acco
     console.print(f"[bold]Ledger[/]    {states}; ${charged:.6f} charged altogether")
     if account is not None:
         same = "the same" if Decimal(account["charged_usd"]) == charged else "[red]not the same[/]"
+        failed = account["submissions"] - account["charges"]
         console.print(
-            f"[bold]Provider[/]  {account['charges']} charges, ${Decimal(account['charged_usd']):.6f}: {same}; "
-            f"{account['submissions']} jobs accepted, {account['submissions'] - account['charges']} of them failed, "
-            "free of charge"
+            f"[bold]Provider[/]  {account['charges']} charges, ${Decimal(account['charged_usd']):.6f}: {same}"
         )
+        console.print(f"          {account['submissions']} jobs accepted, {failed} of them failed, free of charge")
 
 
-def _print_places(console: Console, project: LocalProject, settings: Settings, elapsed_s: float) -> None:
+def print_places(console: Console, project: LocalProject, settings: Settings, elapsed_s: float) -> None:
+    """Where everything is; a path or a command is a line of its own, however long, so that it can be copied."""
     home = project.project_dir
 
-    def shown(path: str) -> str:
-        return path.removeprefix(f"{home}/")
+    def shown(path: object) -> str:
+        return str(path).removeprefix(f"{home}/")
 
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False)
+
+    data = shown(settings.data_dir)
     console.print(f"\nDone in {elapsed_s:.0f} s.")
-    console.print(f"  Pictures   {shown(settings.outputs_url)}/<model>/")
-    console.print(f"  Galleries  {shown(str(settings.data_dir))}/galleries/<prompt set>/index.html")
-    console.print(f"  Report     {shown(str(settings.data_dir))}/usage_report.html")
-    console.print(
-        f"  Database   {shown(str(settings.data_dir))}/segmind.duckdb  (dlt pipeline segmind info shows the last load)"
-    )
-    console.print(
-        f"  Commands   SEGMIND_API_URL={settings.api_url} SEGMIND_DATA_DIR={shown(str(settings.data_dir))} "
-        ".venv/bin/segmind-dagster status"
-    )
-    console.print("  UI         make dev, then http://127.0.0.1:3000 for the runs, contact sheets and usage")
+    say(f"  Pictures   {shown(settings.outputs_url)}/<model>/")
+    say(f"  Galleries  {data}/galleries/<prompt set>/index.html")
+    say(f"  Report     {data}/usage_report.html")
+    say(f"  Database   {data}/segmind.duckdb")
+    say("\nRuns, contact sheets and usage in the UI, on http://127.0.0.1:3000:")
+    say("  make dev")
+    say("Totals by state, and the money:")
+    say(f"  SEGMIND_API_URL={settings.api_url} SEGMIND_DATA_DIR={data} .venv/bin/segmind-dagster status")
+    say("The last load:")
+    say("  .venv/bin/dlt pipeline segmind info")
