@@ -30,6 +30,7 @@ from segmind_dagster.orchestration.translator import (
     SPEND_KEYS,
     USAGE_KEYS,
 )
+from segmind_dagster.orchestration.units import RANGE, partition_keys
 from segmind_dagster.prompts import PromptSet, find_prompt_set
 from segmind_dagster.reports.usage import read_table
 from segmind_dagster.settings import Settings
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LOOK_EVERY_S = 0.25
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _COLUMNS = {
     "asked": "generations",
     "stored": "succeeded",
@@ -81,40 +83,38 @@ def _sync(instance: dg.DagsterInstance, settings: Settings) -> list[PromptSet]:
         raise SegmindDagsterError("\n".join(problems))
     return [
         find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir)
-        for key in sorted(instance.get_dynamic_partitions("prompt_sets"))
+        for key in sorted(partition_keys(instance))
     ]
 
 
 def _materialize(
     console: Console, instance: dg.DagsterInstance, settings: Settings, sets: Sequence[PromptSet]
 ) -> list[str]:
+    """Run everything, and say what failed: each file, all sets together as a backfill in one run does, the summaries.
+
+    Together they wait for the provider at the same time, and are loaded once.
+    """
     from segmind_dagster.orchestration.build import build_definitions
 
-    defs = build_definitions()
+    defs = build_definitions(backfill_policy=dg.BackfillPolicy.single_run())
     job = defs.resolve_implicit_global_asset_job_def()
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     failures = []
     with _LiveProgress(console, settings, sets) as live:
-        for found in sets:
-            live.say(found.key)
+
+        def run(what: str, assets: Sequence[dg.AssetKey], **of: Any) -> None:
+            live.say(what)
             result = job.execute_in_process(
-                instance=instance,
-                asset_selection=[PROMPT_SET_KEY, *MODEL_KEYS, GALLERY_KEY],
-                partition_key=found.key,
-                run_config=quiet,
-                raise_on_error=False,
+                instance=instance, asset_selection=assets, run_config=_QUIET, raise_on_error=False, **of
             )
             if not result.success:
-                failures.append(_why(result, found.key))
-        live.say("usage")
-        result = job.execute_in_process(
-            instance=instance,
-            asset_selection=[*ACCOUNT_KEYS, *USAGE_KEYS, *SPEND_KEYS, REPORT_KEY],
-            run_config=quiet,
-            raise_on_error=False,
-        )
-        if not result.success:
-            failures.append(_why(result, "usage"))
+                failures.append(_why(result, what))
+
+        for found in sets:
+            run(found.key, [PROMPT_SET_KEY], partition_key=found.key)
+        # a range goes by Dagster's order, in which new partitions come last
+        if keys := partition_keys(instance):
+            run("all sets", [*MODEL_KEYS, GALLERY_KEY], tags=dict(zip(RANGE, (keys[0], keys[-1]), strict=True)))
+        run("usage", [*ACCOUNT_KEYS, *USAGE_KEYS, *SPEND_KEYS, REPORT_KEY])
     return failures
 
 
