@@ -8,23 +8,15 @@ outputs are fetched from allow-listed hosts only.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    wait_random_exponential,
-)
 
 from segmind_dagster.errors import OutputError
-from segmind_dagster.gateway import fetching, wire
+from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.addresses import PublicResolver
 from segmind_dagster.gateway.answers import (
     get_failure,
@@ -39,9 +31,11 @@ from segmind_dagster.gateway.failures import GatewayError, NotSentError, Unreach
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.redaction import redact
+from segmind_dagster.gateway.repeating import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -52,9 +46,6 @@ if TYPE_CHECKING:
     from segmind_dagster.settings import Settings
 
 _Answer = TypeVar("_Answer")
-_GET_ATTEMPTS = 6
-# nobody there at the first knock may be somebody who is just starting; after these, and no later, it is said
-_KNOCKS, _KNOCK_S = 4, 3.0
 _CONNECTIONS = 400
 _SUBMIT_TIMEOUT_S = 60.0
 _GET_TIMEOUT_S = 30.0
@@ -331,49 +322,7 @@ class Gateway:
         return redact(message, self._key)
 
     async def _repeated(self, once: Callable[[], Awaitable[_Answer]], *, is_knock: bool = False) -> _Answer:
-        """What asking brings, asked again a few times where that can help.
-
-        Args:
-            once: asks.
-            is_knock: whether it is to be found out soon that nobody is there.
-        """
-        began = time.monotonic()
-        try:
-            # nearly every request succeeds at once, and the machinery of a retry costs as much as the request
-            return await once()
-        except (GatewayError, OutputError) as error:
-            # an output that drips is given up for this run after one time-out, not after six
-            if time.monotonic() - began >= fetching.FETCH_TIMEOUT_S:
-                raise
-            made = [error]
-
-        async def again() -> _Answer:
-            if made:
-                raise made.pop()
-            return await once()
-
-        def is_enough(state: RetryCallState) -> bool:
-            is_unreachable = state.outcome is not None and isinstance(state.outcome.exception(), UnreachableError)
-            attempts, most_s = _GET_ATTEMPTS, fetching.FETCH_TIMEOUT_S
-            if is_knock and is_unreachable:
-                attempts, most_s = _KNOCKS, _KNOCK_S
-            return state.attempt_number >= attempts or time.monotonic() - began >= most_s
-
-        return await self._retrying(is_enough)(again)
-
-    def _retrying(self, is_enough: Callable[[RetryCallState], bool]) -> AsyncRetrying:
-        return AsyncRetrying(
-            retry=retry_if_exception(_may_get_again),
-            stop=is_enough,
-            wait=_get_wait_s,
-            before_sleep=self._note_refusal,
-            reraise=True,
-        )
-
-    async def _note_refusal(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if self._on_rate_limited is not None and isinstance(error, GatewayError) and error.reset_at is not None:
-            await self._on_rate_limited(error.reset_at)
+        return await repeated(once, on_rate_limited=self._on_rate_limited, is_knock=is_knock)
 
 
 class _Withholding(aiohttp.BytesPayload):
@@ -390,19 +339,3 @@ class _Withholding(aiohttp.BytesPayload):
             self.is_withheld = True
             raise ConnectionAbortedError("held back")
         await super().write_with_length(writer, content_length)
-
-
-_BACK_OFF = wait_random_exponential(multiplier=0.3, max=20)
-
-
-def _get_wait_s(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, GatewayError) and error.reset_at is not None:
-        return min(max((error.reset_at - datetime.now(UTC)).total_seconds(), 0.1), 120.0)
-    return _BACK_OFF(state)
-
-
-def _may_get_again(error: BaseException) -> bool:
-    if isinstance(error, OutputError):
-        return not error.is_permanent
-    return isinstance(error, GatewayError) and error.kind in {"connect_error", "server_error", "rate_limited"}

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from command_line import run
 
-from segmind_dagster.gateway import client
+from segmind_dagster.gateway import repeating
 
 KEY = "SG_0123456789abcdef"
 
@@ -34,7 +34,7 @@ def test_collect_where_nobody_is_there_says_so_once_and_leaves_the_ledger_as_it_
         asked.append(state.attempt_number)
         return 0.0
 
-    monkeypatch.setattr(client, "_BACK_OFF", pause)
+    monkeypatch.setattr(repeating, "_BACK_OFF", pause)
     project.write("harvest", 2, models=["fast_flux_schnell"])
     project.submit_and_die("harvest")
     project.lose("lost", 2)

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from gateway_bench import answering
 
-from segmind_dagster.gateway import client
+from segmind_dagster.gateway import repeating
 from segmind_dagster.gateway.failures import GatewayError, UnreachableError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         made.append(state.attempt_number)
         return 0.0
 
-    monkeypatch.setattr(client, "_BACK_OFF", pause)
+    monkeypatch.setattr(repeating, "_BACK_OFF", pause)
     return made
 
 
@@ -75,7 +75,7 @@ def test_a_name_that_has_no_address_is_unreachable(
 def test_knocking_ends_when_its_seconds_are_over(
     bench: Bench, pauses: list[int], closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_KNOCK_S", 0.0)
+    monkeypatch.setattr(repeating, "_KNOCK_S", 0.0)
     with pytest.raises(UnreachableError):
         bench.run(f"http://127.0.0.1:{closed_port}", the_balance)
     assert pauses == [1]
