@@ -155,7 +155,7 @@ def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
     """Estimate what prompt sets would cost; nothing is submitted. Exits with 1 when a cap refuses some."""
     from datetime import UTC, datetime
 
-    from segmind_dagster.data_folder import opened
+    from segmind_dagster.data_folder import as_found
     from segmind_dagster.ledger import reads
     from segmind_dagster.runner import Batch, plan_set
     from segmind_dagster.settings import load_settings
@@ -163,7 +163,7 @@ def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
     settings = load_settings()
     sets = _named_sets(settings, prompt_sets, is_all=is_all)
     plans: list[Plan] = []
-    with opened(settings) as (ledger, _):
+    with as_found(settings) as (ledger, _):
         for found in sets:
             batch = Batch(found, tuple(model.resource for model in found.models))
             # a backfill starts a run for each set, so the cap of a run holds for each by itself
@@ -188,17 +188,23 @@ def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
 @cli.command()
 def status() -> None:
     """Totals of the ledger by state, and the money."""
-    from segmind_dagster.data_folder import opened
+    from segmind_dagster.data_folder import as_found
     from segmind_dagster.ledger import reads
     from segmind_dagster.settings import load_settings
 
     settings = load_settings()
-    with opened(settings) as (ledger, _):
+    with as_found(settings) as (ledger, _):
         totals = ledger.read(reads.totals)
         unknown = ledger.read(reads.unknown_costs)
         charged = ledger.read(reads.charged)
         reserved = ledger.read(reads.reserved)
     click.echo(f"{settings.api_origin}, data in {settings.data_dir}")
+    if not totals and not charged:
+        click.echo(
+            "  Nothing here yet: `segmind-dagster plan --all` says what your prompt sets would cost, and\n"
+            "  `segmind-dagster dev` opens the UI where they are materialized."
+        )
+        return
     for state, (count, usd) in sorted(totals.items()):
         open_ones = unknown.get(state, 0)
         more = f", and {open_ones} of unknown cost" if open_ones else ""

@@ -19,12 +19,12 @@ import click
 )
 def gallery(prompt_sets: tuple[str, ...], output: Path | None) -> None:
     """Write a page with all outputs of each prompt set, and a contact sheet; of all sets when none is named."""
-    from segmind_dagster.data_folder import opened
+    from segmind_dagster.data_folder import as_found
     from segmind_dagster.reports.gallery import gallery_keys, write_gallery
     from segmind_dagster.settings import load_settings
 
     settings = load_settings()
-    with opened(settings) as (ledger, _):
+    with as_found(settings) as (ledger, _):
         known = gallery_keys(ledger)
         strangers = [key for key in prompt_sets if key not in known]
         if strangers:
@@ -50,8 +50,16 @@ def report(output: Path | None) -> None:
     """Write one page with charts of what was asked for, made and spent, from the usage summaries."""
     from segmind_dagster.reports.usage_report import write_usage_report
     from segmind_dagster.settings import load_settings
+    from segmind_dagster.source.destinations import duckdb_path
 
-    written = write_usage_report(load_settings(), output=output)
+    settings = load_settings()
+    if (warehouse := duckdb_path(settings)) is not None and not warehouse.exists():
+        click.echo(
+            "Nothing has been loaded yet, so no page was written: materialize a prompt set and usage/... in "
+            "`segmind-dagster dev`, or run `segmind-dagster demo`."
+        )
+        return
+    written = write_usage_report(settings, output=output)
     if written.is_empty:
         click.echo("The usage summaries hold nothing yet: materialize usage/..., or run `make demo`. The page says so.")
     click.echo(written.uri)

@@ -5,13 +5,16 @@ A folder that is there already is never touched, unless it is an export and the 
 
 from __future__ import annotations
 
+import glob
+import re
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from segmind_dagster.data_folder import opened
+from segmind_dagster.data_folder import as_found
 from segmind_dagster.errors import ExportError, OutputError
 from segmind_dagster.export.files import read_all
 from segmind_dagster.export.layouts import LAYOUTS
@@ -28,6 +31,9 @@ Format = Literal["parquet", "imagefolder"]
 # the first line of the README of every export
 _MARK: Final = "<!-- exported by segmind-dagster -->"
 _MOST_LISTED: Final = 200
+# longer than any export may take without writing anything
+_ABANDONED_S: Final = 86_400.0
+_LEFT_BEHIND = re.compile(r"\.[0-9a-f]{12}\.(partial|former)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +83,7 @@ def export_set(
     folder = Path(folder).expanduser().absolute()
     is_replacing = _check_target(folder, settings, is_overwriting=is_overwriting)
     names = list(resources) or [model.resource for model in MODELS]
-    with opened(settings) as (ledger, _), ledger.reading() as connection:
+    with as_found(settings) as (ledger, _), ledger.reading() as connection:
         records = [
             record for name in names for record in reads.set_rows(connection, resource=name, prompt_sets=[prompt_set])
         ]
@@ -110,6 +116,7 @@ def export_set(
             )
         (aside / "README.md").write_text(_card(prompt_set, form, counts, left_out, settings), encoding="utf-8")
         _put_in_place(aside, folder, is_replacing=is_replacing)
+        _sweep(folder, say)
     except OSError as error:
         raise ExportError(f"{folder} cannot be written: {error}. Nothing was written.") from error
     finally:
@@ -153,6 +160,29 @@ def _put_in_place(aside: Path, folder: Path, *, is_replacing: bool) -> None:
             former.rename(folder)
         raise
     shutil.rmtree(former, ignore_errors=True)
+
+
+def _sweep(folder: Path, say: Callable[[str], None]) -> None:
+    """Remove what exports into this folder left beside it when they were killed, once nobody can be writing it.
+
+    Last of all, because what a killed one had moved away may have been the only export there was.
+    """
+    oldest = time.time() - _ABANDONED_S
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        if not _LEFT_BEHIND.fullmatch(path.name.removeprefix(f".{folder.name}")):
+            continue
+        if _last_written(path) < oldest:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            say(f"{path} belongs to another export, or to one that was killed: then an export removes it after a day.")
+
+
+def _last_written(folder: Path) -> float:
+    try:
+        return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    except OSError:
+        # its owner is just removing it
+        return time.time()
 
 
 def _reasons(left_out: Sequence[LeftOut]) -> str:

@@ -8,25 +8,15 @@ outputs are fetched from allow-listed hosts only.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random_exponential,
-)
 
 from segmind_dagster.errors import OutputError
-from segmind_dagster.gateway import fetching, wire
+from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.addresses import PublicResolver
 from segmind_dagster.gateway.answers import (
     get_failure,
@@ -37,13 +27,15 @@ from segmind_dagster.gateway.answers import (
     request_id_of,
     reset_at,
 )
-from segmind_dagster.gateway.failures import GatewayError, NotSentError, classify_submit, error_text
+from segmind_dagster.gateway.failures import GatewayError, NotSentError, UnreachableError, classify_submit, error_text
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.redaction import redact
+from segmind_dagster.gateway.repeating import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -54,7 +46,6 @@ if TYPE_CHECKING:
     from segmind_dagster.settings import Settings
 
 _Answer = TypeVar("_Answer")
-_GET_ATTEMPTS = 6
 _CONNECTIONS = 400
 _SUBMIT_TIMEOUT_S = 60.0
 _GET_TIMEOUT_S = 30.0
@@ -180,8 +171,15 @@ class Gateway:
         return await self._job(f"/v2/requests/{quote(request_id, safe='')}")
 
     async def credits_usd(self) -> Decimal | None:
-        """The balance, free credits included; None when the answer is not understood."""
-        _, document = await self._get(f"{self._settings.api_url}/v1/get-user-credits")
+        """The balance, free credits included; None when the answer is not understood.
+
+        It is the first thing asked, so that a host which is not there is said within seconds.
+
+        Raises:
+            UnreachableError: there is no connection to the host.
+            GatewayError: it could not be read.
+        """
+        _, document = await self._get(f"{self._settings.api_url}/v1/get-user-credits", is_knock=True)
         if not isinstance(document, dict):
             return None
         amounts = [document.get("credits"), document.get("free-credits")]
@@ -279,14 +277,16 @@ class Gateway:
 
         return await self._repeated(once)
 
-    async def _get(self, url: str, query: Mapping[str, str] | None = None) -> tuple[int, Any]:
+    async def _get(
+        self, url: str, query: Mapping[str, str] | None = None, *, is_knock: bool = False
+    ) -> tuple[int, Any]:
         async def once() -> tuple[int, Any]:
             status, answer, headers = await self._exchange("GET", url, query=query)
             if status in {200, 404}:
                 return status, parse(answer)
             raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
 
-        return await self._repeated(once)
+        return await self._repeated(once, is_knock=is_knock)
 
     async def _exchange(
         self,
@@ -301,6 +301,10 @@ class Gateway:
                 method, url, params=query, json=payload, headers={"x-api-key": self._key}, allow_redirects=False
             ) as response:
                 return response.status, await read_limited(response), response.headers
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UnreachableError(
+                "connect_error", self._say(f"{method} {url}: no connection ({name_of(error)}).")
+            ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({name_of(error)}).")) from error
 
@@ -317,38 +321,8 @@ class Gateway:
     def _say(self, message: str) -> str:
         return redact(message, self._key)
 
-    async def _repeated(self, once: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """What asking brings, asked again a few times where that can help."""
-        began = time.monotonic()
-        try:
-            # nearly every request succeeds at once, and the machinery of a retry costs as much as the request
-            return await once()
-        except (GatewayError, OutputError) as error:
-            # an output that drips is given up for this run after one time-out, not after six
-            if time.monotonic() - began >= fetching.FETCH_TIMEOUT_S:
-                raise
-            made = [error]
-
-        async def again() -> _Answer:
-            if made:
-                raise made.pop()
-            return await once()
-
-        return await self._retrying()(again)
-
-    def _retrying(self) -> AsyncRetrying:
-        return AsyncRetrying(
-            retry=retry_if_exception(_may_get_again),
-            stop=stop_after_attempt(_GET_ATTEMPTS) | stop_after_delay(fetching.FETCH_TIMEOUT_S),
-            wait=_get_wait_s,
-            before_sleep=self._note_refusal,
-            reraise=True,
-        )
-
-    async def _note_refusal(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if self._on_rate_limited is not None and isinstance(error, GatewayError) and error.reset_at is not None:
-            await self._on_rate_limited(error.reset_at)
+    async def _repeated(self, once: Callable[[], Awaitable[_Answer]], *, is_knock: bool = False) -> _Answer:
+        return await repeated(once, on_rate_limited=self._on_rate_limited, is_knock=is_knock)
 
 
 class _Withholding(aiohttp.BytesPayload):
@@ -365,19 +339,3 @@ class _Withholding(aiohttp.BytesPayload):
             self.is_withheld = True
             raise ConnectionAbortedError("held back")
         await super().write_with_length(writer, content_length)
-
-
-_BACK_OFF = wait_random_exponential(multiplier=0.3, max=20)
-
-
-def _get_wait_s(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, GatewayError) and error.reset_at is not None:
-        return min(max((error.reset_at - datetime.now(UTC)).total_seconds(), 0.1), 120.0)
-    return _BACK_OFF(state)
-
-
-def _may_get_again(error: BaseException) -> bool:
-    if isinstance(error, OutputError):
-        return not error.is_permanent
-    return isinstance(error, GatewayError) and error.kind in {"connect_error", "server_error", "rate_limited"}

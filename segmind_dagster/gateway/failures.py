@@ -125,6 +125,10 @@ class GatewayError(SegmindDagsterError):
         super().__init__(message)
 
 
+class UnreachableError(GatewayError):
+    """Nobody is there to ask: no address, no connection, or none that can be trusted."""
+
+
 class NotSentError(GatewayError):
     """A POST was held back at the last moment: the provider has seen nothing of it."""
 

@@ -9,7 +9,7 @@ Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning
 
 from segmind_dagster.ledger.records import Caps, Claim, GenerationRecord, Outcome, Spent
 from segmind_dagster.ledger.states import State
-from segmind_dagster.ledger.store import Ledger, open_ledger
+from segmind_dagster.ledger.store import Ledger, is_absent, open_ledger, shown
 
 __all__ = [
     "Caps",
@@ -19,5 +19,7 @@ __all__ = [
     "Outcome",
     "Spent",
     "State",
+    "is_absent",
     "open_ledger",
+    "shown",
 ]

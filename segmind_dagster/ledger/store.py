@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sqlalchemy import create_engine, delete, event, insert
+from sqlalchemy import create_engine, delete, event, insert, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import URL
 
 _T = TypeVar("_T")
 
@@ -47,6 +48,8 @@ BUSY_TIMEOUT_S = 60.0
 _STUCK_MS = 60_000
 # who waits for such a one outlasts it
 _PATIENCE_MS = 2 * _STUCK_MS
+# alembic's, named in migrations/env.py
+_VERSION_TABLE = "ledger_version"
 # any number, the same in every process: the advisory lock of those who write
 _WRITERS_LOCK = 5_366_719_104
 
@@ -127,6 +130,44 @@ class Ledger:
         self.engine.dispose()
 
 
+def is_absent(url: str) -> bool:
+    """Whether there is certainly no ledger yet; what cannot be looked at is for `open_ledger` to explain.
+
+    Args:
+        url: SQLAlchemy URL.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return bool(parsed.database) and _is_no_file(parsed.database or "")
+        engine = create_engine(_with_driver(parsed))
+        try:
+            return not inspect(engine).has_table(_VERSION_TABLE)
+        finally:
+            engine.dispose()
+    except SQLAlchemyError:
+        return False
+
+
+def _is_no_file(path: str) -> bool:
+    try:
+        Path(path).stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _with_driver(url: URL) -> URL:
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def shown(url: str) -> str:
+    """A ledger's URL in a form safe to show."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
 def open_ledger(
     url: str, *, api_origin: str, holds_outputs: Callable[[], str | None], is_rebuilt: bool = False
 ) -> Ledger:
@@ -148,9 +189,8 @@ def open_ledger(
         parsed = make_url(url)
     except ArgumentError as error:
         raise LedgerError("SEGMIND_LEDGER_URL is not a database URL such as postgresql://host/name.") from error
-    shown = parsed.render_as_string(hide_password=True)
-    if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
-        url = parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    where = shown(url)
+    url = _with_driver(parsed).render_as_string(hide_password=False)
     try:
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -162,18 +202,18 @@ def open_ledger(
             if is_empty := reads.is_empty(connection):
                 found = None if is_rebuilt or reads.meta(connection, "rebuilt_at") else holds_outputs()
                 if found:
-                    raise LedgerMissingError(shown, found)
+                    raise LedgerMissingError(where, found)
             if recorded is None or (recorded != api_origin and is_empty):
                 if not is_rebuilt:
                     connection.execute(delete(META).where(META.c.key == "api_origin"))
                     connection.execute(insert(META), {"key": "api_origin", "value": api_origin})
             elif recorded != api_origin:
-                raise OriginMismatchError(recorded, api_origin, shown)
+                raise OriginMismatchError(recorded, api_origin, where)
         return Ledger(engine=_engine(url, writes=False), writer=GroupCommitter(writing))
     except (SQLAlchemyError, OSError) as error:
         cause = error.__cause__ or error
         raise LedgerError(
-            f"Opened the ledger at {shown}, but the database answered: {str(cause).strip()}. Nothing was submitted. "
+            f"Opened the ledger at {where}, but the database answered: {str(cause).strip()}. Nothing was submitted. "
             f"{remedy(cause)}"
         ) from error
 
@@ -231,11 +271,11 @@ def _begin(statement: str, connection: Connection) -> None:
 
 def _migrate(connection: Connection) -> None:
     # alembic takes a third of a second to import: only when there is something to upgrade
-    from sqlalchemy import inspect, text
+    from sqlalchemy import text
 
     from segmind_dagster.ledger.migrations import HEAD
 
-    if inspect(connection).has_table("ledger_version"):
+    if inspect(connection).has_table(_VERSION_TABLE):
         version = connection.execute(text("SELECT version_num FROM ledger_version")).scalar()
         if version == HEAD:
             return

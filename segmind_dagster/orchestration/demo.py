@@ -30,6 +30,7 @@ from segmind_dagster.orchestration.translator import (
     SPEND_KEYS,
     USAGE_KEYS,
 )
+from segmind_dagster.orchestration.units import RANGE, partition_keys
 from segmind_dagster.prompts import PromptSet, find_prompt_set
 from segmind_dagster.reports.usage import read_table
 from segmind_dagster.settings import Settings
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LOOK_EVERY_S = 0.25
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _COLUMNS = {
     "asked": "generations",
     "stored": "succeeded",
@@ -59,18 +61,17 @@ def run_demo() -> bool:
     with running_sandbox(project) as sandbox, dg.DagsterInstance.get() as instance:
         settings = SegmindResource().load()
         if sandbox is None:
-            console.print(f"Using the sandbox that is already running at {settings.api_url}.")
+            console.print(f"Using the sandbox that is already running at {settings.api_url}.", soft_wrap=True)
         before_usd = _charged(settings)
         sets = _sync(instance, settings)
-        console.print(
-            f"[bold]{len(sets)} prompt sets[/], {sum(len(found.requests) for found in sets)} generations, "
-            f"against the sandbox at {settings.api_url} with some faults on. No key, no cost."
-        )
+        count = sum(len(found.requests) for found in sets)
+        console.print(f"[bold]{len(sets)} prompt sets[/], {count} generations; no key, no cost:")
+        console.print(f"the sandbox at {settings.api_url} stands in for Segmind, with some faults on.")
         failures = _materialize(console, instance, settings, sets)
         elapsed_s = time.monotonic() - began
         _print_usage(console, settings)
-        _print_money(console, settings, before_usd, sandbox.account(jobs=False) if sandbox else None)
-    _print_places(console, project, settings, elapsed_s)
+        print_money(console, settings, before_usd, sandbox.account(jobs=False) if sandbox else None)
+    print_places(console, project, settings, elapsed_s)
     for failure in failures:
         console.print(f"[red]{failure}[/]")
     return not failures
@@ -82,40 +83,38 @@ def _sync(instance: dg.DagsterInstance, settings: Settings) -> list[PromptSet]:
         raise SegmindDagsterError("\n".join(problems))
     return [
         find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir)
-        for key in sorted(instance.get_dynamic_partitions("prompt_sets"))
+        for key in sorted(partition_keys(instance))
     ]
 
 
 def _materialize(
     console: Console, instance: dg.DagsterInstance, settings: Settings, sets: Sequence[PromptSet]
 ) -> list[str]:
+    """Run everything, and say what failed: each file, all sets together as a backfill in one run does, the summaries.
+
+    Together they wait for the provider at the same time, and are loaded once.
+    """
     from segmind_dagster.orchestration.build import build_definitions
 
-    defs = build_definitions()
+    defs = build_definitions(backfill_policy=dg.BackfillPolicy.single_run())
     job = defs.resolve_implicit_global_asset_job_def()
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     failures = []
     with _LiveProgress(console, settings, sets) as live:
-        for found in sets:
-            live.say(found.key)
+
+        def run(what: str, assets: Sequence[dg.AssetKey], **of: Any) -> None:
+            live.say(what)
             result = job.execute_in_process(
-                instance=instance,
-                asset_selection=[PROMPT_SET_KEY, *MODEL_KEYS, GALLERY_KEY],
-                partition_key=found.key,
-                run_config=quiet,
-                raise_on_error=False,
+                instance=instance, asset_selection=assets, run_config=_QUIET, raise_on_error=False, **of
             )
             if not result.success:
-                failures.append(_why(result, found.key))
-        live.say("usage")
-        result = job.execute_in_process(
-            instance=instance,
-            asset_selection=[*ACCOUNT_KEYS, *USAGE_KEYS, *SPEND_KEYS, REPORT_KEY],
-            run_config=quiet,
-            raise_on_error=False,
-        )
-        if not result.success:
-            failures.append(_why(result, "usage"))
+                failures.append(_why(result, what))
+
+        for found in sets:
+            run(found.key, [PROMPT_SET_KEY], partition_key=found.key)
+        # a range goes by Dagster's order, in which new partitions come last
+        if keys := partition_keys(instance):
+            run("all sets", [*MODEL_KEYS, GALLERY_KEY], tags=dict(zip(RANGE, (keys[0], keys[-1]), strict=True)))
+        run("usage", [*ACCOUNT_KEYS, *USAGE_KEYS, *SPEND_KEYS, REPORT_KEY])
     return failures
 
 
@@ -204,7 +203,8 @@ def _charged(settings: Settings) -> Decimal:
         return ledger.read(reads.charged)
 
 
-def _print_money(console: Console, settings: Settings, before_usd: Decimal, account: dict[str, Any] | None) -> None:
+def print_money(console: Console, settings: Settings, before_usd: Decimal, account: dict[str, Any] | None) -> None:
+    """What was bought this time, what the ledger holds, and whether the provider says the same."""
     with opened(settings) as (ledger, _):
         totals = ledger.read(reads.totals)
     charged = _charged(settings)
@@ -214,28 +214,32 @@ def _print_money(console: Console, settings: Settings, before_usd: Decimal, acco
     console.print(f"[bold]Ledger[/]    {states}; ${charged:.6f} charged altogether")
     if account is not None:
         same = "the same" if Decimal(account["charged_usd"]) == charged else "[red]not the same[/]"
+        failed = account["submissions"] - account["charges"]
         console.print(
-            f"[bold]Provider[/]  {account['charges']} charges, ${Decimal(account['charged_usd']):.6f}: {same}; "
-            f"{account['submissions']} jobs accepted, {account['submissions'] - account['charges']} of them failed, "
-            "free of charge"
+            f"[bold]Provider[/]  {account['charges']} charges, ${Decimal(account['charged_usd']):.6f}: {same}"
         )
+        console.print(f"          {account['submissions']} jobs accepted, {failed} of them failed, free of charge")
 
 
-def _print_places(console: Console, project: LocalProject, settings: Settings, elapsed_s: float) -> None:
+def print_places(console: Console, project: LocalProject, settings: Settings, elapsed_s: float) -> None:
+    """Where everything is; a path or a command is a line of its own, however long, so that it can be copied."""
     home = project.project_dir
 
-    def shown(path: str) -> str:
-        return path.removeprefix(f"{home}/")
+    def shown(path: object) -> str:
+        return str(path).removeprefix(f"{home}/")
 
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False)
+
+    data = shown(settings.data_dir)
     console.print(f"\nDone in {elapsed_s:.0f} s.")
-    console.print(f"  Pictures   {shown(settings.outputs_url)}/<model>/")
-    console.print(f"  Galleries  {shown(str(settings.data_dir))}/galleries/<prompt set>/index.html")
-    console.print(f"  Report     {shown(str(settings.data_dir))}/usage_report.html")
-    console.print(
-        f"  Database   {shown(str(settings.data_dir))}/segmind.duckdb  (dlt pipeline segmind info shows the last load)"
-    )
-    console.print(
-        f"  Commands   SEGMIND_API_URL={settings.api_url} SEGMIND_DATA_DIR={shown(str(settings.data_dir))} "
-        ".venv/bin/segmind-dagster status"
-    )
-    console.print("  UI         make dev, then http://127.0.0.1:3000 for the runs, contact sheets and usage")
+    say(f"  Pictures   {shown(settings.outputs_url)}/<model>/")
+    say(f"  Galleries  {data}/galleries/<prompt set>/index.html")
+    say(f"  Report     {data}/usage_report.html")
+    say(f"  Database   {data}/segmind.duckdb")
+    say("\nRuns, contact sheets and usage in the UI, on http://127.0.0.1:3000:")
+    say("  make dev")
+    say("Totals by state, and the money:")
+    say(f"  SEGMIND_API_URL={settings.api_url} SEGMIND_DATA_DIR={data} .venv/bin/segmind-dagster status")
+    say("The last load:")
+    say("  .venv/bin/dlt pipeline segmind info")

@@ -1,11 +1,12 @@
 """Whether what a run generated has come to the warehouse, as Dagster's own records tell it.
 
-A run says in a tag that its load is due, once everything is generated, and that it is done afterwards. A run that
-ends in between, however it ends, leaves the tag as it was; a later materialization of the same partition is the proof
-that another run has loaded the rows. The ledger knows nothing of this: what it holds may always be loaded again.
+A run says in a tag that its load is due, once everything is generated, and that it is done afterwards; in another
+one, what it loads for units that it was not started for. A run that ends in between, however it ends, leaves the tags
+as they were; a later materialization of the same partition is the proof that another run has loaded the rows. The
+ledger knows nothing of this: what it holds may always be loaded again.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +14,16 @@ from typing import Final
 
 import dagster as dg
 
+from segmind_dagster.ledger import Ledger, due
 from segmind_dagster.orchestration.translator import MODEL_KEYS
 from segmind_dagster.orchestration.units import ATTEMPT, Unit, partition_keys, units_of
 
 LOAD: Final = "segmind/load"
+ALSO_LOADS: Final = "segmind/also_loads"
 _DUE: Final = "due"
 _DONE: Final = "done"
 _LOOK_BACK: Final = 500
+_KEYS: Final = {key.path[-1]: key for key in MODEL_KEYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,16 @@ class Unloaded:
 
 
 @contextmanager
-def recorded_load(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Note that the load of this run is due, and that it is done once the block has come to its end."""
-    instance.add_run_tags(run_id, {LOAD: _DUE})
+def recorded_load(instance: dg.DagsterInstance, run_id: str, *, also: Collection[Unit] = ()) -> Iterator[None]:
+    """Note that the load of this run is due, and that it is done once the block has come to its end.
+
+    Args:
+        instance: where the run is recorded.
+        run_id: the run.
+        also: what it loads beside the units it was started for.
+    """
+    names = " ".join(sorted(f"{key}/{asset.path[-1]}" for key, asset in also))
+    instance.add_run_tags(run_id, {LOAD: _DUE, **({ALSO_LOADS: names} if names else {})})
     yield
     instance.add_run_tags(run_id, {LOAD: _DONE})
 
@@ -60,14 +71,23 @@ def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> 
         run = record.dagster_run
         if run.run_id not in at_work:
             tried = Unloaded(run.run_id, int(run.tags.get(ATTEMPT, "1")), _end_of(record))
-            for unit in units_of(run, keys):
-                if unit[1] in MODEL_KEYS:
-                    found.setdefault(unit, tried)
+            for unit in _loaded_by(run, keys):
+                found.setdefault(unit, tried)
     since = {
         asset: latest_materializations(instance, asset, [key for key, of_asset in found if of_asset == asset])
         for asset in {asset for _, asset in found}
     }
     return {unit: tried for unit, tried in found.items() if not _is_loaded(since[unit[1]].get(unit[0]), tried)}
+
+
+def asked_units(ledger: Ledger, prompt_sets: Iterable[str]) -> list[Unit]:
+    """The models that prompt sets ask for something of, as far as the ledger knows the sets and Dagster the models."""
+    return [
+        (key, _KEYS[resource])
+        for key in prompt_sets
+        for resource in ledger.read(due.standing, key)
+        if resource in _KEYS
+    ]
 
 
 def latest_materializations(
@@ -89,6 +109,13 @@ def latest_materializations(
                 found.setdefault(record.partition_key, record)
         missing -= found.keys()
     return found
+
+
+def _loaded_by(run: dg.DagsterRun, keys: Sequence[str]) -> set[Unit]:
+    also = (name.split("/") for name in run.tags.get(ALSO_LOADS, "").split())
+    # a model may have left the registry since
+    others = {(key, _KEYS[resource]) for key, resource in also if resource in _KEYS}
+    return others | {unit for unit in units_of(run, keys) if unit[1] in MODEL_KEYS}
 
 
 def _is_loaded(materialized: dg.EventLogRecord | None, tried: Unloaded) -> bool:

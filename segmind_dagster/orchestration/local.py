@@ -46,6 +46,8 @@ concurrency:
   runs:
     max_concurrent_runs: 4
 """
+# `dg dev` is another package, for projects that `dg` has laid out
+_SUPERSEDED: Final = "Function `dev_command` is superseded"
 _OURS = ("SEGMIND_", "SOURCES__SEGMIND")
 
 
@@ -170,7 +172,7 @@ def run_dagster_dev(project: LocalProject, *, host: str, port: int) -> int:
             )
     signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [
-        *(sys.executable, "-m", "dagster", "dev"),
+        *(sys.executable, "-W", f"ignore:{_SUPERSEDED}", "-m", "dagster", "dev"),
         *("-h", host, "-p", str(port), "-w", str(project.project_dir / "workspace.yaml")),
     ]
     with subprocess.Popen(command, cwd=project.project_dir) as process:  # noqa: S603  our own interpreter, no shell

@@ -170,7 +170,7 @@ class OutputStore:
     def sweep(self) -> None:
         """Remove what processes that were killed left on its way, once nobody can be writing it any more."""
         oldest = time.time() - _ABANDONED_S
-        for path in self._scratch_dir.glob("*"):
+        for path in self._on_their_way():
             # another run may put it in place meanwhile
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest:
@@ -257,6 +257,17 @@ class OutputStore:
             except OutputError:
                 return False
         return True
+
+    def _on_their_way(self) -> Iterator[Path]:
+        """Files that are not in their place yet."""
+        yield from self._scratch_dir.glob("*")
+        root = Path(self._url)
+        if not self.is_local or not root.is_dir():
+            return
+        yield from root.glob(f".*{_PARTIAL}")
+        # beside their places only where they had to be copied: looking through all outputs takes a while
+        if self._scratch_dir.is_dir() and self._scratch_dir.stat().st_dev != root.stat().st_dev:
+            yield from root.glob(f"*/.*{_PARTIAL}")
 
     def _names(self) -> Iterator[tuple[str, str, datetime]]:
         """Folder, file name and time of every file one folder down."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segmind_dagster.gateway.failures import POLICIES, GatewayError
+from segmind_dagster.gateway.failures import POLICIES, GatewayError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,9 +23,18 @@ async def why_not(
         gateway: the provider.
         cheapest_usd: what the cheapest generation of this run may cost.
         remember: told the balance, for sensors to know.
+
+    Raises:
+        UnreachableError: nobody is there, so that asking for anything else would only take time.
     """
     try:
         balance = await gateway.credits_usd()
+    except UnreachableError as error:
+        raise UnreachableError(
+            error.kind,
+            f"{error} {POLICIES[error.kind].advice} Nothing was sent. What was submitted earlier is recorded: "
+            "`segmind-dagster collect`, or the next run, fetches it once there is an answer.",
+        ) from error
     except GatewayError as error:
         if error.kind in {"unauthorized", "connect_error"}:
             return error.kind, f"{error} {POLICIES[error.kind].advice}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.data_folder import opened
+from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LedgerOutdatedError, RegistryError, SegmindDagsterError
 from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.gateway.redaction import redact_values
@@ -185,7 +185,7 @@ def collect(
     """
     settings.require_api_key()
     clock = clock or SystemClock()
-    with opened(settings) as (ledger, outputs):
+    with as_found(settings) as (ledger, outputs):
         orphans = _orphans(ledger, settings, clock, known=frozenset(), also_failed=PAID_KINDS)
         endings, engine = work_through(
             settings, ledger, outputs, orphans, run_id=None, on_progress=on_progress, clock=clock

@@ -11,6 +11,7 @@ from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING
 
+from segmind_dagster.gateway.failures import UnreachableError
 from segmind_dagster.ledger import entries, reads
 from segmind_dagster.runner.account import why_not
 from segmind_dagster.runner.interrupts import Watchdog, run_interruptibly
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.outputs import OutputStore
+    from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.engine import Engine
     from segmind_dagster.runner.work import ClockPort, Progress, Work
     from segmind_dagster.settings import Settings
@@ -79,7 +81,10 @@ def work_through(
     )
     if all(work.action in {"reuse", "leave"} for work in works):
         # nothing to ask the provider: no connection, no lease
-        return {work.generation_id: Ended("reused" if work.action == "reuse" else "left") for work in works}, engine
+        return {work.generation_id: _as_it_was(work, engine.brake) for work in works}, engine
+
+    to_buy = [work.reserve_usd for work in works if work.action == "submit" and work.reserve_usd is not None]
+    cheapest_usd = min(to_buy, default=Decimal(0))
 
     async def remember(balance_usd: Decimal) -> None:
         await ledger.awrite(entries.record_balance, balance_usd=balance_usd, now=clock.now())
@@ -87,18 +92,19 @@ def work_through(
     async def work() -> dict[str, Ended]:
         began = clock.monotonic()
         async with gateway:
+            try:
+                reason = await why_not(gateway, cheapest_usd, remember=remember)
+            except UnreachableError as error:
+                engine.brake.stop(error.kind, str(error))
+                return {work.generation_id: _as_it_was(work, engine.brake) for work in works}
+            if reason is not None:
+                engine.brake.stop(*reason)
             await lease.renew()
             background = [
                 asyncio.create_task(lease.keep_alive()),
                 asyncio.create_task(_tell(engine.progress, began, on_progress, clock)),
             ]
             try:
-                to_buy = [
-                    work.reserve_usd for work in works if work.action == "submit" and work.reserve_usd is not None
-                ]
-                cheapest_usd = min(to_buy, default=Decimal(0))
-                if (reason := await why_not(gateway, cheapest_usd, remember=remember)) is not None:
-                    engine.brake.stop(*reason)
                 return await engine.run(works)
             finally:
                 for task in background:
@@ -114,6 +120,21 @@ def work_through(
     # few for a disk: each one more that is awake makes the event loop wait for Python's lock
     threads = min(_MOST_DISK_THREADS, os.cpu_count() or 1) if outputs.is_local else _BUCKET_THREADS
     return run_interruptibly(work, engine.brake, watchdog, threads=threads), engine
+
+
+def _as_it_was(work: Work, brake: Brake) -> Ended:
+    """How a generation ends that is left as it is."""
+    match work.action:
+        case "reuse":
+            return Ended("reused")
+        case "leave":
+            return Ended("left")
+        case "collect" | "wait":
+            return Ended("running", error=brake.message)
+        case "settle":
+            return Ended("unknown", error=brake.message)
+        case _:
+            return brake.held_back(work)
 
 
 async def _tell(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
 
-from segmind_dagster.data_folder import opened
+from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import PAID_KINDS, GatewayError
@@ -35,7 +35,7 @@ _SHORTEST = 6
 
 def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[GenerationRecord]:
     """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
-    with opened(settings) as (ledger, _):
+    with as_found(settings) as (ledger, _):
         return _unknown(ledger, _now(clock))
 
 

@@ -198,7 +198,7 @@ class GatewayPort(Protocol):
         """The result of a finished job."""
 
     async def credits_usd(self) -> Decimal | None:
-        """The account's balance."""
+        """The account's balance; the first thing asked, so that a host which is not there is said soon."""
 
     async def history(self, *, since: datetime, now: datetime) -> list[HistoryRow]:
         """The account's requests since a moment."""

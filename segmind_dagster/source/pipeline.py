@@ -41,7 +41,23 @@ def segmind_pipeline(settings: Settings) -> dlt.Pipeline:
     """
     if (path := duckdb_path(settings)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    return dlt.pipeline(PIPELINE_NAME, destination=find_destination(settings), dataset_name=DATASET_NAME)
+    with _used_to_other_destinations():
+        return dlt.pipeline(PIPELINE_NAME, destination=find_destination(settings), dataset_name=DATASET_NAME)
+
+
+@contextmanager
+def _used_to_other_destinations() -> Iterator[None]:
+    """Without dlt's warning that its working folder tells of another destination: that folder is not gone by."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return "in pipeline and will be ignored" not in record.getMessage()
+
+    logger = logging.getLogger("dlt")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
 
 
 @contextmanager

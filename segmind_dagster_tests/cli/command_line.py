@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -142,6 +144,11 @@ class Project:
                 )
                 request_id = accepted.json()["request_id"]
                 ledger.write(moves.mark_submitted, claim, request_id=request_id, http_status=200, now=now)
+
+    def ledger_dump(self) -> list[str]:
+        """Everything that the ledger holds, as SQL."""
+        with closing(sqlite3.connect(self.data / "ledger.sqlite")) as connection:
+            return list(connection.iterdump())
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.data / "segmind.duckdb")) as connection:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,3 +214,32 @@ def test_names_are_made_of_our_own_ids_whatever_a_ledger_says(fruit: Project, tm
     answer = run("export", "fruit", "--output", str(tmp_path / "out"), "--format", "imagefolder")
     assert answer.out.startswith("4 images, ")
     assert answer.err.count("cannot be a file name") == 2
+
+
+def test_what_a_killed_export_left_beside_its_folder_is_removed_after_a_day(project: Project, tmp_path: Path) -> None:
+    project.generate(project.write("fruit", 1))
+    out = tmp_path / "out"
+    names = (".out.0123456789ab.partial", ".out.ab0123456789.former", ".out.abcdef012345.partial", ".out.notes.partial")
+    abandoned, former, recent, somebodys = folders = [tmp_path / name for name in names]
+    two_days_ago = time.time() - 2 * 86_400
+    for folder in folders:
+        (folder / "image").mkdir(parents=True)
+        (folder / "image" / "a.parquet").write_bytes(b"half")
+    for folder in (abandoned, former, somebodys):
+        for path in (*folder.rglob("*"), folder):
+            os.utime(path, (two_days_ago, two_days_ago))
+    answer = run("export", "fruit", "--output", str(out))
+    assert answer.code == 0
+    assert [folder.exists() for folder in folders] == [False, False, True, True]
+    assert f"{recent} belongs to another export, or to one that was killed" in answer.out
+    assert str(abandoned) not in answer.out
+
+
+def test_an_export_that_fails_leaves_what_a_killed_one_had_moved_away(project: Project, tmp_path: Path) -> None:
+    project.write("harvest", 1, models=[FLUX])
+    project.submit_and_die("harvest")
+    former = tmp_path / ".out.0123456789ab.former"
+    former.mkdir()
+    os.utime(former, (0, 0))
+    assert run("export", "harvest", "--output", str(tmp_path / "out")).code == 1
+    assert former.exists()

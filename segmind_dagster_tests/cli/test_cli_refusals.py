@@ -3,6 +3,8 @@ from typing import Any
 import pytest
 from command_line import run
 
+from segmind_dagster.gateway import repeating
+
 KEY = "SG_0123456789abcdef"
 
 
@@ -21,6 +23,30 @@ def test_collect_with_a_wrong_key_says_so_and_does_not_look_like_success(project
     answer = run("collect")
     assert answer.code == 1
     assert "Check SEGMIND_API_KEY" in answer.err
+
+
+def test_collect_where_nobody_is_there_says_so_once_and_leaves_the_ledger_as_it_was(
+    project: Any, monkeypatch: Any
+) -> None:
+    asked: list[int] = []
+
+    def pause(state: Any) -> float:
+        asked.append(state.attempt_number)
+        return 0.0
+
+    monkeypatch.setattr(repeating, "_BACK_OFF", pause)
+    project.write("harvest", 2, models=["fast_flux_schnell"])
+    project.submit_and_die("harvest")
+    project.lose("lost", 2)
+    before = project.ledger_dump()
+    project.server.stop()
+    message = run("collect").refusal()
+    assert message.count(project.server.url) == 1
+    assert "Check the network and SEGMIND_API_URL" in message
+    assert "\n" not in message
+    # one question, however many there are to fetch
+    assert len(asked) == 4
+    assert project.ledger_dump() == before
 
 
 @pytest.mark.parametrize("others", [[], ["fruit"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +60,24 @@ def test_reload_moves_the_warehouse_from_duckdb_to_postgresql_to_a_folder_free_o
     assert books(project) == before
     monkeypatch.delenv("SEGMIND_DESTINATION")
     assert contents() == in_duckdb
+
+
+def test_reload_into_another_destination_says_nothing_of_the_former_one(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.generate(project.write("fruit", ["a pear"]))
+    assert run("reload").code == 0
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    monkeypatch.setenv("SEGMIND_DESTINATION", "filesystem")
+    monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", f"file://{tmp_path}/lake")
+    logging.getLogger("dlt").addHandler(handler)
+    try:
+        assert run("reload").code == 0
+    finally:
+        logging.getLogger("dlt").removeHandler(handler)
+    assert said == []
 
 
 def test_reload_into_a_destination_that_is_down_is_one_red_sentence(

@@ -54,6 +54,14 @@ def test_gallery_of_a_set_that_the_ledger_does_not_know_is_refused(project: Proj
 
 def test_report_before_anything_was_loaded_says_so(project: Project) -> None:
     answer = run("report")
+    assert answer.code == 0
+    assert answer.out.startswith("Nothing has been loaded yet, so no page was written")
+
+
+def test_report_before_any_summary_was_made_is_a_page_that_says_so(project: Project) -> None:
+    project.generate(project.write("apple", 1))
+    assert run("reload").code == 0
+    answer = run("report")
     page = project.data / "usage_report.html"
     assert answer.code == 0
     assert "hold nothing yet" in answer.out
@@ -78,6 +86,8 @@ def test_report_shows_what_was_charged(project: Project, tmp_path: Path) -> None
 
 
 def test_report_into_a_place_that_cannot_be_written_is_one_message(project: Project, tmp_path: Path) -> None:
+    project.generate(project.write("apple", 1))
+    assert run("reload").code == 0
     (tmp_path / "file").write_text("")
     said = run("report", "--output", str(tmp_path / "file" / "report.html"))
     assert said.code == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from gateway_bench import Bench
 
-from segmind_dagster.gateway import client
+from segmind_dagster.gateway import repeating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_BACK_OFF", lambda _state: 0.0)
+    monkeypatch.setattr(repeating, "_BACK_OFF", lambda _state: 0.0)
 
 
 @pytest.fixture

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from segmind_dagster.gateway.client import Gateway
+from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings
 from segmind_dagster.settings import load_settings
 
@@ -17,11 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from segmind_dagster.gateway.wire import HistoryRow
     from segmind_dagster.settings import Settings
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 KEY = SandboxSettings().api_key
+HTML = "<html><body>502</body></html>"
 
 
 class Bench:
@@ -82,3 +87,15 @@ def answering(*answers: web.Response | Callable[[], web.Response]) -> tuple[Hand
         return answer() if callable(answer) else answer
 
     return handler, seen
+
+
+def refused_by(bench: Bench, handler: Handler, work: Callable[[Gateway], Awaitable[Any]]) -> GatewayError:
+    """The error that some work meets with a server of this handler."""
+    with pytest.raises(GatewayError) as raised:
+        bench.against(handler, lambda gateway, _: work(gateway))
+    return raised.value
+
+
+def since_an_hour(gateway: Gateway) -> Awaitable[list[HistoryRow]]:
+    """What the history holds of the last hour."""
+    return gateway.history(since=datetime.now(UTC) - timedelta(hours=1), now=datetime.now(UTC))

@@ -94,6 +94,12 @@ class DagsterLab:
         """One Dagster run over all partitions from one to another, as a backfill makes it."""
         return self.run(*assets, tags={RANGE_START: first, RANGE_END: last})
 
+    def collect(self) -> Run:
+        """One run of the job `collect`."""
+        job = self.definitions.resolve_job_def("collect")
+        result = job.execute_in_process(instance=self.instance, run_config=_QUIET, raise_on_error=False)
+        return Run(result, self.instance)
+
     def sync(self) -> tuple[list[str], list[str], list[str]]:
         return sync_partitions(self.instance, self.segmind)
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import requests
 from dagster_lab import asset_key
 from sqlalchemy import delete, insert
 
@@ -139,6 +140,18 @@ class Past:
     def _ledger(self) -> Iterator[Ledger]:
         with opened(self.settings) as (ledger, _):
             yield ledger
+
+    def sends(self, number: int) -> str:
+        """What a run sends before it dies; the provider's id of the request."""
+        request = self.requests[number]
+        answer = requests.post(
+            f"{self.lab.server.url}/v2/{request.model.slug}",
+            json=dict(request.body),
+            headers={"x-api-key": self.lab.server.api_key},
+            timeout=10,
+        )
+        request_id: str = answer.json()["request_id"]
+        return request_id
 
     def fails(
         self,

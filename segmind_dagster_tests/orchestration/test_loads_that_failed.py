@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import RANGE_END, RANGE_START, REALITY, asset_key
-from sensor_ticks import STARTED, Ticks, ahead, record_run
+from dagster_lab import FLUX, RANGE_END, RANGE_START, REALITY, asset_key
+from sensor_ticks import STARTED, Past, Ticks, ago, ahead, record_run
 
 from segmind_dagster.orchestration.loads import LOAD
 from segmind_dagster.orchestration.sensors import build_failed_generations, failed_generations
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dagster_lab import DagsterLab, Run
 
 ASSET = f"segmind/{REALITY}"
-CHECK = dg.AssetCheckKey(asset_key(ASSET), "nothing_left_open")
 
 
 @pytest.fixture
@@ -29,11 +28,12 @@ def warehouse(lab: DagsterLab) -> Path:
     return path
 
 
-def verdicts(lab: DagsterLab, run: Run) -> dict[str | None, tuple[bool, str]]:
-    """By partition, what the check said in a run."""
+def verdicts(lab: DagsterLab, run: Run, resource: str = REALITY) -> dict[str | None, tuple[bool, str]]:
+    """By partition, what the check `nothing_left_open` said in a run."""
+    check = dg.AssetCheckKey(asset_key(f"segmind/{resource}"), "nothing_left_open")
     events = [entry.dagster_event for entry in lab.instance.all_logs(run.run_id) if entry.dagster_event]
     found = [event.event_specific_data for event in events if event.event_type_value == "ASSET_CHECK_EVALUATION"]
-    return {each.partition: (each.passed, each.description or "") for each in found if each.asset_check_key == CHECK}
+    return {each.partition: (each.passed, each.description or "") for each in found if each.asset_check_key == check}
 
 
 def test_a_load_that_fails_is_said_in_the_run_and_in_the_check(lab: DagsterLab, warehouse: Path) -> None:
@@ -116,3 +116,63 @@ def test_what_was_edited_meanwhile_waits_for_a_person(lab: DagsterLab, warehouse
     lab.write("fruit", ["a pear", "a golden pear"])
     reason = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).reason()
     assert "'fruit' has changed since its last run" in reason
+
+
+def paid_and_left(lab: DagsterLab, *keys: str) -> None:
+    """What a run has bought for these sets and left at the provider when it died."""
+    for key in keys:
+        lab.write(key, 2, models=[FLUX])
+        past = Past(lab, key)
+        for number in range(2):
+            past.submits(number, request_id=past.sends(number), at=ago())
+        past.leases("gone", ago())
+
+
+def test_what_was_collected_and_could_not_be_loaded_is_said_in_the_run_and_in_the_check(
+    lab: DagsterLab, warehouse: Path
+) -> None:
+    paid_and_left(lab, "fruit")
+    run = lab.collect()
+    message = run.failure()
+    assert message.startswith("What was collected is in the ledger and its files are stored, but")
+    assert "Not loaded: fruit." in message
+    assert "buys nothing: the sensor failed_generations" in message
+    assert [row["state"] for row in lab.generations()] == ["succeeded", "succeeded"]
+    passed, said = verdicts(lab, run, FLUX)["fruit"]
+    assert not passed
+    assert said.startswith(f"Run {run.run_id[:8]} ended before it had loaded what it stored")
+
+
+def test_the_sensor_has_loaded_what_was_collected_and_nothing_is_bought(lab: DagsterLab, warehouse: Path) -> None:
+    paid_and_left(lab, "fruit")
+    posts = lab.posts
+    assert not lab.collect().is_success
+    (request,), _ = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).tick()
+    assert (request.partition_key, request.asset_selection) == ("fruit", [asset_key(f"segmind/{FLUX}")])
+    warehouse.rmdir()
+    assert lab.run(f"segmind/{FLUX}", partition="fruit", tags=request.tags).is_success
+    assert lab.posts == posts
+    assert lab.rows(f"SELECT count(*) AS rows FROM {FLUX}") == [{"rows": 2}]
+    assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
+
+
+def test_a_collection_that_was_loaded_leaves_nothing_to_load(lab: DagsterLab) -> None:
+    paid_and_left(lab, "fruit")
+    assert lab.collect().is_success
+    assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
+
+
+def test_what_a_run_collected_for_another_set_and_could_not_load_is_loaded_again(
+    lab: DagsterLab, warehouse: Path
+) -> None:
+    paid_and_left(lab, "pear")
+    assert not lab.run(ASSET, partition=lab.write("apple", 1)).is_success
+    assert Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).partitions() == ["apple", "pear"]
+
+
+def test_collecting_from_nobody_and_loading_nowhere_is_one_message_of_both(lab: DagsterLab, warehouse: Path) -> None:
+    paid_and_left(lab, "fruit")
+    lab.server.stop()
+    message = lab.collect().failure()
+    assert "Check the network and SEGMIND_API_URL" in message
+    assert "it could not be loaded" in message

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-import requests
 from dagster_lab import FLUX, REALITY
 from sensor_ticks import STARTED, Past, Ticks, ago, ahead, record_run
 
@@ -27,25 +26,6 @@ def ticks(lab: DagsterLab) -> Ticks:
     return Ticks(lab, paid_outputs)
 
 
-def submit(lab: DagsterLab, past: Past, number: int = 0) -> str:
-    """What a run sends before it dies."""
-    request = past.requests[number]
-    answer = requests.post(
-        f"{lab.server.url}/v2/{request.model.slug}",
-        json=dict(request.body),
-        headers={"x-api-key": lab.server.api_key},
-        timeout=10,
-    )
-    request_id: str = answer.json()["request_id"]
-    return request_id
-
-
-def collect(lab: DagsterLab) -> dg.ExecuteInProcessResult:
-    return collect_job.execute_in_process(
-        instance=lab.instance, resources={"segmind": lab.segmind}, run_config=QUIET, raise_on_error=False
-    )
-
-
 def states(lab: DagsterLab) -> list[tuple[Any, ...]]:
     return [(row["state"], row["failure_kind"]) for row in lab.generations()]
 
@@ -55,18 +35,18 @@ def test_nothing_to_collect_says_so(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit")
     assert ticks.reason() == "Everything that was paid for is stored."
-    assert collect(lab).success
+    assert lab.collect().is_success
 
 
 def test_what_a_dead_run_had_submitted_is_collected_loaded_and_shown(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1, models=[FLUX])
     past = Past(lab, "fruit")
-    past.submits(0, request_id=submit(lab, past), at=ago())
+    past.submits(0, request_id=past.sends(0), at=ago())
     past.leases("gone", ago())
     (request,), _ = ticks.tick()
     assert request.job_name in {None, collect_job.name}
     assert request.partition_key is None
-    assert collect(lab).success
+    assert lab.collect().is_success
     assert states(lab) == [("succeeded", None)]
     assert lab.rows(f"SELECT prompt_set, status FROM {FLUX}") == [{"prompt_set": "fruit", "status": "succeeded"}]
     assert lab.materialized(ASSET) == {"fruit"}
@@ -77,12 +57,12 @@ def test_what_a_dead_run_had_submitted_is_collected_loaded_and_shown(lab: Dagste
 def test_no_budget_and_no_file_keeps_it_away(lab: DagsterLab, ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.write("fruit", 1, models=[FLUX], budget_usd=0.0001)
     past = Past(lab, "fruit")
-    past.submits(0, request_id=submit(lab, past), at=ago())
+    past.submits(0, request_id=past.sends(0), at=ago())
     monkeypatch.setenv("SEGMIND_DAILY_BUDGET_USD", "0.0001")
     (lab.prompts / "fruit.yaml").unlink()
     lab.instance.delete_dynamic_partition("prompt_sets", "fruit")
     assert len(ticks.tick()[0]) == 1
-    assert collect(lab).success
+    assert lab.collect().is_success
     assert lab.rows(f"SELECT prompt_set, status FROM {FLUX}") == [{"prompt_set": "fruit", "status": "succeeded"}]
     assert lab.materialized(ASSET) == set()
 
@@ -90,8 +70,8 @@ def test_no_budget_and_no_file_keeps_it_away(lab: DagsterLab, ticks: Ticks, monk
 def test_a_partition_with_something_left_to_buy_is_not_shown_as_complete(lab: DagsterLab) -> None:
     lab.write("fruit", 2, models=[FLUX])
     past = Past(lab, "fruit")
-    past.submits(0, request_id=submit(lab, past), at=ago())
-    assert collect(lab).success
+    past.submits(0, request_id=past.sends(0), at=ago())
+    assert lab.collect().is_success
     assert lab.materialized(ASSET) == set()
     assert sorted(states(lab)) == [("planned", None), ("succeeded", None)]
     assert lab.posts == 1
@@ -127,7 +107,7 @@ def test_a_file_that_could_not_be_used_is_fetched_again_and_not_bought_again(ope
     assert states(lab) == [("failed", "bad_output")]
     assert "1 are looked for again" in Ticks(lab, paid_outputs).reason()
     assert len(Ticks(lab, build_paid_outputs(clock=ahead(minutes=2))).tick()[0]) == 1
-    assert collect(lab).success
+    assert lab.collect().is_success
     assert states(lab) == [("failed", "bad_output")]
     assert lab.posts == 1
     assert Ticks(lab, build_paid_outputs(clock=ahead(days=8))).reason() == "Everything that was paid for is stored."
@@ -175,7 +155,7 @@ def test_a_set_of_another_model_than_the_collected_one_stays_as_it_is(lab: Dagst
     lab.write("fruit", 1, models=[FLUX, REALITY])
     past = Past(lab, "fruit")
     number = next(n for n, request in enumerate(past.requests) if request.model.resource == FLUX)
-    past.submits(number, request_id=submit(lab, past, number), at=ago())
-    assert collect(lab).success
+    past.submits(number, request_id=past.sends(number), at=ago())
+    assert lab.collect().is_success
     assert lab.materialized(ASSET) == {"fruit"}
     assert lab.materialized(f"segmind/{REALITY}") == set()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from recovery_lab import Lab
 
-from segmind_dagster.gateway import client
+from segmind_dagster.gateway import repeating
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings
 
 if TYPE_CHECKING:
@@ -43,4 +43,4 @@ def lab(open_lab: OpenLab) -> Lab:
 @pytest.fixture(autouse=True)
 def _gets_are_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway backs off on the real clock: here it need not."""
-    monkeypatch.setattr(client, "_BACK_OFF", lambda _state: 0.005)
+    monkeypatch.setattr(repeating, "_BACK_OFF", lambda _state: 0.005)

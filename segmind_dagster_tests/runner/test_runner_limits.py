@@ -239,6 +239,17 @@ def test_an_unreachable_provider_costs_no_post_and_says_so(lab: Lab) -> None:
     assert "SEGMIND_API_URL" in report.stop_message
 
 
+def test_where_nobody_is_there_what_is_stored_counts_and_the_rest_stays_as_it_is(lab: Lab) -> None:
+    key = lab.write("fruit", ["a pear"])
+    lab.generate(key)
+    lab.write("fruit", ["a pear", "a plum"])
+    lab.server.stop()
+    report = lab.generate(key)
+    assert (report.stopped_by, report.units[0].endings) == ("connect_error", {"reused": 1, "held_back": 1})
+    assert lab.states() == ["planned", "succeeded"]
+    assert len(lab.attempts()) == 1
+
+
 def test_results_of_one_origin_never_answer_another(open_lab: OpenLab) -> None:
     lab, other = open_lab(), open_lab()
     key = lab.write("fruit", 2)

@@ -10,12 +10,12 @@ from dagster_dlt import DagsterDltResource, dlt_assets
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError, interrupted
 from segmind_dagster.orchestration.checks import follow_up
 from segmind_dagster.orchestration.failures import as_failure
-from segmind_dagster.orchestration.loads import recorded_load
+from segmind_dagster.orchestration.loads import asked_units, recorded_load
 from segmind_dagster.orchestration.metadata import log_report, table_metadata, unit_metadata
 from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslator, column_schema
-from segmind_dagster.orchestration.units import REQUESTED_BY
+from segmind_dagster.orchestration.units import REQUESTED_BY, Unit
 from segmind_dagster.registry import MODELS
 from segmind_dagster.settings import Settings
 from segmind_dagster.source import build_source, check_destination, load, segmind_source
@@ -70,7 +70,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
                 models=None if report.also_collected else resources,
             ).with_resources(*_NAMES, "attempts")
             try:
-                with recorded_load(context.instance, context.run_id):
+                with recorded_load(context.instance, context.run_id, also=_also_loaded(settings, report)):
                     info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
             # whatever dlt or a driver raises: what was bought is stored, and the checks have to say so; raised again
             except Exception as error:
@@ -126,6 +126,16 @@ def _read_sets(
     if problems and not batches:
         raise problems[0]
     return batches, problems
+
+
+def _also_loaded(settings: Settings, report: "RunReport") -> list[Unit]:
+    """Units of the other prompt sets for which the run has collected something."""
+    from segmind_dagster.data_folder import opened
+
+    if not report.also_collected:
+        return []
+    with opened(settings) as (ledger, _):
+        return asked_units(ledger, sorted(report.also_collected))
 
 
 def _not_loaded(error: Exception) -> str:

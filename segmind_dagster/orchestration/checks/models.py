@@ -1,5 +1,6 @@
 """The checks of the model assets: what a model has made of a prompt set, and what Segmind still has to give."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from segmind_dagster.reports.left_open import left_open
 from segmind_dagster.reports.reconciliation import paid_twice
 from segmind_dagster.settings import Settings
 
+_OPEN: Final = "nothing_left_open"
 _WAITING: Final = "nothing_about_to_expire"
 
 
@@ -98,7 +100,7 @@ def _charged_once(desk: _Desk, resource: str, key: str) -> Finding:
 
 
 _QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]] = {
-    "nothing_left_open": (
+    _OPEN: (
         "All that the prompt set asks of the model is stored and loaded: nothing failed, unknown or left out.",
         _nothing_left_open,
     ),
@@ -172,6 +174,23 @@ def follow_up(
         waiting = {dg.AssetCheckKey(asset, _WAITING): _waiting(desk, asset) for asset in assets}
     yield from partitioned(context.instance, found)
     yield from whole(waiting)
+
+
+def not_loaded(
+    context: dg.OpExecutionContext, settings: Settings, units: Iterable[Unit]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """The results of `nothing_left_open` for what a run has stored and could not load.
+
+    Args:
+        context: of the run.
+        settings: its settings.
+        units: what it could not load.
+    """
+    found: defaultdict[dg.AssetCheckKey, dict[str, Finding]] = defaultdict(dict)
+    with _opened(settings, dict.fromkeys(units, context.run_id)) as desk:
+        for key, asset in desk.unloaded:
+            found[dg.AssetCheckKey(asset, _OPEN)][key] = _nothing_left_open(desk, asset.path[-1], key)
+    yield from partitioned(context.instance, found)
 
 
 @contextmanager

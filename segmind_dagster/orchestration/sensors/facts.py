@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from segmind_dagster.ledger import Ledger, open_ledger
+from segmind_dagster.ledger import Ledger, is_absent, open_ledger
 from segmind_dagster.settings import Settings
 
 
@@ -15,8 +14,7 @@ def recorded_facts(settings: Settings) -> Iterator[Ledger | None]:
     Raises:
         LedgerError: it cannot be read, or belongs to another origin.
     """
-    _, is_file, path = settings.ledger_url.partition("sqlite:///")
-    if is_file and not Path(path).is_file():
+    if is_absent(settings.ledger_url):
         yield None
         return
     # whether outputs exist without a ledger is for runs to find out: looking may ask a bucket

@@ -5,7 +5,7 @@ paid for waits neither for a budget nor for the back-off of failures. It buys no
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,11 +16,12 @@ from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.ledger import Ledger, due
 from segmind_dagster.orchestration.failures import as_failure
+from segmind_dagster.orchestration.loads import asked_units, recorded_load
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import activity, failures_in_a_row, unfinished_runs
 from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
 from segmind_dagster.orchestration.translator import MODEL_KEYS
-from segmind_dagster.orchestration.units import REQUESTED_BY, partition_keys
+from segmind_dagster.orchestration.units import REQUESTED_BY, Unit, partition_keys
 from segmind_dagster.planning.due import FIRST_LOOK, KEPT, pause_after
 from segmind_dagster.registry import MODELS
 from segmind_dagster.settings import Settings
@@ -33,28 +34,71 @@ _KEYS = {key.path[-1]: key for key in MODEL_KEYS}
 @dg.op(
     name="collect_outputs",
     description="Fetches what was paid for and is not stored, whatever prompt set it is for, and loads it. Free.",
+    out={},
 )
-def collect_op(context: dg.OpExecutionContext, segmind: SegmindResource) -> None:
+def collect_op(context: dg.OpExecutionContext, segmind: SegmindResource) -> Iterator[dg.AssetCheckEvaluation]:
     """Fetch, load, and record the partitions that are complete by it."""
-    from segmind_dagster.data_folder import opened
-    from segmind_dagster.runner import collect
-    from segmind_dagster.source import build_source, load
+    from segmind_dagster.data_folder import as_found
 
     with as_failure():
         settings = segmind.load()
         settings.require_api_key()
-        with opened(settings) as (ledger, _):
+        with as_found(settings) as (ledger, _):
             sets = _sets_concerned(ledger)
-        try:
-            endings = collect(settings, on_progress=lambda progress: context.log.info(progress.line()))
-            counts = Counter(ended.ending for ended in endings.values())
-            context.log.info(", ".join(f"{count} {name}" for name, count in counts.items()) or "Nothing to collect.")
-        finally:
-            # what came home before something went wrong is loaded all the same
-            if sets:
-                source = build_source(settings, prompt_sets=sets).with_resources(*_NAMES, "attempts")
-                load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
-        _record(context, settings, sets)
+            units = asked_units(ledger, sets)
+        if sets:
+            trouble = yield from _collect_and_load(context, settings, sets, units)
+        else:
+            # what is older than Segmind keeps outputs may still be there
+            trouble = _collect(context, settings)
+        if trouble is not None:
+            raise trouble
+
+
+def _collect_and_load(
+    context: dg.OpExecutionContext, settings: Settings, sets: list[str], units: list[Unit]
+) -> Generator[dg.AssetCheckEvaluation, None, SegmindDagsterError | None]:
+    """What went wrong, if anything did; what came home before that is loaded all the same."""
+    from segmind_dagster.orchestration.checks.models import not_loaded
+    from segmind_dagster.source import build_source, load
+
+    trouble: SegmindDagsterError | None = None
+    try:
+        # due from the first: whatever ends this run, what it has stored by then is loaded by another one
+        with recorded_load(context.instance, context.run_id, also=units):
+            trouble = _collect(context, settings)
+            source = build_source(settings, prompt_sets=sets).with_resources(*_NAMES, "attempts")
+            load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
+    # whatever dlt or a driver raises: what was collected is stored, and the checks have to say so
+    except Exception as error:  # noqa: BLE001  returned, to be raised with what else went wrong
+        yield from not_loaded(context, settings, units)
+        said = [_not_loaded(error, sets)] if trouble is None else [str(trouble), _not_loaded(error, sets)]
+        return SegmindDagsterError("\n".join(said))
+    _record(context, settings, sets)
+    return trouble
+
+
+def _collect(context: dg.OpExecutionContext, settings: Settings) -> SegmindDagsterError | None:
+    """Collect, and say in the log what came of it; what stood in the way, if anything did."""
+    from segmind_dagster.runner import collect
+
+    try:
+        endings = collect(settings, on_progress=lambda progress: context.log.info(progress.line()))
+    except SegmindDagsterError as error:
+        return error
+    counts = Counter(ended.ending for ended in endings.values())
+    context.log.info(", ".join(f"{count} {name}" for name, count in counts.items()) or "Nothing to collect.")
+    return None
+
+
+def _not_loaded(error: Exception, sets: list[str]) -> str:
+    """What the job says that could not load, whatever dlt or the destination said."""
+    return (
+        "What was collected is in the ledger and its files are stored, but it could not be loaded: "
+        f"{str(error).strip()}\nNot loaded: {shown(sets)}. Nothing is lost, and loading it buys nothing: the sensor "
+        "failed_generations runs these sets again; `segmind-dagster reload` loads everything at once, also for sets "
+        "without a prompt file."
+    )
 
 
 @dg.job(name="collect", description="Fetches and loads what was paid for and is not stored; buys nothing.")
