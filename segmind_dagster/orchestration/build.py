@@ -16,7 +16,7 @@ from segmind_dagster.orchestration.assets.usage import build_usage_assets
 from segmind_dagster.orchestration.assets.usage_report import usage_report
 from segmind_dagster.orchestration.checks import CHECKS
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.schedules import account_refresh, prompt_set_refresh
+from segmind_dagster.orchestration.schedules import account_refresh, check_refresh, prompt_set_refresh
 from segmind_dagster.orchestration.sensors import (
     collect_job,
     failed_generations,
@@ -73,7 +73,7 @@ def build_definitions(
             ),
         ],
         jobs=[collect_job],
-        schedules=[account_refresh, prompt_set_refresh],
+        schedules=[account_refresh, check_refresh, prompt_set_refresh],
         resources={
             "dlt": DagsterDltResource(),
             "segmind": segmind or SegmindResource(),

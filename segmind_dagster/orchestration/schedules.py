@@ -6,6 +6,7 @@ import dagster as dg
 
 from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.translator import MODEL_KEYS, PROMPT_SET_KEY
 
 account_refresh = dg.ScheduleDefinition(
     name="account_refresh",
@@ -13,6 +14,16 @@ account_refresh = dg.ScheduleDefinition(
     cron_schedule="15 5 * * *",
     execution_timezone="UTC",
     description="Reads balance, request history and models once a day; free of charge.",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+)
+
+check_refresh = dg.ScheduleDefinition(
+    name="check_refresh",
+    target=dg.AssetSelection.checks_for_assets(PROMPT_SET_KEY, *MODEL_KEYS),
+    cron_schedule="30 6 * * *",
+    execution_timezone="UTC",
+    description="Asks the checks of every prompt set and model again once a day, in one run: whether files are still "
+    "there and unchanged, prompt files as they were materialized. Reads the ledger and files; free of charge.",
     default_status=dg.DefaultScheduleStatus.STOPPED,
 )
 

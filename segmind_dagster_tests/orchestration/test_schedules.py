@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
+from check_results import recorded
 
-from segmind_dagster.orchestration.schedules import account_refresh, prompt_set_refresh
+from segmind_dagster.orchestration.schedules import account_refresh, check_refresh, prompt_set_refresh
 
 if TYPE_CHECKING:
     from dagster_lab import DagsterLab
 
+REALITY_ASSET = "segmind/sdxl_newreality"
+SCHEDULES = [account_refresh, check_refresh, prompt_set_refresh]
 MONDAY = datetime(2026, 11, 23, 6, tzinfo=UTC)
 
 
@@ -29,7 +33,9 @@ def ticked(lab: DagsterLab) -> list[dg.RunRequest | dg.SkipReason]:
             return list(prompt_set_refresh(context))
 
 
-@pytest.mark.parametrize("schedule", [account_refresh, prompt_set_refresh], ids=lambda schedule: schedule.name)
+@pytest.mark.parametrize(
+    "schedule", [account_refresh, check_refresh, prompt_set_refresh], ids=lambda schedule: schedule.name
+)
 def test_a_schedule_ships_stopped_and_states_its_time_zone(schedule: dg.ScheduleDefinition) -> None:
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
     assert schedule.execution_timezone == "UTC"
@@ -65,3 +71,18 @@ def test_the_runs_cover_the_prompt_set_and_every_model(lab: DagsterLab) -> None:
     names = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
     assert {"prompt_set", "segmind/fast_flux_schnell", "segmind/sdxl_newreality"} <= names
     assert not any(name.startswith(("usage/", "segmind/credits")) for name in names)
+
+
+def test_an_output_that_is_lost_after_its_check_was_green_turns_it_red_by_the_next_morning(lab: DagsterLab) -> None:
+    for key in ("pear", "apple"):
+        assert lab.run(REALITY_ASSET, partition=lab.write(key)).is_success
+    lost = Path(next(row["output_uri"] for row in lab.generations() if row["prompt_set"] == "pear"))
+    lost.unlink()
+    posts = lab.posts
+    job = lab.definitions.resolve_job_def(lab.definitions.resolve_schedule_def("check_refresh").job_name)
+    assert job.execute_in_process(instance=lab.instance).success
+    assert recorded(lab, REALITY_ASSET, "files_match", "pear").status == "FAILED"
+    assert recorded(lab, REALITY_ASSET, "files_match", "apple").status == "SUCCEEDED"
+    assert recorded(lab, REALITY_ASSET, "charged_once", "pear").status == "SUCCEEDED"
+    assert recorded(lab, "prompt_set", "file_is_current", "apple").said
+    assert lab.posts == posts

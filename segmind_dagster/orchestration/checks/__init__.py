@@ -2,9 +2,9 @@
 
 What they ask is in `ledger.findings` and `outputs.inspection`, what an answer means in `reports.findings`, how the
 UI shows it in `results`. They read recorded facts and files; never the network, never the warehouse. Those of
-models and prompt sets are partitioned and follow each materialization. Those that time alone can turn red are
-not partitioned, and the automation sensor runs them once a day as well. The checks of the reconciliation are not
-here: the step that compares answers them, in `assets.spend`.
+models and prompt sets are partitioned and follow each materialization; the schedule `check_refresh` asks them again.
+Those that time alone can turn red are not partitioned, and the automation sensor runs them once a day as well. The
+checks of the reconciliation are not here: the step that compares answers them, in `assets.spend`.
 """
 
 from typing import Final
