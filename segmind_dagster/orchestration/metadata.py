@@ -67,6 +67,7 @@ def unit_metadata(unit: UnitReport, settings: Settings) -> dict[str, Any]:
         "generations": sum(endings.values()),
         **{f"generations {name.replace('_', ' ')}": count for name, count in sorted(endings.items())},
         "cost of this run (USD)": float(unit.cost_usd),
+        "of it estimated (USD)": float(unit.estimated_usd),
         "saved by reuse (USD)": float(unit.saved_usd),
         "API": settings.api_origin,
     }
@@ -81,8 +82,8 @@ def unit_metadata(unit: UnitReport, settings: Settings) -> dict[str, Any]:
         counted = "\n".join(f"- {kind}: {count}" for kind, count in unit.failures.most_common())
         examples = "\n".join(f"- {example}" for example in unit.examples)
         metadata["failures"] = dg.MetadataValue.md(f"{counted}\n\nFor example:\n\n{examples}")
-    if unit.pictures:
-        metadata["outputs"] = dg.MetadataValue.path(unit.pictures[0][0].rsplit("/", 1)[0])
+    if unit.folder:
+        metadata["outputs"] = dg.MetadataValue.path(unit.folder)
     return metadata
 
 

@@ -252,7 +252,7 @@ class Delivery:
             self._ledger, self._clock, job.claim, kind, message,
             is_final=True, cost_usd=job.accounting.cost_usd, cost_source=job.cost_source,
         )  # fmt: skip
-        return Ended("failed", kind, message, charged, job.claim.attempt)
+        return Ended("failed", kind, message, charged, attempts=job.claim.attempt)
 
     @contextmanager
     def _told_of_the_disk(self, job: Job, path: Path) -> Iterator[None]:
@@ -323,7 +323,13 @@ class Delivery:
             cost_source=job.cost_source,
         )
         cost = await self._ledger.awrite(moves.mark_succeeded, job.claim, outcome)
-        return Ended("succeeded", cost_usd=cost, attempts=job.claim.attempt, latency_ms=outcome.latency_ms)
+        return Ended(
+            "succeeded",
+            cost_usd=cost,
+            is_estimated=outcome.cost_usd is None,
+            attempts=job.claim.attempt,
+            latency_ms=outcome.latency_ms,
+        )
 
     async def _from_history(self, job: Job) -> wire.HistoryRow | Ended | None:
         """What the history remembers of a request; its ending, when that decides it or cannot be read now."""

@@ -341,7 +341,8 @@ def _report(
     examples: defaultdict[str, list[str]] = defaultdict(list)
     latencies_ms: list[int] = []
     pictures: list[tuple[str, str]] = []
-    cost_usd = saved_usd = Decimal(0)
+    cost_usd = estimated_usd = saved_usd = Decimal(0)
+    folder: str | None = None
     for decision in plan.decisions:
         request = decision.request
         ended = endings.get(request.generation_id) or Ended("held_back", "over_budget", plan.refusal)
@@ -350,10 +351,14 @@ def _report(
             ended = Ended("reused")
         counts[ended.ending] += 1
         cost_usd += ended.cost_usd
+        if ended.is_estimated:
+            estimated_usd += ended.cost_usd
         if ended.ending == "reused":
             saved_usd += record.cost_usd or 0
         if ended.latency_ms is not None:
             latencies_ms.append(ended.latency_ms)
+        if record.output_uri:
+            folder = record.output_uri.rpartition("/")[0]
         if record.output_uri and request.model.output == "image":
             pictures.append((record.output_uri, request.prompt))
         if ended.failure_kind and ended.ending in {"failed", "unknown"}:
@@ -366,8 +371,10 @@ def _report(
         failures=failures,
         examples=tuple(example for found in examples.values() for example in found)[:_EXAMPLES],
         cost_usd=cost_usd,
+        estimated_usd=estimated_usd,
         saved_usd=saved_usd,
         reason=None if plan.resource in aimed_at else f"'{plan.prompt_set}' is not aimed at {plan.resource}.",
         latencies_ms=tuple(latencies_ms),
         pictures=tuple(pictures),
+        folder=folder,
     )

@@ -74,12 +74,23 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How one generation ended in this run."""
+    """How one generation ended in this run.
+
+    Args:
+        ending: how.
+        failure_kind: why it failed, if so.
+        error: the same for people.
+        cost_usd: charged in this run.
+        is_estimated: whether nobody has reported that cost yet.
+        attempts: how many POSTs it has taken, of all runs.
+        latency_ms: from POST to stored output.
+    """
 
     ending: Ending
     failure_kind: FailureKind | None = None
     error: str | None = None
     cost_usd: Decimal = Decimal(0)
+    is_estimated: bool = False
     attempts: int = 0
     latency_ms: int | None = None
 
@@ -141,10 +152,12 @@ class UnitReport:
         failures: how many failed by which kind.
         examples: a few failures as people read them.
         cost_usd: charged in this run.
+        estimated_usd: of that, what nobody has reported yet.
         saved_usd: what the reused ones had cost.
         reason: why nothing was to be done, if so.
         latencies_ms: from POST to stored output, of what this run bought.
         pictures: address and prompt of the stored pictures of the set.
+        folder: where its outputs are, of whatever kind; None when there are none.
     """
 
     prompt_set: str
@@ -153,10 +166,12 @@ class UnitReport:
     failures: Counter[str] = field(default_factory=Counter)
     examples: tuple[str, ...] = ()
     cost_usd: Decimal = Decimal(0)
+    estimated_usd: Decimal = Decimal(0)
     saved_usd: Decimal = Decimal(0)
     reason: str | None = None
     latencies_ms: tuple[int, ...] = ()
     pictures: tuple[tuple[str, str], ...] = ()
+    folder: str | None = None
 
     @property
     def is_complete(self) -> bool:

@@ -146,3 +146,18 @@ def test_what_is_put_aside_for_jobs_in_flight_does_not_end_a_run_that_has_money_
     assert "used or reserved" in (report.stop_message or "")
     # a price of half a cent: no further one fits
     assert lab.charged_usd <= settings.daily_budget_usd < lab.charged_usd + 2 * lab.charged_usd / lab.charges
+
+
+def test_a_cost_that_nobody_reports_is_told_apart_as_an_estimate(open_lab: Any) -> None:
+    lab = open_lab()
+    with OutputProxy(lab.server.url) as proxy:
+        lab.environ |= {"SEGMIND_API_URL": proxy.url, "SEGMIND_PLATFORM_URL": lab.server.url}
+
+        def say(document: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in document.items() if name not in {"cost", "metrics"}}
+
+        proxy.say = say
+        (unit,) = lab.generate(lab.write("fruit", 2)).units
+    assert unit.endings == {"succeeded": 2}
+    assert unit.estimated_usd == unit.cost_usd > 0
+    assert {each["cost_source"] for each in lab.attempts()} == {"estimated"}
