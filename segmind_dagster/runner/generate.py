@@ -151,7 +151,7 @@ def generate(
             for work in _works(plan, settings, caps[plan.prompt_set]):
                 # two sets may ask for the same generation: the first one buys it
                 works.setdefault(work.generation_id, work)
-        _refuse_to_buy_what_is_stored(outputs, settings, works.values())
+        _refuse_to_buy_what_is_stored(ledger, outputs, settings, works.values())
         orphans = _orphans(ledger, settings, clock, known=works.keys())
         endings, engine = work_through(
             settings, ledger, outputs, [*orphans, *works.values()], run_id=run_id, on_progress=on_progress, clock=clock
@@ -272,13 +272,17 @@ def _works(plan: Plan, settings: Settings, caps: Caps) -> list[Work]:
     return works
 
 
-def _refuse_to_buy_what_is_stored(outputs: OutputStore, settings: Settings, works: Iterable[Work]) -> None:
+def _refuse_to_buy_what_is_stored(
+    ledger: Ledger, outputs: OutputStore, settings: Settings, works: Iterable[Work]
+) -> None:
     """A ledger that is older than the outputs, as after a backup, must not buy them again."""
     to_buy = [work for work in works if work.action == "submit" and work.reserve_usd is not None]
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
         stored = pool.map(lambda work: outputs.holds(work.model.resource, work.generation_id), to_buy)
         found = [work.generation_id for work, is_stored in zip(to_buy, stored, strict=True) if is_stored]
-    if found:
+    # what another run has bought and stored since this one was planned is in the ledger by now
+    now = ledger.read(reads.snapshot, found, is_alive=lambda *_: False) if found else {}
+    if found := [generation_id for generation_id in found if now[generation_id].state in {"planned", "failed"}]:
         raise LedgerOutdatedError(found, settings.outputs_url)
 
 

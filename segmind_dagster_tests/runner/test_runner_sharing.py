@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import pytest
 from runner_lab import V1, V2
+
+from segmind_dagster.outputs import OutputStore
 
 if TYPE_CHECKING:
     from conftest import OpenLab
@@ -52,3 +55,27 @@ def test_the_first_open_of_a_data_folder_by_many_runs_goes_well(lab: Lab) -> Non
     reports = at_once(lab, *keys)
     assert [report.units[0].endings for report in reports] == [{"succeeded": 1}] * 6
     lab.check_all_bought_once(6)
+
+
+def test_what_another_run_stores_while_this_one_is_planned_is_used_and_no_sign_of_an_old_ledger(
+    open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = open_lab()
+    key = lab.write("fruit", 3)
+    look = OutputStore.holds
+    others: list[RunReport] = []
+
+    def look_late(self: OutputStore, resource: str, generation_id: str) -> bool:
+        with once:
+            if not others:
+                monkeypatch.setattr(OutputStore, "holds", look)
+                others.append(lab.generate(key))
+        return look(self, resource, generation_id)
+
+    once = Lock()
+    monkeypatch.setattr(OutputStore, "holds", look_late)
+    report = lab.generate(key)
+    assert others[0].units[0].endings == {"succeeded": 3}
+    assert report.units[0].endings == {"reused": 3}
+    lab.check_all_bought_once(3)
+    assert lab.posts == 3
