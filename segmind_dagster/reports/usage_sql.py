@@ -75,19 +75,25 @@ def usage_sql(resources: Sequence[str]) -> dict[str, str]:
             ORDER BY s.day
         """,
         "usage_by_failure": f"""
-            WITH every AS ({_generations(resources, "generation_id, model, status, failure_kind")}),
+            WITH every AS ({_generations(resources, "generation_id, model, status, failure_kind, error")}),
             sent AS (
                 SELECT a.failure_kind, a.model, MIN(a.error) AS example, {_SENT}
                 FROM attempts AS a WHERE a.failure_kind IS NOT NULL GROUP BY a.failure_kind, a.model
             ),
             still AS (
-                SELECT e.failure_kind, e.model, COUNT(DISTINCT e.generation_id) AS still_failed
-                FROM every AS e WHERE e.status = 'failed' GROUP BY e.failure_kind, e.model
-            )
-            SELECT s.failure_kind, s.model, s.attempts, COALESCE(t.still_failed, 0) AS still_failed, s.rate_wait_ms,
-                {", ".join(f"s.{name}" for name in _SPEND_COLUMNS)}, s.example
-            FROM sent AS s LEFT JOIN still AS t ON t.failure_kind = s.failure_kind AND t.model = s.model
-            ORDER BY s.attempts DESC, s.failure_kind, s.model
+                SELECT e.failure_kind, e.model, MIN(e.error) AS example, COUNT(DISTINCT e.generation_id) AS still_failed
+                FROM every AS e WHERE e.status = 'failed' AND e.failure_kind IS NOT NULL
+                GROUP BY e.failure_kind, e.model
+            ),
+            keys AS (SELECT s.failure_kind, s.model FROM sent AS s UNION SELECT t.failure_kind, t.model FROM still AS t)
+            SELECT k.failure_kind, k.model, {_of_sent("attempts")} AS attempts,
+                COALESCE(t.still_failed, 0) AS still_failed, {_of_sent("rate_wait_ms")} AS rate_wait_ms,
+                {", ".join(f"{_of_sent(name)} AS {name}" for name in _SPEND_COLUMNS)},
+                COALESCE(s.example, t.example) AS example
+            FROM keys AS k
+            LEFT JOIN sent AS s ON s.failure_kind = k.failure_kind AND s.model = k.model
+            LEFT JOIN still AS t ON t.failure_kind = k.failure_kind AND t.model = k.model
+            ORDER BY 3 DESC, k.failure_kind, k.model
         """,
     }
 

@@ -79,6 +79,7 @@ class Row:
     model: str = FLUX
     status: str = "succeeded"
     failure_kind: str | None = None
+    error: str | None = None
     is_reused: bool = False
     is_current: bool = True
     saved_usd: Decimal | int | None = 0

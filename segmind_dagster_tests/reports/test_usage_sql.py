@@ -69,6 +69,7 @@ def generations(draw: st.DrawFn) -> list[Attempt | Row]:
                 model=model,
                 status=status,
                 failure_kind=kind,
+                error=draw(st.sampled_from(["no such model", "too long"])),
                 is_reused=holder != holders[0],
                 saved_usd=draw(st.none() | USD) if holder != holders[0] else 0,
             )
@@ -195,18 +196,19 @@ def test_by_failure_attempts_and_what_is_still_failed_are_counted_by_kind(
     attempts_of = grouped(items, Attempt, lambda item: (item.failure_kind, item.model))
     warehouse.fill(items)
     summary = {(row["failure_kind"], row["model"]): row for row in warehouse.ask("usage_by_failure")}
-    assert set(summary) == {key for key in attempts_of if key[0] is not None}
+    failed = grouped(
+        [item for item in items if isinstance(item, Row) and item.status == "failed" and item.failure_kind],
+        Row,
+        lambda item: (item.failure_kind, item.model),
+    )
+    assert set(summary) == {key for key in (*attempts_of, *failed) if key[0] is not None}
     for key, row in summary.items():
-        attempts = attempts_of[key]
+        attempts = attempts_of.get(key, [])
         assert row["attempts"] == len(attempts)
         assert (row["cost_usd"], row["estimated_cost_usd"]) == committed(attempts)
-        assert row["example"] == min(each.error or "" for each in attempts)
-        failed = {
-            item.generation_id
-            for item in items
-            if isinstance(item, Row) and item.status == "failed" and (item.failure_kind, item.model) == key
-        }
-        assert row["still_failed"] == len(failed)
+        # what was never sent has its reason in its own row
+        assert row["example"] == min(each.error or "" for each in attempts or failed[key])
+        assert row["still_failed"] == len({item.generation_id for item in failed.get(key, [])})
 
 
 @settings(max_examples=40)
