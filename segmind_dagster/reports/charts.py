@@ -23,7 +23,7 @@ Rows = list[dict[str, Any]]
 # Altair's own annotations lose the type at every step
 Drawing = Any
 
-_WIDTH, _HEIGHT, _BAR = 410, 220, 22
+_WIDTH, _HEIGHT, _BAR = 440, 220, 22
 _SIDE_BY_SIDE = 8  # days
 _UNITS = {"day": "utcyearmonthdate", "week": "utcyearweek", "month": "utcyearmonth"}
 # told apart by people who see red and green alike, in the dark too
@@ -190,7 +190,7 @@ def _largest(rows: Sequence[Mapping[str, Any]], parts: Sequence[Part]) -> list[M
 
 def _names(rows: Sequence[Mapping[str, Any]], column: str) -> alt.Y:
     order = [str(row[column]) for row in rows]
-    return alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=170, ticks=False, domain=False))
+    return alt.Y("name:N", title=None, sort=order, axis=alt.Axis(labelLimit=230, ticks=False, domain=False))
 
 
 def _colour(parts: Sequence[Part]) -> alt.Color:

@@ -43,7 +43,7 @@ class Renderings:
         """
         output = job.offer.output
         if output == "video":
-            return media.tiny_mp4(job.slug, media.prompt_of(job.body), job.seed + index)
+            return media.clip_mp4(job.slug, media.prompt_of(job.body), job.seed + index)
         if output == "audio":
             return media.tone_wav(job.seed + index)
         if self._settings.picture_mode == "tiny":

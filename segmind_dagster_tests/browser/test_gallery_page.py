@@ -11,6 +11,8 @@ import pytest
 from gallery_world import FLUX, LLAMA, REALITY, WAN, GalleryWorld, picture
 from playwright.sync_api import expect
 
+from segmind_dagster.sandbox.media import clip_mp4
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -296,3 +298,19 @@ def test_texts_are_readable_in_light_and_dark(
         assert page.evaluate(contrast, selector) >= 4.5
     page.screenshot(path=tmp_path / f"{scheme}.png")
     page.close()
+
+
+def test_a_video_of_the_sandbox_plays(world: GalleryWorld, page: Page) -> None:
+    world.add("a boat drifts", resource=WAN, content=clip_mp4("wan", "a boat drifts", 7))
+    open_page(watched(page), world.write().uri)
+    page.locator(".card").first.click()
+    video = page.locator("#stage video")
+    expect(video).to_have_attribute("controls", "")
+    size = video.evaluate(
+        """async (video) => {
+            video.muted = true;
+            await video.play();
+            return [video.videoWidth, video.videoHeight, video.duration, video.error];
+        }"""
+    )
+    assert size == [320, 180, 2, None]

@@ -19,7 +19,6 @@ from PIL import Image
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.reports.gallery import gallery_keys, page, sheet, writing
-from segmind_dagster.reports.gallery.cards import Charges, add_up, usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +90,16 @@ def test_a_second_page_is_made_of_the_previews_of_the_first(world: GalleryWorld)
     for output in (world.data / "outputs").rglob("*.png"):
         output.unlink()
     assert data(html(world.write()))["cards"][0]["thumbnail"] == first["cards"][0]["thumbnail"]
+
+
+def test_a_latency_that_nobody_measured_is_said_to_be_unknown(world: GalleryWorld) -> None:
+    world.add(latency_ms=None)
+    world.add(state="failed", failure_kind="job_failed", error="no", cost_usd="0")
+    found, failed = data(html(world.write()))["cards"]
+    assert found["line"] == "$0.0055 · latency not known"
+    assert facts(found)["Latency"] == "not known"
+    assert "atency" not in failed["line"]
+    assert "Latency" not in facts(failed)
 
 
 def test_the_reason_stands_in_place_of_a_picture_that_failed(world: GalleryWorld) -> None:
@@ -356,44 +365,6 @@ def test_the_contact_sheet_shows_pictures_where_their_axes_cross(world: GalleryW
         second_row = [drawn.getpixel((x, 404)) for x in (336, 552)]
     assert all(red > 200 and blue < 60 for red, _, blue in first_row)
     assert all(blue > 200 and red < 60 for red, _, blue in second_row)
-
-
-AMOUNTS = st.integers(0, 10**12).map(lambda nano: Decimal(nano) / 10**9)
-
-
-@given(
-    st.lists(
-        st.tuples(
-            AMOUNTS | st.none(),
-            st.sampled_from(["reported", "estimated"]),
-            st.sampled_from(["succeeded", "unknown"]),
-            AMOUNTS,
-        )
-    )
-)
-def test_charges_add_up_and_nothing_unknown_is_counted(drawn: list[tuple[Decimal | None, str, str, Decimal]]) -> None:
-    attempts = [
-        {"cost_usd": cost, "cost_source": source, "state": state, "reserved_usd": reserved}
-        for cost, source, state, reserved in drawn
-    ]
-    charges = add_up(attempts)
-    assert charges.cost_usd == sum(cost for cost, *_ in drawn if cost is not None)
-    assert charges.open_usd == sum(
-        reserved for cost, _, state, reserved in drawn if cost is None and state == "unknown"
-    )
-    assert charges.unpriced == sum(cost is None and state == "succeeded" for cost, _, state, _ in drawn)
-    assert charges.in_words()
-
-
-@given(AMOUNTS)
-def test_an_amount_is_written_exactly(amount: Decimal) -> None:
-    text = usd(amount)
-    assert Decimal(text.removeprefix("$")) == amount
-    assert len(text.partition(".")[2]) >= 2
-
-
-def test_no_attempts_cost_nothing() -> None:
-    assert Charges().in_words() == "nothing"
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_error(world: GalleryWorld) -> None:

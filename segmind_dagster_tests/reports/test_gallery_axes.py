@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.registry import find_model
-from segmind_dagster.reports.gallery.axes import MOST_COLUMNS, Layout, find_axes, first_layout, template
+from segmind_dagster.reports.gallery.axes import MOST_COLUMNS, Layout, find_axes, first_layout, offered, template
 from segmind_dagster.reports.gallery.cards import Card
 
 if TYPE_CHECKING:
@@ -90,6 +90,19 @@ def test_two_variables_of_one_prompt_are_a_table() -> None:
 def test_a_table_that_would_be_empty_for_the_most_part_is_a_wall() -> None:
     cards = [card(f"prompt {number}", sample=number == 3) for number in range(6)]
     assert layout(cards) == Layout(None, None)
+
+
+def test_where_no_table_is_full_the_outputs_of_a_model_stand_together() -> None:
+    cards = [card(f"{resource} {number}", resource) for resource in (FLUX, REALITY) for number in range(4)]
+    assert layout(cards) == Layout("model", None)
+
+
+def test_only_axes_that_bring_cards_together_are_offered_and_the_prompt() -> None:
+    cards = [card(f"prompt {n}", seed=n, params={"steps": n % 2}) for n in range(6)]
+    assert [axis.name for axis in offered(find_axes(cards), layout(cards))] == ["prompt", "parameter steps"]
+    alike = [card(seed=seed) for seed in (1, 2, 3)]
+    assert [axis.name for axis in offered(find_axes(alike), layout(alike))] == ["seed"]
+    assert offered(find_axes([card()]), layout([card()])) == []
 
 
 def test_one_prompt_with_some_seeds_is_a_row() -> None:

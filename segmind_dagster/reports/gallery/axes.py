@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def find_axes(cards: Sequence[Card]) -> list[Axis]:
 
 
 def first_layout(axes: Sequence[Axis]) -> Layout:
-    """The layout a gallery opens with: a table if one would be well filled, or else a wall.
+    """The layout a gallery opens with: a table if one would be well filled, else groups, or else a wall.
 
     Args:
         axes: see `find_axes`.
@@ -85,7 +86,22 @@ def first_layout(axes: Sequence[Axis]) -> Layout:
                 return Layout(down.name, across.name)
     if len(prompt.values) == len(others) == len(columns) == 1:
         return Layout(None, columns[0].name)
-    return Layout(None, None)
+    # no table would be well filled: what has something in common stands together, if nothing is left alone by that
+    groups = [axis for axis in columns if min(Counter(axis.places).values()) > 1]
+    return Layout(groups[0].name if groups else None, None)
+
+
+def offered(axes: Sequence[Axis], layout: Layout) -> list[Axis]:
+    """The axes worth choosing: of several values, and not of one for each card unless the gallery opens with it.
+
+    Args:
+        axes: see `find_axes`.
+        layout: what it opens with.
+    """
+    kept = {_PROMPT, layout.rows, layout.columns}
+    return [
+        axis for axis in axes if len(axis.values) > 1 and (axis.name in kept or len(axis.values) < len(axis.places))
+    ]
 
 
 def _filled(rows: Axis, columns: Axis) -> float:

@@ -18,7 +18,7 @@ from segmind_dagster.registry import MODELS
 from segmind_dagster.source.rows import model_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -44,26 +44,31 @@ class Charges:
     unpriced: int = 0
     attempts: int = 0
 
-    def in_words(self) -> str:
-        """The amount as people read it; what is not known is said, never counted as nothing."""
+    def in_words(self, *, in_short: bool = False) -> str:
+        """The amount as people read it; what is not known is said, never counted as nothing.
+
+        Args:
+            in_short: with four decimals, to stand beside others, instead of all that there are.
+        """
+        shown = usd_in_short if in_short else usd
         if not self.attempts:
             return "nothing"
         parts = []
         if self.unpriced < self.attempts and (self.cost_usd or not self.open_usd):
-            parts.append(usd(self.cost_usd) + self._doubt())
+            parts.append(shown(self.cost_usd) + self._doubt(shown))
         if self.open_usd:
-            parts.append(f"up to {usd(self.open_usd)} not settled yet")
+            parts.append(f"up to {shown(self.open_usd)} not settled yet")
         if self.unpriced:
             one = "a charge" if self.unpriced == 1 else f"{self.unpriced} charges"
             parts.append(f"{one} of unknown price")
         return ", and ".join(parts)
 
-    def _doubt(self) -> str:
+    def _doubt(self, shown: Callable[[Decimal], str]) -> str:
         if not self.estimated_usd:
             return ""
         if self.estimated_usd == self.cost_usd:
             return " (estimated)"
-        return f" ({usd(self.estimated_usd)} of it estimated)"
+        return f" ({shown(self.estimated_usd)} of it estimated)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +173,11 @@ def usd(amount: Decimal) -> str:
     text = f"{amount:.9f}".rstrip("0")
     whole, _, decimals = text.partition(".")
     return f"${whole}.{decimals:0<2}"
+
+
+def usd_in_short(amount: Decimal) -> str:
+    """An amount with four decimals; what is less than they can show is said to be so."""
+    return "<$0.0001" if 0 < amount < Decimal("0.0001") else f"${amount:.4f}"
 
 
 def _card(record: Mapping[str, Any], model: Model, charges: Charges, api_origin: str) -> Card:

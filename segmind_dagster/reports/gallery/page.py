@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.reports.gallery.axes import find_axes, first_layout
+from segmind_dagster.reports.gallery.axes import find_axes, first_layout, offered
 from segmind_dagster.reports.gallery.previews import preview_name
 from segmind_dagster.reports.rendering import render
 
@@ -84,7 +84,7 @@ def render_page(
         "gallery",
         prompt_set=prompt_set,
         data=data,
-        axes=axes,
+        axes=offered(axes, layout),
         layout=layout,
         statuses=[(label, statuses[label]) for label in dict.fromkeys(STATUSES.values()) if label in statuses],
         former=sum(not card.is_current for card in cards),
@@ -135,8 +135,12 @@ def _card_data(cards: Sequence[Card], previews: Mapping[str, bytes], shelf: Shel
 
 def _line(card: Card) -> str:
     """The figures below a card."""
-    cost = "reused" if card.paid_by is not None else card.charges.in_words() if card.charges.attempts else ""
+    paid = card.charges.in_words(in_short=True) if card.charges.attempts else ""
+    cost = "reused" if card.paid_by is not None else paid
     latency = f"{card.latency_ms / 1000:.1f} s" if card.latency_ms is not None else ""
+    if card.is_stored and not latency:
+        # found again after its answer was lost
+        latency = "latency not known"
     return " · ".join(part for part in (cost, latency) if part)
 
 
@@ -145,7 +149,7 @@ def _facts(card: Card) -> list[tuple[str, str]]:
     facts: list[tuple[str, str | None]] = [
         ("Model", card.model.title),
         ("Cost", card.cost_in_words()),
-        ("Latency", _seconds(card.latency_ms)),
+        ("Latency", _seconds(card.latency_ms) or ("not known" if card.is_stored else None)),
         ("of it in the queue", _seconds(card.queue_ms)),
         ("of it the model", _seconds(card.inference_ms)),
         ("Seed", None if card.seed is None else str(card.seed)),

@@ -52,7 +52,7 @@
 
   function layOut() {
     const numbers = wanted();
-    const rows = axes.get(byId("rows").value), columns = axes.get(byId("columns").value);
+    const rows = axes.get(byId("rows")?.value), columns = axes.get(byId("columns")?.value);
     observer?.disconnect();
     grid.replaceChildren();
     position = 0;
