@@ -1,9 +1,9 @@
 """`python -m bench.backfill`: one backfill by Dagster's daemon, of the product and of plain dagster-dlt partitions.
 
 Both get the same prompt sets, models, sandbox, warehouse and number of runs at a time; a backfill is launched through
-GraphQL, as the UI does. While the product's runs go on, its account assets are refreshed as well, because their
-incremental cursor lives in the same stored state. Everything is read back afterwards from Dagster's, the sandbox's
-and the warehouse's own books.
+GraphQL, as the UI does. While the product's runs go on, its account assets are refreshed as well, because the
+cursor of the request history lives in the same stored state. Everything is read back afterwards from the own books of
+Dagster, the sandbox and the warehouse.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ runs        the product, SEGMIND_BACKFILL=runs: one run a partition
 single_run  the product, SEGMIND_BACKFILL=single_run: one run for all of them
 failed: runs that did not succeed. rows, tables: present of expected. paid: generations charged, of those asked for.
 generating, loading: most runs doing so at one moment, as far as rows are left to tell. start s: median from the
-launch of a run to its first submission. waits: log lines of runs that waited for their turn to load. cursor: the
-incremental cursor of request_history is in the state that the warehouse keeps."""
+launch of a run to its first submission. waits: log lines of runs that waited for their turn to load. cursor: how
+far request_history was read is in the state that the warehouse keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +163,12 @@ def measure(contender: str, store: str, size: Size, folder: Path) -> Outcome:
         rows = read_rows(url, dataset, RESOURCES)
         name = "plain" if is_plain else "segmind"
         tables, state = stored_state(name, environ["SEGMIND_DESTINATION"], dataset, folder)
-    cursor = state.get("segmind", {}).get("resources", {}).get("request_history", {}).get("incremental")
+    of_origin = state.get("segmind", {}).get("resources", {}).get("request_history", {})
     outcome = Outcome(
         runs=runs,
         rows=rows,
         tables=tables,
-        has_cursor=bool(cursor),
+        has_cursor=any(isinstance(kept, dict) and kept.get("read_at") for kept in of_origin.values()),
         charges=server.account["charges"],
         problems=[],
     )

@@ -319,7 +319,12 @@ class OutputStore:
     def _place(self, source: Path, target: str) -> None:
         if not self.is_local:
             fs, _ = self._remote()
-            fs.put_file(str(source), fs._strip_protocol(target))  # noqa: SLF001  fsspec's documented way to a path
+            # the name's ending tells buckets the content type, without which browsers download what they could show
+            named = source.rename(source.with_name(source.name + Path(target).suffix))
+            try:
+                fs.put_file(str(named), fs._strip_protocol(target))  # noqa: SLF001  fsspec's documented way to a path
+            finally:
+                named.rename(source)
             source.unlink()
             return
         destination = Path(target)

@@ -192,3 +192,12 @@ def test_a_refused_output_never_reaches_the_remote_store(remote: str, tmp_path: 
         keep(store, HTML)
     assert store.find_any() is None
     keep(store, picture("JPEG"))
+
+
+def test_a_bucket_is_told_what_each_output_is_so_that_browsers_show_it(s3_bucket: str, tmp_path: Path) -> None:
+    store = OutputStore(f"{s3_bucket}/outputs", scratch_dir=tmp_path)
+    stored = keep(store, picture("JPEG"))
+    fs, path = fsspec.core.url_to_fs(stored.uri)
+    assert fs.info(path)["ContentType"] == "image/jpeg"
+    assert fs.info(path.replace(".jpg", ".facts.json"))["ContentType"] == "application/json"
+    assert [each.name for each in (tmp_path / ".partial").iterdir()] == []
