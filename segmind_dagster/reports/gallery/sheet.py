@@ -9,10 +9,10 @@ import io
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from segmind_dagster.reports.gallery.axes import Axis, find_axes, first_layout
+from segmind_dagster.reports.gallery.lettering import fitting, font_for, write
 from segmind_dagster.reports.gallery.page import STATUSES
 from segmind_dagster.reports.gallery.previews import preview_name
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, ImageFont
 
     from segmind_dagster.reports.gallery.cards import Card
 
@@ -31,6 +30,7 @@ _GAP_PX = 8
 _MOST_ACROSS = 3  # cards side by side in a cell
 _ROW_LABEL_PX, _COLUMN_LABEL_PX, _CAPTION_PX, _TITLE_PX, _FOOT_PX = 224, 40, 20, 44, 32
 _WALL_PX = 1900
+_FIGURES = "0123456789"
 _INK, _MUTED, _PAPER, _EMPTY, _FAILED = "#1c1b1a", "#6b6863", "#ffffff", "#f1efec", "#fbe4e0"
 
 
@@ -123,16 +123,23 @@ def _draw(table: _Table, previews: Mapping[str, bytes], *, side: int, rows: int,
     size = (_width(table, side), table.top_px + rows * step_down + _FOOT_PX)
     sheet = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((_GAP_PX, 10), _fitting(title, size[0] - 2 * _GAP_PX, 22), font=_font(22), fill=_INK)
+    pen.text((_GAP_PX, 10), fitting(title, size[0] - 2 * _GAP_PX, 22), font=font_for(title, 22), fill=_INK)
     for column, label in enumerate(table.columns):
         if label:
             left = _GAP_PX + table.left_px + column * (side + _GAP_PX)
-            _write(pen, label, (left, _TITLE_PX), width=side, lines=2)
+            write(pen, label, (left, _TITLE_PX), width=side, lines=2, colour=_INK)
     drawn = 0
     for row in range(rows):
         top = table.top_px + row * step_down
         if table.rows[row]:
-            _write(pen, table.rows[row], (_GAP_PX, top), width=table.left_px - _GAP_PX, lines=max(1, side // 18))
+            write(
+                pen,
+                table.rows[row],
+                (_GAP_PX, top),
+                width=table.left_px - _GAP_PX,
+                lines=max(1, side // 18),
+                colour=_INK,
+            )
         for column in range(len(table.columns)):
             left = _GAP_PX + table.left_px + column * (side + _GAP_PX)
             found = table.cells.get((row, column), ())
@@ -140,10 +147,10 @@ def _draw(table: _Table, previews: Mapping[str, bytes], *, side: int, rows: int,
             if found or not table.is_wall:
                 _draw_cell(sheet, pen, (left, top), side, found, previews)
             if table.is_wall and found:
-                _write(pen, found[0].prompt, (left, top + side + 2), width=side, lines=1, colour=_MUTED)
+                write(pen, found[0].prompt, (left, top + side + 2), width=side, lines=1, colour=_MUTED)
     total = sum(map(len, table.cells.values()))
     foot = f"{drawn} generations" if drawn == total else f"{drawn} of {total} generations shown"
-    pen.text((_GAP_PX, size[1] - _FOOT_PX + 8), foot, font=_font(13), fill=_MUTED)
+    pen.text((_GAP_PX, size[1] - _FOOT_PX + 8), foot, font=font_for(_FIGURES, 13), fill=_MUTED)
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=82, optimize=True)
     return buffer.getvalue()
@@ -169,9 +176,9 @@ def _draw_cell(
         _draw_card(sheet, pen, (left + right * part, top + down * part), part - (across > 1), card, previews)
     if len(cards) > across * across:
         more = f"+{len(cards) - across * across}"
-        wide = int(pen.textlength(more, font=_font(13))) + 10
+        wide = int(pen.textlength(more, font=font_for(_FIGURES, 13))) + 10
         pen.rectangle((left + side - wide, top + side - 20, left + side - 1, top + side - 1), fill=_PAPER)
-        pen.text((left + side - wide + 5, top + side - 18), more, font=_font(13), fill=_INK)
+        pen.text((left + side - wide + 5, top + side - 18), more, font=font_for(_FIGURES, 13), fill=_INK)
 
 
 def _draw_card(
@@ -187,7 +194,14 @@ def _draw_card(
         sheet.paste(picture, (left + (side - picture.width) // 2, top + (side - picture.height) // 2))
     else:
         said = "cannot be read" if card.is_stored else card.failure_kind or STATUSES[card.status]
-        _write(pen, said.replace("_", " "), (left + 6, top + 6), width=side - 12, lines=max(1, side // 24))
+        write(
+            pen,
+            said.replace("_", " "),
+            (left + 6, top + 6),
+            width=side - 12,
+            lines=max(1, side // 24),
+            colour=_INK,
+        )
 
 
 def _opened(preview: bytes, side: int) -> Image:
@@ -199,37 +213,3 @@ def _opened(preview: bytes, side: int) -> Image:
         clear = picture.convert("RGBA")
         flat.paste(clear, mask=clear.getchannel("A"))
         return flat
-
-
-def _write(pen: ImageDraw, text: str, corner: tuple[int, int], *, width: int, lines: int, colour: str = _INK) -> None:
-    """Text in lines no wider than a width; what is too much ends in an ellipsis."""
-    left, top = corner
-    words = text[:1000].split()
-    for number in range(lines):
-        if not words:
-            return
-        line = words.pop(0)
-        while words and pen.textlength(f"{line} {words[0]}", font=_font(14)) <= width:
-            line = f"{line} {words.pop(0)}"
-        if words and number == lines - 1:
-            line = f"{line} {' '.join(words)}"
-        pen.text((left, top + number * 18), _fitting(line, width, 14), font=_font(14), fill=colour)
-
-
-def _fitting(text: str, width: int, size: int) -> str:
-    """As much of a text as fits, in characters that the font can draw on one line."""
-    text = "".join(letter if letter.isprintable() else " " for letter in text[:300])
-    font = _font(size)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"
-
-
-@cache
-def _font(size: int) -> FreeTypeFont | ImageFont:
-    from PIL import ImageFont as Fonts
-
-    # Pillow brings this one: sheets look the same on every machine
-    return Fonts.load_default(size)
