@@ -309,7 +309,7 @@ class OutputStore:
         if self.is_local:
             self._make(Path(target).parent)
             # in one go where nothing is replaced: half a file of facts is one that says nothing, like none
-            with suppress(FileExistsError), open(target, "xb", buffering=0) as file:  # noqa: PTH123  without a buffer
+            with suppress(FileExistsError), Path(target).open("xb") as file:
                 file.write(content)
                 return
         sidecar = output.with_name(f"{output.name}.facts")
