@@ -1,4 +1,4 @@
-"""Looks whether outputs are still what was stored: there, of the same size, and, on local disks, of the same digest.
+"""Looks whether outputs are still what was stored: there, of the same size, and of the same digest.
 
 Reads only. What to make of a file that is not, is decided in `reports.findings`.
 """
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAX_READ: Final = 5000
 MAX_READ_BYTES: Final = 256 * 1024 * 1024
 MAX_ASKED: Final = 1000
+MAX_FETCHED: Final = 1
+MAX_FETCHED_BYTES: Final = 16 * 1024 * 1024
 _LOOKS_AT_ONCE = 16
 
 Fault = Literal["missing", "other size", "other content", "unreadable"]
@@ -71,11 +73,14 @@ def inspect(
     max_read: int = MAX_READ,
     max_read_bytes: int = MAX_READ_BYTES,
     max_asked: int = MAX_ASKED,
+    max_fetched: int = MAX_FETCHED,
+    max_fetched_bytes: int = MAX_FETCHED_BYTES,
 ) -> Inspection:
     """Compare outputs with what was stored.
 
     All local files are looked for; as many are read as the limits allow, else a sample of them. Of remote ones
-    existence and size are asked, of a sample if there are more than `max_asked`: reading them costs money.
+    existence and size are asked, of a sample if there are more than `max_asked`, and of these very few are read, others
+    with each seed: reading them costs money.
 
     Args:
         expected: the outputs.
@@ -83,26 +88,31 @@ def inspect(
         max_read: most local files that are read.
         max_read_bytes: most bytes of them.
         max_asked: most remote ones that are asked for.
+        max_fetched: most remote ones that are read.
+        max_fetched_bytes: the largest of them.
     """
     local = [each for each in expected if "://" not in each.uri]
     remote = [each for each in expected if "://" in each.uri]
     to_read = _sample(local, seed=seed, most=max_read, most_bytes=max_read_bytes)
     asked = _sample(remote, seed=seed, most=max_asked, most_bytes=None)
+    small = [each for each in remote if each.uri in asked and each.size_bytes <= max_fetched_bytes]
+    fetched = _sample(small, seed=seed, most=max_fetched, most_bytes=None)
     faults: dict[str, Fault] = {}
     for each in local:
         if fault := _look(each, is_read=each.uri in to_read):
             faults[each.uri] = fault
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
         wanted = [each for each in remote if each.uri in asked]
-        for each, fault in zip(wanted, pool.map(_ask, wanted), strict=True):
+        looks = pool.map(lambda each: _ask(each, is_read=each.uri in fetched), wanted)
+        for each, fault in zip(wanted, looks, strict=True):
             if fault:
                 faults[each.uri] = fault
-    is_sample = len(to_read) + len(asked) < len(expected)
+    digested = len(to_read) + len(fetched)
     return Inspection(
         files=len(expected),
         looked_for=len(local) + len(asked),
-        digested=len(to_read),
-        seed=seed if is_sample else None,
+        digested=digested,
+        seed=seed if digested < len(expected) else None,
         faults=tuple((each.uri, faults[each.uri]) for each in expected if each.uri in faults),
     )
 
@@ -137,14 +147,18 @@ def _look(each: Expected, *, is_read: bool) -> Fault | None:
     return None
 
 
-def _ask(each: Expected) -> Fault | None:
+def _ask(each: Expected, *, is_read: bool) -> Fault | None:
     import fsspec
 
     try:
         fs, path = fsspec.core.url_to_fs(each.uri)
         facts: dict[str, Any] = fs.info(path)
+        if facts.get("size") not in {None, each.size_bytes}:
+            return "other size"
+        if is_read and hashlib.sha256(fs.cat_file(path)).hexdigest() != each.sha256:
+            return "other content"
     except FileNotFoundError:
         return "missing"
     except OSError:
         return "unreadable"
-    return None if facts.get("size") in {None, each.size_bytes} else "other size"
+    return None

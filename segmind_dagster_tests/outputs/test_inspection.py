@@ -79,21 +79,40 @@ def test_no_more_bytes_are_read_than_allowed_except_for_one_file(sizes: list[int
         assert found.digested == len(sizes)
 
 
-def test_of_remote_outputs_existence_and_size_are_asked_and_nothing_is_read() -> None:
+def remote(*contents: tuple[str, bytes]) -> list[Kept]:
+    """Outputs in a bucket that were all stored as `1234`; those without content are gone."""
     fs = fsspec.filesystem("memory")
-    for name, content in (("fine", b"1234"), ("changed", b"4321"), ("short", b"12")):
-        fs.pipe(f"/inspected/{name}", content)
+    for name, content in contents:
+        if content:
+            fs.pipe(f"/inspected/{name}", content)
     digest = hashlib.sha256(b"1234").hexdigest()
-    kept = [Kept(f"memory://inspected/{name}", digest, 4) for name in ("fine", "changed", "short", "gone")]
+    return [Kept(f"memory://inspected/{name}", digest, 4) for name, _ in contents]
+
+
+def test_of_remote_outputs_existence_and_size_are_asked_and_one_is_read() -> None:
+    kept = remote(("fine", b"1234"), ("well", b"1234"), ("short", b"12"), ("gone", b""))
     found = inspect(kept, seed="s")
-    assert (found.looked_for, found.digested) == (4, 0)
+    assert (found.looked_for, found.digested, found.seed) == (4, 1, "s")
     assert {uri.rsplit("/", 1)[-1]: fault for uri, fault in found.faults} == {"short": "other size", "gone": "missing"}
+
+
+def test_a_remote_output_that_was_changed_is_found_sooner_or_later() -> None:
+    kept = remote(("changed", b"4321"), ("fine", b"1234"), ("well", b"1234"))
+    seen = [inspect(kept, seed=f"day {day}").faults for day in range(20)]
+    assert ((kept[0].uri, "other content"),) in seen
+    assert () in seen, "another one was read that day"
+
+
+def test_remote_outputs_that_are_large_are_not_read() -> None:
+    kept = remote(("changed", b"4321"))
+    assert inspect(kept, seed="s", max_fetched_bytes=3).digested == 0
+    assert inspect(kept, seed="s", max_fetched_bytes=4).counts["other content"] == 1
 
 
 def test_of_many_remote_outputs_a_sample_is_asked() -> None:
     kept = [Kept(f"memory://nothing/{n}", "", 1) for n in range(30)]
     found = inspect(kept, seed="s", max_asked=10)
-    assert (found.looked_for, found.counts["missing"], found.seed) == (10, 10, "s")
+    assert (found.looked_for, found.counts["missing"], found.digested, found.seed) == (10, 10, 1, "s")
 
 
 @pytest.mark.parametrize("kept", [[]])

@@ -104,7 +104,13 @@ _QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]
         "All that the prompt set asks of the model is stored and loaded: nothing failed, unknown or left out.",
         _nothing_left_open,
     ),
-    "files_match": ("Every stored output is there, with the size and digest it was stored with.", _files_match),
+    "files_match": (
+        (
+            "Every stored output is there, with the size and digest it was stored with. Beyond 5000 files or 256 MB a "
+            "sample is read, and of those in a bucket one, another each day."
+        ),
+        _files_match,
+    ),
     "spend_under_budget": ("The prompt set keeps to its `budget_usd`; a warning from 80 %.", _spend_under_budget),
     "charged_once": (judged.CHARGED_ONCE, _charged_once),
 }
