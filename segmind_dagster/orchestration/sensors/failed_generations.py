@@ -1,12 +1,12 @@
 """The sensor that runs prompt sets again whose unpaid failures, or what a run left undone, are due.
 
-Left undone is also what was stored and not loaded; see `orchestration.loads`. The sensor reads the ledger, Dagster's
-records and the prompt files of what is due, never the network. When something is due is decided in `planning.due`,
-what may be bought in `planning.plan`; permanent failures and those that enough runs have tried are left to the asset
-checks.
+Left undone is also what was stored and not loaded, see `orchestration.loads`, and all that a run was for that died
+before it began, see `unbegun`. The sensor reads the ledger, Dagster's records and the prompt files of what is due,
+never the network. When something is due is decided in `planning.due`, what may be bought in `planning.plan`; permanent
+failures and those that enough runs have tried are left to the asset checks.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,8 +25,9 @@ from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import Activity, activity, stopped_units, tries, unfinished_runs
 from segmind_dagster.orchestration.sensors.budget import cheapest_usd, to_buy, why_refused
 from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
+from segmind_dagster.orchestration.sensors.unbegun import Unbegun, unbegun
 from segmind_dagster.orchestration.translator import MODEL_KEYS
-from segmind_dagster.orchestration.units import ATTEMPT, REQUESTED_BY, WORK, partition_keys
+from segmind_dagster.orchestration.units import ATTEMPT, REQUESTED_BY, WORK, Unit, partition_keys
 from segmind_dagster.planning import Plan
 from segmind_dagster.planning.due import MOST_RUNS, RETRYABLE, UNCOUNTED, next_run
 from segmind_dagster.settings import Settings
@@ -52,7 +53,8 @@ def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime
         name=NAME,
         description="Runs prompt sets again whose failed or unfinished generations are due: after "
         "SEGMIND_RETRY_AFTER_SECONDS (300), then after twice as long each time, at most six times, within the budgets, "
-        "and only the models concerned. Sets whose load failed are loaded again in the same way.",
+        "and only the models concerned. Sets whose load failed are loaded again in the same way, and those whose run died "
+        "before it began are run.",
         target=dg.AssetSelection.assets(*MODEL_KEYS),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=60,
@@ -119,17 +121,48 @@ class _Tick:
         active = activity(self.instance, runs, leases, now=self.now)
         work = self.ledger.read(due.open_work, failed_kinds=RETRYABLE, uncounted_kinds=UNCOUNTED)
         waiting = self._free(self._due([*work, *self._not_loaded(work, active)]), active, leases)
-        if not waiting:
+        anew = self._never_began(active)
+        if not waiting and not anew:
             return []
         if self.settings.api_key is None:
-            self.notes.append(f"{len(waiting)} prompt sets are due, but no API key is set (SEGMIND_API_KEY).")
+            due_sets = waiting.keys() | {request.partition_key for request in anew}
+            self.notes.append(f"{len(due_sets)} prompt sets are due, but no API key is set (SEGMIND_API_KEY).")
             return []
         order = sorted(waiting, key=lambda key: (key <= (after or ""), key))
         self.looked_at = order[:_SETS_A_TICK]
         if len(order) > _SETS_A_TICK:
             self.notes.append(f"{len(order) - _SETS_A_TICK} more prompt sets have their turn at the next tick.")
         requests = (self._request(key, waiting[key]) for key in self.looked_at)
-        return [request for request in requests if request is not None]
+        return [*anew, *(request for request in requests if request is not None)]
+
+    def _never_began(self, active: Activity) -> list[dg.RunRequest]:
+        """A run for each set whose run died before it had recorded anything; caps hold in that run itself."""
+        is_told = _Told(self.settings, self.ledger)
+        found = unbegun(self.instance, is_known=is_told, now=self.now)
+        found = {unit: last for unit, last in found.items() if unit not in active.units}
+        stopped = stopped_units(self.instance, found.keys())
+        by_set: defaultdict[str, dict[dg.AssetKey, Unbegun]] = defaultdict(dict)
+        for (key, asset), last in found.items():
+            if (key, asset) not in stopped:
+                by_set[key][asset] = last
+        return [request for key, of_set in sorted(by_set.items()) if (request := self._anew(key, of_set)) is not None]
+
+    def _anew(self, key: str, of_set: Mapping[dg.AssetKey, Unbegun]) -> dg.RunRequest | None:
+        last = max(of_set.values(), key=lambda each: each.ended_at)
+        died = f"'{key}': run {last.run_id[:8]} died before it began"
+        at = next_run(last.runs, last.ended_at, first=self._first_pause)
+        if at is None:
+            self.notes.append(f"{died}, as {last.runs - 1} had before it; see why, then materialize it by hand.")
+            return None
+        if at > self.now:
+            self.notes.append(f"{died}; the next one is due at {at:%Y-%m-%d %H:%M:%S} UTC.")
+            return None
+        return dg.RunRequest(
+            run_key=f"{key[:80]}/{last.run_id[:16]}/{last.runs + 1}",
+            partition_key=key,
+            asset_selection=sorted(of_set),
+            tags={REQUESTED_BY: NAME, ATTEMPT: str(last.runs + 1)},
+        )
 
     def _due(self, work: Sequence[OpenWork]) -> dict[str, list[OpenWork]]:
         """What is due of each prompt set."""
@@ -283,6 +316,31 @@ class _Tick:
         if delivered_at is not None and delivered_at > last.observed_at:
             return None
         return f"The account held ${last.balance_usd:.4f} at {last.observed_at:%Y-%m-%d %H:%M:%S} UTC; top it up."
+
+
+@dataclass(slots=True)
+class _Told:
+    """Whether the ledger tells what became of a unit, or there is nothing to tell."""
+
+    settings: Settings
+    ledger: Ledger
+    _unknown: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def __call__(self, unit: Unit) -> bool:
+        key, asset = unit
+        if key not in self._unknown:
+            self._unknown[key] = self._unknown_models(key)
+        return asset.path[-1] not in self._unknown[key]
+
+    def _unknown_models(self, key: str) -> frozenset[str]:
+        """The models that a prompt file is aimed at and that the ledger has never heard of together with it."""
+        from segmind_dagster.prompts import find_prompt_set
+
+        try:
+            found = find_prompt_set(key, prompts_dir=self.settings.prompts_dir, project_dir=self.settings.project_dir)
+        except PromptSetError:  # `prompt_files` says what is wrong with it
+            return frozenset()
+        return frozenset(model.resource for model in found.models) - self.ledger.read(due.standing, key).keys()
 
 
 def _unit(work: OpenWork) -> tuple[str, dg.AssetKey]:

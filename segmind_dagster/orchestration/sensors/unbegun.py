@@ -1,0 +1,75 @@
+"""Runs that died before they had recorded anything: their process never came up, or was gone at once.
+
+The ledger knows nothing of what they were for; only Dagster's records do. A run whose own code failed has said why, and
+is none of these. Reads the instance only; when another run is due is decided in `planning.due`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import dagster as dg
+
+from segmind_dagster.orchestration.loads import latest_materializations
+from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.orchestration.units import Unit, partition_keys, units_of
+
+# six runs, each after twice the pause of the one before, are through by then
+_LOOK_BACK: Final = timedelta(days=2)
+_MOST: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Unbegun:
+    """A unit whose latest run died before it began.
+
+    Args:
+        run_id: that run.
+        runs: how many did in a row.
+        ended_at: when it ended.
+    """
+
+    run_id: str
+    runs: int
+    ended_at: datetime
+
+
+def unbegun(instance: dg.DagsterInstance, *, is_known: Callable[[Unit], bool], now: datetime) -> dict[Unit, Unbegun]:
+    """The units whose latest failed runs have left nothing behind.
+
+    Args:
+        instance: where runs are recorded.
+        is_known: whether the ledger knows what a unit asks for, so that its story is told there.
+        now: the time.
+    """
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=now - _LOOK_BACK)
+    keys = partition_keys(instance)
+    found: dict[Unit, Unbegun] = {}
+    told: set[Unit] = set()
+    # latest first
+    for record in instance.get_run_records(failed, limit=_MOST):
+        run = record.dagster_run
+        units = {
+            unit
+            for unit in units_of(run, keys) - told
+            if unit[1] in MODEL_KEYS and unit[0] in keys and (unit in found or not is_known(unit))
+        }
+        if units and _has_said_why(instance, run.run_id):
+            told |= units
+            continue
+        ended_at = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
+        for unit in units:
+            last = found.get(unit)
+            found[unit] = replace(last, runs=last.runs + 1) if last else Unbegun(run.run_id, 1, ended_at)
+    return {unit: last for unit, last in found.items() if not _is_made_since(instance, unit, last)}
+
+
+def _has_said_why(instance: dg.DagsterInstance, run_id: str) -> bool:
+    return bool(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records)
+
+
+def _is_made_since(instance: dg.DagsterInstance, unit: Unit, last: Unbegun) -> bool:
+    key, asset = unit
+    made = latest_materializations(instance, asset, [key]).get(key)
+    return made is not None and made.timestamp > last.ended_at.timestamp()
