@@ -53,8 +53,8 @@ def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime
         name=NAME,
         description="Runs prompt sets again whose failed or unfinished generations are due: after "
         "SEGMIND_RETRY_AFTER_SECONDS (300), then after twice as long each time, at most six times, within the budgets, "
-        "and only the models concerned. Sets whose load failed are loaded again in the same way, and those whose run died "
-        "before it began are run.",
+        "and only the models concerned. Sets whose load failed are loaded again in the same way, and "
+        "those whose run died before it began are run.",
         target=dg.AssetSelection.assets(*MODEL_KEYS),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=60,
