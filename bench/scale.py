@@ -52,12 +52,13 @@ def main() -> None:
     parser.add_argument("--model", default=_MODEL, help="slug for the jobs in flight")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        # first, because a new process begins with the peak of memory of the one that starts it
+        if options.in_flight:
+            print("\n".join(keep_in_flight(Path(folder) / "flight", options.in_flight, options.model)), flush=True)
         if options.ledger_rows:
             print("\n".join(ask_large_ledger(Path(folder) / "ledger", options.ledger_rows, _OPENED)), flush=True)
         if options.planned:
             print("\n".join(plan_large_set(Path(folder) / "set", options.planned)), flush=True)
-        if options.in_flight:
-            print("\n".join(keep_in_flight(Path(folder) / "flight", options.in_flight, options.model)), flush=True)
 
 
 def keep_in_flight(folder: Path, jobs: int, slug: str) -> list[str]:
