@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.gateway.wire import storable
 
 if TYPE_CHECKING:
     import random
@@ -122,7 +123,8 @@ class GatewayError(SegmindDagsterError):
         self.kind = kind
         self.http_status = http_status
         self.reset_at = reset_at
-        super().__init__(message)
+        # it goes into the ledger, and may quote anything
+        super().__init__(storable(message))
 
 
 class UnreachableError(GatewayError):
@@ -203,10 +205,9 @@ def error_text(body: bytes, *, limit: int = 300) -> str:
     if isinstance(document, dict):
         for key in ("error", "error_description", "message", "detail"):
             if document.get(key):
-                # half of a surrogate pair, which JSON can hold, could not be stored
-                return str(document[key])[:limit].encode(errors="replace").decode()
+                return storable(str(document[key])[:limit])
     text = body[: limit * 4].decode("utf-8", errors="replace")
-    return " ".join(text.split())[:limit]
+    return storable(" ".join(text.split())[:limit])
 
 
 def _json(body: bytes) -> Any:

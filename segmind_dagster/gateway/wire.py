@@ -15,8 +15,13 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-# no cost in USD and no time in seconds is this large; a database could not hold it either
-_ABSURD = 10**9
+# no generation costs that much, and none takes that long: a report that says so is none, and would spoil every sum
+_ABSURD_USD = 10**5
+_ABSURD_S = 10**9
+# how an envelope may say that it went well, or did not
+_WELL = frozenset({"", "ok", "success", "successful", "succeeded", "completed", "true", "done"})
+_NO = (False, "false", "False", 0, None)
+_OK, _NOT_OK = 200, 300
 JobStatus = Literal["pending", "completed", "failed"]
 
 
@@ -84,7 +89,7 @@ def read_job(document: Any) -> JobAnswer | None:
             return JobAnswer(status="pending")
         case "FAILED":
             error = document.get("error") or document.get("message") or "no reason given"
-            return JobAnswer(status="failed", error=_storable(str(error)), accounting=_accounting(document))
+            return JobAnswer(status="failed", error=storable(str(error)), accounting=_accounting(document))
         case "COMPLETED":
             return JobAnswer(
                 status="completed",
@@ -109,6 +114,9 @@ def read_history(document: Any) -> HistoryPage | None:
     """A page of the request history, whose envelope is not documented; None when it is not understood."""
     rows = document if isinstance(document, list) else None
     if isinstance(document, Mapping):
+        if _reports_an_error(document):
+            # an empty list that comes with it proves nothing
+            return None
         lists = [value for value in document.values() if isinstance(value, list)]
         rows = lists[0] if len(lists) == 1 else None
         if rows is None and isinstance(document.get("data"), Mapping):
@@ -139,7 +147,7 @@ def read_file_urls(document: Any) -> list[str]:
     if not isinstance(document, Mapping):
         return []
     urls = document.get("file_urls") or document.get("urls") or []
-    return [url for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
+    return [storable(url) for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
 
 
 def read_instant(text: str | None) -> datetime | None:
@@ -212,15 +220,15 @@ def _same(left: Any, right: Any) -> bool:
     if isinstance(left, str) != isinstance(right, str) and not isinstance(left, (list, Mapping)):
         if str(left) == str(right):  # numbers come back as strings in places
             return True
-        number = usd(left)
-        return number is not None and number == usd(right)
+        number = _amount(left, _ABSURD_S)
+        return number is not None and number == _amount(right, _ABSURD_S)
     return bool(left == right)
 
 
 def _history_row(row: Any) -> HistoryRow | None:
     if not isinstance(row, Mapping) or not isinstance(row.get("request_id"), str):
         return None
-    body = row.get("request_body")
+    body, url = row.get("request_body"), row.get("generation_url")
     if isinstance(body, str):
         try:
             body = json.loads(body)
@@ -228,21 +236,34 @@ def _history_row(row: Any) -> HistoryRow | None:
             body = None
     created = next((row[key] for key in ("model_created", "created_at", "created", "timestamp") if row.get(key)), None)
     return HistoryRow(
-        request_id=row["request_id"],
-        model_slug=str(row.get("model_name") or ""),
+        request_id=storable(row["request_id"]),
+        model_slug=storable(str(row.get("model_name") or "")),
         body=body if isinstance(body, Mapping) else None,
         created_at=read_instant(None if created is None else str(created)),
-        status=str(row.get("model_status") or row.get("status") or "") or None,
+        status=storable(str(row.get("model_status") or row.get("status") or "")) or None,
         cost_usd=usd(row.get("credits_deduction")),
         latency_ms=_integer(row.get("latency_ms")),
-        error=_storable(str(row["error"])) if row.get("error") else None,
-        output_url=url if isinstance(url := row.get("generation_url"), str) and url.startswith("http") else None,
+        error=storable(str(row["error"])) if row.get("error") else None,
+        output_url=storable(url) if isinstance(url, str) and url.startswith("http") else None,
     )
 
 
-def _storable(text: str) -> str:
-    """Text without halves of surrogate pairs, which JSON can hold and a database cannot."""
-    return text.encode(errors="replace").decode()
+def _reports_an_error(envelope: Mapping[str, Any]) -> bool:
+    """Whether an answer says itself that it failed, whatever its HTTP status."""
+    if any(envelope.get(name) for name in ("error", "errors", "error_code", "error_description")):
+        return True
+    if any(envelope.get(name, True) in _NO for name in ("success", "ok", "succeeded")):
+        return True
+    status = envelope.get("status", envelope.get("code"))
+    number = _integer(status)
+    if number is not None:
+        return not _OK <= number < _NOT_OK
+    return status is not None and str(status).strip().lower() not in _WELL
+
+
+def storable(text: str) -> str:
+    """Text without what JSON can hold and a database cannot: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _is_last_page(document: Any, count: int) -> bool:
@@ -303,18 +324,22 @@ def _accounting(document: Mapping[str, Any]) -> Accounting:
 
 
 def usd(value: Any) -> Decimal | None:
-    """An amount of dollars, however it is written; None when it is none."""
+    """An amount of dollars, however it is written; None when it is none, or none that a generation can cost."""
+    return _amount(value, _ABSURD_USD)
+
+
+def _amount(value: Any, limit: int) -> Decimal | None:
     if value is None or isinstance(value, bool):
         return None
     try:
         number = Decimal(str(value).strip().removeprefix("$"))
     except InvalidOperation:
         return None
-    return number if number.is_finite() and 0 <= number < _ABSURD else None
+    return number if number.is_finite() and 0 <= number < limit else None
 
 
 def _milliseconds(seconds: Any) -> int | None:
-    number = usd(seconds)
+    number = _amount(seconds, _ABSURD_S)
     return None if number is None else int(number * 1000)
 
 

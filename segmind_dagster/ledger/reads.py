@@ -127,6 +127,20 @@ def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[s
     return owned
 
 
+def accepted_since(connection: Connection, moment: datetime) -> list[tuple[str, str, datetime, datetime]]:
+    """Request id, model slug, intent and acceptance of what was sent since, is not lost, and did not fail."""
+    columns = ATTEMPTS.c
+    rows = connection.execute(
+        select(columns.request_id, columns.model_slug, columns.intent_at, columns.submitted_at).where(
+            columns.intent_at >= moment,
+            columns.state.in_(("submitted", "succeeded")),
+            columns.request_id.is_not(None),
+            columns.submitted_at.is_not(None),
+        )
+    )
+    return [(row.request_id, row.model_slug, row.intent_at, row.submitted_at) for row in rows]
+
+
 def unanswered_bodies(connection: Connection) -> list[tuple[str, Mapping[str, Any]]]:
     """Model and body of every submission under way whose request id is not known, local images left out."""
     columns = GENERATIONS.c

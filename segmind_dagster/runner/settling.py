@@ -2,7 +2,8 @@
 
 A row of the history is ours when it is for the same model, with the body we sent, made after our intent was
 recorded, under a request id that no generation owns. Only a submission that is provably absent, looked up once
-the settling time has passed, counts as never sent. When in doubt it stays unknown.
+the settling time has passed in a history that lists what else was sent since, counts as never sent. When in doubt it
+stays unknown.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.ledger import reads
-from segmind_dagster.registry import MODELS, bundled_catalogue
+from segmind_dagster.registry import MODELS
+from segmind_dagster.runner.witnesses import BEFORE, Witness, testimony
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +32,9 @@ _SKEW = timedelta(minutes=2)
 # a clock that is wrong, or a time without its zone, is off by less
 _DOUBT = timedelta(days=1)
 _FAILED_LOOKUPS = 5
+# nobody bears witness, or a witness is missing: so many settling times more
+_PATIENCE = 2
+_ENDPOINTS = {model.slug: model.api_version for model in MODELS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,29 @@ Fate = Found | Literal["absent", "unresolved"]
 _Rival = tuple[str, "Mapping[str, Any]"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """What one look told.
+
+    Args:
+        asked_at: when the history was asked.
+        listed: every request id in it.
+        free: its rows that nobody owns; what is matched is taken out.
+        rivals: models and bodies of all submissions without an answer.
+        witnesses: accepted requests, when something is old enough to count as absent.
+    """
+
+    asked_at: datetime
+    listed: frozenset[str]
+    free: list[wire.HistoryRow]
+    rivals: Sequence[_Rival]
+    witnesses: Sequence[Witness] = ()
+
+
 @dataclass(slots=True, eq=False)
 class _Lost:
     model_slug: str
+    endpoint: str
     body: Mapping[str, Any]
     intent_at: datetime
     lost_at: datetime
@@ -83,6 +108,7 @@ class Settler:
             "v2": timedelta(seconds=settle_s),
             "v1": timedelta(seconds=settle_s + v1_timeout_s),
         }
+        self._patience = timedelta(seconds=settle_s * _PATIENCE)
         self._lost: list[_Lost] = []
         self._assigned: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -98,7 +124,8 @@ class Settler:
             intent_at: when the intent was recorded.
             lost_at: when this run took it over, if it did: the clock that recorded the intent may be another.
         """
-        lost = _Lost(model.slug, body, intent_at, lost_at or intent_at, self._settle[model.api_version])
+        settle = self._settle[model.api_version]
+        lost = _Lost(model.slug, model.api_version, body, intent_at, lost_at or intent_at, settle)
         self._lost.append(lost)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look_up_until_settled())
@@ -128,28 +155,29 @@ class Settler:
             asked_at = self._clock.now()
             waiting = list(self._lost)
             shortest_s = min((lost.settle for lost in waiting), default=timedelta(0)).total_seconds()
-            pause_s = min(pause_s * 2, max(shortest_s / 4, 0.2), 10.0)
+            # what settles late has a longer history to read, and time
+            is_late = any(asked_at - lost.lost_at >= lost.settle for lost in waiting)
+            pause_s = min(pause_s * 2, max(shortest_s / 4, 0.2), 30.0 if is_late else 10.0)
             try:
-                free, rivals = await self._read(waiting, asked_at)
+                reading = await self._read(waiting, asked_at)
             except GatewayError:
                 failures += 1
                 if failures >= _FAILED_LOOKUPS:
                     self._finish(waiting, "unresolved")
                 continue
             failures = 0
-            self._judge(waiting, free, rivals, asked_at)
+            self._judge(waiting, reading)
 
-    async def _read(
-        self, waiting: Sequence[_Lost], asked_at: datetime
-    ) -> tuple[list[wire.HistoryRow], Sequence[_Rival]]:
-        """The requests that nobody owns, as far back as a lost one may stand; and who else has lost one.
+    async def _read(self, waiting: Sequence[_Lost], asked_at: datetime) -> _Reading:
+        """The history, as far back as a lost one may stand, and what the ledger knows beside it.
 
         Raises:
             GatewayError: the history could not be read whole.
         """
-        since = min(lost.intent_at for lost in waiting) - _SKEW
+        since = min(lost.intent_at for lost in waiting) - BEFORE - _SKEW
         rows = await self._gateway.history(since=since, now=asked_at)
-        if any(asked_at - lost.lost_at >= lost.settle for lost in waiting):
+        due = [lost for lost in waiting if asked_at - lost.lost_at >= lost.settle]
+        if due:
             behind = _behind(rows, await self._owned(rows))
             if behind > _SKEW:
                 # before anything counts as absent: it may stand further back than its time says
@@ -158,31 +186,55 @@ class Settler:
         # answered meanwhile is then in one of the two at least
         rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered_bodies)
         owned = await self._owned(rows)
-        free = [row for row in rows if row.request_id not in owned and row.request_id not in self._assigned]
-        return free, rivals
+        witnesses: Sequence[Witness] = ()
+        if due:
+            first = min(lost.intent_at for lost in due)
+            accepted = await asyncio.to_thread(self._ledger.read, reads.accepted_since, first - BEFORE)
+            witnesses = [Witness(*each) for each in accepted]
+        return _Reading(
+            asked_at=asked_at,
+            listed=frozenset(row.request_id for row in rows),
+            free=[row for row in rows if row.request_id not in owned and row.request_id not in self._assigned],
+            rivals=rivals,
+            witnesses=witnesses,
+        )
 
     async def _owned(self, rows: Sequence[wire.HistoryRow]) -> Mapping[str, datetime]:
         return await asyncio.to_thread(self._ledger.read, reads.owned_requests, [row.request_id for row in rows])
 
-    def _judge(
-        self,
-        waiting: Sequence[_Lost],
-        free: list[wire.HistoryRow],
-        rivals: Sequence[_Rival],
-        asked_at: datetime,
-    ) -> None:
+    def _judge(self, waiting: Sequence[_Lost], reading: _Reading) -> None:
         # a row that says just what was sent goes before one that says more, which may be another generation's
-        for is_its_own in (_says_just, partial(_says_more, rivals=rivals)):
+        for is_its_own in (_says_just, partial(_says_more, rivals=reading.rivals)):
             for lost in [lost for lost in waiting if lost in self._lost]:
-                match = next((row for row in free if _may_be(row, lost) and is_its_own(row, lost)), None)
+                match = next((row for row in reading.free if _may_be(row, lost) and is_its_own(row, lost)), None)
                 if match is not None:
-                    free.remove(match)
+                    reading.free.remove(match)
                     self._assigned.add(match.request_id)
                     self._finish([lost], Found(match.request_id))
         for lost in [lost for lost in waiting if lost in self._lost]:
-            if asked_at - lost.lost_at >= lost.settle:
-                is_doubtful = any(_leaves_doubt(row, lost, rivals) for row in free)
-                self._finish([lost], "unresolved" if is_doubtful else "absent")
+            fate = self._fate_of_missing(lost, reading)
+            if fate is not None:
+                self._finish([lost], fate)
+
+    def _fate_of_missing(self, lost: _Lost, reading: _Reading) -> Fate | None:
+        """Absent, if that is proved; None while it may still show up."""
+        waited = reading.asked_at - lost.lost_at
+        if waited < lost.settle:
+            return None
+        if any(_leaves_doubt(row, lost, reading.rivals) for row in reading.free):
+            return "unresolved"
+        told = testimony(
+            [each for each in reading.witnesses if _ENDPOINTS.get(each.model_slug) == lost.endpoint],
+            reading.listed,
+            sent_at=lost.intent_at,
+            early=lost.lost_at + lost.settle / 2,
+            late=reading.asked_at - lost.settle / 2,
+        )
+        if told == "reached":
+            return "absent"
+        if waited < lost.settle + self._patience:
+            return None
+        return "unresolved" if told == "late" else "absent"
 
     def _finish(self, settled: Sequence[_Lost], fate: Fate) -> None:
         for lost in settled:
@@ -211,7 +263,11 @@ def _may_be(row: wire.HistoryRow, lost: _Lost) -> bool:
 
 
 def _is_of_its_model(row: wire.HistoryRow, lost: _Lost) -> bool:
-    return wire.plain_name(row.model_slug) in {"", wire.plain_name(lost.model_slug)}
+    return not row.model_slug or _is_named(row, lost.model_slug)
+
+
+def _is_named(row: wire.HistoryRow, slug: str) -> bool:
+    return wire.plain_name(row.model_slug) in {"", wire.plain_name(slug)}
 
 
 def _leaves_doubt(row: wire.HistoryRow, lost: _Lost, rivals: Sequence[_Rival]) -> bool:
@@ -222,9 +278,12 @@ def _leaves_doubt(row: wire.HistoryRow, lost: _Lost, rivals: Sequence[_Rival]) -
         return _may_be(row, lost)
     if _may_be(row, lost) and wire.resembles(row.body, lost.body):
         return not any(slug == lost.model_slug and _are_equal(row.body, body) for slug, body in rivals)
-    # the same body, off in time or under a name that no model has
-    is_named = wire.plain_name(row.model_slug) in _names()
-    return wire.covers(row.body, lost.body) and (_is_of_its_model(row, lost) or not is_named)
+    if not wire.covers(row.body, lost.body):
+        return False
+    # the same body, off in time, or under the name of another model of which nobody has sent it
+    return _is_of_its_model(row, lost) or not any(
+        _is_named(row, slug) and slug != lost.model_slug and wire.covers(row.body, body) for slug, body in rivals
+    )
 
 
 def _says_just(row: wire.HistoryRow, lost: _Lost) -> bool:
@@ -246,9 +305,3 @@ def _says_more(row: wire.HistoryRow, lost: _Lost, *, rivals: Sequence[_Rival]) -
         and not wire.covers(lost.body, body)
         for slug, body in rivals
     )
-
-
-@cache
-def _names() -> frozenset[str]:
-    slugs = (*bundled_catalogue().entries, *(model.slug for model in MODELS))
-    return frozenset(wire.plain_name(slug) for slug in slugs)

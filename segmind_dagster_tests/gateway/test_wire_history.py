@@ -33,8 +33,10 @@ HISTORY_ROW = {
         {"generations": [HISTORY_ROW], "page": 1, "per_page": 20, "total": 1},
         {"data": {"rows": [HISTORY_ROW], "total": 1}},
         {"success": True, "results": [HISTORY_ROW]},
+        {"status": "success", "error": None, "data": [HISTORY_ROW]},
+        {"status": 200, "data": [HISTORY_ROW]},
     ],
-    ids=["a list", "data", "data and pages", "as in the SDK's tests", "nested", "results"],
+    ids=["a list", "data", "data and pages", "as in the SDK's tests", "nested", "results", "well", "200"],
 )
 def test_a_row_of_the_history_is_read_from_every_envelope(envelope: Any) -> None:
     page = wire.read_history(envelope)
@@ -62,6 +64,11 @@ def test_a_row_of_the_history_is_read_from_every_envelope(envelope: Any) -> None
         {},
         {"data": None},
         {"error": "Unauthorized"},
+        {"error": "History is not available now", "data": []},
+        {"success": False, "message": "try again", "data": []},
+        {"status": "error", "data": []},
+        {"status": 503, "data": []},
+        {"data": {"error": "no such shard", "rows": []}},
         {"data": [HISTORY_ROW], "errors": []},
         [HISTORY_ROW, None],
         [HISTORY_ROW, {"model_name": "m"}],
@@ -151,3 +158,12 @@ def test_a_recorded_body_covers_what_was_sent(recorded: dict[str, Any]) -> None:
 )
 def test_a_recorded_body_that_differs_does_not_cover_what_was_sent(recorded: dict[str, Any]) -> None:
     assert not wire.covers(recorded, SENT)
+
+
+def test_texts_of_a_row_that_no_database_can_hold_are_made_ones_that_it_can() -> None:
+    odd = "a\0b\ud83d"
+    row = wire.read_history_row(
+        {**HISTORY_ROW, "request_id": odd, "model_name": odd, "model_status": odd, "error": odd}
+    )
+    assert row is not None
+    assert {row.request_id, row.model_slug, row.status, row.error} == {"a\N{REPLACEMENT CHARACTER}b?"}

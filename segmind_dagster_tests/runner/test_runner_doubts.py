@@ -85,6 +85,20 @@ def test_a_history_that_answers_404_with_an_empty_list_proves_no_absence(
     assert lab.charges == 1
 
 
+@pytest.mark.parametrize("error", [{}, {"error": "shard away"}], ids=["late", "with an error"])
+def test_a_history_that_lists_nothing_of_what_was_accepted_proves_no_absence(
+    behind_proxy: Callable[[], tuple[Lab, HistoryProxy]], error: dict[str, Any]
+) -> None:
+    lab, proxy = behind_proxy()
+    proxy.answer = lambda document: {**document, **error, "data": []}
+    key = lab.write("fruit", 20)
+    settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")
+    assert lab.generate(key, settings=settings).units[0].endings == {"succeeded": 19, "unknown": 1}
+    proxy.answer = lambda document: document
+    lab.generate(key)
+    lab.check_all_bought_once(20)
+
+
 def test_our_clock_being_minutes_ahead_does_not_hide_our_own_request(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]))
     lab.generate(lab.write("fruit", 1), clock=QuickClock(ahead=timedelta(minutes=5)))

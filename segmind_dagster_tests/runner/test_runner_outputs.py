@@ -141,9 +141,9 @@ def test_a_text_with_half_a_character_is_kept_with_a_question_mark(lab: ProxiedL
 
 
 def test_a_failure_told_with_half_a_character_is_recorded(lab: ProxiedLab) -> None:
-    lab.proxy.say = lambda document: {"status": "FAILED", "error": "prompt must be shorter: \ud83d"}
+    lab.proxy.say = lambda document: {"status": "FAILED", "error": "prompt must be shorter: \ud83d\0"}
     assert lab.generate(lab.write("fruit", 1)).units[0].failures == {"invalid_job": 1}
-    assert "shorter: ?" in lab.generations()[0]["error"]
+    assert "shorter: ?\N{REPLACEMENT CHARACTER}" in lab.generations()[0]["error"]
 
 
 REDIRECTS = {
