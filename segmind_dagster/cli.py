@@ -286,12 +286,13 @@ def resolve(generation: str | None, request_id: str | None, *, is_absent: bool, 
 
 
 @cli.command()
-def rebuild() -> None:
+@click.option("--despite-gaps", is_flag=True, help="Though the history leaves out requests that are known.")
+def rebuild(*, despite_gaps: bool) -> None:
     """Restore a lost ledger from outputs, Segmind's history and the warehouse; nothing is bought."""
     from segmind_dagster.recovery import rebuild as restore
     from segmind_dagster.settings import load_settings
 
-    for line in restore(load_settings(), say=click.echo).lines():
+    for line in restore(load_settings(), say=click.echo, despite_gaps=despite_gaps).lines():
         click.echo(line)
 
 

@@ -63,17 +63,18 @@ class _Sources:
         }
 
 
-def rebuild(settings: Settings, *, say: Callable[[str], None]) -> Rebuilt:
+def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: bool = False) -> Rebuilt:
     """Restore what can be known of a lost ledger. Nothing is bought, deleted or overwritten.
 
     Args:
         settings: which ledger, outputs folder, warehouse, prompt files and account.
         say: told what is being done.
+        despite_gaps: whether a history will do that leaves out requests which outputs or warehouse tell of.
 
     Raises:
         SettingsError: there is no key.
         OriginMismatchError: the ledger belongs to another origin.
-        LedgerError: a run is at work, the history cannot be read, or everything here is of another origin.
+        LedgerError: a run is at work, the history cannot be read or has gaps, or everything here is of another origin.
         PromptSetError: a prompt file cannot be read, so that what it asks for would be overlooked.
     """
     from segmind_dagster.source.restore import read_back
@@ -100,7 +101,8 @@ def rebuild(settings: Settings, *, say: Callable[[str], None]) -> Rebuilt:
                 f"Everything in {settings.outputs_url} is of another API origin than {settings.api_origin}, so there "
                 "is nothing to restore. Set SEGMIND_DATA_DIR to another folder, or SEGMIND_API_URL back."
             )
-        requests = _ask(settings, ledger, outputs, evidence, known=known, now=now, say=say)
+        expected = {} if despite_gaps else _accepted(evidence)
+        requests = _ask(settings, ledger, outputs, evidence, known=known, expected=expected, now=now, say=say)
         evidence = _with_requests(ledger, evidence, requests)
         rows = _without_doubles([found for each in evidence.values() if (found := join(each, now=now))])
         entered = ledger.write(
@@ -189,6 +191,7 @@ def _ask(
     evidence: Mapping[str, Evidence],
     *,
     known: Collection[str],
+    expected: Mapping[str, datetime],
     now: datetime,
     say: Callable[[str], None],
 ) -> Requests:
@@ -215,9 +218,23 @@ def _ask(
         asked=asked,
         owned=lambda ids: owned | ledger.read(reads.owned_requests, ids).keys(),
         unpriced=unpriced,
+        expected={each: moment for each, moment in expected.items() if moment >= since},
         since=since,
         now=now,
     )
+
+
+def _accepted(evidence: Mapping[str, Evidence]) -> dict[str, datetime]:
+    """When requests were accepted, as outputs and warehouse tell; without those that failed, which may go unlisted."""
+    accepted: dict[str, datetime | None] = {}
+    for each in evidence.values():
+        facts = each.disk.facts if each.disk else None
+        if facts is not None and facts.request_id:
+            accepted[facts.request_id] = facts.stored_at
+        for row in each.attempts:
+            if row["request_id"] and row["state"] in {"submitted", "succeeded"}:
+                accepted[row["request_id"]] = row["submitted_at"] or row["intent_at"]
+    return {key: moment for key, moment in accepted.items() if moment is not None}
 
 
 def _has_no_cost(evidence: Evidence) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import LedgerError, OutputError
@@ -18,7 +18,7 @@ from segmind_dagster.gateway.failures import GatewayError
 from segmind_dagster.prompts.identity import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 
     from segmind_dagster.gateway.client import Gateway
     from segmind_dagster.outputs import OutputStore
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE = 8
+# how long Segmind keeps the history is not documented; the official SDK asks for 31 days at once
+_KEPT = timedelta(days=30)
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,7 @@ def ask_history(
     asked: Sequence[GenerationRequest],
     owned: Callable[[Sequence[str]], Collection[str]],
     unpriced: Collection[str],
+    expected: Mapping[str, datetime],
     since: datetime,
     now: datetime,
 ) -> Requests:
@@ -62,11 +66,13 @@ def ask_history(
         asked: generations that no request is known for.
         owned: tells which of some request ids belong to other generations.
         unpriced: request ids whose cost is wanted, however old they are.
+        expected: when requests were accepted of which outputs or warehouse tell; a whole history lists them.
         since: how far back to read.
         now: the time.
 
     Raises:
-        LedgerError: the history cannot be read, so that paid requests would be overlooked.
+        LedgerError: the history cannot be read, or leaves out what it should list, so that paid requests would be
+            overlooked.
     """
     # aiohttp takes a fifth of a second to import
     from segmind_dagster.gateway.client import Gateway
@@ -74,6 +80,7 @@ def ask_history(
     async def ask() -> Requests:
         async with Gateway(settings) as gateway:
             found = {row.request_id: row for row in await gateway.history(since=since, now=now)}
+            _refuse_with_gaps(gaps(expected, found, now=now), since)
             found.update(await _one_by_one(gateway, [each for each in unpriced if each not in found]))
             taken = owned(list(found))
             free = [row for row in found.values() if row.request_id not in taken and _may_be_paid(row)]
@@ -88,6 +95,33 @@ def ask_history(
             "The ledger was not rebuilt, and nothing was changed: without Segmind's request history, what was paid "
             f"for and never stored would be bought again. {error} Run it again once that is mended."
         ) from error
+
+
+def gaps(expected: Mapping[str, datetime], listed: Container[str], *, now: datetime) -> list[str]:
+    """Requests that a history leaves out though it should list them, newest first.
+
+    What is older than all that it lists may be older than what Segmind keeps.
+
+    Args:
+        expected: when requests were accepted, by their ids.
+        listed: ids in the history.
+        now: the time.
+    """
+    kept_since = min([now - _KEPT, *(moment for each, moment in expected.items() if each in listed)])
+    absent = [(moment, each) for each, moment in expected.items() if each not in listed and moment >= kept_since]
+    return [each for _, each in sorted(absent, reverse=True)]
+
+
+def _refuse_with_gaps(absent: Sequence[str], since: datetime) -> None:
+    if not absent:
+        return
+    raise LedgerError(
+        f"The ledger was not rebuilt, and nothing was changed: Segmind's request history since "
+        f"{since.date().isoformat()} leaves out {len(absent)} of the requests that outputs or warehouse tell of "
+        f"({', '.join(absent[:_SHOWN])}), so it may leave out others, and what was paid for and never stored would be "
+        "bought again. It may be late: run it again later. Is SEGMIND_API_KEY of the account that paid for them? If "
+        "you know that nothing else was paid for, say `segmind-dagster rebuild --despite-gaps`."
+    )
 
 
 def match(

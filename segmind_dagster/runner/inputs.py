@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ class Inputs:
             since = self._clock.now() - _GOOD_FOR
             url = await asyncio.to_thread(self._ledger.read, reads.upload_url, image.sha256, since=since)
             if url is None:
-                content = await self._read(image.path)
+                content = await self._read(image.path, image.sha256)
                 mime = _MIME_BY_SUFFIX.get(image.path.suffix.lower(), "image/png")
                 try:
                     url = await self._gateway.upload(f"data:{mime};base64,{base64.b64encode(content).decode()}")
@@ -79,8 +80,16 @@ class Inputs:
             self._addresses[image.sha256] = url
             return url
 
-    async def _read(self, path: Path) -> bytes:
+    async def _read(self, path: Path, sha256: str) -> bytes:
         try:
-            return await asyncio.to_thread(path.read_bytes)
+            content = await asyncio.to_thread(path.read_bytes)
         except OSError as error:
             raise GatewayError("invalid_request", f"Read the input image {path.name}: {error.strerror}.") from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            # a generation is named by its input: another picture would be paid for, and kept, under its name
+            raise GatewayError(
+                "invalid_request",
+                f"The input image {path.name} has changed since its prompt set was read; nothing was sent. Materialize "
+                "again: the new picture makes a generation of its own.",
+            )
+        return content

@@ -112,8 +112,8 @@ class Lab:
         for path in (self.folder / "data").glob("ledger.sqlite*"):
             path.unlink()
 
-    def rebuild(self, **environ: str) -> Rebuilt:
-        return rebuild(self.settings(**environ), say=self.said.append)
+    def rebuild(self, *, despite_gaps: bool = False, **environ: str) -> Rebuilt:
+        return rebuild(self.settings(**environ), say=self.said.append, despite_gaps=despite_gaps)
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from history_proxy import HistoryProxy
 from recovery_lab import FACE, V1, V2, png
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, PromptSetError
 from segmind_dagster.ledger.schema import ATTEMPTS
 from segmind_dagster.prompts import find_prompt_set
+from segmind_dagster.recovery.requests import gaps
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -207,6 +210,55 @@ def test_without_the_history_nothing_is_rebuilt_and_the_guard_stays(lab: Lab) ->
         lab.rebuild(SEGMIND_API_KEY="SG_wrong")
     with pytest.raises(LedgerMissingError):
         lab.generate("fruit")
+
+
+def test_a_history_that_leaves_out_what_outputs_tell_of_rebuilds_nothing_unless_a_person_says_so(lab: Lab) -> None:
+    lab.generate(lab.write("fruit", 2))
+    lab.write("fruit", 3)
+    submit(lab, asked(lab, "fruit")[2])
+    lab.lose_ledger()
+    with HistoryProxy(lab.server.url) as proxy:
+        proxy.answer = lambda document: {**document, "data": []}
+        with pytest.raises(LedgerError, match=r"leaves out 2 of the requests.*--despite-gaps"):
+            lab.rebuild(SEGMIND_PLATFORM_URL=proxy.url)
+        with pytest.raises(LedgerMissingError):
+            lab.generate("fruit")
+    assert lab.rebuild(despite_gaps=True).restored == {"succeeded": 2, "submitted": 1}
+    lab.generate("fruit")
+    assert lab.posts == 3
+    lab.check_whole()
+
+
+def test_requests_of_which_only_the_warehouse_tells_have_to_be_listed_too(lab: Lab) -> None:
+    lab.generate(lab.write("fruit", 2))
+    lab.load()
+    lab.lose_ledger()
+    for path in (*lab.outputs, *lab.sidecars):
+        path.unlink()
+    with HistoryProxy(lab.server.url) as proxy:
+        proxy.answer = lambda document: {**document, "data": document["data"][:1]}
+        with pytest.raises(LedgerError, match="leaves out 1 of the requests"):
+            lab.rebuild(SEGMIND_PLATFORM_URL=proxy.url)
+
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ages_days", "listed", "absent"),
+    [
+        ({"new": 1, "old": 200}, {"new"}, []),
+        ({"new": 1, "old": 200}, {"old"}, ["new"]),
+        ({"new": 40, "older": 200}, set(), []),
+        ({"new": 29, "older": 200}, set(), ["new"]),
+        ({"a": 50, "b": 60, "c": 70}, {"a", "c"}, ["b"]),
+    ],
+)
+def test_only_what_is_older_than_all_that_is_listed_may_be_older_than_what_is_kept(
+    ages_days: dict[str, int], listed: set[str], absent: list[str]
+) -> None:
+    expected = {each: NOW - timedelta(days=days) for each, days in ages_days.items()}
+    assert gaps(expected, listed, now=NOW) == absent
 
 
 def test_a_prompt_file_that_cannot_be_read_stops_it_because_its_requests_would_be_overlooked(lab: Lab) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from output_proxy import OutputProxy
 from runner_lab import V1, V2, QuickClock, png
 
+from segmind_dagster.runner import Batch, generate
 from segmind_dagster.sandbox import Faults, answers, submissions
 
 if TYPE_CHECKING:
@@ -119,6 +120,21 @@ def test_a_picture_that_segmind_may_have_forgotten_is_uploaded_again(open_lab: A
     key = lab.write("fruit", ["one", "two", "three"], **fields)
     lab.generate(key, clock=QuickClock(ahead=timedelta(days=8)))
     assert lab.server.account()["requests"]["upload"] == 2
+
+
+def test_a_picture_that_changed_while_its_run_waited_is_not_sent_and_not_remembered(open_lab: Any) -> None:
+    lab = open_lab()
+    picture = lab.folder / "prompts" / "face.png"
+    picture.write_bytes(png())
+    key = lab.write("fruit", ["one"], models=["instantid"], defaults={"face_image": "face.png"})
+    read_before = lab.load(key)
+    picture.write_bytes(png("blue"))
+    report = generate(lab.settings(), [Batch(read_before, ("instantid",))], clock=QuickClock())
+    assert report.units[0].endings == {"failed": 1}
+    assert "face.png has changed" in report.units[0].examples[0]
+    assert lab.posts == lab.server.account()["requests"].get("upload", 0) == 0
+    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    assert lab.charges == 1
 
 
 def test_a_v1_answer_that_breaks_off_leaves_no_file_behind(open_lab: Any) -> None:
