@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
@@ -34,6 +34,16 @@ class Accounting:
     inference_ms: int | None = None
     seed: int | None = None
 
+    def or_else(self, other: Accounting) -> Accounting:
+        """The same, with what only the other one says."""
+        return Accounting(
+            **{
+                each.name: theirs if (ours := getattr(self, each.name)) is None else ours
+                for each in fields(self)
+                for theirs in [getattr(other, each.name)]
+            }
+        )
+
 
 NOT_REPORTED = Accounting()
 
@@ -46,6 +56,7 @@ class JobAnswer:
         status: pending, completed or failed.
         error: why it failed.
         output_url: where the file is, for media.
+        further_outputs: how many more files the answer names; one is asked for.
         output_text: the answer itself, for text models.
         accounting: cost and times.
     """
@@ -53,6 +64,7 @@ class JobAnswer:
     status: JobStatus
     error: str | None = None
     output_url: str | None = None
+    further_outputs: int = 0
     output_text: str | None = None
     accounting: Accounting = NOT_REPORTED
 
@@ -91,9 +103,11 @@ def read_job(document: Any) -> JobAnswer | None:
             error = document.get("error") or document.get("message") or "no reason given"
             return JobAnswer(status="failed", error=storable(str(error)), accounting=_accounting(document))
         case "COMPLETED":
+            urls = _output_urls(document)
             return JobAnswer(
                 status="completed",
-                output_url=_output_url(document),
+                output_url=urls[0] if urls else None,
+                further_outputs=max(len(urls) - 1, 0),
                 output_text=_output_text(document.get("output")),
                 accounting=_accounting(document),
             )
@@ -285,31 +299,28 @@ def _output_text(output: Any) -> str | None:
     return json.dumps(output, ensure_ascii=False)
 
 
-def _output_url(document: Mapping[str, Any]) -> str | None:
-    """Where a picture, video or sound is: an address, a list or an object with one, also as text that holds JSON."""
-    images = document.get("images")
-    candidates = [
-        document.get("output"),
-        *(images if isinstance(images, list) else []),
-        *(document.get(name) for name in ("video", "image", "audio")),
-    ]
-    return next((url for candidate in candidates if (url := _address_in(candidate)) is not None), None)
+def _output_urls(document: Mapping[str, Any]) -> list[str]:
+    """Where pictures, video or sound are: addresses, lists or objects with one, also as text that holds JSON."""
+    # the first place that names any: what stands in another one is the same again, or a preview of it
+    places = (_addresses_in(document.get(name)) for name in ("output", "images", "video", "image", "audio"))
+    return next((list(dict.fromkeys(place)) for place in places if place), [])
 
 
-def _address_in(value: Any) -> str | None:
+def _addresses_in(value: Any) -> list[str]:
     if isinstance(value, str):
         text = value.strip()
         if text.startswith(("http://", "https://")) and text.split() == [text]:
-            return text
+            return [text]
         try:
             value = json.loads(text) if text.startswith(("[", "{")) else None
         except (ValueError, RecursionError):
             value = None
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if isinstance(value, Mapping):
-        value = value.get("url")
-    return _address_in(value) if isinstance(value, str) and value.strip().startswith("http") else None
+    found = []
+    for each in value if isinstance(value, list) else [value]:
+        address = each.get("url") if isinstance(each, Mapping) else each
+        if isinstance(address, str) and address.strip().startswith("http"):
+            found += _addresses_in(address)
+    return found
 
 
 def _accounting(document: Mapping[str, Any]) -> Accounting:

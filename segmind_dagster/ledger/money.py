@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from segmind_dagster.errors import BudgetError, LedgerError
 from segmind_dagster.ledger import statements
+from segmind_dagster.ledger.records import Charge
+from segmind_dagster.ledger.schema import whole_nanos
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from segmind_dagster.ledger.records import Caps, Claim
+
+
+_FREE = Decimal(0)
 
 
 class Purses(NamedTuple):
@@ -50,6 +55,37 @@ class Reservation:
     purses: Purses
     source: str
     is_charged: bool
+
+    def settled(self, cost_usd: Decimal | None, *, source: str, estimate_usd: Decimal | None) -> Settled:
+        """What counts as charged now.
+
+        Args:
+            cost_usd: as somebody reported it; None when nobody did.
+            source: who did.
+            estimate_usd: what it is likely to have cost, if nobody did; what is put aside may be more.
+        """
+        before_usd = self.amount_usd if self.is_charged else _FREE
+        if cost_usd is not None:
+            usd = whole_nanos(cost_usd)
+        elif self.is_charged or estimate_usd is None:
+            usd, source = self.amount_usd, self.source
+        else:
+            usd, source = min(self.amount_usd, whole_nanos(estimate_usd)), self.source
+        return Settled(usd, source, Charge(usd - before_usd, source == "estimated" and usd != before_usd))
+
+
+class Settled(NamedTuple):
+    """The cost of an attempt whose outcome is known.
+
+    Args:
+        usd: charged, or estimated.
+        source: who said so.
+        anew: what that adds to what was charged before.
+    """
+
+    usd: Decimal
+    source: str
+    anew: Charge
 
 
 def reservations(connection: Connection, held: Collection[Claim]) -> dict[Claim, Reservation]:

@@ -13,7 +13,7 @@ from segmind_dagster.errors import BudgetError, LostOwnershipError, SegmindDagst
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
 from segmind_dagster.ledger.money import Purses, Totals, missing, reservations
-from segmind_dagster.ledger.records import Caps, Claim, Outcome
+from segmind_dagster.ledger.records import Caps, Charge, Claim, Outcome
 from segmind_dagster.ledger.schema import whole_nanos
 from segmind_dagster.ledger.together import together
 
@@ -147,10 +147,10 @@ def mark_submitted(connection: Connection, accepted: Sequence[Acceptance]) -> li
 
 
 @together(Success)
-def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list[Decimal | SegmindDagsterError]:
+def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list[Charge | SegmindDagsterError]:
     """The bytes are stored: `submitted` to `succeeded`, the reservation settled with the reported cost.
 
-    A cost the provider did not report keeps its reservation as the estimate. Answers what was charged, in USD.
+    A cost the provider did not report is estimated. Answers what that adds to what was charged before.
 
     Refusals:
         LostOwnershipError: another run has it by now.
@@ -160,7 +160,7 @@ def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list
     refusals = refusals_of(connection, held, "succeeded")
     reserved = reservations(connection, [each for each in held if each not in refusals])
     totals = Totals(connection)
-    answers: list[Decimal | SegmindDagsterError] = []
+    answers: list[Charge | SegmindDagsterError] = []
     moves, attempts = [], []
     for each in successes:
         if each.held in refusals:
@@ -170,11 +170,11 @@ def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list
         if before is None:
             answers.append(missing(each.held))
             continue
-        charged_usd = before.amount_usd if outcome.cost_usd is None else whole_nanos(outcome.cost_usd)
-        answers.append(charged_usd)
+        cost = before.settled(outcome.cost_usd, source=outcome.cost_source, estimate_usd=outcome.estimate_usd)
+        answers.append(cost.anew)
         accounting = {
-            "cost_usd": charged_usd,
-            "cost_source": before.source if outcome.cost_usd is None else outcome.cost_source,
+            "cost_usd": cost.usd,
+            "cost_source": cost.source,
             "queue_ms": outcome.queue_ms,
             "inference_ms": outcome.inference_ms,
             "latency_ms": outcome.latency_ms,
@@ -196,7 +196,7 @@ def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list
         }
         moves.append(move(each.held, accounting, **output))
         attempts.append(change(each.held, accounting, state="succeeded"))
-        totals.add(before.purses, charged_usd - before.amount_usd)
+        totals.add(before.purses, cost.usd - before.amount_usd)
     move_all(connection, "succeeded", moves, attempts)
     totals.write()
     return answers

@@ -6,7 +6,7 @@ How they are stored is `schema`'s business.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,6 +91,7 @@ class Outcome:
         completed_at: when the bytes were stored.
         seed: the seed the provider reports.
         cost_source: who reported the cost: the result (`reported`) or the `history`.
+        estimate_usd: what counts as charged when nobody reported a cost; what is reserved when None.
     """
 
     output_uri: str
@@ -107,6 +108,19 @@ class Outcome:
     completed_at: datetime
     seed: int | None = None
     cost_source: str = "reported"
+    estimate_usd: Decimal | None = None
+
+
+class Charge(NamedTuple):
+    """What an ending adds to what was charged before.
+
+    Args:
+        usd: charged anew; less than zero when an estimate turns out to have been too high.
+        is_estimated: whether nobody has reported it.
+    """
+
+    usd: Decimal
+    is_estimated: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

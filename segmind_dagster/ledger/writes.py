@@ -15,8 +15,8 @@ from segmind_dagster.errors import IllegalTransitionError, LostOwnershipError
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
 from segmind_dagster.ledger.money import Totals, missing, reservations
-from segmind_dagster.ledger.records import Claim
-from segmind_dagster.ledger.schema import GENERATIONS, whole_nanos
+from segmind_dagster.ledger.records import Charge, Claim
+from segmind_dagster.ledger.schema import GENERATIONS
 from segmind_dagster.ledger.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def mark_failed(
     cost_usd: Decimal | None,
     now: datetime,
     cost_source: str = "reported",
-) -> Decimal:
+    estimate_usd: Decimal | None = None,
+) -> Charge:
     """The attempt failed: the generation goes to `failed`, or back to `planned` for another attempt.
 
     Args:
@@ -63,23 +64,23 @@ def mark_failed(
         cost_usd: what the attempt cost; None when it was paid and the price is not known.
         now: the time.
         cost_source: who reported the cost.
+        estimate_usd: what counts as charged when nobody did; what is reserved when None.
 
-    Returns what was charged, in USD.
+    Returns what that adds to what was charged before.
     """
     reserved = reservations(connection, [held]).get(held)
     if reserved is None:
         raise missing(held)
-    charged = reserved.amount_usd if cost_usd is None else whole_nanos(cost_usd)
-    source = reserved.source if cost_usd is None else cost_source
+    cost = reserved.settled(cost_usd, source=cost_source, estimate_usd=estimate_usd)
     reason = {"failure_kind": failure_kind, "error": error}
-    money = {"cost_usd": charged, "cost_source": source}
+    money = {"cost_usd": cost.usd, "cost_source": cost.source}
     attempt = {**reason, **money, "state": "failed", "http_status": http_status, "completed_at": now}
-    values = {**reason, **(money if charged or reserved.is_charged else {}), "owner": None, "updated_at": now}
+    values = {**reason, **(money if cost.usd or reserved.is_charged else {}), "owner": None, "updated_at": now}
     _move(connection, held, target, values, attempt)
     totals = Totals(connection)
-    totals.add(reserved.purses, charged - reserved.amount_usd)
+    totals.add(reserved.purses, cost.usd - reserved.amount_usd)
     totals.write()
-    return charged
+    return cost.anew
 
 
 def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: str, error: str, now: datetime) -> None:

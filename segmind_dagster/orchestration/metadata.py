@@ -172,6 +172,8 @@ def log_report(log: dg.DagsterLogManager, report: RunReport) -> None:
         )
         for example in unit.examples:
             log.warning(f"{unit.prompt_set} / {unit.resource}: {example}")
+    for warning in report.warnings:
+        log.warning(warning)
 
 
 def _sheet(unit: UnitReport) -> str | None:

@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from segmind_dagster.errors import BudgetError, LostOwnershipError
 from segmind_dagster.gateway.failures import POLICIES, GatewayError, NotSentError, retry_delay_s
 from segmind_dagster.ledger import moves, writes
-from segmind_dagster.runner.delivery import Delivery, Job, Tries, fail
+from segmind_dagster.runner.delivery import Delivery, Tries, fail
+from segmind_dagster.runner.job import Job
 from segmind_dagster.runner.settling import Found, Settler
 from segmind_dagster.runner.work import Ended
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.pacing import Slots
     from segmind_dagster.runner.places import Places
+    from segmind_dagster.runner.prices import SeenPrices
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
 
 
@@ -58,6 +60,7 @@ class Buyer:
         delivery: brings accepted ones home.
         places: told while something is being submitted.
         brake: whether anything may still be submitted.
+        prices: what generations have cost in this run.
         progress: where the run is.
         chance: source of jitter.
         run_id: Dagster's id of the run, if there is one.
@@ -75,6 +78,7 @@ class Buyer:
     delivery: Delivery
     places: Places
     brake: Brake
+    prices: SeenPrices
     progress: Progress
     chance: random.Random
     run_id: str | None
@@ -104,22 +108,31 @@ class Buyer:
             waited_ms = await self.slots.wait(may_go=lambda: self.brake.allows(work))
             if not self.brake.allows(work):
                 break
-            term = self.lease.term
+            ended = await self._send_within_caps(work, body, tries, reserve_usd, waited_ms)
+            if ended is not None:
+                return ended
+        return self.brake.held_back(work)
+
+    async def _send_within_caps(
+        self, work: Work, body: Mapping[str, Any], tries: Tries, planned_usd: Decimal, waited_ms: int
+    ) -> Ended | None:
+        """One attempt, if the caps leave room for it; None when another try is due."""
+        term = self.lease.term
+        with self.prices.reserving(work.model.slug, planned_usd) as reserve_usd:
             try:
                 with self.places.submitting():
                     claim = await self._claim(work, reserve_usd, waited_ms)
             except BudgetError as error:
-                if self.progress.in_flight:
-                    # what is in flight mostly costs less than is put aside for it
-                    await self.clock.sleep(_SHORT_OF_MONEY_S)
-                    continue
-                self._stop_for(work, error)
-                break
-            with self.in_flight():
-                ended = await self._send(work, claim, body, tries, term)
-            if ended is not None:
-                return ended
-        return self.brake.held_back(work)
+                is_cautious = reserve_usd > planned_usd and not self.prices.are_known(work.model.slug)
+                if not self.progress.in_flight and not is_cautious:
+                    self._stop_for(work, error)
+                    return self.brake.held_back(work)
+            else:
+                with self.in_flight():
+                    return await self._send(work, claim, body, tries, term)
+        # what is in flight mostly costs less than is put aside for it, or shows what the others will cost
+        await self.clock.sleep(_SHORT_OF_MONEY_S)
+        return None
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:

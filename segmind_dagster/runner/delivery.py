@@ -18,6 +18,7 @@ from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.failures import POLICIES, GatewayError, classify_job, retry_delay_s
 from segmind_dagster.gateway.redaction import redact
 from segmind_dagster.ledger import Claim, Outcome, moves, writes
+from segmind_dagster.runner.job import Job, took_s, with_facts, with_history
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.work import Ended
 
@@ -29,42 +30,16 @@ if TYPE_CHECKING:
     from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.ledger import Ledger
+    from segmind_dagster.ledger.records import Charge
     from segmind_dagster.outputs import Stored
     from segmind_dagster.runner.places import Places
+    from segmind_dagster.runner.prices import SeenPrices
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
 
 _FETCHES = 3
 _POLL_FAILURES = 10
 _PART_S = 2.0
-_ROUND_TRIP_S = 0.02
 _FREE = Decimal(0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """An accepted submission on its way to being stored.
-
-    Args:
-        claim: the right to record what becomes of it.
-        request_id: the provider's id.
-        began: our monotonic clock when it was sent; its latency counts from here.
-        accepted: the same when its acceptance was known; looks at it count from here.
-        accounting: what the provider has said of its cost and times so far.
-        fetched: the output, when it came along with the answer (v1).
-        text: a text model's answer.
-        cost_source: who reported the cost.
-        is_watched: whether this run saw it from its POST on, so that its latency is known.
-    """
-
-    claim: Claim
-    request_id: str
-    began: float
-    accepted: float
-    accounting: wire.Accounting = wire.NOT_REPORTED
-    fetched: Fetched | None = None
-    text: str | None = None
-    cost_source: str = "reported"
-    is_watched: bool = True
 
 
 @dataclass(slots=True)
@@ -90,8 +65,9 @@ async def fail(
     status: int | None = None,
     cost_usd: Decimal | None = _FREE,
     cost_source: str = "reported",
-) -> Decimal:
-    """Record a failed attempt: for good, or with another one to follow; returns what was charged, in USD."""
+    estimate_usd: Decimal | None = None,
+) -> Charge:
+    """Record a failed attempt: for good, or with another one to follow; returns what that charges anew."""
     return await ledger.awrite(
         writes.mark_failed,
         claim,
@@ -101,6 +77,7 @@ async def fail(
         http_status=status,
         cost_usd=cost_usd,
         cost_source=cost_source,
+        estimate_usd=estimate_usd,
         now=clock.now(),
     )
 
@@ -117,6 +94,7 @@ class Delivery:
         chance: source of jitter.
         progress: where the run is.
         places: given up when the provider is done with a generation.
+        prices: told what generations cost.
     """
 
     def __init__(
@@ -130,6 +108,7 @@ class Delivery:
         chance: random.Random,
         progress: Progress,
         places: Places,
+        prices: SeenPrices,
     ) -> None:
         self._gateway = gateway
         self._ledger = ledger
@@ -139,6 +118,7 @@ class Delivery:
         self._patience = dict(patience)
         self._progress = progress
         self._places = places
+        self._prices = prices
 
     async def follow(self, work: Work, job: Job, tries: Tries) -> Ended | None:
         """Poll until the job is done; None when it failed free of charge and may be sent again."""
@@ -154,7 +134,10 @@ class Delivery:
             try:
                 answer = await self._gateway.status(job.request_id)
                 if answer.status == "completed":
+                    told = answer.accounting
                     answer = await self._gateway.result(job.request_id)
+                    # what only the status said is not thrown away
+                    answer = replace(answer, accounting=answer.accounting.or_else(told))
             except GatewayError as error:
                 if error.kind == "expired":
                     return await self.store(work, job)
@@ -168,7 +151,8 @@ class Delivery:
                 await self._places.after_the_rush()
                 is_text = work.model.output == "text"
                 job = replace(job, accounting=answer.accounting, text=answer.output_text if is_text else None)
-                return await self.store(work, job, url=None if is_text else answer.output_url)
+                ended = await self.store(work, job, url=None if is_text else answer.output_url)
+                return replace(ended, remark=_remark(job, answer)) if answer.further_outputs else ended
             if answer.status == "failed":
                 kind = classify_job(answer.error or "")
                 is_final = not tries.may_again(kind)
@@ -182,7 +166,7 @@ class Delivery:
     def _learn(self, patience: Patience, job: Job, answer: wire.JobAnswer) -> None:
         elapsed_s = self._clock.monotonic() - job.accepted
         if answer.status == "completed":
-            patience.learn(_took_s(answer.accounting, elapsed_s))
+            patience.learn(took_s(answer.accounting, elapsed_s))
         elif answer.status == "pending" and job.is_watched:
             patience.learn_unfinished(elapsed_s)
 
@@ -206,7 +190,7 @@ class Delivery:
                 row = await self._from_history(job)
                 if isinstance(row, Ended):
                     return row
-                job, url = _with_history(job, row), row.output_url if row else None
+                job, url = with_history(job, row), row.output_url if row else None
                 if url is None:
                     kind = "expired" if job.accounting is wire.NOT_REPORTED else kind
                     break
@@ -226,7 +210,7 @@ class Delivery:
                     return Ended("running", error.kind, str(error))
                 url, kind, problem = None, "expired", str(error)
             else:
-                return await self._succeed(job, stored, digest or stored.sha256)
+                return await self._succeed(work, job, stored, digest or stored.sha256)
         return await self._give_up(work, job, kind, problem)
 
     async def _rounds(self) -> AsyncIterator[int]:
@@ -246,13 +230,14 @@ class Delivery:
         )
         if kept is not None:
             stored, facts = kept
-            return await self._succeed(_with_facts(job, facts), stored, stored.sha256)
+            return await self._succeed(work, with_facts(job, facts), stored, stored.sha256)
         message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
-        charged = await fail(
-            self._ledger, self._clock, job.claim, kind, message,
-            is_final=True, cost_usd=job.accounting.cost_usd, cost_source=job.cost_source,
+        self._prices.learn(work.model.slug, job.accounting.cost_usd)
+        charge = await fail(
+            self._ledger, self._clock, job.claim, kind, message, is_final=True,
+            cost_usd=job.accounting.cost_usd, cost_source=job.cost_source, estimate_usd=work.estimate_usd,
         )  # fmt: skip
-        return Ended("failed", kind, message, charged, attempts=job.claim.attempt)
+        return Ended("failed", kind, message, *charge, attempts=job.claim.attempt)
 
     @contextmanager
     def _told_of_the_disk(self, job: Job, path: Path) -> Iterator[None]:
@@ -305,7 +290,8 @@ class Delivery:
             books |= {"cost_usd": str(job.accounting.cost_usd), "cost_source": job.cost_source}
         return books
 
-    async def _succeed(self, job: Job, stored: Stored, provider_sha256: str) -> Ended:
+    async def _succeed(self, work: Work, job: Job, stored: Stored, provider_sha256: str) -> Ended:
+        self._prices.learn(work.model.slug, job.accounting.cost_usd)
         outcome = Outcome(
             output_uri=stored.uri,
             output_sha256=stored.sha256,
@@ -321,12 +307,13 @@ class Delivery:
             completed_at=self._clock.now(),
             seed=job.accounting.seed,
             cost_source=job.cost_source,
+            estimate_usd=work.estimate_usd,
         )
-        cost = await self._ledger.awrite(moves.mark_succeeded, job.claim, outcome)
+        charge = await self._ledger.awrite(moves.mark_succeeded, job.claim, outcome)
         return Ended(
             "succeeded",
-            cost_usd=cost,
-            is_estimated=outcome.cost_usd is None,
+            cost_usd=charge.usd,
+            is_estimated=charge.is_estimated,
             attempts=job.claim.attempt,
             latency_ms=outcome.latency_ms,
         )
@@ -352,29 +339,11 @@ class Delivery:
         return Ended("failed", kind, message, attempts=job.claim.attempt)
 
 
-def _took_s(accounting: wire.Accounting, noticed_after_s: float) -> float:
-    """How long a job took: as the provider says, else a little less than when we noticed.
-
-    What we notice is never earlier than our own look, so learning from it alone could only grow.
-    """
-    if accounting.inference_ms is None:
-        return noticed_after_s * 0.95
-    return min((accounting.inference_ms + (accounting.queue_ms or 0)) / 1000 + _ROUND_TRIP_S, noticed_after_s)
-
-
-def _with_history(job: Job, row: wire.HistoryRow | None) -> Job:
-    """The job with the cost that only the history still tells."""
-    if row is None or row.cost_usd is None or job.accounting.cost_usd is not None:
-        return job
-    return replace(job, accounting=replace(job.accounting, cost_usd=row.cost_usd), cost_source="history")
-
-
-def _with_facts(job: Job, facts: Mapping[str, Any]) -> Job:
-    """The job with the cost that only the facts beside its output still tell."""
-    if job.accounting.cost_usd is not None or not isinstance(facts.get("cost_usd"), str):
-        return job
-    accounting = replace(job.accounting, cost_usd=wire.usd(facts["cost_usd"]))
-    return replace(job, accounting=accounting, cost_source=str(facts.get("cost_source", "reported")))
+def _remark(job: Job, answer: wire.JobAnswer) -> str:
+    return (
+        f"Request {job.request_id} brought {answer.further_outputs + 1} outputs, and one was asked for: the first is "
+        "kept. The others stay at Segmind for a while; fetch them there, and report this, because each may be paid for."
+    )
 
 
 def _short(error: str | None) -> str:

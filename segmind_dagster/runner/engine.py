@@ -19,9 +19,11 @@ from segmind_dagster.gateway.failures import POLICIES
 from segmind_dagster.ledger import reads, writes
 from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.buying import Buyer
-from segmind_dagster.runner.delivery import Delivery, Job, Tries
+from segmind_dagster.runner.delivery import Delivery, Tries
 from segmind_dagster.runner.inputs import Inputs
+from segmind_dagster.runner.job import Job
 from segmind_dagster.runner.places import Places
+from segmind_dagster.runner.prices import SeenPrices
 from segmind_dagster.runner.settling import Settler
 from segmind_dagster.runner.watching import Watch
 from segmind_dagster.runner.work import Ended, Progress
@@ -80,6 +82,7 @@ class Engine:
         self._inputs = Inputs(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
         self._places = Places(limits.max_in_flight, clock)
+        prices = SeenPrices()
         self._delivery = Delivery(
             gateway=gateway,
             ledger=ledger,
@@ -89,6 +92,7 @@ class Engine:
             chance=chance,
             progress=self.progress,
             places=self._places,
+            prices=prices,
         )
         self.brake = Brake()
         self._watch = Watch(ledger, clock, owner=lease.owner, may_wait=lambda: not self.brake.is_interrupted)
@@ -104,6 +108,7 @@ class Engine:
             delivery=self._delivery,
             places=self._places,
             brake=self.brake,
+            prices=prices,
             progress=self.progress,
             chance=chance,
             run_id=run_id,

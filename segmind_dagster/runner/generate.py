@@ -12,22 +12,21 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.data_folder import as_found, opened
-from segmind_dagster.errors import LedgerOutdatedError, RegistryError, SegmindDagsterError
+from segmind_dagster.errors import LedgerOutdatedError, SegmindDagsterError
 from segmind_dagster.gateway.failures import PAID_KINDS
-from segmind_dagster.gateway.redaction import redact_values
 from segmind_dagster.ledger import Caps, due, entries, reads, writes
 from segmind_dagster.ledger.rate import current_rate
-from segmind_dagster.planning import Plan, hold_together, make_plan, price_models
+from segmind_dagster.planning import Plan, hold_together, make_plan
 from segmind_dagster.planning.due import MOST_RUNS, UNCOUNTED
-from segmind_dagster.prompts import ImageInput
-from segmind_dagster.registry import find_model
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.loop import work_through
-from segmind_dagster.runner.prices import current_catalogue
+from segmind_dagster.runner.prices import unit_costs
+from segmind_dagster.runner.to_do import orphans_of, works_of
 from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from segmind_dagster.ledger import GenerationRecord, Ledger
     from segmind_dagster.outputs import OutputStore
@@ -89,9 +88,7 @@ def plan_set(
             resource=resource,
             requests=requests,
             known=ledger.read(reads.snapshot, [request.generation_id for request in requests], is_alive=is_alive),
-            unit_costs=price_models(
-                slugs, catalogue=current_catalogue(ledger, slugs), observed=ledger.read(reads.observed, slugs)
-            ),
+            unit_costs=unit_costs(ledger, slugs),
             caps=caps,
             spent=spent,
             requests_per_minute=per_minute,
@@ -148,15 +145,17 @@ def generate(
         works: dict[str, Work] = {}
         caps = {batch.prompt_set.key: _caps(batch.prompt_set, settings) for batch in batches}
         for plan in plans:
-            for work in _works(plan, settings, caps[plan.prompt_set]):
+            for work in works_of(plan, settings, caps[plan.prompt_set]):
                 # two sets may ask for the same generation: the first one buys it
                 works.setdefault(work.generation_id, work)
         _refuse_to_buy_what_is_stored(ledger, outputs, settings, works.values())
-        orphans = _orphans(ledger, settings, clock, known=works.keys())
+        orphans = orphans_of(ledger, settings, clock, known=works.keys())
         endings, engine = work_through(
             settings, ledger, outputs, [*orphans, *works.values()], run_id=run_id, on_progress=on_progress, clock=clock
         )
         records = _reread(ledger, plans)
+        remarks = tuple(ended.remark for ended in endings.values() if ended.remark)[:_EXAMPLES]
+        warnings = (*_exceeded(ledger, caps, run_id=run_id, now=clock.now()), *remarks)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
         units = tuple(_report(plan, works, endings, records, aimed_at[plan.prompt_set]) for plan in plans)
     refusals = [plan.refusal for plan in plans if plan.refusal]
@@ -169,6 +168,7 @@ def generate(
         or next((kind for kind, _ in engine.brake.held_models.values()), None),
         stop_message="\n".join(messages) or None,
         elapsed_s=engine.progress.elapsed_s,
+        warnings=warnings,
         also_collected=frozenset(work.prompt_set for work in orphans),
     )
 
@@ -186,7 +186,7 @@ def collect(
     settings.require_api_key()
     clock = clock or SystemClock()
     with as_found(settings) as (ledger, outputs):
-        orphans = _orphans(ledger, settings, clock, known=frozenset(), also_failed=PAID_KINDS)
+        orphans = orphans_of(ledger, settings, clock, known=frozenset(), also_failed=PAID_KINDS)
         endings, engine = work_through(
             settings, ledger, outputs, orphans, run_id=None, on_progress=on_progress, clock=clock
         )
@@ -199,6 +199,23 @@ def _given_up(ledger: Ledger, requests: Sequence[GenerationRequest]) -> frozense
     """What failed in so many runs that only a person tries it again."""
     runs = ledger.read(due.runs_of, [request.generation_id for request in requests], uncounted_kinds=UNCOUNTED)
     return frozenset(generation_id for generation_id, count in runs.items() if count >= MOST_RUNS)
+
+
+def _exceeded(ledger: Ledger, caps: Mapping[str, Caps], *, run_id: str | None, now: datetime) -> tuple[str, ...]:
+    """Caps that did not hold, because Segmind charged more than anybody expected."""
+    day = now.date().isoformat()
+    found: dict[str, None] = {}
+    for key, of_set in caps.items():
+        spent = ledger.read(reads.spent, run_id=run_id, day=day, prompt_set=key)
+        for whose, cap_usd, spent_usd in (
+            (f"Prompt set '{key}' has cost ${{}}, more than its `budget_usd`", of_set.set_usd, spent.set_usd),
+            ("This run has cost ${}, more than SEGMIND_RUN_BUDGET_USD", of_set.run_usd, spent.run_usd),
+            (f"On {day} (UTC) ${{}} were spent, more than SEGMIND_DAILY_BUDGET_USD", of_set.day_usd, spent.day_usd),
+        ):
+            if cap_usd is not None and spent_usd > cap_usd:
+                exceeded = whose.format(f"{spent_usd:.4f}")
+                found[f"{exceeded} of ${cap_usd}: a generation cost more than was known beforehand."] = None
+    return tuple(found)
 
 
 def _caps(prompt_set: PromptSet, settings: Settings) -> Caps:
@@ -247,31 +264,6 @@ def _reopen(ledger: Ledger, plans: Sequence[Plan], clock: ClockPort) -> None:
         ledger.write(writes.reopen, sorted(retried), target="planned", now=clock.now(), unless=PAID_KINDS)
 
 
-def _works(plan: Plan, settings: Settings, caps: Caps) -> list[Work]:
-    works = []
-    for decision in plan.decisions:
-        request = decision.request
-        if decision.action == "submit" and plan.refusal:
-            continue
-        works.append(
-            Work(
-                generation_id=request.generation_id,
-                model=request.model,
-                prompt_set=plan.prompt_set,
-                body=request.body,
-                images=request.images,
-                # provenance of what is stored anew
-                facts={}
-                if decision.action in {"reuse", "leave"}
-                else _facts(request.generation_id, request.model.slug, request.body, settings),
-                action=decision.action,
-                reserve_usd=decision.unit.high if decision.unit and not plan.refusal else None,
-                caps=caps,
-            )
-        )
-    return works
-
-
 def _refuse_to_buy_what_is_stored(
     ledger: Ledger, outputs: OutputStore, settings: Settings, works: Iterable[Work]
 ) -> None:
@@ -284,48 +276,6 @@ def _refuse_to_buy_what_is_stored(
     now = ledger.read(reads.snapshot, found, is_alive=lambda *_: False) if found else {}
     if found := [generation_id for generation_id in found if now[generation_id].state in {"planned", "failed"}]:
         raise LedgerOutdatedError(found, settings.outputs_url)
-
-
-def _orphans(
-    ledger: Ledger,
-    settings: Settings,
-    clock: ClockPort,
-    *,
-    known: Container[str],
-    also_failed: Collection[str] = (),
-) -> list[Work]:
-    """What earlier runs submitted and never stored, of any set, as long as no live run is at it."""
-    works = []
-    for record in ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now()), also_failed=also_failed):
-        if record.generation_id in known:
-            continue
-        try:
-            model = find_model(record.model_slug)
-        except RegistryError:  # its entry was removed; the ledger keeps it until the entry is back
-            continue
-        works.append(
-            Work(
-                generation_id=record.generation_id,
-                model=model,
-                prompt_set=record.prompt_set,
-                body=record.body,
-                images={name: ImageInput(None, None, sha256) for name, sha256 in record.images.items()},
-                facts=_facts(record.generation_id, record.model_slug, record.body, settings),
-                action="collect" if record.state in {"submitted", "failed"} else "settle",
-                reserve_usd=None,
-            )
-        )
-    return works
-
-
-def _facts(generation_id: str, slug: str, body: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    return {
-        "generation_id": generation_id,
-        "model": slug,
-        "parameters": redact_values(body),
-        "api_origin": settings.api_origin,
-        "generator": "segmind-dagster",
-    }
 
 
 def _reread(ledger: Ledger, plans: Sequence[Plan]) -> Mapping[str, GenerationRecord]:

@@ -44,6 +44,7 @@ class Work:
         action: what the plan says.
         reserve_usd: what to put aside before its POST; None when it may only be collected, not bought.
         caps: the limits on money that its POST keeps to.
+        estimate_usd: what it counts as having cost, should nobody report that.
     """
 
     generation_id: str
@@ -55,6 +56,7 @@ class Work:
     action: Action
     reserve_usd: Decimal | None
     caps: Caps = NO_CAPS
+    estimate_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +82,11 @@ class Ended:
         ending: how.
         failure_kind: why it failed, if so.
         error: the same for people.
-        cost_usd: charged in this run.
+        cost_usd: charged in this run; less than zero where an earlier estimate was too high.
         is_estimated: whether nobody has reported that cost yet.
         attempts: how many POSTs it has taken, of all runs.
         latency_ms: from POST to stored output.
+        remark: what a person should know although it went well.
     """
 
     ending: Ending
@@ -93,6 +96,7 @@ class Ended:
     is_estimated: bool = False
     attempts: int = 0
     latency_ms: int | None = None
+    remark: str | None = None
 
 
 @dataclass(slots=True)
@@ -188,6 +192,7 @@ class RunReport:
         stopped_by: why it stopped submitting, if it did.
         stop_message: the same for people, with what to do.
         elapsed_s: how long it took.
+        warnings: caps that were exceeded all the same, and other things that a person should know.
         also_collected: other prompt sets, for which it collected what earlier runs had left behind.
     """
 
@@ -195,6 +200,7 @@ class RunReport:
     stopped_by: FailureKind | Literal["terminated"] | None = None
     stop_message: str | None = None
     elapsed_s: float = 0.0
+    warnings: tuple[str, ...] = ()
     also_collected: frozenset[str] = frozenset()
 
 

@@ -142,6 +142,8 @@ class _Generation:
 
 
 def _raise_if_nothing_came(report: RunReport) -> None:
+    for warning in report.warnings:
+        LOGGER.warning(warning)
     if report.stopped_by is None:
         return
     message = report.stop_message or report.stopped_by

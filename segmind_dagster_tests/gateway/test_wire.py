@@ -83,6 +83,12 @@ def test_a_failed_job_says_why_and_reports_no_cost(document: dict[str, Any], err
     assert (answer.accounting.cost_usd, answer.accounting.inference_ms) == (None, 7)
 
 
+def test_further_outputs_of_one_answer_are_counted_and_a_preview_is_none() -> None:
+    assert read({"status": "COMPLETED", "output": [URL, f"{URL}?b", URL]}).further_outputs == 1
+    assert read({"status": "COMPLETED", "video": URL, "image": f"{URL}?still"}).further_outputs == 0
+    assert read({"status": "COMPLETED"}).further_outputs == 0
+
+
 @pytest.mark.parametrize(
     "output",
     [

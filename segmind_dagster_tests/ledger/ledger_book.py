@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from segmind_dagster.ledger import GenerationRecord, Ledger
+    from segmind_dagster.ledger.records import Charge
 
 ORIGIN = "http://127.0.0.1:8777"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -89,7 +90,7 @@ class Book:
         )
         return held
 
-    def succeeded(self, held: Claim, **facts: Any) -> Decimal:
+    def succeeded(self, held: Claim, **facts: Any) -> Charge:
         return self.ledger.write(moves.mark_succeeded, held, outcome(**facts))
 
     def failed(self, held: Claim, *, target: str = "failed", **facts: Any) -> Claim:

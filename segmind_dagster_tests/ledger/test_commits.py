@@ -231,7 +231,7 @@ def test_moves_that_wait_together_are_made_by_a_few_statements_for_all_of_them(l
     ]
     assert {future.result(10) for future in accepted} == {None}
     stored = [ledger.writer.submit(moves.mark_succeeded, each, outcome()) for each in claimed]
-    assert {future.result(10) for future in stored} == {outcome().cost_usd}
+    assert {future.result(10).usd for future in stored} == {outcome().cost_usd}
     assert book.day_usd() == outcome().cost_usd * 250
     assert len(statements) < 60
 

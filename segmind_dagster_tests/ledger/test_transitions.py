@@ -125,7 +125,7 @@ def test_a_generation_goes_from_plan_to_output_and_its_attempt_with_it(book: Boo
     assert (book.record("g").state, book.attempt(held)["state"]) == ("submitting", "submitting")
     book.submitted(held, "r-1")
     assert (book.record("g").request_id, book.attempt(held)["request_id"]) == ("r-1", "r-1")
-    assert book.succeeded(held, seed=77) == Decimal("0.0055")
+    assert book.succeeded(held, seed=77) == (Decimal("0.0055"), False)
     (row,) = book.rows(GENERATIONS)
     assert (row["state"], row["owner"], row["cost_usd"], row["cost_source"]) == (
         "succeeded", None, Decimal("0.0055"), "reported",
@@ -206,7 +206,7 @@ def test_success_settles_the_reservation_with_what_was_reported(
 ) -> None:
     book.plan("g")
     held = book.submitted(book.claim("g"))
-    assert book.succeeded(held, cost_usd=cost_usd) == charged
+    assert book.succeeded(held, cost_usd=cost_usd) == (charged, cost_usd is None)
     assert book.day_usd() == charged
     assert (book.attempt(held)["cost_usd"], book.attempt(held)["cost_source"]) == (charged, source)
 
@@ -240,8 +240,29 @@ def test_a_paid_failure_keeps_its_cost_and_fetching_again_charges_nothing_more(
     book.reopened("g", "submitted")
     again = book.taken_over("g", None)
     assert again.attempt == held.attempt
-    assert book.succeeded(again, cost_usd=None) == charged
+    assert book.succeeded(again, cost_usd=None) == (0, False)
     assert (book.day_usd(), book.count()) == (charged, 1)
+
+
+def test_a_cost_that_is_reported_after_it_was_estimated_is_told_by_its_difference(book: Book) -> None:
+    book.plan("g")
+    held = book.submitted(book.claim("g"))
+    book.failed(held, failure_kind="bad_output", cost_usd=None)
+    book.reopened("g", "submitted")
+    again = book.taken_over("g", None)
+    assert book.succeeded(again, cost_usd=Decimal("0.004")) == (Decimal("0.004") - CENT, False)
+    assert book.day_usd() == Decimal("0.004")
+
+
+@pytest.mark.parametrize(("estimate_usd", "charged"), [(Decimal("0.003"), Decimal("0.003")), (Decimal(1), CENT)])
+def test_a_cost_nobody_reports_is_estimated_and_no_more_than_was_put_aside(
+    book: Book, estimate_usd: Decimal, charged: Decimal
+) -> None:
+    book.plan("stored", "given up")
+    held = book.submitted(book.claim("stored"))
+    assert book.succeeded(held, cost_usd=None, estimate_usd=estimate_usd) == (charged, True)
+    book.failed(book.submitted(book.claim("given up")), cost_usd=None, estimate_usd=estimate_usd)
+    assert book.day_usd() == 2 * charged
 
 
 def test_an_unknown_keeps_its_reservation_until_it_is_found_or_forgotten(book: Book) -> None:
@@ -253,7 +274,7 @@ def test_an_unknown_keeps_its_reservation_until_it_is_found_or_forgotten(book: B
     assert book.attempt(forgotten)["cost_usd"] == 0
     book.submitted(found, "r-9")
     assert (book.record("found").failure_kind, book.record("found").error) == (None, None)
-    assert book.succeeded(found) == Decimal("0.0055")
+    assert book.succeeded(found) == (Decimal("0.0055"), False)
     assert book.claim("forgotten").attempt == 2
 
 

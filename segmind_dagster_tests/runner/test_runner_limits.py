@@ -175,6 +175,49 @@ def test_a_cap_holds_when_generations_turn_out_dearer_than_they_were_said_to_be(
     lab.check_money()
 
 
+@pytest.mark.parametrize("cap", ["set", "run"])
+def test_a_price_that_has_risen_fivefold_is_noticed_before_a_cap_is_exceeded(open_lab: OpenLab, cap: str) -> None:
+    """The plan fits, and all of it may be sent at once."""
+    environ = {"set": {}, "run": {"SEGMIND_RUN_BUDGET_USD": "0.16"}}[cap]
+    lab = open_lab(price_jitter=False, fixed_latency_s=0.2, environ=environ)
+    with lab.ledger() as ledger:
+        ledger.write(
+            entries.record_model_prices, {"fast-flux-schnell": (Decimal("0.001"), None)}, now=datetime.now(UTC)
+        )
+    report = lab.generate(lab.write("fruit", 100, **({"budget_usd": 0.16} if cap == "set" else {})))
+    assert report.stopped_by == "over_budget"
+    assert 20 <= report.units[0].endings["succeeded"] <= 29
+    assert lab.charged_usd <= Decimal("0.16")
+    lab.check_money()
+
+
+def test_a_plan_that_just_fits_its_budget_is_bought_whole(open_lab: OpenLab) -> None:
+    """More is put aside until the price is seen; nothing stays behind for that."""
+    lab = open_lab(price_jitter=False)
+    report = lab.generate(lab.write("fruit", 40, budget_usd=float(40 * RESERVED_USD)))
+    assert report.units[0].endings == {"succeeded": 40}
+    lab.check_all_bought_once(40)
+
+
+def test_a_first_generation_that_fails_shows_no_price_and_keeps_nobody_waiting(open_lab: OpenLab) -> None:
+    lab = open_lab(price_jitter=False, faults=Faults(script=["failed_validation", "failed_validation"]))
+    report = lab.generate(lab.write("fruit", 4, budget_usd=float(4 * RESERVED_USD)))
+    assert report.units[0].endings == {"succeeded": 2, "failed": 2}
+    lab.check_money()
+
+
+def test_what_exceeded_a_cap_all_the_same_is_told(open_lab: OpenLab) -> None:
+    lab = open_lab(price_jitter=False)
+    with lab.ledger() as ledger:
+        ledger.write(
+            entries.record_model_prices, {"fast-flux-schnell": (Decimal("0.001"), None)}, now=datetime.now(UTC)
+        )
+    report = lab.generate(lab.write("fruit", 1, budget_usd=0.002))
+    assert report.units[0].endings == {"succeeded": 1}
+    (warning,) = report.warnings
+    assert warning.startswith("Prompt set 'fruit' has cost $0.0055, more than its `budget_usd` of $0.002: ")
+
+
 def test_a_model_that_the_account_may_not_use_is_asked_once(open_lab: OpenLab) -> None:
     lab = open_lab(forbidden_slugs=frozenset({V2.replace("_", "-")}), environ={"SEGMIND_MAX_IN_FLIGHT": "1"})
     report = lab.generate(lab.write("fruit", 30, models=[V1, V2]))

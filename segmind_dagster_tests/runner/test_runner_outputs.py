@@ -6,6 +6,7 @@ import asyncio
 import io
 import struct
 import zlib
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -248,3 +249,22 @@ def test_a_folder_that_cannot_be_written_to_stops_the_run_before_anything_is_bou
     in_the_way.unlink()
     lab.generate(key)
     lab.check_all_bought_once(3)
+
+
+def test_more_outputs_than_were_asked_for_are_told_of(lab: ProxiedLab) -> None:
+    def two(document: Any) -> Any:
+        urls = [document["output"], f"{document['output']}?second"] if "output" in document else []
+        return {**document, "output": urls}
+
+    lab.proxy.say = two
+    report = lab.generate(lab.write("fruit", 1))
+    assert report.units[0].endings == {"succeeded": 1}
+    (warning,) = report.warnings
+    assert "brought 2 outputs, and one was asked for" in warning
+
+
+def test_a_cost_that_only_the_status_tells_is_not_thrown_away(lab: ProxiedLab) -> None:
+    lab.proxy.say = lambda document: {**document, "metrics": None if "output" in document else {"cost": 0.0055}}
+    assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"succeeded": 1}
+    (row,) = lab.generations()
+    assert (row["cost_usd"], row["cost_source"]) == (Decimal("0.0055"), "reported")

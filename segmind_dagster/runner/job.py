@@ -1,0 +1,69 @@
+"""An accepted submission on its way to being stored, and what is known of its cost and times. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from segmind_dagster.gateway import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from segmind_dagster.gateway.fetching import Fetched
+    from segmind_dagster.ledger import Claim
+
+_ROUND_TRIP_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """An accepted submission on its way to being stored.
+
+    Args:
+        claim: the right to record what becomes of it.
+        request_id: the provider's id.
+        began: our monotonic clock when it was sent; its latency counts from here.
+        accepted: the same when its acceptance was known; looks at it count from here.
+        accounting: what the provider has said of its cost and times so far.
+        fetched: the output, when it came along with the answer (v1).
+        text: a text model's answer.
+        cost_source: who reported the cost.
+        is_watched: whether this run saw it from its POST on, so that its latency is known.
+    """
+
+    claim: Claim
+    request_id: str
+    began: float
+    accepted: float
+    accounting: wire.Accounting = wire.NOT_REPORTED
+    fetched: Fetched | None = None
+    text: str | None = None
+    cost_source: str = "reported"
+    is_watched: bool = True
+
+
+def took_s(accounting: wire.Accounting, noticed_after_s: float) -> float:
+    """How long a job took: as the provider says, else a little less than when we noticed.
+
+    What we notice is never earlier than our own look, so learning from it alone could only grow.
+    """
+    if accounting.inference_ms is None:
+        return noticed_after_s * 0.95
+    return min((accounting.inference_ms + (accounting.queue_ms or 0)) / 1000 + _ROUND_TRIP_S, noticed_after_s)
+
+
+def with_history(job: Job, row: wire.HistoryRow | None) -> Job:
+    """The job with the cost that only the history still tells."""
+    if row is None or row.cost_usd is None or job.accounting.cost_usd is not None:
+        return job
+    return replace(job, accounting=replace(job.accounting, cost_usd=row.cost_usd), cost_source="history")
+
+
+def with_facts(job: Job, facts: Mapping[str, Any]) -> Job:
+    """The job with the cost that only the facts beside its output still tell."""
+    if job.accounting.cost_usd is not None or not isinstance(facts.get("cost_usd"), str):
+        return job
+    accounting = replace(job.accounting, cost_usd=wire.usd(facts["cost_usd"]))
+    return replace(job, accounting=accounting, cost_source=str(facts.get("cost_source", "reported")))
