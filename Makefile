@@ -5,12 +5,14 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# tests wait for servers more than they compute: two for each core
+WORKERS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 PYTEST := $(BIN)/python -m pytest
 export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := yes
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help setup demo dev notebook test test-all lint format bench chaos lock clean
+.PHONY: help setup demo dev notebook test test-all coverage lint format bench chaos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,11 +37,14 @@ notebook: $(READY)  ## Open the notebook over what was loaded last, on 127.0.0.1
 	@$(BIN)/marimo edit notebooks/segmind.py --host 127.0.0.1
 
 test: $(READY)  ## Run the tests: pure Python, real HTTP to the sandbox
-	$(PYTEST) -n auto -m "not kill and not browser and not postgres" --cov --cov-report=term:skip-covered
+	$(PYTEST) -n $(WORKERS) -m "not kill and not browser and not postgres"
 
 test-all: $(READY)  ## Also the tests that kill processes, drive Chromium and use PostgreSQL
-	$(PYTEST) -n auto -m "(kill or postgres) and not browser"
+	$(PYTEST) -n $(WORKERS) -m "(kill or postgres) and not browser"
 	$(PYTEST) -n auto -m browser  # apart: Playwright keeps an event loop running in its process
+
+coverage: $(READY)  ## The same as `make test`, with the lines that no test reaches
+	$(PYTEST) -n $(WORKERS) -m "not kill and not browser and not postgres" --cov --cov-report=term:skip-covered
 
 lint: $(READY)  ## ruff and strict mypy
 	$(BIN)/ruff check .

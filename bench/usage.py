@@ -61,6 +61,7 @@ _GENERATION = {
     "attempts": "1",
     "saved_usd": "0",
     "is_reused": "FALSE",
+    "asked_day": f"DATE '2026-01-01' + (n // 86400 % {_DAYS})::INTEGER",
     "is_current": "n % 1000 > 0",
 }
 

@@ -37,6 +37,8 @@ def register_set(
 ) -> None:
     """Record what a prompt set asks of a model now; what it no longer asks for stays, not current.
 
+    When a set first asked for a generation stays as it was.
+
     Args:
         connection: the ledger.
         prompt_set: the set's key.
@@ -68,6 +70,7 @@ def register_set(
                 "resource": resource,
                 "position": position,
                 "is_current": True,
+                "asked_at": now,
             }
             for position, row in enumerate(generations)
         ],

@@ -230,6 +230,7 @@ def set_rows(
             GENERATIONS,
             SET_GENERATIONS.c.prompt_set.label("set_key"),
             SET_GENERATIONS.c.is_current,
+            SET_GENERATIONS.c.asked_at,
             (GENERATIONS.c.prompt_set != SET_GENERATIONS.c.prompt_set).label("is_reused"),
         )
         .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == GENERATIONS.c.generation_id)

@@ -133,6 +133,7 @@ SET_GENERATIONS = Table(
     Column("resource", Text, nullable=False),
     Column("position", Integer, nullable=False),
     Column("is_current", Boolean, nullable=False),
+    Column("asked_at", Utc),
     Index("set_generations_by_generation", "generation_id", "is_current", "prompt_set"),
 )
 

@@ -68,7 +68,7 @@ def unit_metadata(unit: UnitReport, settings: Settings) -> dict[str, Any]:
         **{f"generations {name.replace('_', ' ')}": count for name, count in sorted(endings.items())},
         "cost of this run (USD)": float(unit.cost_usd),
         "of it estimated (USD)": float(unit.estimated_usd),
-        "saved by reuse (USD)": float(unit.saved_usd),
+        "saved by reuse (USD)": "not known" if unit.reused_unpriced else float(unit.saved_usd),
         "API": settings.api_origin,
     }
     if unit.latencies_ms:

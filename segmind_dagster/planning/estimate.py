@@ -57,6 +57,11 @@ class UnitCost:
         """Whether anybody knows what it costs, or only the most that may be paid."""
         return self.source != _LIMIT
 
+    @property
+    def dearest(self) -> Decimal:
+        """The most that one is known to cost: really paid, or the published mean, whose upper end is a guess."""
+        return self.high if self.source == "ledger" else self.expected
+
     def capped(self, max_unit_cost_usd: Decimal | None) -> UnitCost:
         """The same, reserving no more than the set allows for one generation."""
         if max_unit_cost_usd is None or self.high <= max_unit_cost_usd:

@@ -207,10 +207,10 @@ def _refusal(
             f"Nothing was submitted: nobody knows what a generation of {resource} costs, so no cap can hold. "
             f"Give prompt set '{prompt_set}' a `max_unit_cost_usd`, the most you would pay for one."
         ), False
-    dearest = max((unit.expected for unit in unit_costs.values() if unit), default=Decimal(0))
+    dearest = max((unit.dearest for unit in unit_costs.values() if unit), default=Decimal(0))
     if caps.max_unit_usd is not None and estimate.high_usd and dearest > caps.max_unit_usd:
         return (
-            f"Nothing was submitted: a generation of {resource} costs about ${dearest:.4f}, and `max_unit_cost_usd` of "
+            f"Nothing was submitted: a generation of {resource} costs up to ${dearest:.4f}, and `max_unit_cost_usd` of "
             f"prompt set '{prompt_set}' is ${caps.max_unit_usd}. Raise it, or choose a cheaper model."
         ), False
     needed = estimate.high_usd

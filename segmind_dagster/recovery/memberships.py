@@ -33,7 +33,11 @@ def memberships(
         remembered: what the warehouse knows.
     """
     resources = {row.generation["generation_id"]: row.generation["resource"] for row in rows}
+    # where nobody remembers it: what paid for it knows when it was sent
+    sent_at = {row.generation["generation_id"]: row.generation["intent_at"] for row in rows}
     found: dict[tuple[str, str], dict[str, Any]] = {}
+
+    asked_at = {(row.prompt_set, row.generation_id): row.asked_at for row in remembered}
 
     def enter(prompt_set: str, generation_id: str, *, is_current: bool, position: int) -> None:
         if generation_id in resources:
@@ -45,6 +49,7 @@ def memberships(
                     "resource": resources[generation_id],
                     "position": position,
                     "is_current": is_current,
+                    "asked_at": asked_at.get((prompt_set, generation_id)) or sent_at[generation_id],
                 },
             )
 

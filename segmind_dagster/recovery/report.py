@@ -90,7 +90,7 @@ class Rebuilt:
         )
         return [
             (self.outdated_count, outdated),
-            (self.unpriced, "stored outputs have no known cost; they count as free"),
+            (self.unpriced, "stored outputs have a cost that nobody knows; it is in no total"),
             (self.verdicts["undigested"], "outputs had lost the record of their digest; they are whole and were kept"),
             (self.verdicts["changed"], "outputs are not the bytes that were stored; they count as not fetched yet"),
             (self.verdicts["missing"], "outputs are gone, with only their facts left"),

@@ -62,7 +62,7 @@ def brief(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 _IN_DETAIL = ("queue_", "inference_", "reported_", "history_", "rate_")
 _ABOUT = {
-    "usage_by_day": "what was sent and spent on each UTC day, and how long it took",
+    "usage_by_day": "what was asked for, sent, spent and saved on each UTC day, and how long it took",
     "usage_by_failure": "why attempts failed, and what that cost",
     "usage_by_model": "what was asked, made and spent with each model, and how long it took",
     "usage_by_prompt_set": "what each prompt set asked for, got and paid, and how long it took",
@@ -77,4 +77,6 @@ def _rows(pipeline: Any, name: str) -> list[dict[str, Any]]:
     if name == "usage_by_variable":
         dialect = pipeline.destination.capabilities().sqlglot_dialect
         return by_variable(ask(pipeline, combinations_sql(loaded, as_text=json_as_text(dialect))))
-    return ask(pipeline, usage_sql(loaded)[name])
+    columns = pipeline.default_schema.tables
+    dated = [resource for resource in loaded if "asked_day" in columns[resource].get("columns", {})]
+    return ask(pipeline, usage_sql(loaded, dated=dated)[name])

@@ -57,23 +57,18 @@ _PERCENTILE_NAMES: Final = tuple(f"{time}_p{percent}_ms" for time in TIMES for p
 _FROM_PERCENTILES: Final = ", ".join(f"p.{name}" for name in _PERCENTILE_NAMES)
 
 
-def usage_sql(resources: Sequence[str]) -> dict[str, str]:
+def usage_sql(resources: Sequence[str], *, dated: Sequence[str] | None = None) -> dict[str, str]:
     """The query of each summary that is SQL from end to end, by table name.
 
     Args:
         resources: models whose tables exist; at least one.
+        dated: of these, whose tables say when a set asked for something: those loaded since there is a column for
+            it; all of them when None.
     """
     return {
         "usage_by_model": _by_model(resources),
         "usage_by_prompt_set": _by_prompt_set(resources),
-        "usage_by_day": f"""
-            WITH sent AS (SELECT a.day, {_SENT} FROM attempts AS a GROUP BY a.day),
-            {_percentiles("day")}
-            SELECT s.day, s.attempts, s.succeeded, s.failed, s.rate_limited, s.rate_wait_ms,
-                {", ".join(f"s.{name}" for name in _SPEND_COLUMNS)}, {_PER_OUTPUT}, {_FROM_PERCENTILES}
-            FROM sent AS s LEFT JOIN percentiles AS p ON p.day = s.day
-            ORDER BY s.day
-        """,
+        "usage_by_day": _by_day(resources if dated is None else dated),
         "usage_by_failure": f"""
             WITH every AS ({_generations(resources, "generation_id, model, status, failure_kind, error")}),
             sent AS (
@@ -162,6 +157,34 @@ def _by_model(resources: Sequence[str]) -> str:
         ) AS o GROUP BY o.model
     """
     return _asked_and_sent("model", resources, counted)
+
+
+def _by_day(dated: Sequence[str]) -> str:
+    # what a set asks for counts on the day when it first did, what was sent on the day of the POST
+    every = f"""
+        every AS ({_generations(dated, "asked_day, is_current, is_reused, saved_usd")}),
+        asked AS (
+            SELECT e.asked_day AS day, COUNT(*) AS generations,
+                SUM(CASE WHEN e.is_reused THEN 1 ELSE 0 END) AS reused, {_known_sum("e.saved_usd")} AS saved_usd
+            FROM every AS e WHERE e.is_current AND e.asked_day IS NOT NULL GROUP BY e.asked_day
+        )
+    """
+    nothing = "asked AS (SELECT a.day, 0 AS generations, 0 AS reused, 0 AS saved_usd FROM attempts AS a WHERE 1 = 0)"
+    return f"""
+        WITH {every if dated else nothing},
+        sent AS (SELECT a.day, {_SENT} FROM attempts AS a GROUP BY a.day),
+        keys AS (SELECT s.day FROM sent AS s UNION SELECT c.day FROM asked AS c),
+        {_percentiles("day")}
+        SELECT k.day, COALESCE(c.generations, 0) AS generations, COALESCE(c.reused, 0) AS reused,
+            CASE WHEN c.generations IS NULL THEN 0 ELSE c.saved_usd END AS saved_usd,
+            {_FROM_SENT}, {_of_sent("succeeded")} AS succeeded, {_of_sent("failed")} AS failed,
+            {_PER_OUTPUT}, {_FROM_PERCENTILES}
+        FROM keys AS k
+        LEFT JOIN asked AS c ON c.day = k.day
+        LEFT JOIN sent AS s ON s.day = k.day
+        LEFT JOIN percentiles AS p ON p.day = k.day
+        ORDER BY k.day
+    """
 
 
 def _asked_and_sent(dimension: str, resources: Sequence[str], counted: str) -> str:

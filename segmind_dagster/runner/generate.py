@@ -297,6 +297,7 @@ def _report(
     pictures: list[tuple[str, str]] = []
     cost_usd = estimated_usd = saved_usd = Decimal(0)
     folder: str | None = None
+    reused_unpriced = 0
     for decision in plan.decisions:
         request = decision.request
         ended = endings.get(request.generation_id) or Ended("held_back", "over_budget", plan.refusal)
@@ -309,6 +310,7 @@ def _report(
             estimated_usd += ended.cost_usd
         if ended.ending == "reused":
             saved_usd += record.cost_usd or 0
+            reused_unpriced += record.cost_usd is None
         if ended.latency_ms is not None:
             latencies_ms.append(ended.latency_ms)
         if record.output_uri:
@@ -327,6 +329,7 @@ def _report(
         cost_usd=cost_usd,
         estimated_usd=estimated_usd,
         saved_usd=saved_usd,
+        reused_unpriced=reused_unpriced,
         reason=None if plan.resource in aimed_at else f"'{plan.prompt_set}' is not aimed at {plan.resource}.",
         latencies_ms=tuple(latencies_ms),
         pictures=tuple(pictures),

@@ -157,7 +157,8 @@ class UnitReport:
         examples: a few failures as people read them.
         cost_usd: charged in this run.
         estimated_usd: of that, what nobody has reported yet.
-        saved_usd: what the reused ones had cost.
+        saved_usd: what the reused ones had cost, as far as that is known.
+        reused_unpriced: reused ones whose cost nobody knows.
         reason: why nothing was to be done, if so.
         latencies_ms: from POST to stored output, of what this run bought.
         pictures: address and prompt of the stored pictures of the set.
@@ -172,6 +173,7 @@ class UnitReport:
     cost_usd: Decimal = Decimal(0)
     estimated_usd: Decimal = Decimal(0)
     saved_usd: Decimal = Decimal(0)
+    reused_unpriced: int = 0
     reason: str | None = None
     latencies_ms: tuple[int, ...] = ()
     pictures: tuple[tuple[str, str], ...] = ()

@@ -40,6 +40,7 @@ class Membership:
     generation_id: str
     resource: str
     is_current: bool
+    asked_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,7 @@ def _collect(pipeline: Any, api_origin: str) -> Remembered:
                     generation_id=row["generation_id"],
                     resource=name,
                     is_current=bool(row["is_current"]),
+                    asked_at=row["asked_at"],
                 )
             )
             # of several sets' rows, that of the one which paid names the set
@@ -125,7 +127,7 @@ def _rows(pipeline: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, table in pipeline.default_schema.tables.items():
             if name in tables.SPEND_COLUMNS:  # made of the others
                 continue
-            columns = _ATTEMPT_COLUMNS if name == "attempts" else tables.MODEL_COLUMNS
+            columns = _ATTEMPT_COLUMNS if name == "attempts" else _MODEL_COLUMNS
             there = [column for column in columns if column in table.get("columns", {})]
             # models whose registry entry is gone have a table all the same
             if not {"generation_id", "prompt_set", "api_origin", "status"}.issubset(there):
@@ -195,8 +197,9 @@ def _document(value: Any) -> Any:
         return None
 
 
-# the ledger has the moment
+# the ledger has the moments
 _ATTEMPT_COLUMNS = {name: column for name, column in tables.ATTEMPT_COLUMNS.items() if name != "day"}
+_MODEL_COLUMNS = {name: column for name, column in tables.MODEL_COLUMNS.items() if name != "asked_day"}
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "timestamp": _instant,
     "decimal": _usd,

@@ -11,6 +11,7 @@ from segmind_dagster.gateway.redaction import redact_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date, datetime
 
 _NOT_PARAMETERS = frozenset({"prompt", "negative_prompt", "seed", "messages"})
 _FREE = Decimal(0)
@@ -28,6 +29,7 @@ _SAME_NAME = (
     "request_id",
     "is_reused",
     "is_current",
+    "asked_at",
     "cost_source",
     "queue_ms",
     "inference_ms",
@@ -82,6 +84,7 @@ def model_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
         "params": params,
         "model": record["model_slug"],
         "status": record["state"],
+        "asked_day": _utc_day(record["asked_at"]),
         "cost_usd": _FREE if record["is_reused"] else cost,
         "saved_usd": cost if is_reused else _FREE,
         "api_origin": api_origin,
@@ -106,7 +109,11 @@ def attempt_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]
         **{name: record[name] for name in _ATTEMPT_SAME_NAME},
         "model": record["model_slug"],
         "status": record["state"],
-        # a database's own idea of a day depends on its time zone
-        "day": None if record["intent_at"] is None else record["intent_at"].astimezone(UTC).date(),
+        "day": _utc_day(record["intent_at"]),
         "api_origin": api_origin,
     }
+
+
+def _utc_day(moment: datetime | None) -> date | None:
+    """The day of a moment; a database's own idea of it depends on its time zone."""
+    return None if moment is None else moment.astimezone(UTC).date()

@@ -64,9 +64,16 @@ class Book:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
-    def plan(self, *generation_ids: str, prompt_set: str = "set", resource: str = "flux", **columns: Any) -> None:
+    def plan(
+        self,
+        *generation_ids: str,
+        prompt_set: str = "set",
+        resource: str = "flux",
+        now: datetime = NOON,
+        **columns: Any,
+    ) -> None:
         rows = [generation(generation_id, **columns) for generation_id in generation_ids]
-        self.ledger.write(entries.register_set, prompt_set=prompt_set, resource=resource, generations=rows, now=NOON)
+        self.ledger.write(entries.register_set, prompt_set=prompt_set, resource=resource, generations=rows, now=now)
 
     def claim(self, generation_id: str, owner: str = "me", **facts: Any) -> Claim:
         usual: dict[str, Any] = {

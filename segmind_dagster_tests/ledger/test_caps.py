@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_book import CENT, DAY, ORIGIN, Book
+from ledger_book import CENT, DAY, NOON, ORIGIN, Book
+from sqlalchemy import select
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError
 from segmind_dagster.ledger import Caps, open_ledger, reads
-from segmind_dagster.ledger.schema import ATTEMPTS
+from segmind_dagster.ledger.schema import ATTEMPTS, SET_GENERATIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,6 +117,7 @@ def test_a_ledger_of_the_first_version_keeps_what_was_spent(tmp_path: Path) -> N
         connection.execute("DROP TABLE model_prices")
         for index in ("generations_open", "attempts_failed", "runs_by_run", "runs_by_lease"):
             connection.execute(f"DROP INDEX {index}")
+        connection.execute("ALTER TABLE set_generations DROP COLUMN asked_at")
         connection.execute("UPDATE ledger_version SET version_num = '0001'")
     connection.close()
     ledger = opened(path)
@@ -125,4 +127,7 @@ def test_a_ledger_of_the_first_version_keeps_what_was_spent(tmp_path: Path) -> N
     assert (book.committed_by("run", "run"), book.committed_by("run", "me")) == (Decimal("0.0055"), CENT)
     spent = ledger.read(reads.spent, run_id="run", day=DAY, prompt_set="set")
     assert (spent.run_usd, spent.day_usd, spent.set_usd) == (Decimal("0.0055"), Decimal("0.0155"), Decimal("0.0155"))
+    # when it was sent stands for when it was asked for
+    asked = ledger.read(lambda connection: list(connection.execute(select(SET_GENERATIONS.c.asked_at)).scalars()))
+    assert asked == [NOON, NOON]
     ledger.close()

@@ -50,6 +50,15 @@ def test_registering_again_does_not_touch_what_was_bought(book: Book) -> None:
     assert book.rows(GENERATIONS) == [before]
 
 
+def test_when_a_set_first_asked_for_something_stays_whatever_it_asks_for_later(book: Book) -> None:
+    book.plan("g", now=NOON)
+    book.plan(now=NOON + timedelta(days=1))
+    book.plan("g", now=NOON + timedelta(days=2))
+    with book.ledger.reading() as connection:
+        (row,) = reads.set_rows(connection, resource="flux", prompt_sets=["set"])
+    assert (row["is_current"], row["asked_at"]) == (True, NOON)
+
+
 def test_a_generation_of_two_sets_is_one_and_reused_by_the_second(book: Book) -> None:
     book.plan("g", prompt_set="first")
     book.succeeded(book.submitted(book.claim("g", prompt_set="first")))

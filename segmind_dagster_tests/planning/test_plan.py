@@ -219,6 +219,14 @@ def test_a_model_dearer_than_the_set_allows_is_refused_with_both_figures() -> No
         assert fact in (made.refusal or "")
 
 
+def test_a_model_that_once_cost_more_than_the_set_allows_is_refused_whatever_its_mean() -> None:
+    really = UnitCost(
+        low=Decimal("0.01"), expected=Decimal("0.02"), high=Decimal("0.08"), latency_s=1.0, source="ledger"
+    )
+    assert "costs up to $0.0800" in (plan(cost=really, limits=caps(max_unit_usd="0.03")).refusal or "")
+    assert plan(cost=unit("0.02", high="0.08"), limits=caps(max_unit_usd="0.03")).refusal is None
+
+
 def test_a_model_dearer_than_allowed_stands_in_nobodys_way_when_nothing_is_bought() -> None:
     check(plan(record("succeeded"), cost=unit("0.05", high="0.08"), limits=caps(max_unit_usd="0.03")))
 

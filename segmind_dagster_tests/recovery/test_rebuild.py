@@ -71,6 +71,16 @@ def test_the_rebuilt_ledger_is_the_one_that_was_lost(lab: Lab, *, is_loaded: boo
     assert (rebuilt.unclaimed, rebuilt.not_restored, rebuilt.doubtful) == (0, (), ())
 
 
+def test_when_a_set_first_asked_comes_back_from_the_warehouse(lab: Lab) -> None:
+    lab.generate(lab.write("fruit", 1))
+    lab.generate(lab.write("harvest", ["fruit number 0"]))
+    asked = {row["prompt_set"]: row["asked_at"] for row in lab.rows(SET_GENERATIONS)}
+    lab.load()
+    lab.lose_ledger()
+    lab.rebuild()
+    assert {row["prompt_set"]: row["asked_at"] for row in lab.rows(SET_GENERATIONS)} == asked
+
+
 def test_rebuilding_twice_adds_nothing(lab: Lab) -> None:
     fill(lab)
     lab.lose_ledger()

@@ -83,6 +83,7 @@ class Row:
     is_reused: bool = False
     is_current: bool = True
     saved_usd: Decimal | int | None = 0
+    asked_day: date | None = None
     variables: str = "{}"
 
     @property

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmind_dagster.reports.usage import usage_source
+from segmind_dagster.reports.usage_sql import usage_sql
 from segmind_dagster.source import tables
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def generations(draw: st.DrawFn) -> list[Attempt | Row]:
                 error=draw(st.sampled_from(["no such model", "too long"])),
                 is_reused=holder != holders[0],
                 saved_usd=draw(st.none() | USD) if holder != holders[0] else 0,
+                asked_day=NOON.date() + timedelta(days=draw(st.integers(-4, 4))),
             )
             for holder in holders
         ]
@@ -179,13 +181,43 @@ def test_by_model_a_generation_in_several_sets_counts_once_and_costs_once(
 def test_by_day_every_cent_is_on_the_utc_day_of_its_post(warehouse: Warehouse, items: list[Attempt | Row]) -> None:
     attempts_of = grouped(items, Attempt, lambda item: item.intent_at.date())
     warehouse.fill(items)
+    asked_of = grouped(items, Row, lambda item: item.asked_day)
     summary = {row["day"]: row for row in warehouse.ask("usage_by_day")}
-    assert list(summary) == sorted(attempts_of)
+    assert list(summary) == sorted({*attempts_of, *asked_of})
     for day, row in summary.items():
         assert isinstance(day, date)
+        assert row["generations"] == len(asked_of[day])
+        assert row["reused"] == sum(each.is_reused for each in asked_of[day])
+        assert row["saved_usd"] == added(each.saved_usd for each in asked_of[day])
         for status in ("succeeded", "failed"):
             assert row[status] == sum(each.status == status for each in attempts_of[day])
         check_money_and_latency(row, attempts_of[day])
+
+
+@settings(max_examples=20)
+@given(generations())
+def test_what_reuse_saved_is_the_same_by_day_and_by_prompt_set(
+    warehouse: Warehouse, items: list[Attempt | Row]
+) -> None:
+    warehouse.fill(items)
+    days, sets = (warehouse.ask(name) for name in ("usage_by_day", "usage_by_prompt_set"))
+    assert added(row["saved_usd"] for row in days) == added(row["saved_usd"] for row in sets)
+    for name in ("generations", "reused", "attempts"):
+        assert sum(row[name] for row in days) == sum(row[name] for row in sets)
+
+
+def test_rows_from_before_there_was_a_day_of_asking_count_on_none(warehouse: Warehouse) -> None:
+    warehouse.fill([Row(generation_id="old", is_reused=True), Attempt(generation_id="old", intent_at=NOON)])
+    (row,) = warehouse.ask("usage_by_day")
+    assert (row["generations"], row["saved_usd"], row["attempts"]) == (0, 0, 1)
+    (undated,) = warehouse.query(usage_sql(["fast_flux_schnell"], dated=[])["usage_by_day"])
+    assert (undated["generations"], undated["saved_usd"], undated["attempts"]) == (0, 0, 1)
+
+
+def test_what_a_set_no_longer_asks_for_counts_on_no_day(warehouse: Warehouse) -> None:
+    gone = Row(generation_id="gone", is_current=False, is_reused=True, saved_usd=Decimal(1), asked_day=NOON.date())
+    warehouse.fill([gone])
+    assert warehouse.ask("usage_by_day") == []
 
 
 @settings(max_examples=40)

@@ -19,6 +19,7 @@ STATES = ("planned", "submitting", "submitted", "unknown", "succeeded", "failed"
 MONEY = st.decimals(0, 1000, places=9)
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=20)
 ORIGIN = "http://127.0.0.1:1234"
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def record(**facts: Any) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def record(**facts: Any) -> dict[str, Any]:
         "images": {},
         "set_key": "fruit",
         "is_current": True,
+        "asked_at": NOON,
         "is_reused": False,
         **facts,
     }
