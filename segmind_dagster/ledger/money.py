@@ -132,15 +132,21 @@ class Totals:
             rows = connection.execute(statements.COMMITTED, {"names": sorted(names)})
             self._committed.update({(row.scope, row.name): row.committed_usd for row in rows})
 
-    def reserve(self, caps: Caps, purses: Purses, needed_usd: Decimal) -> None:
+    def reserve(self, caps: Caps, purses: Purses, needed_usd: Decimal, *, margin_usd: Decimal = _FREE) -> None:
         """Put money aside, if no cap stands in the way.
+
+        Args:
+            caps: the limits.
+            purses: whose totals it counts against.
+            needed_usd: what is put aside.
+            margin_usd: what a cap has to leave free beside it.
 
         Raises:
             BudgetError: one does; nothing is put aside.
         """
         for scope, cap_usd in (("set", caps.set_usd), ("run", caps.run_usd), ("day", caps.day_usd)):
             used_usd = self._committed[scope, getattr(purses, scope)]
-            if cap_usd is not None and used_usd + needed_usd > cap_usd:
+            if cap_usd is not None and used_usd + needed_usd + margin_usd > cap_usd:
                 whose, remedy = _EXPLANATIONS[scope]
                 raise BudgetError(
                     f"The {scope} cap stands in the way: ${used_usd:.4f} of ${cap_usd} is used "

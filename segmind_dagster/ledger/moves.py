@@ -7,7 +7,8 @@ turns (see `store`), so that what is read here still holds when it is changed. W
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Protocol
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError, SegmindDagsterError
 from segmind_dagster.ledger import statements
@@ -20,7 +21,6 @@ from segmind_dagster.ledger.together import together
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-    from decimal import Decimal
 
     from sqlalchemy import Connection
 
@@ -36,6 +36,7 @@ class Wish:
         prompt_set: the set that pays.
         reserved_usd: what it may cost.
         caps: the limits on money.
+        room: what these have to leave free beside what is put aside; nothing when None.
         rate_wait_ms: how long it waited for the request rate.
         now: the time.
     """
@@ -48,6 +49,17 @@ class Wish:
     caps: Caps
     rate_wait_ms: int
     now: datetime
+    room: Room | None = None
+
+
+class Room(Protocol):
+    """Knows how much more than is put aside what is on its way may cost; asked when a claim is decided."""
+
+    def margin_usd(self, needed_usd: Decimal, /) -> Decimal:
+        """Beyond what is put aside, with this much more."""
+
+    def take(self, reserved_usd: Decimal, /) -> None:
+        """A claim is granted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +108,12 @@ def claim(connection: Connection, wishes: Sequence[Wish]) -> list[Claim | Segmin
             continue
         reserved_usd = whole_nanos(wish.reserved_usd)
         try:
-            totals.reserve(wish.caps, of_wish, reserved_usd)
+            totals.reserve(wish.caps, of_wish, reserved_usd, margin_usd=_margin_usd(wish))
         except BudgetError as refusal:
             answers.append(refusal)
             continue
+        if wish.room is not None:
+            wish.room.take(wish.reserved_usd)
         free.remove(wish.generation_id)
         row = rows[wish.generation_id]
         answers.append(Claim(wish.generation_id, row.attempts + 1, wish.owner))
@@ -122,6 +136,10 @@ def claim(connection: Connection, wishes: Sequence[Wish]) -> list[Claim | Segmin
         connection.execute(statements.ENTER_ATTEMPT, attempts)
         totals.write()
     return answers
+
+
+def _margin_usd(wish: Wish) -> Decimal:
+    return Decimal(0) if wish.room is None else wish.room.margin_usd(wish.reserved_usd)
 
 
 @together(Acceptance)

@@ -118,21 +118,28 @@ class Buyer:
     ) -> Ended | None:
         """One attempt, if the caps leave room for it; None when another try is due."""
         term = self.lease.term
-        with self.prices.reserving(work.model.slug, planned_usd) as reserve_usd:
-            try:
-                with self.places.submitting():
-                    claim = await self._claim(work, reserve_usd, waited_ms)
-            except BudgetError as error:
-                is_cautious = reserve_usd > planned_usd and not self.prices.are_known(work.model.slug)
-                if not self.progress.in_flight and not is_cautious:
-                    self._stop_for(work, error)
-                    return self.brake.held_back(work)
-            else:
-                with self.in_flight():
-                    return await self._send(work, claim, body, tries, term)
-        # what is in flight mostly costs less than is put aside for it, or shows what the others will cost
-        await self.clock.sleep(_SHORT_OF_MONEY_S)
-        return None
+        slug = work.model.slug
+        reserve_usd = self.prices.reserve_usd(slug, planned_usd)
+        try:
+            with self.places.submitting():
+                claim = await self._claim(work, reserve_usd, waited_ms)
+        except BudgetError as error:
+            if not self._may_make_room:
+                self._stop_for(work, error)
+                return self.brake.held_back(work)
+            await self.clock.sleep(_SHORT_OF_MONEY_S)
+            return None
+        try:
+            with self.in_flight():
+                return await self._send(work, claim, body, tries, term)
+        finally:
+            self.prices.give_back(slug, reserve_usd)
+
+    @property
+    def _may_make_room(self) -> bool:
+        """Whether money that is kept now may come free: what is in flight mostly costs less than is put aside."""
+        is_others = self.progress.waiting or self.settler.is_busy
+        return bool(self.progress.in_flight or self.prices.are_awaited or is_others)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -159,6 +166,7 @@ class Buyer:
                 prompt_set=work.prompt_set,
                 reserved_usd=reserve_usd,
                 caps=work.caps,
+                room=self.prices.room(work.model.slug),
                 rate_wait_ms=waited_ms,
                 now=self.clock.now(),
             )

@@ -113,6 +113,11 @@ class Settler:
         self._assigned: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anybody waits for the fate of a submission."""
+        return bool(self._lost)
+
     async def settle(
         self, *, model: Model, body: Mapping[str, Any], intent_at: datetime, lost_at: datetime | None = None
     ) -> Fate:
