@@ -24,6 +24,7 @@ from segmind_dagster.gateway.failures import error_text
 from segmind_dagster.gateway.history import PATH
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.catalogue import catalogue_changes
+from segmind_dagster.source.long_texts import whole_text
 from segmind_dagster.source.page import models_on_page
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _page(settings: Callable[[], Settings]) -> list[DltResource]:
         yield dlt.mark.materialize_table_schema()
         for page in pages:
             of_page = {name: page[name] for name in ("html_sha256", "fetched_at", "api_origin")}
-            if found := models_on_page(page["html"]):
+            if found := models_on_page(whole_text(page["html"])):
                 yield [{**model, **of_page} for model in found]
             else:
                 LOGGER.warning("GET /v1/models/: no table of models on the page; `models_page` keeps it as it came.")

@@ -22,6 +22,7 @@ from dlt.dataset.utils import get_destination_client_initial_config
 
 from segmind_dagster.errors import DestinationError, SettingsError
 from segmind_dagster.gateway.redaction import redact
+from segmind_dagster.source.long_texts import with_room_for_texts
 from segmind_dagster.source.tables import DATASET_NAME, PIPELINE_NAME
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ def find_destination(settings: Settings) -> Destination[Any, Any]:
     return _lake(settings, found.destination_name)
 
 
-def fitted(source: DltSource, destination: object) -> DltSource:
+def fitted(source: DltSource, destination: Destination[Any, Any]) -> DltSource:
     """The source as it has to be for a destination."""
+    source = with_room_for_texts(source, destination.capabilities())
     if not isinstance(destination, dlt.destinations.filesystem):
         return source
     from segmind_dagster.source.lake import with_empty_tables

@@ -272,7 +272,7 @@ MODELS_COLUMNS: Columns = {
 MODELS_PAGE_COLUMNS: Columns = {
     "html_sha256": _key("text", "digest of the page"),
     "fetched_at": _column("timestamp", "when it was read, UTC"),
-    "html": _column("text", "the page as it came"),
+    "html": _column("text", "the page as it came; as zlib+base64 where the destination holds no text that long"),
     "api_origin": _column("text", "API it was read from"),
 }
 
