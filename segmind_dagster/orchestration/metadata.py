@@ -115,6 +115,7 @@ def report_metadata(report: UsageReport) -> dict[str, Any]:
         "page": dg.MetadataValue.path(report.uri),
         **({"charts": dg.MetadataValue.md(charts)} if charts else {}),
         **report.totals,
+        **report.account,
         "page size (bytes)": report.page_bytes,
     }
 

@@ -49,6 +49,8 @@ def fitted(row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
 def read_rows(pipeline: Any, name: str, columns: Columns) -> list[dict[str, Any]]:
     """A summary as it was loaded last, in order of its key; empty while there is none.
 
+    A column that was added since then is not known.
+
     Args:
         pipeline: of the warehouse.
         name: of the table.
@@ -57,7 +59,11 @@ def read_rows(pipeline: Any, name: str, columns: Columns) -> list[dict[str, Any]
     if not has_tables(pipeline, name):
         return []
     key = ", ".join(column for column, hints in columns.items() if not hints.get("nullable", True))
-    return [fitted(row, columns) for row in ask(pipeline, f"SELECT {', '.join(columns)} FROM {name} ORDER BY {key}")]
+    there = pipeline.default_schema.tables[name].get("columns", {})
+    names = [column for column in columns if column in there]
+    unknown = dict.fromkeys(columns)
+    rows = ask(pipeline, f"SELECT {', '.join(names)} FROM {name} ORDER BY {key}")
+    return [fitted({**unknown, **row}, columns) for row in rows]
 
 
 def _fitted(value: Any, data_type: str) -> Any:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from segmind_dagster.reports.account_totals import account_totals
 from segmind_dagster.reports.publishing import Shelf
 from segmind_dagster.reports.rendering import render
 from segmind_dagster.reports.usage import read_table
@@ -87,6 +88,7 @@ class UsageReport:
         uri: path of the page.
         figures: its charts.
         totals: name and amount of the figures on top.
+        account: the same of the account.
         is_empty: whether the summaries hold nothing.
         page_bytes: size of the page.
     """
@@ -94,6 +96,7 @@ class UsageReport:
     uri: str
     figures: tuple[Figure, ...]
     totals: Mapping[str, str]
+    account: Mapping[str, str]
     is_empty: bool
     page_bytes: int
 
@@ -114,9 +117,11 @@ def write_usage_report(settings: Settings, *, output: Path | None = None) -> Usa
     is_empty = not any(summaries.values())
     figures = usage_figures(summaries)
     totals = {} if is_empty else usage_totals(summaries)
+    account = {} if is_empty else account_totals(settings)
     page = render(
         "usage_report",
         totals=totals,
+        account=account,
         figures=[
             {"title": each.title, "says": each.says, "instead": each.instead, "svg": _svg(each), "table": each.table,
              "omitted": max(0, len(each.rows) - _MOST_TABLE_ROWS), "bars": MOST_BARS if each.is_cut else None}
@@ -132,6 +137,7 @@ def write_usage_report(settings: Settings, *, output: Path | None = None) -> Usa
         uri=Shelf(str(file.parent)).write(file.name, page),
         figures=figures,
         totals=totals,
+        account=account,
         is_empty=is_empty,
         page_bytes=len(page),
     )

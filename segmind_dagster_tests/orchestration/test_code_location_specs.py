@@ -50,7 +50,10 @@ def test_models_come_from_prompt_sets_summaries_from_models_and_comparisons_from
         **{name: set(MODEL_ASSETS) for name in USAGE},
         **{name: {*MODEL_ASSETS, "segmind/credits", "segmind/request_history"} for name in SPEND},
         "gallery/page": set(MODEL_ASSETS),
-        "usage/report": {f"usage/{name}" for name in ("by_day", "by_model", "by_prompt_set", "by_failure")},
+        "usage/report": {
+            *(f"usage/{name}" for name in ("by_day", "by_model", "by_prompt_set", "by_failure")),
+            *(f"spend/{name}" for name in ("unexplained", "paid_twice", "not_held")),
+        },
     }
 
 

@@ -6,12 +6,13 @@ from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.metadata import report_metadata
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.translator import OWNERS, REFRESHED, REPORT_KEY, asset_key
+from segmind_dagster.reports.account_totals import COMPARED
 from segmind_dagster.reports.usage_report import SUMMARIES, write_usage_report
 
 
 @dg.asset(
     key=REPORT_KEY,
-    deps=[asset_key(name) for name in SUMMARIES],
+    deps=[asset_key(name) for name in (*SUMMARIES, *COMPARED)],
     group_name="usage",
     kinds={"html"},
     owners=OWNERS,
