@@ -86,4 +86,5 @@ def _found(rows: Sequence[Mapping[str, Any]] | None, column: str) -> str:
 def _dollars(amount: Any) -> str:
     if not isinstance(amount, (int, float, Decimal)):
         return _NOT_KNOWN
-    return f"${amount:,.2f}" if abs(amount) >= 1 or not amount else f"${amount:,.4f}"
+    usd = Decimal(str(amount))
+    return f"${usd:,.2f}" if abs(usd) >= 1 or not usd else f"${usd:,.4f}"

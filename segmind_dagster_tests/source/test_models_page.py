@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -107,3 +108,39 @@ def test_the_rows_can_be_loaded_without_the_page(project: Project) -> None:
     project.load("models_page_rows")
     assert project.rows("SELECT count(*) > 400 FROM models_page_rows") == [(True,)]
     assert "models_page" not in project.tables()
+
+
+FOUND = {"slug": "a-b.1", "title": "A B", "modality": "image", "price_usd": Decimal("0.01"), "latency_ms": 2500}
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ({"props": {"models": [{"slug": "a-b.1", "title": "A B", "type": "image", "avg_cost_usd": 0.01,
+                                "avg_latency_s": 2.5}]}}, FOUND),
+        ([{"slug": "a-b.1", "name": "A B", "category": "image", "price": "$0.01", "latency": "2.5 s"}], FOUND),
+        # a number whose unit nobody tells may be anything
+        ([{"slug": "a-b.1", "name": "A B", "type": "image", "cost": 1, "latency": 2.5}],
+         {**FOUND, "price_usd": None, "latency_ms": None}),
+    ],
+)  # fmt: skip
+def test_without_a_table_the_data_of_the_pages_scripts_is_read(script: Any, expected: dict[str, Any]) -> None:
+    page = f'<script id="__NEXT_DATA__" type="application/json">{json.dumps(script)}</script>'
+    assert models_on_page(page) == [expected]
+
+
+def test_without_either_cards_with_a_link_to_a_model_are_read_and_no_amount_is_guessed() -> None:
+    cards = (
+        '<div><a href="/models/a-b.1"><h3>A B</h3></a><p>from $0.01 in 2.5 s</p></div>'
+        '<div><a href="https://www.segmind.com/models/c">C</a><p>$0.01 or $0.02, 1 s to 2 s</p></div>'
+    )
+    found = models_on_page(f"<main>{cards}<p>$99 a month</p></main><a href='/pricing'>Pricing</a>")
+    assert found == [
+        {**FOUND, "modality": None},
+        {"slug": "c", "title": "C", "modality": None, "price_usd": None, "latency_ms": None},
+    ]
+
+
+@pytest.mark.parametrize("script", ["{", "[" * 100_000, '{"slug": 5}', '{"slug": "../x"}', '["slug"]', "null", "7"])
+def test_data_that_is_broken_or_about_something_else_gives_no_rows(script: str) -> None:
+    assert models_on_page(f'<script type="application/json">{script}</script>') == []
