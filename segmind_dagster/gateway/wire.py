@@ -18,10 +18,10 @@ from typing import Any, Literal
 # no generation costs that much, and none takes that long: a report that says so is none, and would spoil every sum
 _ABSURD_USD = 10**5
 _ABSURD_S = 10**9
-# how an envelope may say that it went well, or did not
-_WELL = frozenset({"", "ok", "success", "successful", "succeeded", "completed", "true", "done"})
-_NO = (False, "false", "False", 0, None)
-_OK, _NOT_OK = 200, 300
+# how an envelope may say that it went wrong
+_ILL = ("error", "fail", "unauthorized", "forbidden", "denied", "unavailable", "timeout", "timed out")
+_NO = (False, "false", "False")
+_NOT_OK = 400
 JobStatus = Literal["pending", "completed", "failed"]
 
 
@@ -271,8 +271,8 @@ def _reports_an_error(envelope: Mapping[str, Any]) -> bool:
     status = envelope.get("status", envelope.get("code"))
     number = _integer(status)
     if number is not None:
-        return not _OK <= number < _NOT_OK
-    return status is not None and str(status).strip().lower() not in _WELL
+        return number < 0 or number >= _NOT_OK
+    return any(word in str(status).lower() for word in _ILL)
 
 
 def storable(text: str) -> str:

@@ -35,8 +35,9 @@ HISTORY_ROW = {
         {"success": True, "results": [HISTORY_ROW]},
         {"status": "success", "error": None, "data": [HISTORY_ROW]},
         {"status": 200, "data": [HISTORY_ROW]},
+        {"code": 0, "success": None, "message": "1 found", "data": [HISTORY_ROW]},
     ],
-    ids=["a list", "data", "data and pages", "as in the SDK's tests", "nested", "results", "well", "200"],
+    ids=["a list", "data", "data and pages", "as in the SDK's tests", "nested", "results", "well", "200", "code"],
 )
 def test_a_row_of_the_history_is_read_from_every_envelope(envelope: Any) -> None:
     page = wire.read_history(envelope)
