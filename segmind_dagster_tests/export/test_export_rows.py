@@ -21,7 +21,7 @@ def record(**changes: Any) -> dict[str, Any]:
     facts = dict.fromkeys(
         (
             "error", "failure_kind", "negative_prompt", "request_id", "submitted_at", "completed_at", "provider_sha256",
-            "queue_ms", "inference_ms", "latency_ms", "run_id", "width", "height",
+            "queue_ms", "inference_ms", "latency_ms", "run_id", "width", "height", "asked_at",
         )
     )  # fmt: skip
     return {
