@@ -194,13 +194,22 @@ def read_spend(settings: Settings, names: Sequence[str]) -> dict[str, tuple[list
 
     with warehouse(settings, purpose="reading the reconciliation") as pipeline:
         rows = {name: read_rows(pipeline, name, tables.SPEND_COLUMNS[name]) for name in names}
-        schema: Any = pipeline.default_schema_name
-        states = pipeline.state.get("sources", {}).get(schema, {}).get("resources", {})
+        readings = {name: reading_of(pipeline, name, settings.api_origin) for name in names}
     with opened(settings) as (ledger, _):
-        return {
-            name: (rows[name], _reach(ledger, history.Reading.of(states.get(name, {}), settings.api_origin)))
-            for name in names
-        }
+        return {name: (rows[name], _reach(ledger, readings[name])) for name in names}
+
+
+def reading_of(pipeline: Any, name: str, api_origin: str) -> history.Reading | None:
+    """How far the history had been read when this table was loaded last; None when it never was.
+
+    Args:
+        pipeline: of the warehouse.
+        name: `request_history`, or a table that was compared with it.
+        api_origin: whose history.
+    """
+    schema: Any = pipeline.default_schema_name
+    states = pipeline.state.get("sources", {}).get(schema, {}).get("resources", {})
+    return history.Reading.of(states.get(name, {}), api_origin)
 
 
 def _reach(ledger: Ledger, reading: history.Reading | None) -> Reach:

@@ -94,6 +94,20 @@ CHARGES: Final = """
         AND (h.cost_usd > 0 OR (h.cost_usd IS NULL AND h.status <> 'FAILED') OR h.ended_at IS NULL)
 """
 
+# what both books say of the requests in the history since our first POST: what was bought before it is not ours
+BOTH_BOOKS: Final = """
+    WITH began AS (SELECT MIN(a.intent_at) AS first_at FROM attempts AS a WHERE a.api_origin = :api_origin)
+    SELECT SUM(h.cost_usd) AS history_usd,
+        SUM(CASE WHEN h.cost_usd IS NULL AND COALESCE(h.status, '') <> 'FAILED' THEN 1 ELSE 0 END) AS history_unknown,
+        SUM(a.cost_usd) AS ledger_usd,
+        SUM(CASE WHEN a.request_id IS NOT NULL AND a.cost_usd IS NULL THEN 1 ELSE 0 END) AS ledger_unknown
+    FROM request_history AS h
+    CROSS JOIN began AS b
+    LEFT JOIN attempts AS a ON a.request_id = h.request_id AND a.api_origin = h.api_origin
+    WHERE h.api_origin = :api_origin
+        AND (a.request_id IS NOT NULL OR h.created_at IS NULL OR h.created_at >= b.first_at)
+"""
+
 TEXTS: Final = {
     "first_intent": FIRST_INTENT,
     "not_ours": NOT_OURS,
@@ -104,4 +118,5 @@ TEXTS: Final = {
     "different": DIFFERENT,
     "balances": BALANCES,
     "charges": CHARGES,
+    "both_books": BOTH_BOOKS,
 }

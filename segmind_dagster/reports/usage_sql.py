@@ -68,7 +68,7 @@ def usage_sql(resources: Sequence[str], *, dated: Sequence[str] | None = None) -
     return {
         "usage_by_model": _by_model(resources),
         "usage_by_prompt_set": _by_prompt_set(resources),
-        "usage_by_day": _by_day(resources if dated is None else dated),
+        "usage_by_day": _by_day(resources, dated=resources if dated is None else dated),
         "usage_by_failure": f"""
             WITH every AS ({_generations(resources, "generation_id, model, status, failure_kind, error")}),
             sent AS (
@@ -159,23 +159,43 @@ def _by_model(resources: Sequence[str]) -> str:
     return _asked_and_sent("model", resources, counted)
 
 
-def _by_day(dated: Sequence[str]) -> str:
-    # what a set asks for counts on the day when it first did, what was sent on the day of the POST
-    every = f"""
-        every AS ({_generations(dated, "asked_day, is_current, is_reused, saved_usd")}),
-        asked AS (
-            SELECT e.asked_day AS day, COUNT(*) AS generations,
-                SUM(CASE WHEN e.is_reused THEN 1 ELSE 0 END) AS reused, {_known_sum("e.saved_usd")} AS saved_usd
-            FROM every AS e WHERE e.is_current AND e.asked_day IS NOT NULL GROUP BY e.asked_day
-        )
-    """
-    nothing = "asked AS (SELECT a.day, 0 AS generations, 0 AS reused, 0 AS saved_usd FROM attempts AS a WHERE 1 = 0)"
+def _by_day(resources: Sequence[str], *, dated: Sequence[str]) -> str:
+    """What sets ask for, on the day when they first did, beside what was sent, on the day of the POST."""
+
+    def asked_day(resource: str) -> str:
+        return "asked_day" if resource in dated else "CAST(NULL AS DATE) AS asked_day"
+
+    every = " UNION ALL ".join(
+        f"SELECT {asked_day(resource)}, generation_id, status, is_current, is_reused, saved_usd FROM {resource}"
+        for resource in resources
+    )
+    counts = ("generations", "reused", "stored", "still_failed")
+    # rows without a day were loaded before there was one: they count as the ledger dates its own old rows, on the
+    # day of the last POST
     return f"""
-        WITH {every if dated else nothing},
+        WITH every AS ({every}),
+        undated AS (
+            SELECT a.generation_id, MAX(a.day) AS day FROM attempts AS a
+            WHERE a.generation_id IN (SELECT e.generation_id FROM every AS e WHERE e.asked_day IS NULL)
+            GROUP BY a.generation_id
+        ),
+        placed AS (
+            SELECT COALESCE(e.asked_day, u.day) AS day, e.status, e.is_reused, e.saved_usd
+            FROM every AS e LEFT JOIN undated AS u ON u.generation_id = e.generation_id
+            WHERE e.is_current
+        ),
+        asked AS (
+            SELECT p.day, COUNT(*) AS generations,
+                SUM(CASE WHEN p.is_reused THEN 1 ELSE 0 END) AS reused,
+                SUM(CASE WHEN p.status = 'succeeded' THEN 1 ELSE 0 END) AS stored,
+                SUM(CASE WHEN p.status = 'failed' THEN 1 ELSE 0 END) AS still_failed,
+                {_known_sum("p.saved_usd")} AS saved_usd
+            FROM placed AS p WHERE p.day IS NOT NULL GROUP BY p.day
+        ),
         sent AS (SELECT a.day, {_SENT} FROM attempts AS a GROUP BY a.day),
         keys AS (SELECT s.day FROM sent AS s UNION SELECT c.day FROM asked AS c),
         {_percentiles("day")}
-        SELECT k.day, COALESCE(c.generations, 0) AS generations, COALESCE(c.reused, 0) AS reused,
+        SELECT k.day, {", ".join(f"COALESCE(c.{name}, 0) AS {name}" for name in counts)},
             CASE WHEN c.generations IS NULL THEN 0 ELSE c.saved_usd END AS saved_usd,
             {_FROM_SENT}, {_of_sent("succeeded")} AS succeeded, {_of_sent("failed")} AS failed,
             {_PER_OUTPUT}, {_FROM_PERCENTILES}

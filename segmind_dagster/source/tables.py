@@ -139,6 +139,8 @@ USAGE_COLUMNS: Mapping[str, Columns] = {
         "day": _key("date", "UTC day"),
         "generations": _column("bigint", "generations that a prompt set first asked for on that day"),
         "reused": _COUNTS["reused"],
+        "stored": _column("bigint", "of these generations, stored now"),
+        "still_failed": _column("bigint", "of these generations, failed now"),
         **_SAVED,
         "attempts": _column("bigint", "POSTs sent on that day, which the rest is about"),
         "succeeded": _column("bigint", "attempts that brought a stored output"),

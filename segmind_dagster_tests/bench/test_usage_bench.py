@@ -32,6 +32,9 @@ def test_the_made_rows_are_summarised_whole(tmp_path: Path) -> None:
     for name in ("usage_by_model", "usage_by_prompt_set", "usage_by_day"):
         assert sum((row["cost_usd"] for row in found[name]), Decimal(0)) == spend
         assert sum(row["attempts"] for row in found[name]) == ROWS
+    # days are asked for as much work as prompt sets
+    asked = sum(row["generations"] for row in found["usage_by_prompt_set"])
+    assert 0 < asked == sum(row["generations"] for row in found["usage_by_day"])
     fruit = [row for row in found["usage_by_variable"] if row["variable"] == "fruit"]
     assert sum((row["cost_usd"] for row in fruit), Decimal(0)) == spend
     assert len({row["value"] for row in fruit}) == 12

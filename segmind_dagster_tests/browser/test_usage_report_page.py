@@ -52,7 +52,10 @@ def test_charts_and_numbers_are_there_without_a_network(
     page.set_viewport_size(size)  # type: ignore[arg-type]
     page.goto(f"file://{uri}")
     expect(page.locator(".chart svg")).to_have_count(9)
-    expect(page.locator(".totals")).to_contain_text("$50.00")
+    usage, account = page.locator(".totals").all()
+    expect(usage).to_contain_text("$50.00")
+    # nothing was ever read here
+    assert set(account.locator("dd").all_inner_texts()) == {"not known", "never"}
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     # a bar tells its figures to whoever points at it, and to whoever listens
     bar = page.locator("section", has_text="Spend by model").locator("[aria-roledescription='bar']").first

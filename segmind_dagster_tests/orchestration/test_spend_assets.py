@@ -14,6 +14,7 @@ from sqlalchemy import update
 
 from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
+from segmind_dagster.reports.account_totals import account_totals
 from segmind_dagster.runner.resolving import buy_again
 from segmind_dagster.sandbox import Faults
 
@@ -90,6 +91,12 @@ def test_a_charge_of_somebody_else_is_told_with_its_request_and_its_money(lab: D
     assert red.severity == "WARN"
     assert red.figures["not explained (USD)"] == float(row["cost_usd"])
     assert [each["request_id"] for each in red.sample] == [request_id]
+    told = account_totals(lab.segmind.load())
+    assert told["balance"] == f"${Decimal(lab.server.account()['balance_usd']):.2f}"
+    assert told["charged, by Segmind's history"] == f"${lab.charged_usd:.4f}"
+    assert told["the same requests, by our ledger"] == f"${ours:.4f}"
+    assert told["charged by Segmind, not in our ledger"] == f"${row['cost_usd']:.4f}"
+    assert (told["paid twice by accident"], told["paid for and not stored"]) == ("$0.00", "$0.00")
 
 
 def test_a_green_balance_beside_a_charge_of_somebody_else_says_why_both_are_true(lab: DagsterLab) -> None:
@@ -234,6 +241,11 @@ def test_without_the_history_what_the_ledger_alone_can_tell_is_told(lab: Dagster
     (row,) = lab.rows("SELECT charges, excess_usd, cost_usd FROM spend_paid_twice")
     assert row["charges"] >= 2
     assert 0 < row["excess_usd"] < row["cost_usd"]
+    told = account_totals(settings)
+    assert told["paid twice by accident"] == f"${row['excess_usd']:.4f}"
+    assert told["charged, by Segmind's history"] == told["the same requests, by our ledger"] == "not known"
+    # there is a table without rows: nothing was found because nothing was compared
+    assert told["charged by Segmind, not in our ledger"] == "not known"
 
 
 def test_one_comparison_alone_answers_its_own_check_and_no_other(lab: DagsterLab) -> None:

@@ -38,6 +38,7 @@ def texts(dialect: str) -> dict[str, str]:
     as_text = json_as_text(dialect)
     return {
         **usage_sql(RESOURCES),
+        "usage_by_day of an older warehouse": usage_sql(RESOURCES, dated=[])["usage_by_day"],
         "combinations": combinations_sql(RESOURCES, as_text=as_text),
         **{f"spend: {name}": text for name, text in spend_sql.TEXTS.items()},
         **{f"account: {name}": text for name, text in account.TEXTS.items()},

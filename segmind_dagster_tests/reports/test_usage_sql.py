@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from hand_filled import FLUX, REALITY, STICKER, Attempt, Row
+from hand_filled import FLUX, REALITY, RESOURCES, STICKER, Attempt, Row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -189,6 +190,8 @@ def test_by_day_every_cent_is_on_the_utc_day_of_its_post(warehouse: Warehouse, i
         assert row["generations"] == len(asked_of[day])
         assert row["reused"] == sum(each.is_reused for each in asked_of[day])
         assert row["saved_usd"] == added(each.saved_usd for each in asked_of[day])
+        assert row["stored"] == sum(each.status == "succeeded" for each in asked_of[day])
+        assert row["still_failed"] == sum(each.status == "failed" for each in asked_of[day])
         for status in ("succeeded", "failed"):
             assert row[status] == sum(each.status == status for each in attempts_of[day])
         check_money_and_latency(row, attempts_of[day])
@@ -206,12 +209,39 @@ def test_what_reuse_saved_is_the_same_by_day_and_by_prompt_set(
         assert sum(row[name] for row in days) == sum(row[name] for row in sets)
 
 
-def test_rows_from_before_there_was_a_day_of_asking_count_on_none(warehouse: Warehouse) -> None:
-    warehouse.fill([Row(generation_id="old", is_reused=True), Attempt(generation_id="old", intent_at=NOON)])
-    (row,) = warehouse.ask("usage_by_day")
-    assert (row["generations"], row["saved_usd"], row["attempts"]) == (0, 0, 1)
-    (undated,) = warehouse.query(usage_sql(["fast_flux_schnell"], dated=[])["usage_by_day"])
-    assert (undated["generations"], undated["saved_usd"], undated["attempts"]) == (0, 0, 1)
+@settings(max_examples=40)
+@given(generations(), st.data())
+def test_rows_from_before_there_was_a_day_of_asking_save_the_same_by_day_and_by_prompt_set(
+    warehouse: Warehouse, items: list[Attempt | Row], data: st.DataObject
+) -> None:
+    sent = {item.generation_id for item in items if isinstance(item, Attempt)}
+    # what was never sent has neither a day nor a cost
+    known = [
+        replace(item, saved_usd=0) if isinstance(item, Row) and item.generation_id not in sent else item
+        for item in items
+    ]
+    warehouse.fill([
+        replace(item, asked_day=None) if isinstance(item, Row) and data.draw(st.booleans()) else item for item in known
+    ])  # fmt: skip
+    sets = warehouse.ask("usage_by_prompt_set")
+    for days in (warehouse.ask("usage_by_day"), warehouse.query(usage_sql(RESOURCES, dated=[])["usage_by_day"])):
+        assert added(row["saved_usd"] for row in days) == added(row["saved_usd"] for row in sets)
+        assert sum(row["attempts"] for row in days) == sum(row["attempts"] for row in sets)
+
+
+def test_rows_from_before_there_was_a_day_of_asking_count_on_the_day_of_the_last_post(warehouse: Warehouse) -> None:
+    usd, later = Decimal("0.5"), NOON + timedelta(days=2)
+    old = [
+        Attempt(generation_id="old", status="failed", intent_at=NOON),
+        Attempt(generation_id="old", attempt=2, intent_at=later),
+        Row(generation_id="old"),
+        Row(generation_id="old", prompt_set="plum", is_reused=True, saved_usd=usd),
+        Row(generation_id="never sent", status="planned"),
+    ]
+    warehouse.fill(old)
+    for rows in (warehouse.ask("usage_by_day"), warehouse.query(usage_sql(RESOURCES, dated=[])["usage_by_day"])):
+        found = {row["day"]: (row["generations"], row["reused"], row["saved_usd"], row["attempts"]) for row in rows}
+        assert found == {NOON.date(): (0, 0, 0, 1), later.date(): (2, 1, usd, 1)}
 
 
 def test_what_a_set_no_longer_asks_for_counts_on_no_day(warehouse: Warehouse) -> None:
