@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from dagster_lab import FLUX, REALITY, STICKER
 from PIL import Image
+from sqlalchemy import update
 
+from segmind_dagster.data_folder import opened
+from segmind_dagster.ledger.schema import GENERATIONS
 from segmind_dagster.registry import MODELS
 from segmind_dagster.sandbox import Faults, ScriptedFault
 
@@ -152,6 +155,15 @@ def test_the_same_generation_in_two_sets_of_a_run_is_paid_on_one_page_and_saved_
         ("apple", lab.charged_usd, 0, False),
         ("pear", 0, lab.charged_usd, True),
     ]
+
+
+def test_what_reuse_saved_is_not_known_where_nobody_knows_what_it_had_cost(lab: DagsterLab) -> None:
+    lab.run(ASSET, partition=lab.write("apple", ["fruit on a plate"]))
+    with opened(lab.segmind.load()) as (ledger, _):
+        ledger.write(lambda connection: connection.execute(update(GENERATIONS).values(cost_usd=None)))
+    run = lab.run(ASSET, partition=lab.write("pear", ["fruit on a plate"]))
+    assert run.figures(ASSET, "pear")["saved by reuse (USD)"] == "not known"
+    assert lab.rows(f"SELECT saved_usd FROM {REALITY} WHERE prompt_set = 'pear'") == [{"saved_usd": None}]
 
 
 def test_one_bad_file_of_a_range_fails_the_run_but_not_the_other_partitions(lab: DagsterLab) -> None:
