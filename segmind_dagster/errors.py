@@ -19,7 +19,7 @@ SegmindDagsterError
 └── LoadLockError              another loader kept the lock for too long
 
 Messages say what was attempted, what was seen and what to do; the facts are attributes as well.
-What Segmind answered is classified in `gateway.failures`, not here.
+What Segmind answered is classified in `lifecycle.failures`, not here.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import aiohttp
 
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.failures import GatewayError, error_text, has_envelope
+from segmind_dagster.gateway.errors import GatewayError, error_text, has_envelope
 from segmind_dagster.gateway.redaction import redact
 
 if TYPE_CHECKING:

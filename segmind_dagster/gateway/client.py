@@ -27,7 +27,7 @@ from segmind_dagster.gateway.answers import (
     request_id_of,
     reset_at,
 )
-from segmind_dagster.gateway.failures import GatewayError, NotSentError, UnreachableError, classify_submit, error_text
+from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnreachableError, error_text, kind_of
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.redaction import redact
@@ -309,7 +309,7 @@ class Gateway:
             raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({name_of(error)}).")) from error
 
     def _refusal(self, what: str, response: aiohttp.ClientResponse, answer: bytes) -> GatewayError:
-        kind = classify_submit(response.status, answer)
+        kind = kind_of(response.status, answer)
         said = error_text(answer) or "nothing"
         return GatewayError(
             kind,

@@ -11,7 +11,7 @@ import aiohttp
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway.answers import get_failure, name_of
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.gateway.redaction import redact, without_query
 
 if TYPE_CHECKING:

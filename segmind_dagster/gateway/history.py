@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

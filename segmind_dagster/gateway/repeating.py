@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import fetching
-from segmind_dagster.gateway.failures import GatewayError, UnreachableError
+from segmind_dagster.gateway.errors import GatewayError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -8,8 +8,8 @@ Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning
 """
 
 from segmind_dagster.ledger.records import Caps, Claim, GenerationRecord, Outcome, Spent
-from segmind_dagster.ledger.states import State
 from segmind_dagster.ledger.store import Ledger, is_absent, open_ledger, shown
+from segmind_dagster.lifecycle.states import State
 
 __all__ = [
     "Caps",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import IllegalTransitionError, LedgerError, LostOwnershipError
 from segmind_dagster.ledger import statements
-from segmind_dagster.ledger.states import TRANSITIONS
+from segmind_dagster.lifecycle.states import TRANSITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.errors import SegmindDagsterError
     from segmind_dagster.ledger.records import Claim
-    from segmind_dagster.ledger.states import State
+    from segmind_dagster.lifecycle.states import State
 
 
 def generations(connection: Connection, ids: Collection[str]) -> dict[str, Any]:

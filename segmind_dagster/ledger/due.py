@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, and_, case, func, literal_column, or_, select
 
 from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, RUNS, SET_GENERATIONS, Utc
-from segmind_dagster.ledger.states import IN_PROGRESS, State
+from segmind_dagster.lifecycle.states import IN_PROGRESS, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
 
 from segmind_dagster.ledger import due
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, SET_GENERATIONS
-from segmind_dagster.ledger.states import IN_PROGRESS
+from segmind_dagster.lifecycle.states import IN_PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from segmind_dagster.ledger.states import State
+    from segmind_dagster.lifecycle.states import State
 
 _FREE = Decimal(0)
 # failed, but paid for and still to be had: it is fetched again

@@ -19,7 +19,7 @@ from segmind_dagster.ledger.schema import (
     SET_GENERATIONS,
     UPLOADS,
 )
-from segmind_dagster.ledger.states import IN_PROGRESS
+from segmind_dagster.lifecycle.states import IN_PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

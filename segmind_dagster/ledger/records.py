@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from segmind_dagster.ledger.states import State
+    from segmind_dagster.lifecycle.states import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

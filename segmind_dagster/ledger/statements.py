@@ -12,7 +12,7 @@ from sqlalchemy import Update, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
-from segmind_dagster.ledger.states import TRANSITIONS, State
+from segmind_dagster.lifecycle.states import TRANSITIONS, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

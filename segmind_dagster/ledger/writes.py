@@ -17,7 +17,7 @@ from segmind_dagster.ledger.claims import change, change_all, generations, move,
 from segmind_dagster.ledger.money import Totals, missing, reservations
 from segmind_dagster.ledger.records import Charge, Claim
 from segmind_dagster.ledger.schema import GENERATIONS
-from segmind_dagster.ledger.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
+from segmind_dagster.lifecycle.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -58,7 +58,7 @@ def mark_failed(
         connection: the ledger.
         held: the claim.
         target: `failed` or `planned`.
-        failure_kind: a kind of `gateway.failures`.
+        failure_kind: a kind of `lifecycle.failures`.
         error: what was seen, for people.
         http_status: of the answer, if there was one.
         cost_usd: what the attempt cost; None when it was paid and the price is not known.

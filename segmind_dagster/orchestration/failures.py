@@ -2,7 +2,7 @@
 
 Dagster has three retry mechanisms: an op's RetryPolicy, run retries, and a sensor's new run. The first obeys
 `allow_retries=False`, set here; run retries are off by default; sensors decide from the ledger. What may be
-tried again within a run is written in `gateway.failures`.
+tried again within a run is written in `lifecycle.failures`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Two paces: a run that may buy waits twice as long after each run that failed, and ends after `MOST_RUNS`; a look
 for what was paid for waits as long again as it has waited, and ends when the provider no longer has it: that one is
-worked out where the rows are, in `ledger.due.loose`. Which kinds of failure are which follows from `gateway.failures`.
+worked out where the rows are, in `ledger.due.loose`. Which kinds of failure are which: `lifecycle.failures`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from segmind_dagster.gateway.failures import PAID_KINDS, POLICIES
+from segmind_dagster.lifecycle.failures import PAID_KINDS, POLICIES
 
 if TYPE_CHECKING:
     from datetime import datetime

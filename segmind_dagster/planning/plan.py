@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, cast
 
-from segmind_dagster.gateway.failures import POLICIES, FailureKind
+from segmind_dagster.lifecycle.failures import POLICIES, FailureKind
 from segmind_dagster.planning.estimate import Estimate, UnitCost
 
 if TYPE_CHECKING:

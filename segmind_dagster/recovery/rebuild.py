@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LedgerError, PromptSetError
-from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.ledger import open_ledger, reads, restoring
+from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.planning import price_models
 from segmind_dagster.prompts import load_prompt_set, scan_prompts

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import LedgerError, OutputError
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.prompts.identity import canonical_json
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """What is left open of a prompt set's generations for a model, how bad that is, and what to do about it. Pure.
 
-What may follow a failure is written in `gateway.failures`, what is due again in `planning`; here it becomes words.
+What may follow a failure is written in `lifecycle.failures`, what is due again in `planning`; here it becomes words.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-from segmind_dagster.gateway.failures import POLICIES, FailureKind
+from segmind_dagster.lifecycle.failures import POLICIES, FailureKind
 from segmind_dagster.planning.due import KEPT, MOST_RUNS
 from segmind_dagster.reports.findings import SAMPLE, Finding, Verdict
 

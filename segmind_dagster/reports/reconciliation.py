@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from segmind_dagster.gateway import wire
-from segmind_dagster.ledger.states import WRITTEN_OFF
+from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.planning.due import KEPT
 
 if TYPE_CHECKING:

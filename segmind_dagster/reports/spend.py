@@ -14,7 +14,7 @@ import dlt
 
 from segmind_dagster.gateway.redaction import redact_values
 from segmind_dagster.ledger import findings, reads
-from segmind_dagster.ledger.states import IN_PROGRESS
+from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.reports import reconciliation, spend_sql
 from segmind_dagster.reports.queries import ask_in_pages, has_tables
 from segmind_dagster.reports.spend_reach import Reach

@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from segmind_dagster.ledger.states import WRITTEN_OFF
+from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.reports.findings import (
     CHARGED_ONCE,
     COLLECT,

@@ -4,7 +4,7 @@
 are its life before and after the provider accepted it; `lease` is the run's right to act, `brake` what stops
 submitting, `pacing` when requests are sent and polled. `settling` finds lost submissions, `resolving` takes a person's
 word for them, `watching` waits for other runs. What to do is decided in `planning`; what an answer means, in
-`gateway.failures`.
+`lifecycle.failures`.
 """
 
 from segmind_dagster.runner.generate import Batch, collect, generate, plan_set

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from segmind_dagster.gateway.failures import POLICIES, GatewayError, UnreachableError
+from segmind_dagster.gateway.errors import GatewayError, UnreachableError
+from segmind_dagster.lifecycle.failures import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from decimal import Decimal
 
-    from segmind_dagster.gateway.failures import FailureKind
+    from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.runner.work import GatewayPort
 
 

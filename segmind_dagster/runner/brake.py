@@ -1,7 +1,7 @@
 """Whether a run may still submit, and why not: one place that every stop goes through.
 
 A stop ends submitting, for the run, for a prompt set or for a model; what is in flight goes on. Which single
-failures stop a run is written in `gateway.failures`; here is only when many of them do.
+failures stop a run is written in `lifecycle.failures`; here is only when many of them do.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.gateway.failures import POLICIES
+from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
-    from segmind_dagster.gateway.failures import FailureKind
+    from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.runner.work import Work
 
 # so many generations of a model failing in the same words, and none succeeding, is not about one prompt

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import IntegrityError
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError
-from segmind_dagster.gateway.failures import POLICIES, GatewayError, NotSentError, retry_delay_s
+from segmind_dagster.gateway.errors import GatewayError, NotSentError
 from segmind_dagster.ledger import moves, writes
+from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
 from segmind_dagster.runner.delivery import Delivery, Tries, fail
 from segmind_dagster.runner.job import Job
 from segmind_dagster.runner.settling import Found, Settler
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
-    from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.ledger import Claim, Ledger
+    from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.inputs import Inputs
     from segmind_dagster.runner.lease import Lease

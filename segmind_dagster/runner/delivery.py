@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError, SegmindDagsterError
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.failures import POLICIES, GatewayError, classify_job, retry_delay_s
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.gateway.redaction import redact
 from segmind_dagster.ledger import Claim, Outcome, moves, writes
+from segmind_dagster.lifecycle.failures import POLICIES, classify_job, retry_delay_s
 from segmind_dagster.runner.job import Job, took_s, with_facts, with_history
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.work import Ended
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
-    from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import Charge
+    from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.outputs import Stored
     from segmind_dagster.runner.places import Places
     from segmind_dagster.runner.prices import SeenPrices

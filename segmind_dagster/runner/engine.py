@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
-from segmind_dagster.gateway.failures import POLICIES
 from segmind_dagster.ledger import reads, writes
+from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.buying import Buyer
 from segmind_dagster.runner.delivery import Delivery, Tries
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.ledger import GenerationRecord, Ledger
+    from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.pacing import Patience, Slots
     from segmind_dagster.runner.work import ClockPort, GatewayPort, Limits, OutputsPort, Work

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LedgerOutdatedError, SegmindDagsterError
-from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.ledger import Caps, due, entries, reads, writes
 from segmind_dagster.ledger.rate import current_rate
+from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.planning import Plan, hold_together, make_plan
 from segmind_dagster.planning.due import MOST_RUNS, UNCOUNTED
 from segmind_dagster.runner.clock import SystemClock

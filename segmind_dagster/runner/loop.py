@@ -11,7 +11,7 @@ from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING
 
-from segmind_dagster.gateway.failures import UnreachableError
+from segmind_dagster.gateway.errors import UnreachableError
 from segmind_dagster.ledger import entries, reads
 from segmind_dagster.runner.account import why_not
 from segmind_dagster.runner.interrupts import Watchdog, run_interruptibly

@@ -15,8 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.failures import PAID_KINDS, GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import moves, reads, writes
+from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.runner.clock import SystemClock
 
 if TYPE_CHECKING:

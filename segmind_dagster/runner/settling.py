@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import reads
 from segmind_dagster.registry import MODELS
 from segmind_dagster.runner.witnesses import BEFORE, Witness, testimony

@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from segmind_dagster.ledger import reads
-from segmind_dagster.ledger.states import IN_PROGRESS
+from segmind_dagster.lifecycle.states import IN_PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segmind_dagster.gateway.client import Accepted
-    from segmind_dagster.gateway.failures import FailureKind
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.gateway.wire import HistoryRow, JobAnswer
+    from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.outputs import Stored
     from segmind_dagster.planning import Action
     from segmind_dagster.prompts import ImageInput

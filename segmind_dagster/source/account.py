@@ -20,7 +20,7 @@ import dlt
 from requests.exceptions import RequestException
 
 from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.gateway.failures import error_text
+from segmind_dagster.gateway.errors import error_text
 from segmind_dagster.gateway.history import PATH
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.catalogue import catalogue_changes

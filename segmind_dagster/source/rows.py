@@ -6,8 +6,8 @@ from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.gateway.redaction import redact_values
+from segmind_dagster.lifecycle.failures import PAID_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

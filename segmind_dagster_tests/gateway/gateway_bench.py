@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from segmind_dagster.gateway.client import Gateway
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings
 from segmind_dagster.settings import load_settings
 

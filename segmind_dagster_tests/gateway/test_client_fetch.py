@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway_bench import answering, serving
 
 from segmind_dagster.errors import OutputError
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.outputs.verify import verify
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
 from segmind_dagster.sandbox import Faults

@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway_bench import HTML, answering, refused_by, since_an_hour
 
 from segmind_dagster.gateway import history
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL, SDXL_NEWREALITY
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from gateway_bench import HTML, KEY, answering, refused_by, since_an_hour
 
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL, LLAMA_V3P1_8B_INSTRUCT
 from segmind_dagster.sandbox import Faults
 

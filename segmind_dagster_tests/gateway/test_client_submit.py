@@ -17,7 +17,7 @@ from gateway_bench import KEY, answering
 
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.gateway.client import Gateway
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL, LLAMA_V3P1_8B_INSTRUCT, SDXL_NEWREALITY
 from segmind_dagster.sandbox import Faults
 from segmind_dagster.settings import load_settings

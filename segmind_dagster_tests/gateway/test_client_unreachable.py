@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway_bench import answering
 
 from segmind_dagster.gateway import repeating
-from segmind_dagster.gateway.failures import GatewayError, UnreachableError
+from segmind_dagster.gateway.errors import GatewayError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

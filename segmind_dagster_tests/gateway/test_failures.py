@@ -10,15 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmind_dagster.gateway.failures import (
-    POLICIES,
-    FailureKind,
-    classify_job,
-    classify_submit,
-    error_text,
-    has_envelope,
-    retry_delay_s,
-)
+from segmind_dagster.gateway.errors import error_text, has_envelope, kind_of
+from segmind_dagster.lifecycle.failures import POLICIES, FailureKind, classify_job, retry_delay_s
 
 HTML = b"<!DOCTYPE html><html><head><title>405 Not Allowed</title></head><body></body></html>"
 PROXY = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -107,17 +100,17 @@ bodies = st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value
 
 @pytest.mark.parametrize(("status", "body", "kind"), DOCUMENTED)
 def test_a_documented_answer_has_its_kind(status: int, body: bytes, kind: str) -> None:
-    assert classify_submit(status, body) == kind
+    assert kind_of(status, body) == kind
 
 
 @pytest.mark.parametrize(("status", "body"), UNKNOWN)
 def test_an_answer_that_is_not_documented_leaves_the_outcome_unknown(status: int, body: bytes) -> None:
-    assert classify_submit(status, body) == "unknown_outcome"
+    assert kind_of(status, body) == "unknown_outcome"
 
 
 @given(status=st.integers(100, 599), body=bodies)
 def test_any_answer_has_a_kind_with_a_policy(status: int, body: bytes) -> None:
-    kind = classify_submit(status, body)
+    kind = kind_of(status, body)
     assert kind in POLICIES
     if status < 400 or status not in {400, 401, 403, 404, 405, 406, 410, 422, 429, 500, 503}:
         assert kind == "unknown_outcome"
@@ -126,7 +119,7 @@ def test_any_answer_has_a_kind_with_a_policy(status: int, body: bytes) -> None:
 @given(body=bodies)
 def test_an_answer_of_success_or_of_a_broken_proxy_never_counts_as_free(body: bytes) -> None:
     for status in (200, 202, 408, 499, 502, 504, 520, 524):
-        assert classify_submit(status, body) == "unknown_outcome"
+        assert kind_of(status, body) == "unknown_outcome"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import fetching
 from segmind_dagster.gateway.addresses import PublicResolver
 from segmind_dagster.gateway.answers import request_id_of
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.gateway.fetching import Fetcher
 from segmind_dagster.settings import load_settings
 

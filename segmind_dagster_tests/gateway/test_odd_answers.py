@@ -12,7 +12,7 @@ from gateway_bench import answering
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.client import Gateway
-from segmind_dagster.gateway.failures import GatewayError, classify_submit
+from segmind_dagster.gateway.errors import GatewayError, kind_of
 from segmind_dagster.gateway.redaction import redact
 from segmind_dagster.registry.models import LLAMA_V3P1_8B_INSTRUCT, SDXL_NEWREALITY
 
@@ -25,8 +25,8 @@ def test_images_of_another_type_name_no_output(images: Any) -> None:
 
 
 def test_a_body_nested_beyond_reason_is_classified_like_any_other() -> None:
-    assert classify_submit(500, b"[" * 100_000) == "unknown_outcome"
-    assert classify_submit(400, b"[" * 100_000) == "invalid_request"
+    assert kind_of(500, b"[" * 100_000) == "unknown_outcome"
+    assert kind_of(400, b"[" * 100_000) == "invalid_request"
 
 
 @pytest.mark.parametrize("milliseconds", [1780120112359, 1790120112359])

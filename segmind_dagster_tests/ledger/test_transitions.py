@@ -13,7 +13,7 @@ from ledger_book import CENT, DAY, NOON, Book
 from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
 from segmind_dagster.ledger import Caps, Claim, State, reads, writes
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
-from segmind_dagster.ledger.states import IN_PROGRESS, TRANSITIONS, check_transition
+from segmind_dagster.lifecycle.states import IN_PROGRESS, TRANSITIONS, check_transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from ledger_book import NOON, ORIGIN, Book
 from segmind_dagster.errors import BudgetError, SegmindDagsterError
 from segmind_dagster.ledger import Caps, Claim, open_ledger, writes
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
-from segmind_dagster.ledger.states import TRANSITIONS
+from segmind_dagster.lifecycle.states import TRANSITIONS
 
 IDS = ("a", "b", "c")
 generations = st.sampled_from(IDS)

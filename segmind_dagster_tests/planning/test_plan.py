@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.errors import BudgetError
-from segmind_dagster.gateway.failures import POLICIES, FailureKind
 from segmind_dagster.ledger import Caps, GenerationRecord, Spent, State
+from segmind_dagster.lifecycle.failures import POLICIES, FailureKind
 from segmind_dagster.planning import Plan, UnitCost, make_plan
 from segmind_dagster.prompts import GenerationRequest
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmind_dagster.gateway.failures import PAID_KINDS, POLICIES
+from segmind_dagster.lifecycle.failures import PAID_KINDS, POLICIES
 from segmind_dagster.planning.due import (
     FIRST_PAUSE,
     LONGEST_PAUSE,

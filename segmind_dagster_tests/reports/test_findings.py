@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmind_dagster.gateway.failures import POLICIES
 from segmind_dagster.ledger.findings import OpenRow, WaitingRow
+from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.outputs.inspection import Inspection
 from segmind_dagster.planning.due import MOST_RUNS
 from segmind_dagster.reports import findings

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmind_dagster.ledger.states import WRITTEN_OFF
+from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.reports.reconciliation import (
     balance_windows,
     cost_differences,

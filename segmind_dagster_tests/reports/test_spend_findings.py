@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from segmind_dagster.ledger.states import WRITTEN_OFF
+from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.reports.findings import SAMPLE
 from segmind_dagster.reports.spend_findings import CHECKS, judged
 from segmind_dagster.reports.spend_reach import Reach

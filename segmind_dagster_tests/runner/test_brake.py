@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from segmind_dagster.gateway.failures import POLICIES
+from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.registry import find_model
 from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.work import Ended, Work

@@ -13,7 +13,7 @@ from runner_lab import Lab, QuickClock
 from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import entries, writes
-from segmind_dagster.ledger.states import WRITTEN_OFF
+from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.runner import resolving
 from segmind_dagster.runner.resolving import adopt, buy_again, declare_absent, unresolved
 from segmind_dagster.sandbox import Faults

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runner_lab import HandClock
 
-from segmind_dagster.gateway.failures import GatewayError
+from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.gateway.wire import HistoryRow
 from segmind_dagster.ledger import Caps, Claim, entries, moves, open_ledger
 from segmind_dagster.registry import find_model

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
+from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.source import tables
 from segmind_dagster.source.rows import attempt_row, model_row
 

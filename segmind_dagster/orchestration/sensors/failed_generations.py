@@ -19,7 +19,7 @@ import dagster as dg
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError
 from segmind_dagster.ledger import Ledger, due
 from segmind_dagster.ledger.due import OpenWork, RunLease
-from segmind_dagster.ledger.states import State
+from segmind_dagster.lifecycle.states import State
 from segmind_dagster.orchestration.loads import unloaded
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import Activity, activity, stopped_units, tries, unfinished_runs

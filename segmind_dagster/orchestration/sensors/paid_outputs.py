@@ -13,8 +13,8 @@ from hashlib import sha256
 import dagster as dg
 
 from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.gateway.failures import PAID_KINDS
 from segmind_dagster.ledger import Ledger, due
+from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.loads import asked_units, recorded_load
 from segmind_dagster.orchestration.resources import SegmindResource

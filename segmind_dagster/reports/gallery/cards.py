@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.gateway.redaction import redact
 from segmind_dagster.ledger import reads
-from segmind_dagster.ledger.states import IN_PROGRESS
+from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.registry import MODELS
 from segmind_dagster.source.rows import model_row
 

@@ -9,18 +9,13 @@ Facts about answers: Segmind's error documentation (docs:api, docs:async) and it
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.gateway.wire import storable
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
-    from datetime import datetime
 
 FailureKind = Literal[
     "rate_limited",
@@ -102,57 +97,24 @@ _OF_THE_MACHINE = re.compile(r"\b(cuda|memory|device|worker|upstream|timed? ?out
 _VALIDATION_WORDS = ("mandatory", "must be", "invalid", "required", "not allowed", "should be", "unsupported")
 
 
-class GatewayError(SegmindDagsterError):
-    """An HTTP exchange with Segmind that did not give what it should.
-
-    Args:
-        kind: what it means; see `POLICIES`.
-        message: what was attempted and seen, with keys and signed URLs taken out.
-        http_status: of the answer; None when there was none.
-        reset_at: when the rate window opens again, for `rate_limited`.
-    """
-
-    def __init__(
-        self,
-        kind: FailureKind,
-        message: str,
-        *,
-        http_status: int | None = None,
-        reset_at: datetime | None = None,
-    ) -> None:
-        self.kind = kind
-        self.http_status = http_status
-        self.reset_at = reset_at
-        # it goes into the ledger, and may quote anything
-        super().__init__(storable(message))
-
-
-class UnreachableError(GatewayError):
-    """Nobody is there to ask: no address, no connection, or none that can be trusted."""
-
-
-class NotSentError(GatewayError):
-    """A POST was held back at the last moment: the provider has seen nothing of it."""
-
-
-def classify_submit(status: int, body: bytes) -> FailureKind:  # noqa: PLR0911  one line a documented answer
+def classify_submit(status: int, said: str, *, is_envelope: bool) -> FailureKind:  # noqa: PLR0911  one line a documented answer
     """What an answer to a POST means, when it is not a readable acceptance.
 
     Whatever is not documented counts as unknown: an answer we do not understand may have been charged.
 
     Args:
         status: HTTP status.
-        body: the answer.
+        said: the readable part of the answer.
+        is_envelope: whether the answer is Segmind's own JSON error envelope.
     """
-    text = error_text(body)
-    lowered = text.lower()
+    lowered = said.lower()
     match status:
         case 429:
             return "rate_limited"
         case 401:
             return "unauthorized"
         # a firewall's page says nothing of the model
-        case 403 if has_envelope(body):
+        case 403 if is_envelope:
             return "forbidden_model"
         case 410:
             return "retired_model"
@@ -163,7 +125,7 @@ def classify_submit(status: int, body: bytes) -> FailureKind:  # noqa: PLR0911  
         case 400 | 404 | 405 | 406 | 422:
             return "invalid_request"
         # without the JSON envelope it may come from a proxy, behind which the job may run
-        case 500 | 503 if has_envelope(body):
+        case 500 | 503 if is_envelope:
             return "server_error"
         case _:
             return "unknown_outcome"
@@ -191,27 +153,3 @@ def retry_delay_s(kind: FailureKind, attempt: int, chance: random.Random) -> flo
     if kind == "rate_limited":
         return 0.0
     return min(60.0, 0.5 * 2.0 ** min(attempt, 10)) * chance.uniform(0.5, 1.0)
-
-
-def has_envelope(body: bytes) -> bool:
-    """Whether an answer is Segmind's own JSON error envelope."""
-    document = _json(body)
-    return isinstance(document, dict) and ("error" in document or "status" in document)
-
-
-def error_text(body: bytes, *, limit: int = 300) -> str:
-    """The readable part of an error answer: the envelope's `error`, else the first characters."""
-    document = _json(body)
-    if isinstance(document, dict):
-        for key in ("error", "error_description", "message", "detail"):
-            if document.get(key):
-                return storable(str(document[key])[:limit])
-    text = body[: limit * 4].decode("utf-8", errors="replace")
-    return storable(" ".join(text.split())[:limit])
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
