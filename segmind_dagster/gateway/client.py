@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
+    from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.registry import Model
     from segmind_dagster.settings import Settings
 
@@ -186,15 +187,15 @@ class Gateway:
         numbers = [Decimal(str(a)) for a in amounts if isinstance(a, (int, float)) and not isinstance(a, bool)]
         return sum(numbers, Decimal(0)) if numbers else None
 
-    async def history(self, *, since: datetime, now: datetime) -> list[wire.HistoryRow]:
-        """The account's requests since a moment, newest first, each once.
+    async def history(self, *, since: datetime, now: datetime, is_whole: bool = True) -> list[HistoryRow]:
+        """The account's requests since a moment, newest first, each once; see `gateway.history`.
 
         Raises:
-            GatewayError: the history could not be read whole, or was not understood.
+            GatewayError: the history could not be read, not whole, or was not understood.
         """
-        return await read_history(self._get, self._settings.platform_url, since=since, now=now)
+        return await read_history(self._get, self._settings.platform_url, since=since, now=now, is_whole=is_whole)
 
-    async def history_row(self, request_id: str) -> wire.HistoryRow | None:
+    async def history_row(self, request_id: str) -> HistoryRow | None:
         """What the history remembers of a request, if it does."""
         url = f"{self._settings.platform_url}/inference-request/request-history/{quote(request_id, safe='')}"
         status, document = await self._get(url)

@@ -7,13 +7,14 @@ else reads as "not understood", never as an error or a zero.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
+
+from segmind_dagster.lifecycle.matching import HistoryRow
 
 # no generation costs that much, and none takes that long: a report that says so is none, and would spoil every sum
 _ABSURD_USD = 10**5
@@ -70,26 +71,16 @@ class JobAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRow:
-    """One row of the request history, as far as it is understood."""
-
-    request_id: str
-    model_slug: str
-    body: Mapping[str, Any] | None
-    created_at: datetime | None
-    status: str | None = None
-    cost_usd: Decimal | None = None
-    latency_ms: int | None = None
-    error: str | None = None
-    output_url: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPage:
-    """One page of the request history."""
+    """One page of the request history.
+
+    Args:
+        rows: one an output, as they came.
+        total: how many the answer says there are in all; None when it does not say.
+    """
 
     rows: tuple[HistoryRow, ...]
-    is_last: bool
+    total: int | None = None
 
 
 def read_job(document: Any) -> JobAnswer | None:
@@ -140,7 +131,7 @@ def read_history(document: Any) -> HistoryPage | None:
     read = [_history_row(row) for row in rows]
     if any(row is None for row in read):
         return None
-    return HistoryPage(rows=tuple(row for row in read if row), is_last=_is_last_page(document, len(rows)))
+    return HistoryPage(rows=tuple(row for row in read if row), total=_total(document))
 
 
 def read_history_row(document: Any) -> HistoryRow | None:
@@ -149,11 +140,6 @@ def read_history_row(document: Any) -> HistoryRow | None:
         return None
     rows = [row for value in (document, *document.values()) for row in (value if isinstance(value, list) else [value])]
     return next((read for row in rows if (read := _history_row(row))), None)
-
-
-def plain_name(model: str) -> str:
-    """A model's name as histories and catalogues may write it, reduced to what they have in common."""
-    return re.sub(r"[^a-z0-9]", "", model.lower())
 
 
 def read_file_urls(document: Any) -> list[str]:
@@ -188,55 +174,6 @@ def read_instant(text: str | None) -> datetime | None:
         except (ValueError, OverflowError, OSError):
             return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def covers(recorded: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
-    """Whether a body in the history is the one we sent: same values, perhaps with more keys added."""
-    return all(key in recorded and _same(recorded[key], value) for key, value in sent.items())
-
-
-def resembles(recorded: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
-    """Whether a body in the history may be the one we sent, changed on its way: nothing in it says that it is not.
-
-    Values may be missing or null, texts cut or trimmed, addresses others.
-    """
-    shared = [key for key in sent if key in recorded]
-    return bool(shared) and all(
-        _same(recorded[key], sent[key]) or _is_altered(recorded[key], sent[key]) for key in shared
-    )
-
-
-def _is_altered(recorded: Any, sent: Any) -> bool:
-    if recorded is None:
-        return True
-    if not isinstance(recorded, str) or not isinstance(sent, str):
-        return False
-    are_addresses = recorded.startswith("http") and sent.startswith(("http", "data:"))
-    return are_addresses or _is_cut(recorded, sent)
-
-
-def _is_cut(recorded: str, sent: str) -> bool:
-    start = " ".join(recorded.split()).rstrip(".\u2026")
-    return bool(start) and " ".join(sent.split()).startswith(start)
-
-
-def _same(left: Any, right: Any) -> bool:
-    if isinstance(left, str) and isinstance(right, (list, Mapping)):
-        # nested values come back as text in places
-        try:
-            left = json.loads(left)
-        except (ValueError, RecursionError):
-            return False
-    if isinstance(left, Mapping) and isinstance(right, Mapping):
-        return covers(left, right)
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right or {str(left).lower(), str(right).lower()} in ({"true"}, {"false"})
-    if isinstance(left, str) != isinstance(right, str) and not isinstance(left, (list, Mapping)):
-        if str(left) == str(right):  # numbers come back as strings in places
-            return True
-        number = _amount(left, _ABSURD_S)
-        return number is not None and number == _amount(right, _ABSURD_S)
-    return bool(left == right)
 
 
 def _history_row(row: Any) -> HistoryRow | None:
@@ -280,16 +217,16 @@ def storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-def _is_last_page(document: Any, count: int) -> bool:
-    if count == 0:
-        return True
-    pages = document.get("pagination", document) if isinstance(document, Mapping) else {}
-    if isinstance(pages, Mapping):
-        page = _integer(pages.get("page"))
-        total_pages = _integer(pages.get("total_pages"))
-        if page is not None and total_pages is not None:
-            return page >= total_pages
-    return False
+def _total(document: Any) -> int | None:
+    """How many there are in all, as the answer says it; page numbers and page counts are not asked for."""
+    if not isinstance(document, Mapping):
+        return None
+    for place in (document.get("pagination"), document.get("meta"), document):
+        if isinstance(place, Mapping):
+            for name in ("total", "total_count", "total_items", "total_records", "total_results"):
+                if (total := _integer(place.get(name))) is not None and total >= 0:
+                    return total
+    return None
 
 
 def _output_text(output: Any) -> str | None:

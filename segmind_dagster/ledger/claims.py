@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.errors import SegmindDagsterError
     from segmind_dagster.ledger.records import Claim
-    from segmind_dagster.lifecycle.states import State
+    from segmind_dagster.lifecycle.states import AttemptState, State
 
 
 def generations(connection: Connection, ids: Collection[str]) -> dict[str, Any]:
@@ -52,19 +52,25 @@ def move(held: Claim, values: Mapping[str, Any], **further: Any) -> dict[str, An
 
 
 def move_all(
-    connection: Connection, target: State, moves: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]
+    connection: Connection,
+    target: State,
+    moves: Sequence[Mapping[str, Any]],
+    changes: Sequence[Mapping[str, Any]],
+    *,
+    attempt_target: AttemptState,
 ) -> None:
-    """Bring generations into a state that their claims allow, and change their attempts.
+    """Bring generations into a state that their claims allow, and their attempts with them.
 
     Args:
         connection: the ledger.
         target: the state.
         moves: what becomes of the generations, each made by `move`, of the same columns.
         changes: what becomes of their attempts, each made by `change`, of the same columns.
+        attempt_target: the state of the attempts.
     """
     if moves:
         change_all(connection, statements.move(target, statements.names_in(moves[0])), moves)
-        change_all(connection, statements.change_attempt(statements.names_in(changes[0])), changes)
+        change_all(connection, statements.move_attempt(attempt_target, statements.names_in(changes[0])), changes)
 
 
 def change_all(connection: Connection, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:

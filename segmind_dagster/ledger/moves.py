@@ -159,8 +159,8 @@ def mark_submitted(connection: Connection, accepted: Sequence[Acceptance]) -> li
             "request_id": each.request_id, "submitted_at": each.now, "failure_kind": None, "error": None,
         }  # fmt: skip
         moves.append(move(each.held, values, updated_at=each.now))
-        attempts.append(change(each.held, values, state="submitted", http_status=each.http_status))
-    move_all(connection, "submitted", moves, attempts)
+        attempts.append(change(each.held, values, http_status=each.http_status))
+    move_all(connection, "submitted", moves, attempts, attempt_target="submitted")
     return [refusals.get(each.held) for each in accepted]
 
 
@@ -213,8 +213,8 @@ def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list
             "updated_at": outcome.completed_at,
         }
         moves.append(move(each.held, accounting, **output))
-        attempts.append(change(each.held, accounting, state="succeeded"))
+        attempts.append(change(each.held, accounting))
         totals.add(before.purses, cost.usd - before.amount_usd)
-    move_all(connection, "succeeded", moves, attempts)
+    move_all(connection, "succeeded", moves, attempts, attempt_target="succeeded")
     totals.write()
     return answers

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, and_, exists, func, or_, select, union_all
 
 from segmind_dagster.ledger import statements
-from segmind_dagster.ledger.records import GenerationRecord, Spent
+from segmind_dagster.ledger.records import GenerationRecord, OwnedRequest, Spent, UnaccountedAttempt
 from segmind_dagster.ledger.schema import (
     ATTEMPTS,
     GENERATIONS,
@@ -19,6 +19,7 @@ from segmind_dagster.ledger.schema import (
     SET_GENERATIONS,
     UPLOADS,
 )
+from segmind_dagster.lifecycle.matching import Accepted, Submission
 from segmind_dagster.lifecycle.states import IN_PROGRESS
 
 if TYPE_CHECKING:
@@ -117,37 +118,95 @@ def model_prices(connection: Connection, model_slugs: Sequence[str]) -> dict[str
     return {row.model_slug: (row.cost_usd, row.latency_ms) for row in rows}
 
 
-def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, datetime]:
-    """Which of these request ids the ledger already accounts for, and when their intent was recorded."""
-    owned: dict[str, datetime] = {}
+def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, OwnedRequest]:
+    """Which of these request ids the ledger already accounts for: their models, and when their intent was recorded."""
+    columns = ATTEMPTS.c
+    owned: dict[str, OwnedRequest] = {}
     for start in range(0, len(request_ids), _CHUNK):
         chunk = request_ids[start : start + _CHUNK]
-        query = select(ATTEMPTS.c.request_id, ATTEMPTS.c.intent_at).where(ATTEMPTS.c.request_id.in_(chunk))
-        owned.update((row.request_id, row.intent_at) for row in connection.execute(query))
+        query = select(columns.request_id, columns.model_slug, columns.intent_at).where(columns.request_id.in_(chunk))
+        owned.update((row.request_id, OwnedRequest(row.model_slug, row.intent_at)) for row in connection.execute(query))
     return owned
 
 
-def accepted_since(connection: Connection, moment: datetime) -> list[tuple[str, str, datetime, datetime]]:
-    """Request id, model slug, intent and acceptance of what was sent since, is not lost, and did not fail."""
+def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
+    """What was accepted of what was sent since, and did not fail."""
     columns = ATTEMPTS.c
     rows = connection.execute(
-        select(columns.request_id, columns.model_slug, columns.intent_at, columns.submitted_at).where(
+        select(columns.request_id, columns.model_slug, columns.intent_at, columns.submitted_at, columns.state).where(
             columns.intent_at >= moment,
             columns.state.in_(("submitted", "succeeded")),
             columns.request_id.is_not(None),
             columns.submitted_at.is_not(None),
         )
     )
-    return [(row.request_id, row.model_slug, row.intent_at, row.submitted_at) for row in rows]
+    return [
+        Accepted(
+            request_id=row.request_id,
+            model_slug=row.model_slug,
+            sent_at=row.intent_at,
+            accepted_at=row.submitted_at,
+            is_finished=row.state != "submitted",
+        )
+        for row in rows
+    ]
 
 
-def unanswered_bodies(connection: Connection) -> list[tuple[str, Mapping[str, Any]]]:
-    """Model and body of every submission under way whose request id is not known, local images left out."""
+def newest_accepted_at(connection: Connection) -> datetime | None:
+    """When the newest request that the ledger knows was accepted."""
+    query = select(ATTEMPTS.c.submitted_at).where(ATTEMPTS.c.submitted_at.is_not(None))
+    newest: datetime | None = connection.execute(query.order_by(ATTEMPTS.c.intent_at.desc()).limit(1)).scalar()
+    return newest
+
+
+def unanswered(connection: Connection) -> list[Submission]:
+    """Every submission under way whose request id is not known, local files left out; by generation id."""
     columns = GENERATIONS.c
     rows = connection.execute(
-        select(columns.model_slug, columns.body).where(columns.state.in_(("submitting", "unknown")))
+        select(columns.generation_id, columns.model_slug, columns.body, columns.intent_at).where(
+            IS_OPEN, columns.state.in_(("submitting", "unknown"))
+        )
     )
-    return [(row.model_slug, row.body) for row in rows]
+    return [
+        Submission(key=row.generation_id, model_slug=row.model_slug, body=row.body, sent_at=row.intent_at)
+        for row in rows
+    ]
+
+
+def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedAttempt]:
+    """POSTs that count as never accepted, by inference or by an error answer, so that nobody knows their request id.
+
+    Args:
+        connection: the ledger.
+        since: nothing that was sent earlier.
+    """
+    columns = ATTEMPTS.c
+    is_inferred = columns.state == "absent"
+    was_refused = and_(columns.state == "failed", columns.http_status.is_not(None))
+    rows = connection.execute(
+        select(
+            columns.generation_id, columns.attempt, columns.state, columns.reserved_usd, columns.model_slug,
+            columns.intent_at, GENERATIONS.c.body,
+        )
+        .join_from(ATTEMPTS, GENERATIONS, columns.generation_id == GENERATIONS.c.generation_id)
+        .where(columns.request_id.is_(None), columns.intent_at >= since, or_(is_inferred, was_refused))
+        .order_by(columns.intent_at)
+    )  # fmt: skip
+    return [
+        UnaccountedAttempt(
+            generation_id=row.generation_id,
+            attempt=row.attempt,
+            is_inferred=row.state == "absent",
+            reserved_usd=row.reserved_usd,
+            submission=Submission(
+                key=f"{row.generation_id}/{row.attempt}",
+                model_slug=row.model_slug,
+                body=row.body,
+                sent_at=row.intent_at,
+            ),
+        )
+        for row in rows
+    ]
 
 
 def upload_url(connection: Connection, sha256: str, *, since: datetime | None = None) -> str | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
+    from segmind_dagster.lifecycle.matching import Submission
     from segmind_dagster.lifecycle.states import State
 
 
@@ -109,6 +110,37 @@ class Outcome:
     seed: int | None = None
     cost_source: str = "reported"
     estimate_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnaccountedAttempt:
+    """A POST that counts as never accepted although nobody has proved it.
+
+    Args:
+        generation_id: the generation.
+        attempt: number of the attempt.
+        is_inferred: whether the history's silence says so, rather than an error answer.
+        reserved_usd: what was put aside for it.
+        submission: what was sent, local files left out.
+    """
+
+    generation_id: str
+    attempt: int
+    is_inferred: bool
+    reserved_usd: Decimal
+    submission: Submission
+
+
+class OwnedRequest(NamedTuple):
+    """A request that the ledger accounts for.
+
+    Args:
+        model_slug: what was called.
+        sent_at: when its intent was recorded.
+    """
+
+    model_slug: str
+    sent_at: datetime
 
 
 class Charge(NamedTuple):

@@ -37,12 +37,13 @@ def restore(
     attempts: Mapping[str, Sequence[Mapping[str, Any]]],
     memberships: Sequence[Mapping[str, Any]],
     paid_failures: Collection[str],
+    doubtful: Collection[str],
     now: datetime,
 ) -> frozenset[str]:
     """Give a ledger back what it lost, and its origin with it: in one transaction, so all of it or nothing.
 
     A generation that the ledger holds already stays as it is, unless it was only planned and never sent, or is not
-    bought for all the ledger knows although it is stored: then it moves on to where it is.
+    bought for all the ledger knows although it is: then it moves on to where it is.
 
     Args:
         connection: the ledger.
@@ -51,6 +52,7 @@ def restore(
         attempts: rows of `attempts` by generation id, every column.
         memberships: rows of `set_generations`.
         paid_failures: kinds of failure that were charged: those are collected, not moved on.
+        doubtful: generations that a request of the history may be for: those are not bought before that is decided.
         now: the time; from then on an empty ledger beside outputs is no surprise.
 
     Returns the ids of the generations that were entered or moved on.
@@ -78,7 +80,7 @@ def restore(
         row
         for row in generations
         if row["generation_id"] in held
-        and row["state"] == "succeeded"
+        and (row["state"] in {"succeeded", "submitted"} or row["generation_id"] in doubtful)
         and owned.isdisjoint([attempts[row["generation_id"]][-1]["request_id"]])
         and _move_on(connection, row, attempts[row["generation_id"]][-1], paid_failures=paid_failures, now=now)
     ]
@@ -107,7 +109,7 @@ def _move_on(
     paid_failures: Collection[str],
     now: datetime,
 ) -> bool:
-    """Move a generation that is stored, and planned or failed free of charge for all the ledger knows, to succeeded."""
+    """Move a generation that is planned, or failed free of charge, for all the ledger knows, to where it is."""
     generation_id = row["generation_id"]
     query = select(GENERATIONS.c.state, GENERATIONS.c.failure_kind).where(GENERATIONS.c.generation_id == generation_id)
     known = connection.execute(query).one()
@@ -127,8 +129,16 @@ def _move_on(
         rate_wait_ms=attempt["rate_wait_ms"],
         now=attempt["intent_at"],
     )
+    if row["state"] == "unknown":
+        moves_on = {"failure_kind": attempt["failure_kind"], "error": attempt["error"]}
+        writes.mark_unknown(connection, held, http_status=None, now=now, **moves_on)
+        writes.let_go(connection, generation_id, owner=attempt["owner"], now=now)
+        return True
     sent_at = attempt["submitted_at"] or attempt["intent_at"]
     moves.mark_submitted(connection, held, request_id=attempt["request_id"], http_status=None, now=sent_at)
+    if row["state"] == "submitted":
+        writes.let_go(connection, generation_id, owner=attempt["owner"], now=now)
+        return True
     moves.mark_succeeded(
         connection,
         held,

@@ -12,12 +12,14 @@ from sqlalchemy import Update, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
-from segmind_dagster.lifecycle.states import TRANSITIONS, State
+from segmind_dagster.lifecycle.states import attempt_origins, origins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Table
+
+    from segmind_dagster.lifecycle.states import AttemptState, State
 
 _OF_GENERATION = GENERATIONS.c.generation_id == bindparam("held_id")
 _OF_ATTEMPT = (ATTEMPTS.c.generation_id == bindparam("held_id")) & (ATTEMPTS.c.attempt == bindparam("held_attempt"))
@@ -46,7 +48,7 @@ RESERVED = select(
 ).where(ATTEMPTS.c.generation_id.in_(bindparam("ids", expanding=True)))
 CLAIM = (
     update(GENERATIONS)
-    .where(_OF_GENERATION, GENERATIONS.c.state == "planned")
+    .where(_OF_GENERATION, or_(*(GENERATIONS.c.state == origin for origin in origins("submitting"))))
     .values(
         state="submitting",
         attempts=GENERATIONS.c.attempts + 1,
@@ -81,13 +83,12 @@ def move(target: State, names: tuple[str, ...]) -> Update:
         target: the state.
         names: columns that change with it.
     """
-    origins = [state for state, targets in TRANSITIONS.items() if target in targets]
     return (
         update(GENERATIONS)
         .where(
             _OF_GENERATION,
             # one comparison each: IN cannot be sent for many rows at once
-            or_(*(GENERATIONS.c.state == origin for origin in origins)),
+            or_(*(GENERATIONS.c.state == origin for origin in origins(target))),
             GENERATIONS.c.owner == bindparam("held_owner"),
             GENERATIONS.c.attempts == bindparam("held_attempt"),
         )
@@ -96,17 +97,22 @@ def move(target: State, names: tuple[str, ...]) -> Update:
 
 
 @cache
-def change_attempt(names: tuple[str, ...]) -> Update:
-    """A change of one attempt.
+def move_attempt(target: AttemptState, names: tuple[str, ...]) -> Update:
+    """An attempt's move to a state, from every state that allows it.
 
     Args:
-        names: columns that change.
+        target: the state.
+        names: columns that change with it.
     """
-    return update(ATTEMPTS).where(_OF_ATTEMPT).values(**_columns(ATTEMPTS, names))
+    return (
+        update(ATTEMPTS)
+        .where(_OF_ATTEMPT, or_(*(ATTEMPTS.c.state == origin for origin in attempt_origins(target))))
+        .values(state=target, **_columns(ATTEMPTS, names))
+    )
 
 
 def new(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by column as parameters of `move` and `change_attempt`."""
+    """Values by column as parameters of `move` and `move_attempt`."""
     return {f"new_{name}": value for name, value in values.items()}
 
 

@@ -16,7 +16,7 @@ from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
 from segmind_dagster.ledger.money import Totals, missing, reservations
 from segmind_dagster.ledger.records import Charge, Claim
-from segmind_dagster.ledger.schema import GENERATIONS
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, whole_nanos
 from segmind_dagster.lifecycle.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from segmind_dagster.ledger.records import GenerationRecord
+    from segmind_dagster.lifecycle.states import AttemptState
 
 _FREE = Decimal(0)
 
@@ -35,8 +36,8 @@ def mark_unknown(
 ) -> None:
     """No telling whether the POST was accepted: `submitting` to `unknown`, its cost still reserved."""
     reason = {"failure_kind": failure_kind, "error": error}
-    attempt = {**reason, "state": "unknown", "http_status": http_status}
-    _move(connection, held, "unknown", {**reason, "updated_at": now}, attempt)
+    attempt = {**reason, "http_status": http_status}
+    _move(connection, held, "unknown", {**reason, "updated_at": now}, attempt, attempt_target="unknown")
 
 
 def mark_failed(
@@ -51,6 +52,7 @@ def mark_failed(
     now: datetime,
     cost_source: str = "reported",
     estimate_usd: Decimal | None = None,
+    attempt_target: AttemptState = "failed",
 ) -> Charge:
     """The attempt failed: the generation goes to `failed`, or back to `planned` for another attempt.
 
@@ -65,6 +67,7 @@ def mark_failed(
         now: the time.
         cost_source: who reported the cost.
         estimate_usd: what counts as charged when nobody did; what is reserved when None.
+        attempt_target: the state of the attempt.
 
     Returns what that adds to what was charged before.
     """
@@ -74,9 +77,9 @@ def mark_failed(
     cost = reserved.settled(cost_usd, source=cost_source, estimate_usd=estimate_usd)
     reason = {"failure_kind": failure_kind, "error": error}
     money = {"cost_usd": cost.usd, "cost_source": cost.source}
-    attempt = {**reason, **money, "state": "failed", "http_status": http_status, "completed_at": now}
+    attempt = {**reason, **money, "http_status": http_status, "completed_at": now}
     values = {**reason, **(money if cost.usd or reserved.is_charged else {}), "owner": None, "updated_at": now}
-    _move(connection, held, target, values, attempt)
+    _move(connection, held, target, values, attempt, attempt_target=attempt_target)
     totals = Totals(connection)
     totals.add(reserved.purses, cost.usd - reserved.amount_usd)
     totals.write()
@@ -85,6 +88,7 @@ def mark_failed(
 
 def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: str, error: str, now: datetime) -> None:
     """It cannot be sent, and sending the same again cannot help: `planned` to `failed`, without an attempt."""
+    check_transition(generation_id, "planned", "failed")
     connection.execute(
         update(GENERATIONS)
         .where(GENERATIONS.c.generation_id == generation_id, GENERATIONS.c.state == "planned")
@@ -92,21 +96,103 @@ def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: s
     )
 
 
-def forget_unknown(
-    connection: Connection,
-    held: Claim,
-    *,
-    now: datetime,
-    reason: str = "The provider's history shows that this submission never arrived.",
-) -> None:
-    """The POST never arrived: `unknown` to `planned`, its reservation freed."""
+def mark_absent(connection: Connection, held: Claim, *, reason: str, now: datetime) -> None:
+    """The POST is inferred never to have arrived: `unknown` to `planned`, its reservation freed.
+
+    Nobody reported that, so its attempt says `absent` and is looked for again; see `charge_late`.
+
+    Args:
+        connection: the ledger.
+        held: the claim.
+        reason: what the inference rests on, for people.
+        now: the time.
+    """
     row = generations(connection, [held.generation_id]).get(held.generation_id)
     if row is None or row.state != "unknown":
         raise IllegalTransitionError(held.generation_id, str(row and row.state), "planned")
     mark_failed(
         connection, held, target="planned", failure_kind="unknown_outcome",
-        error=reason, http_status=None, cost_usd=_FREE, now=now,
+        error=reason, http_status=None, cost_usd=_FREE, now=now, cost_source="inferred", attempt_target="absent",
     )  # fmt: skip
+
+
+def charge_late(
+    connection: Connection,
+    generation_id: str,
+    attempt: int,
+    *,
+    request_id: str,
+    created_at: datetime | None,
+    cost_usd: Decimal | None,
+    now: datetime,
+) -> AttemptState | None:
+    """An attempt that counted as never accepted turns up in the history: it is charged, and adopted if it is wanted.
+
+    A generation that was not bought again meanwhile goes to `submitted`, so that its output is fetched; else the
+    attempt is a `duplicate`.
+
+    Args:
+        connection: the ledger.
+        generation_id: the generation.
+        attempt: number of the attempt.
+        request_id: Segmind's id of it.
+        created_at: when Segmind says it was made.
+        cost_usd: charged, by the history; None when it does not say.
+        now: the time.
+
+    Returns the state of the attempt; None when it, or the request, was accounted for meanwhile.
+    """
+    owner = connection.execute(select(ATTEMPTS.c.attempt).where(ATTEMPTS.c.request_id == request_id)).first()
+    if owner is not None:
+        return None
+    row = connection.execute(
+        select(
+            ATTEMPTS.c.state, ATTEMPTS.c.intent_at, ATTEMPTS.c.reserved_usd,
+            GENERATIONS.c.state.label("generation_state"), GENERATIONS.c.attempts, GENERATIONS.c.failure_kind,
+        )
+        .join_from(ATTEMPTS, GENERATIONS, ATTEMPTS.c.generation_id == GENERATIONS.c.generation_id)
+        .where(
+            ATTEMPTS.c.generation_id == generation_id, ATTEMPTS.c.attempt == attempt, ATTEMPTS.c.request_id.is_(None)
+        )
+    ).one_or_none()  # fmt: skip
+    if row is None or row.state not in {"absent", "failed"}:
+        return None
+    is_wanted = row.attempts == attempt and row.generation_state in {"planned", "failed"}
+    target: AttemptState = "submitted" if is_wanted else "duplicate"
+    held = Claim(generation_id, attempt, "")
+    reserved = reservations(connection, [held])[held]
+    submitted_at = created_at or row.intent_at
+    charged_usd = whole_nanos(cost_usd) if cost_usd is not None else None
+    source: str | None = "history"
+    if charged_usd is None:
+        # what it cost is known once it is stored; a duplicate is never stored
+        charged_usd, source = (None, None) if is_wanted else (row.reserved_usd, "estimated")
+    values = {
+        "request_id": request_id,
+        "submitted_at": submitted_at,
+        "failure_kind": None if is_wanted else "unknown_outcome",
+        "error": None if is_wanted else "It turned up in Segmind's history after the generation was bought again.",
+        "cost_usd": charged_usd,
+        "cost_source": source,
+    }
+    change_all(
+        connection, statements.move_attempt(target, tuple(sorted(values))), [change(held, values)]
+    )  # fmt: skip
+    if is_wanted:
+        check_transition(generation_id, row.generation_state, "submitted")
+        connection.execute(
+            update(GENERATIONS)
+            .where(GENERATIONS.c.generation_id == generation_id, GENERATIONS.c.state == row.generation_state)
+            .values(
+                state="submitted", owner=None, request_id=request_id, submitted_at=submitted_at,
+                failure_kind=None, error=None, updated_at=now,
+            )
+        )  # fmt: skip
+    committed_usd = row.reserved_usd if charged_usd is None else charged_usd
+    totals = Totals(connection)
+    totals.add(reserved.purses, committed_usd - reserved.amount_usd)
+    totals.write()
+    return target
 
 
 def reopen(
@@ -166,7 +252,7 @@ def write_off(connection: Connection, given: GenerationRecord, *, now: datetime)
     said = f"A person wrote its output off, to buy it again. Before that: {given.failure_kind}, {given.error or ''}"
     values = {"failure_kind": WRITTEN_OFF, "error": said}
     attempt = change(Claim(given.generation_id, given.attempts, ""), values)
-    change_all(connection, statements.change_attempt(tuple(sorted(values))), [attempt])
+    change_all(connection, statements.move_attempt("written_off", tuple(sorted(values))), [attempt])
 
 
 def take_over(connection: Connection, *, generation_id: str, old_owner: str | None, owner: str, now: datetime) -> Claim:
@@ -180,7 +266,9 @@ def take_over(connection: Connection, *, generation_id: str, old_owner: str | No
     row = generations(connection, [generation_id]).get(generation_id)
     if row is None or row.owner != old_owner or row.state not in IN_PROGRESS:
         raise LostOwnershipError(generation_id)
-    state = "unknown" if row.state == "submitting" else row.state
+    state: State = "unknown" if row.state == "submitting" else row.state
+    if state != row.state:
+        check_transition(generation_id, row.state, state)
     changed = connection.execute(
         update(GENERATIONS)
         .where(
@@ -195,8 +283,8 @@ def take_over(connection: Connection, *, generation_id: str, old_owner: str | No
     held = Claim(generation_id, row.attempts, owner)
     if state != row.state:
         error = "The run that sent this submission stopped before it saw the answer."
-        values = {"state": "unknown", "failure_kind": "unknown_outcome", "error": error}
-        change_all(connection, statements.change_attempt(tuple(sorted(values))), [change(held, values)])
+        values = {"failure_kind": "unknown_outcome", "error": error}
+        change_all(connection, statements.move_attempt("unknown", tuple(sorted(values))), [change(held, values)])
     return held
 
 
@@ -214,7 +302,13 @@ def let_go(connection: Connection, generation_id: str, *, owner: str, now: datet
 
 
 def _move(
-    connection: Connection, held: Claim, target: State, values: Mapping[str, Any], attempt: Mapping[str, Any]
+    connection: Connection,
+    held: Claim,
+    target: State,
+    values: Mapping[str, Any],
+    attempt: Mapping[str, Any],
+    *,
+    attempt_target: AttemptState,
 ) -> None:
     """One generation's move and the change of its attempt.
 
@@ -224,4 +318,4 @@ def _move(
     """
     if (refusal := refusals_of(connection, [held], target).get(held)) is not None:
         raise refusal
-    move_all(connection, target, [move(held, values)], [change(held, attempt)])
+    move_all(connection, target, [move(held, values)], [change(held, attempt)], attempt_target=attempt_target)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from segmind_dagster.gateway.wire import HistoryRow
     from segmind_dagster.ledger import State
+    from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.prompts import GenerationRequest
     from segmind_dagster.recovery.files import OnDisk
 
@@ -38,6 +38,7 @@ class Evidence:
         row: what the warehouse remembers of it.
         attempts: what the warehouse remembers of its POSTs.
         request: what Segmind's history says of its latest request.
+        doubt: a request of the history that may be its own, which nobody can tell.
         estimate_usd: what it is likely to have cost; None when nobody knows.
     """
 
@@ -47,6 +48,7 @@ class Evidence:
     row: Mapping[str, Any] | None = None
     attempts: Sequence[Mapping[str, Any]] = ()
     request: HistoryRow | None = None
+    doubt: HistoryRow | None = None
     estimate_usd: Decimal | None = None
 
     @property
@@ -84,7 +86,12 @@ def join(evidence: Evidence, *, now: datetime) -> Restored | None:
         attempts = [*map(_closed, earlier.values()), latest]
     else:
         attempts = list(earlier.values())
-        if state == "unknown" and attempts:
+        if evidence.doubt is not None and state == "unknown":
+            attempts = [
+                *map(_closed, attempts),
+                _doubted(evidence, evidence.doubt, max(earlier, default=0), inputs, now),
+            ]
+        elif state == "unknown" and attempts:
             attempts[-1]["state"] = "unknown"
     attempts.sort(key=lambda attempt: attempt["attempt"])
     return Restored(_generation(evidence, state, inputs, attempts, now), attempts)
@@ -95,6 +102,8 @@ def _state(evidence: Evidence) -> State | None:
         return "succeeded"
     if evidence.request_id:
         return "submitted"
+    if evidence.doubt is not None:
+        return "unknown"
     remembered = evidence.row["state"] if evidence.row else None
     if remembered == "failed":
         return "failed"
@@ -160,6 +169,27 @@ def _latest(
         "intent_at": before["intent_at"] or began,
         "submitted_at": before["submitted_at"] or began,
         "completed_at": (before["completed_at"] or stored_at or now) if is_stored else None,
+    }
+
+
+def _doubted(
+    evidence: Evidence, row: HistoryRow, last: int, inputs: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    """An attempt for a request that may be this generation's: nothing is bought until a person has decided."""
+    return {
+        **dict.fromkeys(_ATTEMPT_FACTS),
+        "generation_id": evidence.generation_id,
+        "attempt": last + 1,
+        "model_slug": inputs["model_slug"],
+        "resource": inputs["resource"],
+        "prompt_set": evidence.asked.prompt_set if evidence.asked else UNKNOWN_SET,
+        "state": "unknown",
+        "owner": OWNER,
+        "failure_kind": "unknown_outcome",
+        "error": f"Request {row.request_id} of Segmind's history may be this one; nobody can tell.",
+        "reserved_usd": row.cost_usd or evidence.estimate_usd or _FREE,
+        "rate_wait_ms": 0,
+        "intent_at": row.created_at or now,
     }
 
 

@@ -95,13 +95,13 @@ def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: boo
         sources = _Sources(asked=_asked(sets), disk=_of_this_origin(judged), remembered=remembered)
         evidence = sources.evidence()
         states = _states(ledger, evidence)
-        known = states.keys()
-        if not (known or sources.disk or remembered.generations) and any(each.verdict == "foreign" for each in judged):
+        known = _settled(ledger, states)
+        if not (states or sources.disk or remembered.generations) and any(each.verdict == "foreign" for each in judged):
             raise LedgerError(
                 f"Everything in {settings.outputs_url} is of another API origin than {settings.api_origin}, so there "
                 "is nothing to restore. Set SEGMIND_DATA_DIR to another folder, or SEGMIND_API_URL back."
             )
-        expected = {} if despite_gaps else _accepted(evidence)
+        expected = {} if despite_gaps else _accepted(ledger, evidence, now)
         requests = _ask(settings, ledger, outputs, evidence, known=known, expected=expected, now=now, say=say)
         evidence = _with_requests(ledger, evidence, requests)
         rows = _without_doubles([found for each in evidence.values() if (found := join(each, now=now))])
@@ -112,6 +112,7 @@ def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: boo
             attempts={row.generation["generation_id"]: row.attempts for row in rows},
             memberships=memberships(rows, sets=sets, disk=sources.disk, remembered=remembered.memberships),
             paid_failures=PAID_KINDS,
+            doubtful=requests.doubtful.keys(),
             now=now,
         )
         owned = ledger.read(reads.owned_requests, list(requests.rows))
@@ -184,6 +185,13 @@ def _states(ledger: Ledger, evidence: Collection[str]) -> dict[str, State]:
     return {key: record.state for key, record in records.items() if record.state != "planned" or record.attempts}
 
 
+def _settled(ledger: Ledger, states: Mapping[str, State]) -> set[str]:
+    """Of these, what needs no request: all but what was not paid for as far as the ledger, being older, knows."""
+    unpaid = [key for key, state in states.items() if state in {"planned", "failed"}]
+    records = ledger.read(reads.snapshot, unpaid, is_alive=lambda *_: False)
+    return states.keys() - {key for key, record in records.items() if record.failure_kind not in PAID_KINDS}
+
+
 def _ask(
     settings: Settings,
     ledger: Ledger,
@@ -224,9 +232,10 @@ def _ask(
     )
 
 
-def _accepted(evidence: Mapping[str, Evidence]) -> dict[str, datetime]:
-    """When requests were accepted, as outputs and warehouse tell; without those that failed, which may go unlisted."""
-    accepted: dict[str, datetime | None] = {}
+def _accepted(ledger: Ledger, evidence: Mapping[str, Evidence], now: datetime) -> dict[str, datetime]:
+    """When requests were accepted, as ledger, outputs and warehouse tell; failed ones may go unlisted."""
+    known = ledger.read(reads.accepted_since, now - _RECENT)
+    accepted: dict[str, datetime | None] = {each.request_id: each.accepted_at for each in known}
     for each in evidence.values():
         facts = each.disk.facts if each.disk else None
         if facts is not None and facts.request_id:
@@ -260,7 +269,9 @@ def _with_requests(ledger: Ledger, evidence: Mapping[str, Evidence], requests: R
     for key, each in evidence.items():
         row = requests.rows.get(each.request_id) if each.request_id else requests.answers.get(key)
         price = prices[slugs[key]]
-        whole[key] = replace(each, request=row, estimate_usd=price.high if price else None)
+        whole[key] = replace(
+            each, request=row, doubt=requests.doubtful.get(key), estimate_usd=price.high if price else None
+        )
     return whole
 
 

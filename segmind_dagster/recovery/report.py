@@ -77,8 +77,8 @@ class Rebuilt:
 
     def _remarks(self) -> list[tuple[int, str]]:
         doubtful = (
-            "generations may have been paid for, but the history no longer tells for certain; the next run buys them: "
-            + ", ".join(self.doubtful)
+            "generations may have been paid for, which the history does not tell for certain; they are not bought until "
+            "`segmind-dagster resolve` has settled them: " + ", ".join(self.doubtful)
         )
         unclaimed = (
             f"requests were charged (${self.unclaimed_usd:.6f}) that no output, prompt file or warehouse row accounts "
@@ -154,7 +154,7 @@ def report(
         verdicts=Counter(each.verdict for each in judged),
         foreign_rows=foreign_rows,
         not_restored=tuple(lost[:_SHOWN]),
-        doubtful=requests.doubtful[:_SHOWN],
+        doubtful=tuple(requests.doubtful)[:_SHOWN],
         doubtful_count=len(requests.doubtful),
         unclaimed=len(unclaimed),
         unclaimed_usd=sum(unclaimed, _FREE),

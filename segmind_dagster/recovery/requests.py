@@ -7,18 +7,18 @@ send, and belongs to no generation yet; a local picture is recognised by its con
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LedgerError, OutputError
-from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.prompts.identity import canonical_json
+from segmind_dagster.lifecycle.matching import HistoryRow, Likeness, Names, Submission, compare
+from segmind_dagster.lifecycle.matching import match as lifecycle_match
+from segmind_dagster.registry import bundled_catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from segmind_dagster.gateway.client import Gateway
     from segmind_dagster.outputs import OutputStore
@@ -39,12 +39,12 @@ class Requests:
     Args:
         rows: every request that was read, by its id.
         answers: the request that answers a generation which was not known to have one, by generation id.
-        doubtful: generations that a request may answer, but its body or its picture cannot be read any more.
+        doubtful: requests that may answer a generation, which nobody can tell, by generation id.
     """
 
-    rows: Mapping[str, wire.HistoryRow] = field(default_factory=dict)
-    answers: Mapping[str, wire.HistoryRow] = field(default_factory=dict)
-    doubtful: tuple[str, ...] = ()
+    rows: Mapping[str, HistoryRow] = field(default_factory=dict)
+    answers: Mapping[str, HistoryRow] = field(default_factory=dict)
+    doubtful: Mapping[str, HistoryRow] = field(default_factory=dict)
 
 
 def ask_history(
@@ -83,7 +83,7 @@ def ask_history(
             _refuse_with_gaps(gaps(expected, found, now=now), since)
             found.update(await _one_by_one(gateway, [each for each in unpriced if each not in found]))
             taken = owned(list(found))
-            free = [row for row in found.values() if row.request_id not in taken and _may_be_paid(row)]
+            free = [row for row in found.values() if row.request_id not in taken and not row.is_failed]
             digests = await _digests(gateway, outputs, asked, free)
             answers, doubtful = match(asked, free, digests)
             return Requests(rows=found, answers=answers, doubtful=doubtful)
@@ -125,8 +125,8 @@ def _refuse_with_gaps(absent: Sequence[str], since: datetime) -> None:
 
 
 def match(
-    asked: Sequence[GenerationRequest], rows: Sequence[wire.HistoryRow], digests: Mapping[str, str | None]
-) -> tuple[dict[str, wire.HistoryRow], tuple[str, ...]]:
+    asked: Sequence[GenerationRequest], rows: Sequence[HistoryRow], digests: Mapping[str, str | None]
+) -> tuple[dict[str, HistoryRow], dict[str, HistoryRow]]:
     """Give each generation a request that answers it, each request to one generation.
 
     Args:
@@ -134,82 +134,41 @@ def match(
         rows: requests that belong to nobody.
         digests: content digest of the pictures at the addresses in the requests; None where it cannot be read.
 
-    Returns the requests by generation id, and the generations about which there is doubt.
+    Returns the requests by generation id, and those that leave doubt.
     """
-    index = _index(rows)
-    answers: dict[str, wire.HistoryRow] = {}
-    doubtful: list[str] = []
-    taken: set[str] = set()
-    # what says more chooses first: its request would answer what says less as well
-    for request in sorted(asked, key=lambda request: len(request.body), reverse=True):
-        free = [row for row in _candidates(index, request) if row.request_id not in taken]
-        fitting = [row for row in free if _is_answer(row, request, digests)]
-        # a request that says just as much goes before one to which the provider may have added
-        row = next((row for row in fitting if len(row.body or ()) == len(request.body) + len(request.images)), None)
-        row = row or next(iter(fitting), None)
-        if row is not None:
-            taken.add(row.request_id)
-            answers[request.generation_id] = row
-        elif any(row.body is None or _is_answer(row, request, digests, in_doubt=True) for row in free):
-            doubtful.append(request.generation_id)
-    return answers, tuple(doubtful)
+    requests = {request.generation_id: request for request in asked}
 
+    def admits(row: HistoryRow, sent: Submission) -> Likeness:
+        wanted = {name: image.sha256 for name, image in requests[sent.key].images.items() if image.sha256 is not None}
+        seen = [digests.get(str((row.body or {}).get(name))) for name in wanted]
+        if any(digest not in {None, sha256} for digest, sha256 in zip(seen, wanted.values(), strict=True)):
+            return Likeness.OTHER
+        return Likeness.ALTERED if None in seen else Likeness.EXACT
 
-def _may_be_paid(row: wire.HistoryRow) -> bool:
-    return (row.status or "").upper() != "FAILED"
-
-
-def _is_answer(
-    row: wire.HistoryRow, request: GenerationRequest, digests: Mapping[str, str | None], *, in_doubt: bool = False
-) -> bool:
-    if row.body is None or not wire.covers(row.body, request.body):
-        return False
-    return all(
-        (digest := digests.get(str(row.body.get(name)))) == image.sha256 or (in_doubt and digest is None)
-        for name, image in request.images.items()
-        if image.sha256 is not None
-    )
-
-
-_Index = dict[tuple[str, str | None], list[wire.HistoryRow]]
-
-
-def _index(rows: Sequence[wire.HistoryRow]) -> _Index:
-    """Requests by model and prompt: what is done and what is young first, because it is still to be had."""
-    index: _Index = defaultdict(list)
-    for row in sorted(
+    # what is done and what is young first, because it is still to be had
+    ordered = sorted(
         rows,
         key=lambda row: ((row.status or "").upper() == "COMPLETED", row.created_at or _LONG_AGO),
         reverse=True,
-    ):
-        prompts: set[str | None] = {None}
-        if row.body is not None:
-            prompts = {_key(row.body[name]) for name in ("prompt", "messages") if name in row.body}
-        for prompt in prompts:
-            index[wire.plain_name(row.model_slug), prompt].append(row)
-    return index
+    )
+    matches = lifecycle_match(_submissions(asked), ordered, names=_names(), admits=admits)
+    doubtful = {key: doubts[0][1] for key, doubts in matches.doubts.items() if doubts[0][0] >= Likeness.ALTERED}
+    return dict(matches.found), doubtful
 
 
-def _candidates(index: _Index, request: GenerationRequest) -> Iterator[wire.HistoryRow]:
-    prompt = _key(request.body.get(request.model.prompt_parameter))
-    # a history that names no model, or shows no body, may mean any
-    for slug in (wire.plain_name(request.model.slug), ""):
-        for wanted in (prompt, None):
-            yield from index.get((slug, wanted), ())
+def _submissions(asked: Sequence[GenerationRequest]) -> list[Submission]:
+    return [Submission(key=each.generation_id, model_slug=each.model.slug, body=each.body) for each in asked]
 
 
-def _key(prompt: Any) -> str:
-    try:
-        return canonical_json(prompt)
-    except ValueError:
-        return ""
+def _names() -> Names:
+    return Names(slugs=frozenset(bundled_catalogue().entries))
 
 
-async def _one_by_one(gateway: Gateway, request_ids: Sequence[str]) -> dict[str, wire.HistoryRow]:
+async def _one_by_one(gateway: Gateway, request_ids: Sequence[str]) -> dict[str, HistoryRow]:
     """Requests that are older than the history was read back."""
     room = asyncio.Semaphore(_AT_ONCE)
 
-    async def ask(request_id: str) -> wire.HistoryRow | None:
+    async def ask(request_id: str) -> HistoryRow | None:
         async with room:
             return await gateway.history_row(request_id)
 
@@ -218,17 +177,20 @@ async def _one_by_one(gateway: Gateway, request_ids: Sequence[str]) -> dict[str,
 
 
 async def _digests(
-    gateway: Gateway, outputs: OutputStore, asked: Sequence[GenerationRequest], rows: Sequence[wire.HistoryRow]
+    gateway: Gateway, outputs: OutputStore, asked: Sequence[GenerationRequest], rows: Sequence[HistoryRow]
 ) -> dict[str, str | None]:
     """Digests of the pictures in requests that may answer a generation with local pictures."""
-    index = _index(rows)
+    with_images = [request for request in asked if request.images]
+    names = _names()
+    sent = _submissions(with_images)
     addresses = {
-        str(row.body.get(name))
-        for request in asked
-        if request.images
-        for row in _candidates(index, request)
-        if row.body is not None and wire.covers(row.body, request.body)
+        str(row.body[name])
+        for row in rows
+        if row.body is not None
+        for request, submission in zip(with_images, sent, strict=True)
+        if request.images.keys() & row.body.keys() and compare(row, submission, names) >= Likeness.ALTERED
         for name in request.images
+        if name in row.body
     }
     room = asyncio.Semaphore(_AT_ONCE)
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from segmind_dagster.gateway import wire
+from segmind_dagster.lifecycle.matching import HistoryRow, Likeness, Submission, compare
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.planning.due import KEPT
 
@@ -42,7 +42,7 @@ def unexplained(
     *,
     since: datetime | None,
     owned: Callable[[Sequence[str]], Collection[str]],
-    unanswered: Sequence[tuple[str, Mapping[str, Any]]],
+    unanswered: Sequence[Submission],
 ) -> list[Row]:
     """Charges in the history that our ledger does not account for.
 
@@ -50,7 +50,7 @@ def unexplained(
         rows: of `NOT_OURS`, `request_body` as a mapping.
         since: when our first POST was sent; None before it. What the account bought earlier is not ours to explain.
         owned: which of these request ids the ledger accounts for by now; its rows may not be loaded yet.
-        unanswered: model and body of every submission whose outcome nobody has seen.
+        unanswered: every submission whose outcome nobody has seen.
     """
     if since is None:
         return []
@@ -59,7 +59,7 @@ def unexplained(
     return [
         {
             **{name: row[name] for name in ("request_id", "model", "status", "cost_usd", "created_at")},
-            "may_be_ours": any(_may_be(row, model, body) for model, body in unanswered),
+            "may_be_ours": any(_may_be(row, sent) for sent in unanswered),
         }
         for row in later
         if row["request_id"] not in ours
@@ -283,8 +283,8 @@ def _backwards(balances: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[
         yield balances[place - 1], balances[place]
 
 
-def _may_be(row: Mapping[str, Any], model: str, body: Mapping[str, Any]) -> bool:
-    recorded = row["request_body"]
-    return wire.plain_name(row["model"] or "") == wire.plain_name(model) and (
-        recorded is None or wire.covers(recorded, body)
+def _may_be(row: Mapping[str, Any], sent: Submission) -> bool:
+    request = HistoryRow(
+        request_id=row["request_id"], model_slug=row["model"] or "", body=row["request_body"], created_at=None
     )
+    return compare(request, sent) >= Likeness.SIMILAR

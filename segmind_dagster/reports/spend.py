@@ -7,6 +7,7 @@ What is asked is in `spend_sql`, what the answers mean in `reconciliation`, what
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def _unexplained(desk: _Desk) -> list[dict[str, Any]]:
             since=first["first_at"],
             owned=lambda ids: ledger.read(reads.owned_requests, ids),
             # as the history was redacted before it was loaded
-            unanswered=[(model, redact_values(body)) for model, body in ledger.read(reads.unanswered_bodies)],
+            unanswered=[replace(each, body=redact_values(each.body)) for each in ledger.read(reads.unanswered)],
         )
 
 

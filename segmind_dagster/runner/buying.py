@@ -20,7 +20,7 @@ from segmind_dagster.ledger import moves, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
 from segmind_dagster.runner.delivery import Delivery, Tries, fail
 from segmind_dagster.runner.job import Job
-from segmind_dagster.runner.settling import Found, Settler
+from segmind_dagster.runner.lookup import Fate, Found, Lookup
 from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
+    from segmind_dagster.gateway.client import Accepted
     from segmind_dagster.ledger import Claim, Ledger
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.runner.brake import Brake
@@ -57,7 +58,7 @@ class Buyer:
         lease: this run's right to act.
         slots: this run's share of the request rate.
         inputs: uploads local images.
-        settler: finds lost submissions.
+        lookup: finds lost submissions.
         delivery: brings accepted ones home.
         places: told while something is being submitted.
         brake: whether anything may still be submitted.
@@ -75,7 +76,7 @@ class Buyer:
     lease: Lease
     slots: Slots
     inputs: Inputs
-    settler: Settler
+    lookup: Lookup
     delivery: Delivery
     places: Places
     brake: Brake
@@ -139,7 +140,7 @@ class Buyer:
     @property
     def _may_make_room(self) -> bool:
         """Whether money that is kept now may come free: what is in flight mostly costs less than is put aside."""
-        is_others = self.progress.waiting or self.settler.is_busy
+        is_others = self.progress.waiting or self.lookup.is_busy
         return bool(self.progress.in_flight or self.prices.are_awaited or is_others)
 
     @contextmanager
@@ -233,10 +234,8 @@ class Buyer:
             self.outputs.discard(sink)
             raise
         except IntegrityError:
-            # a lost submission with an equal body was found in the history under this very id
             self.outputs.discard(sink)
-            taken = GatewayError("unknown_outcome", f"Request {accepted.request_id} belongs to an equal submission.")
-            return await self._refused(work, claim, body, tries, taken, intent_at=intent_at)
+            return await self._answered_twice(work, claim, body, tries, accepted, intent_at=intent_at)
         job = Job(
             claim=claim,
             request_id=accepted.request_id,
@@ -249,6 +248,35 @@ class Buyer:
         if work.model.api_version == "v1":
             return await self.delivery.store(work, job)
         return await self.delivery.follow(work, job, tries)
+
+    async def _answered_twice(
+        self,
+        work: Work,
+        claim: Claim,
+        body: Mapping[str, Any],
+        tries: Tries,
+        accepted: Accepted,
+        *,
+        intent_at: datetime,
+    ) -> Ended | None:
+        """The request id of the answer belongs to another submission: it was accepted, but as which one?
+
+        A lost submission with an equal body may have been given it; then the history lists that one's own.
+        """
+        error = f"Request {accepted.request_id}, which the answer names, belongs to another generation."
+        await self.ledger.awrite(
+            writes.mark_unknown,
+            claim,
+            failure_kind="unknown_outcome",
+            error=error,
+            http_status=accepted.http_status,
+            now=self.clock.now(),
+        )
+        # it was accepted, so that nothing may prove it absent
+        fate = await self.lookup.find_refused(work.generation_id, work.model, body, intent_at)
+        if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
+            return await self.delivery.follow(work, job, tries)
+        return Ended("unknown", "unknown_outcome", f"{error} {POLICIES['unknown_outcome'].advice}")
 
     def _may_send(self, term: int) -> bool:
         # after a pause longer than the lease others may have it; a stop may come while a connection is waited for
@@ -279,7 +307,7 @@ class Buyer:
                 http_status=error.http_status,
                 now=self.clock.now(),
             )
-            return await self.settle(work, claim, body, intent_at, tries, error=error)
+            return await self.find(work, claim, body, intent_at, tries, error=error)
         policy = POLICIES[error.kind]
         if error.reset_at is not None:
             await self.slots.cut(error.reset_at)
@@ -287,6 +315,11 @@ class Buyer:
             await self._fail(claim, error, is_final=False)
             self.brake.stop(error.kind, f"{error} {policy.advice}")
             return Ended("held_back", error.kind, str(error))
+        if error.http_status is not None:
+            # an answer may be an error although the job was made
+            fate = await self.lookup.find_refused(work.generation_id, work.model, body, intent_at)
+            if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
+                return await self.delivery.follow(work, job, tries)
         is_final = not tries.may_again(error.kind)
         await self._fail(claim, error, is_final=is_final)
         if is_final:
@@ -294,7 +327,7 @@ class Buyer:
         await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
         return None
 
-    async def settle(
+    async def find(
         self,
         work: Work,
         claim: Claim,
@@ -302,32 +335,33 @@ class Buyer:
         intent_at: datetime,
         tries: Tries,
         *,
-        lost_at: datetime | None = None,
         error: GatewayError | None = None,
     ) -> Ended | None:
-        """Find out what became of a submission; None when it provably never arrived and may be sent again."""
-        fate = await self.settler.settle(model=work.model, body=body, intent_at=intent_at, lost_at=lost_at)
-        if isinstance(fate, Found):
-            try:
-                await self.ledger.awrite(
-                    moves.mark_submitted,
-                    claim,
-                    request_id=fate.request_id,
-                    http_status=None,
-                    now=self.clock.now(),
-                )
-            except IntegrityError:  # an equal submission has that very request: ours is another one
-                return await self.settle(work, claim, body, intent_at, tries, lost_at=lost_at, error=error)
-            now = self.clock.monotonic()
-            job = Job(claim=claim, request_id=fate.request_id, began=now, accepted=now, is_watched=False)
-            return await self.delivery.follow(work, job, tries)
+        """Find out what became of a lost submission; None when it provably never arrived and may be sent again."""
+        fate: Fate = Found("")
+        while isinstance(fate, Found):
+            fate = await self.lookup.find(work.generation_id, work.model, body, intent_at)
+            if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
+                return await self.delivery.follow(work, job, tries)
         if fate == "absent":
-            await self.ledger.awrite(writes.forget_unknown, claim, now=self.clock.now())
+            reason = "Segmind's history does not list this submission, though it lists what was accepted since."
+            await self.ledger.awrite(writes.mark_absent, claim, reason=reason, now=self.clock.now())
             if error is None or tries.may_again(error.kind):
                 return None
             # it never arrives, and the answer says nothing that would tell why: others need not wait for it
             return await self._refuse(work, "server_error", f"{error} It never reached Segmind's history.")
         return Ended("unknown", "unknown_outcome", POLICIES["unknown_outcome"].advice)
+
+    async def _adopt(self, claim: Claim, found: Found) -> Job | None:
+        """Record the request that the history shows; None when an equal submission has it already."""
+        try:
+            await self.ledger.awrite(
+                moves.mark_submitted, claim, request_id=found.request_id, http_status=None, now=self.clock.now()
+            )
+        except IntegrityError:
+            return None
+        now = self.clock.monotonic()
+        return Job(claim=claim, request_id=found.request_id, began=now, accepted=now, is_watched=False)
 
     async def _fail(self, claim: Claim, error: GatewayError, *, is_final: bool) -> None:
         await fail(

@@ -25,13 +25,14 @@ from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, MutableMapping
     from pathlib import Path
 
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.failures import FailureKind
+    from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.outputs import Stored
     from segmind_dagster.runner.places import Places
     from segmind_dagster.runner.prices import SeenPrices
@@ -105,7 +106,7 @@ class Delivery:
         ledger: Ledger,
         outputs: OutputsPort,
         clock: ClockPort,
-        patience: Mapping[str, Patience],
+        patience: MutableMapping[str, Patience],
         chance: random.Random,
         progress: Progress,
         places: Places,
@@ -116,7 +117,7 @@ class Delivery:
         self._outputs = outputs
         self._clock = clock
         self._chance = chance
-        self._patience = dict(patience)
+        self._patience = patience
         self._progress = progress
         self._places = places
         self._prices = prices
@@ -319,7 +320,7 @@ class Delivery:
             latency_ms=outcome.latency_ms,
         )
 
-    async def _from_history(self, job: Job) -> wire.HistoryRow | Ended | None:
+    async def _from_history(self, job: Job) -> HistoryRow | Ended | None:
         """What the history remembers of a request; its ending, when that decides it or cannot be read now."""
         try:
             row = await self._gateway.history_row(job.request_id)

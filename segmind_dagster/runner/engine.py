@@ -22,20 +22,22 @@ from segmind_dagster.runner.buying import Buyer
 from segmind_dagster.runner.delivery import Delivery, Tries
 from segmind_dagster.runner.inputs import Inputs
 from segmind_dagster.runner.job import Job
+from segmind_dagster.runner.lookup import Lookup
+from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.places import Places
 from segmind_dagster.runner.prices import SeenPrices
-from segmind_dagster.runner.settling import Settler
 from segmind_dagster.runner.watching import Watch
 from segmind_dagster.runner.work import Ended, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from segmind_dagster.ledger import GenerationRecord, Ledger
     from segmind_dagster.lifecycle.failures import FailureKind
+    from segmind_dagster.registry import Model
     from segmind_dagster.runner.lease import Lease
-    from segmind_dagster.runner.pacing import Patience, Slots
+    from segmind_dagster.runner.pacing import Slots
     from segmind_dagster.runner.work import ClockPort, GatewayPort, Limits, OutputsPort, Work
 
 
@@ -51,6 +53,7 @@ class Engine:
         limits: what it keeps to.
         slots: its share of the request rate.
         patience: what is known of how long jobs of each model slug take.
+        slugs: models that Segmind sells, as far as we know.
         run_id: Dagster's id of the run, if there is one.
     """
 
@@ -65,19 +68,23 @@ class Engine:
         limits: Limits,
         slots: Slots,
         patience: Mapping[str, Patience],
+        slugs: Collection[str],
         run_id: str | None = None,
     ) -> None:
         self._ledger = ledger
+        self._patience = dict(patience)
+        self._v1_timeout_s = limits.v1_timeout_seconds
         self._clock = clock
         self._lease = lease
         self.progress = Progress()
-        self._settler = Settler(
+        self.lookup = Lookup(
             gateway,
             ledger,
             clock,
             settle_s=limits.unknown_settle_seconds,
-            v1_timeout_s=limits.v1_timeout_seconds,
-            progress=self.progress,
+            job_s=self._job_s,
+            stays_open=limits.stays_open,
+            slugs=slugs,
         )
         self._inputs = Inputs(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
@@ -88,7 +95,7 @@ class Engine:
             ledger=ledger,
             outputs=outputs,
             clock=clock,
-            patience=patience,
+            patience=self._patience,
             chance=chance,
             progress=self.progress,
             places=self._places,
@@ -104,7 +111,7 @@ class Engine:
             lease=lease,
             slots=slots,
             inputs=self._inputs,
-            settler=self._settler,
+            lookup=self.lookup,
             delivery=self._delivery,
             places=self._places,
             brake=self.brake,
@@ -143,7 +150,7 @@ class Engine:
                     await self._places.take(work.generation_id)
                     group.create_task(bring(work))
         finally:
-            await self._settler.close()
+            await self.lookup.close()
             await self._watch.close()
         if crashes:
             raise crashes[0]
@@ -226,10 +233,14 @@ class Engine:
                 ended = await self._delivery.follow(work, job, tries)
         else:
             body = await self._inputs.recall(work.body, work.images)
-            # its owner seemed gone, but the POST may still be on its way if only our clocks differ
-            lost_at = now if record.state == "submitting" else None
-            ended = await self._buyer.settle(work, claim, body, record.intent_at or now, tries, lost_at=lost_at)
+            ended = await self._buyer.find(work, claim, body, record.intent_at or now, tries)
         return ended if ended is not None else await self._buyer.buy(work)
+
+    def _job_s(self, model: Model) -> float:
+        """When a job of a model must be over, in seconds; a v1 call is one for as long as its job takes."""
+        if model.api_version == "v1":
+            return self._v1_timeout_s
+        return self._patience.setdefault(model.slug, Patience(None)).over_s()
 
     async def _reread(self, generation_id: str) -> GenerationRecord:
         records = await asyncio.to_thread(self._ledger.read, reads.snapshot, [generation_id], is_alive=lambda *_: False)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.ledger import Claim
+    from segmind_dagster.lifecycle.matching import HistoryRow
 
 _ROUND_TRIP_S = 0.02
 
@@ -54,7 +55,7 @@ def took_s(accounting: wire.Accounting, noticed_after_s: float) -> float:
     return min((accounting.inference_ms + (accounting.queue_ms or 0)) / 1000 + _ROUND_TRIP_S, noticed_after_s)
 
 
-def with_history(job: Job, row: wire.HistoryRow | None) -> Job:
+def with_history(job: Job, row: HistoryRow | None) -> Job:
     """The job with the cost that only the history still tells."""
     if row is None or row.cost_usd is None or job.accounting.cost_usd is not None:
         return job

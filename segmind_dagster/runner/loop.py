@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 from segmind_dagster.gateway.errors import UnreachableError
 from segmind_dagster.ledger import entries, reads
+from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.account import why_not
+from segmind_dagster.runner.freshness import refuse_if_outdated
 from segmind_dagster.runner.interrupts import Watchdog, run_interruptibly
+from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN, RUN_STAYS_OPEN
 from segmind_dagster.runner.pacing import Patience, Slots
 from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Limits
@@ -64,6 +67,7 @@ def work_through(
     from segmind_dagster.runner.lease import Lease
 
     slots = Slots(ledger, clock, settings.requests_per_minute)
+    to_buy = [work for work in works if work.action == "submit" and work.reserve_usd is not None]
     engine = Engine(
         gateway=(gateway := Gateway(settings, on_rate_limited=slots.cut)),
         ledger=ledger,
@@ -74,17 +78,18 @@ def work_through(
             max_in_flight=settings.max_in_flight,
             unknown_settle_seconds=settings.unknown_settle_seconds,
             v1_timeout_seconds=settings.v1_timeout_seconds,
+            stays_open=RUN_STAYS_OPEN if to_buy else COLLECT_STAYS_OPEN,
         ),
         slots=slots,
         patience=_patience(ledger, works),
+        slugs=bundled_catalogue().entries.keys() | {work.model.slug for work in works},
         run_id=run_id,
     )
     if all(work.action in {"reuse", "leave"} for work in works):
         # nothing to ask the provider: no connection, no lease
         return {work.generation_id: _as_it_was(work, engine.brake) for work in works}, engine
 
-    to_buy = [work.reserve_usd for work in works if work.action == "submit" and work.reserve_usd is not None]
-    cheapest_usd = min(to_buy, default=Decimal(0))
+    cheapest_usd = min((work.reserve_usd or Decimal(0) for work in to_buy), default=Decimal(0))
 
     async def remember(balance_usd: Decimal) -> None:
         await ledger.awrite(entries.record_balance, balance_usd=balance_usd, now=clock.now())
@@ -99,6 +104,8 @@ def work_through(
                 return {work.generation_id: _as_it_was(work, engine.brake) for work in works}
             if reason is not None:
                 engine.brake.stop(*reason)
+            elif to_buy:
+                await refuse_if_outdated(engine.lookup, engine.brake, to_buy)
             await lease.renew()
             background = [
                 asyncio.create_task(lease.keep_alive()),
@@ -158,7 +165,7 @@ def _patience(ledger: Ledger, works: Sequence[Work]) -> dict[str, Patience]:
     for slug in slugs:
         _, latencies_ms = observed.get(slug, ([], []))
         if latencies_ms:
-            known[slug] = Patience(median(latencies_ms) / 1000, is_measured=True)
+            known[slug] = Patience(median(latencies_ms) / 1000, is_measured=True, longest_s=max(latencies_ms) / 1000)
         else:
             known[slug] = Patience(catalogue.get(slug).latency_s)
     return known

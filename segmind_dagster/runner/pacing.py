@@ -127,12 +127,14 @@ class Patience:
     Args:
         usual_s: what is known beforehand; None when nothing is.
         is_measured: whether that was measured with this account, rather than published for everybody.
+        longest_s: the longest that one took with this account; None when none is known.
     """
 
-    def __init__(self, usual_s: float | None, *, is_measured: bool = False) -> None:
+    def __init__(self, usual_s: float | None, *, is_measured: bool = False, longest_s: float | None = None) -> None:
         self._usual_s = usual_s if usual_s is not None else _UNKNOWN_LATENCY_S
         self._seen: deque[float] = deque(maxlen=_REMEMBERED)
         self._at_least_s = 0.0
+        self._longest_s = longest_s or 0.0
         # a published mean may be far off for what we ask: a few jobs are looked at early to find out
         self._scouts = 0 if is_measured else _SCOUTS
 
@@ -146,6 +148,7 @@ class Patience:
     def learn(self, latency_s: float) -> None:
         """A job of this model took that long."""
         self._seen.append(latency_s)
+        self._longest_s = max(self._longest_s, latency_s)
 
     def learn_unfinished(self, elapsed_s: float) -> None:
         """A job of this model was not done after that long: until one is, the others need not look earlier."""
@@ -167,6 +170,10 @@ class Patience:
             return min(max(elapsed_s, 0.25), until_expected) if is_scout else until_expected
         # later looks: a twentieth of the time so far, within what the provider advises for long jobs
         return min(max(0.05 * max(elapsed_s, expected), 0.1), 10.0)
+
+    def over_s(self) -> float:
+        """When a job must be over: after the longest that was seen, else as late as it is polled for."""
+        return self._longest_s or self.deadline_s()
 
     def deadline_s(self) -> float:
         """When a job is left to a later run: it stays recorded, and is collected then."""

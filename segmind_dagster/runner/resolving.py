@@ -14,16 +14,16 @@ from sqlalchemy.exc import IntegrityError
 
 from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
-from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.matching import Likeness, Names, Submission, compare
+from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from datetime import datetime
-    from typing import Any
 
     from segmind_dagster.ledger import Claim, GenerationRecord, Ledger
     from segmind_dagster.runner.work import ClockPort
@@ -82,7 +82,7 @@ def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | No
     with _chosen(settings, generation, _UNKNOWN, now) as (ledger, record):
         claim = _taken_over(ledger, record, now)
         reason = "A person said that this submission never arrived."
-        ledger.write(writes.forget_unknown, claim, reason=reason, now=now)
+        ledger.write(writes.mark_absent, claim, reason=reason, now=now)
     return record
 
 
@@ -184,13 +184,11 @@ async def _check_request(settings: Settings, record: GenerationRecord, request_i
                     f"Neither Segmind's records nor its history know request {request_id}; nothing was changed."
                 ) from error
             return
-    is_its_model = wire.plain_name(row.model_slug) in {"", wire.plain_name(record.model_slug)}
-    if not is_its_model or (row.body is not None and not _can_be(row.body, record.body)):
+    sent = Submission(key=record.generation_id, model_slug=record.model_slug, body=record.body)
+    # any other name may be what the history calls the model; what it says of the inputs counts
+    names = Names(slugs=frozenset(bundled_catalogue().entries))
+    if compare(row, sent, names) is Likeness.OTHER:
         raise SegmindDagsterError(
             f"Request {request_id} is for {row.model_slug} with other inputs, going by Segmind's history, than "
             f"{record.generation_id} ({record.model_slug}); nothing was changed."
         )
-
-
-def _can_be(recorded: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
-    return recorded.keys().isdisjoint(sent) or wire.resembles(recorded, sent)

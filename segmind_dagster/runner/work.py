@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from segmind_dagster.gateway.client import Accepted
     from segmind_dagster.gateway.fetching import Fetched
-    from segmind_dagster.gateway.wire import HistoryRow, JobAnswer
+    from segmind_dagster.gateway.wire import JobAnswer
     from segmind_dagster.lifecycle.failures import FailureKind
+    from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.outputs import Stored
     from segmind_dagster.planning import Action
     from segmind_dagster.prompts import ImageInput
@@ -65,13 +66,15 @@ class Limits:
 
     Args:
         max_in_flight: generations at the provider at once.
-        unknown_settle_seconds: see `settling`.
+        unknown_settle_seconds: see `lookup`.
         v1_timeout_seconds: how long a v1 call may take.
+        stays_open: settling times that a lost submission is waited for.
     """
 
     max_in_flight: int
     unknown_settle_seconds: float
     v1_timeout_seconds: float
+    stays_open: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +226,7 @@ class GatewayPort(Protocol):
     async def credits_usd(self) -> Decimal | None:
         """The account's balance; the first thing asked, so that a host which is not there is said soon."""
 
-    async def history(self, *, since: datetime, now: datetime) -> list[HistoryRow]:
+    async def history(self, *, since: datetime, now: datetime, is_whole: bool = True) -> list[HistoryRow]:
         """The account's requests since a moment."""
 
     async def history_row(self, request_id: str) -> HistoryRow | None:

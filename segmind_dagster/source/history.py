@@ -16,7 +16,7 @@ from segmind_dagster.gateway.redaction import redact, redact_values
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 
-    from segmind_dagster.gateway import wire
+    from segmind_dagster.lifecycle.matching import HistoryRow
 
 RESOURCE: Final = "request_history"
 _FIRST: Final = timedelta(days=90)
@@ -100,9 +100,7 @@ def history_rows(
     Reading(covered_from, now, min(pending, default=None)).remember(state, api_origin)
 
 
-def _whole(
-    ask: Callable[[dict[str, str]], tuple[int, Any]], first: date, last: date
-) -> Iterator[Sequence[wire.HistoryRow]]:
+def _whole(ask: Callable[[dict[str, str]], tuple[int, Any]], first: date, last: date) -> Iterator[Sequence[HistoryRow]]:
     """The pages of some days, in halves where they are too many to be read at once; some come twice then."""
     pages = Pages(first, last)
     try:
@@ -116,11 +114,11 @@ def _whole(
         yield from _whole(ask, middle + timedelta(days=1), last)
 
 
-def _is_pending(row: wire.HistoryRow) -> bool:
+def _is_pending(row: HistoryRow) -> bool:
     return (row.status or "").upper() not in {"COMPLETED", "FAILED"}
 
 
-def _row(row: wire.HistoryRow, api_origin: str) -> dict[str, Any]:
+def _row(row: HistoryRow, api_origin: str) -> dict[str, Any]:
     ended_at = None
     if row.created_at is not None and not _is_pending(row):
         ended_at = row.created_at.astimezone(UTC) + timedelta(milliseconds=row.latency_ms or 0)

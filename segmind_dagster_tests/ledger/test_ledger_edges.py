@@ -26,7 +26,7 @@ def test_only_what_is_unknown_can_be_forgotten(book: Any, state: str) -> None:
     held = book.in_state("g", state)
     before = book.everything()
     with pytest.raises(IllegalTransitionError):
-        book.ledger.write(writes.forget_unknown, held, now=NOON)
+        book.ledger.write(writes.mark_absent, held, reason="not listed", now=NOON)
     assert book.everything() == before
 
 

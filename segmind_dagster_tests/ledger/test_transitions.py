@@ -269,7 +269,7 @@ def test_an_unknown_keeps_its_reservation_until_it_is_found_or_forgotten(book: B
     book.plan("found", "forgotten")
     found, forgotten = book.unknown(book.claim("found")), book.unknown(book.claim("forgotten"))
     assert book.day_usd() == 2 * CENT
-    book.ledger.write(writes.forget_unknown, forgotten, now=NOON)
+    book.ledger.write(writes.mark_absent, forgotten, reason="not listed", now=NOON)
     assert (book.record("forgotten").state, book.day_usd()) == ("planned", CENT)
     assert book.attempt(forgotten)["cost_usd"] == 0
     book.submitted(found, "r-9")

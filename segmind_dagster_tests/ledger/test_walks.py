@@ -98,7 +98,7 @@ class Walk(RuleBasedStateMachine):
     @rule(held=claims)
     def forgotten(self, held: Claim) -> None:
         if self.states[held.generation_id] == "unknown":
-            self.attempt_with(held, self.ledger.write, writes.forget_unknown, held, now=NOON)
+            self.attempt_with(held, self.ledger.write, writes.mark_absent, held, reason="not listed", now=NOON)
 
     @rule(generation_id=generations, into=st.sampled_from(["planned", "submitted"]))
     def reopened(self, generation_id: str, into: str) -> None:

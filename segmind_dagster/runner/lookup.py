@@ -1,0 +1,374 @@
+"""Looks submissions up in Segmind's own history: those whose answer was lost, and those that were refused.
+
+One reading serves all that wait. What a row proves is decided in `lifecycle.matching`; here is when the history is
+read, what the ledger knows beside it, and when waiting ends. A run also looks before it buys: what the history lists
+and the ledger does not know may be the very generations it is about to buy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from segmind_dagster.gateway.errors import GatewayError
+from segmind_dagster.ledger import reads, writes
+from segmind_dagster.lifecycle.matching import (
+    ABSENT_REVIEW,
+    CLOCK_TOLERANCE,
+    HistoryRow,
+    Likeness,
+    Names,
+    Reading,
+    Submission,
+    clock_offset,
+    compare,
+    judge_absence,
+    match,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.registry import Model
+    from segmind_dagster.runner.work import ClockPort, GatewayPort
+
+RUN_STAYS_OPEN: Final = 3.0
+"""Settling times that a run waits for the fate of a submission; looking goes on in the next collecting run."""
+
+COLLECT_STAYS_OPEN: Final = 10.0
+"""The same for a run that only collects: long enough for a proof without a control."""
+
+_FAILED_READINGS = 5
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 30.0
+_PART_S = 1.0
+# a request that was accepted after the lost one may have been sent a little earlier
+_BEFORE = timedelta(minutes=1)
+# with an empty ledger: the history's own default window (official SDK 1.3.0, generations.py)
+_DEFAULT_WINDOW = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The submission arrived, under this request id."""
+
+    request_id: str
+
+
+Fate = Found | Literal["absent", "unresolved"]
+"""It arrived; it never did, by all that can be proved; nobody can tell."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A submission that is looked up.
+
+    Args:
+        submission: what was sent.
+        model: what was called.
+        since_s: when this run began to look, on the monotonic clock.
+        wants_proof: whether its absence has to be proved, or one reading will do.
+        fate: where the answer goes.
+    """
+
+    submission: Submission
+    model: Model
+    since_s: float
+    wants_proof: bool
+    fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """What one reading told, and what the ledger knew right after it.
+
+    Args:
+        rows: of the history.
+        free: those that nobody owns.
+        names: how the history names models.
+        rivals: submissions without an answer, by generation id.
+        offset: how far the history's times are ahead of ours.
+    """
+
+    rows: Sequence[HistoryRow]
+    free: list[HistoryRow]
+    names: Names
+    rivals: Sequence[Submission]
+    offset: timedelta
+
+
+class Lookup:
+    """Looks up submissions together.
+
+    Args:
+        gateway: where the history is.
+        ledger: which requests are ours.
+        clock: the time.
+        settle_s: the settling time: how late the history may be.
+        job_s: when a job of a model must be over, in seconds.
+        stays_open: settling times that a submission is waited for.
+        slugs: models that Segmind sells, as far as we know.
+    """
+
+    def __init__(
+        self,
+        gateway: GatewayPort,
+        ledger: Ledger,
+        clock: ClockPort,
+        *,
+        settle_s: float,
+        job_s: Callable[[Model], float],
+        stays_open: float = RUN_STAYS_OPEN,
+        slugs: Collection[str] = (),
+    ) -> None:
+        self._gateway = gateway
+        self._ledger = ledger
+        self._clock = clock
+        self._settle = timedelta(seconds=settle_s)
+        self._job_s = job_s
+        self._stays_open = stays_open
+        self._slugs = frozenset(slugs)
+        self._waiting: list[_Waiting] = []
+        self._readings: list[Reading] = []
+        self._assigned: set[str] = set()
+        self._late: set[tuple[str, int]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anybody waits for the fate of a submission."""
+        return bool(self._waiting)
+
+    @property
+    def has_adopted(self) -> bool:
+        """Whether a submission that counted as never accepted turned up, so that there is more to collect."""
+        return bool(self._late)
+
+    async def find(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
+        """What became of a submission whose answer was lost, once that is certain or waiting is over.
+
+        Args:
+            key: the generation's id.
+            model: what was called.
+            body: what was sent.
+            sent_at: when its intent was recorded.
+        """
+        return await self._wait(key, model, body, sent_at, wants_proof=True)
+
+    async def find_refused(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
+        """Whether a submission that was answered with an error was accepted all the same, by the next reading.
+
+        "absent" only says that one reading does not list it.
+        """
+        return await self._wait(key, model, body, sent_at, wants_proof=False)
+
+    async def look_before_buying(self, planned: Sequence[Submission]) -> list[tuple[Submission, HistoryRow]]:
+        """Requests that nobody owns and that look like what is about to be bought.
+
+        Read back to the newest request that the ledger knows: what is younger and unknown was not bought through it.
+
+        Raises:
+            GatewayError: the history could not be read.
+        """
+        now = self._clock.now()
+        newest = await asyncio.to_thread(self._ledger.read, reads.newest_accepted_at)
+        since = min(newest, now) if newest is not None else now - _DEFAULT_WINDOW
+        absent = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=now - ABSENT_REVIEW)
+        inferred = [each.submission.sent_at for each in absent if each.is_inferred and each.submission.sent_at]
+        view = await self._read(min([since, *inferred]) - CLOCK_TOLERANCE, now, is_whole=False)
+        await self._charge_late(view, since=now - ABSENT_REVIEW)
+        paid = [row for row in view.free if not row.is_failed and row.request_id not in self._assigned]
+        # what is looked for anyway has the first claim on a row
+        matches = await asyncio.to_thread(match, [*view.rivals, *planned], paid, names=view.names)
+        keys = {each.key for each in planned} - {each.key for each in view.rivals}
+        found = [(each, matches.found[each.key]) for each in planned if each.key in matches.found.keys() & keys]
+        doubted = [
+            (each, row)
+            for each in planned
+            for likeness, row in matches.doubts.get(each.key, ())[:1]
+            if each.key in keys and likeness >= Likeness.ALTERED
+        ]
+        return [*found, *doubted]
+
+    async def close(self) -> None:
+        """Stop looking; whoever still waits gets no answer."""
+        self._is_closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        # a task that is cancelled before it began never reaches its own end
+        self._finish(list(self._waiting), "unresolved")
+
+    async def _wait(
+        self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime, *, wants_proof: bool
+    ) -> Fate:
+        if self._is_closed:
+            return "unresolved"
+        submission = Submission(key=key, model_slug=model.slug, body=body, sent_at=sent_at)
+        waiting = _Waiting(submission, model, self._clock.monotonic(), wants_proof)
+        self._waiting.append(waiting)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._look_until_settled())
+        return await waiting.fate
+
+    async def _look_until_settled(self) -> None:
+        try:
+            await self._look()
+        finally:
+            # nobody may wait for a look that is over, whatever ended it
+            self._finish(list(self._waiting), "unresolved")
+
+    async def _look(self) -> None:
+        failures = 0
+        pause_s = _FIRST_PAUSE_S
+        while self._waiting:
+            await self._pause(pause_s)
+            settle_s = self._settle.total_seconds()
+            pause_s = min(pause_s * 2, max(settle_s / 4, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+            asked_s, asked_at = self._clock.monotonic(), self._clock.now()
+            waiting = list(self._waiting)
+            # absence takes whole readings; to be found, the newest rows are enough
+            is_whole = any(each.wants_proof and asked_s - each.since_s >= settle_s / 2 for each in waiting)
+            since = min(each.submission.sent_at or asked_at for each in waiting) - _BEFORE - CLOCK_TOLERANCE
+            try:
+                view = await self._read(since, asked_at, is_whole=is_whole)
+            except GatewayError:
+                failures += 1
+                if failures >= _FAILED_READINGS:
+                    self._finish(waiting, "unresolved")
+                continue
+            failures = 0
+            if is_whole:
+                accepted = await asyncio.to_thread(self._ledger.read, reads.accepted_since, since)
+                self._readings.append(
+                    Reading(
+                        asked_s=asked_s,
+                        asked_at=asked_at,
+                        listed=frozenset(row.request_id for row in view.rows),
+                        unfinished=frozenset(row.request_id for row in view.rows if row.is_unfinished),
+                        accepted=accepted,
+                    )
+                )
+            await self._judge(waiting, view, asked_s)
+            await self._charge_late(view, since=since)
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait for the next reading; in parts, because what begins to wait meanwhile is looked up soon."""
+        before = len(self._waiting)
+        while pause_s > 0:
+            part_s = min(pause_s, _PART_S)
+            await self._clock.sleep(part_s)
+            pause_s -= part_s
+            if len(self._waiting) > before:
+                return
+
+    async def _read(self, since: datetime, asked_at: datetime, *, is_whole: bool) -> _View:
+        """The history, as far back as something may stand, and what the ledger knows beside it.
+
+        Raises:
+            GatewayError: the history could not be read, or not whole.
+        """
+        rows = await self._gateway.history(since=since, now=asked_at, is_whole=is_whole)
+        # after the history, so that whoever is in it is known; and before the owned ones: what is answered meanwhile
+        # is then in one of the two at least
+        rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered)
+        owned = await asyncio.to_thread(self._ledger.read, reads.owned_requests, [row.request_id for row in rows])
+        offset = clock_offset(rows, {each: found.sent_at for each, found in owned.items()})
+        if offset < -CLOCK_TOLERANCE and not is_whole:
+            # times are behind ours: what is looked for may stand further back than its time says
+            return await self._read(since + offset, asked_at, is_whole=True)
+        names = Names.learnt(self._slugs, rows, {each: found.model_slug for each, found in owned.items()})
+        free = [row for row in rows if row.request_id not in owned]
+        return _View(rows=rows, free=free, names=names, rivals=rivals, offset=offset)
+
+    async def _judge(self, waiting: Sequence[_Waiting], view: _View, asked_s: float) -> None:
+        waiting = [each for each in waiting if each in self._waiting]
+        keys = {each.submission.key for each in waiting}
+        free = [row for row in view.free if row.request_id not in self._assigned]
+        submissions = [_shifted(each.submission, view.offset) for each in waiting]
+        rivals = [_shifted(each, view.offset) for each in view.rivals if each.key not in keys]
+        matches = await asyncio.to_thread(match, submissions, free, names=view.names, rivals=rivals)
+        for each in waiting:
+            row = matches.found.get(each.submission.key)
+            if row is not None:
+                self._assigned.add(row.request_id)
+                self._finish([each], Found(row.request_id))
+            elif not each.wants_proof:
+                if asked_s >= each.since_s:
+                    self._finish([each], "absent")
+            elif (fate := self._fate_of_missing(each, is_doubted=each.submission.key in matches.doubts)) is not None:
+                self._finish([each], fate)
+
+    def _fate_of_missing(self, lost: _Waiting, *, is_doubted: bool) -> Fate | None:
+        """What is certain of a submission that no row is; None while waiting may help."""
+        waited_s = self._clock.monotonic() - lost.since_s
+        is_sync = lost.model.api_version == "v1"
+        job_s = self._job_s(lost.model)
+        judged = judge_absence(
+            lost.submission,
+            [each for each in self._readings if each.asked_s >= lost.since_s],
+            waited_s=waited_s,
+            settle=self._settle,
+            job_s=job_s,
+            is_sync=is_sync,
+            is_doubted=is_doubted,
+        )
+        if judged == "absent":
+            return "absent"
+        open_s = self._stays_open * self._settle.total_seconds() + (job_s if is_sync else 0.0)
+        return "unresolved" if waited_s >= open_s else None
+
+    async def _charge_late(self, view: _View, *, since: datetime) -> None:
+        """Account for what counted as never accepted and is listed all the same."""
+        unaccounted = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=since)
+        if not unaccounted:
+            return
+        # a row that a submission under way may be is left to that one
+        free = [
+            row
+            for row in view.free
+            if row.request_id not in self._assigned
+            and not row.is_failed
+            and not any(compare(row, rival, view.names) >= Likeness.ALTERED for rival in view.rivals)
+        ]
+        submissions = [_shifted(each.submission, view.offset) for each in unaccounted]
+        matches = await asyncio.to_thread(match, submissions, free, names=view.names)
+        for each in unaccounted:
+            row = matches.found.get(each.submission.key)
+            if row is None:
+                continue
+            self._assigned.add(row.request_id)
+            state = await self._ledger.awrite(
+                writes.charge_late,
+                each.generation_id,
+                each.attempt,
+                request_id=row.request_id,
+                created_at=row.created_at,
+                cost_usd=row.cost_usd,
+                now=self._clock.now(),
+            )
+            if state == "submitted":
+                self._late.add((each.generation_id, each.attempt))
+
+    def _finish(self, waiting: Sequence[_Waiting], fate: Fate) -> None:
+        for each in waiting:
+            self._waiting.remove(each)
+            if not each.fate.done():
+                each.fate.set_result(fate)
+
+
+def _shifted(submission: Submission, offset: timedelta) -> Submission:
+    """A submission with its moment on the history's clock."""
+    if not offset or submission.sent_at is None:
+        return submission
+    return Submission(
+        key=submission.key,
+        model_slug=submission.model_slug,
+        body=submission.body,
+        sent_at=submission.sent_at + offset,
+    )
