@@ -49,10 +49,12 @@ class Pages:
     Args:
         from_date: first day, UTC.
         to_date: last day, inclusive.
+        is_whole: whether what came has to be all there is.
     """
 
-    def __init__(self, from_date: date, to_date: date) -> None:
+    def __init__(self, from_date: date, to_date: date, *, is_whole: bool = True) -> None:
         self.is_done = False
+        self._is_whole = is_whole
         self._window = {"from_date": from_date.isoformat(), "to_date": to_date.isoformat()}
         self._days = f"{from_date.isoformat()} to {to_date.isoformat()}"
         self._requests: set[str] = set()
@@ -126,7 +128,7 @@ class Pages:
 
     def _end(self) -> None:
         """An empty page: all of it, or another pass, because rows moved or some are missing."""
-        if self._has_all or (self._total is None and not self._has_moved):
+        if not self._is_whole or self._has_all or (self._total is None and not self._has_moved):
             self.is_done = True
         elif self._pass < _MOST_PASSES:
             self._begin()
@@ -160,7 +162,7 @@ async def read_history(
     first, last = since - timedelta(days=1), now + timedelta(days=1)
     while last >= first:
         begin = max(first, last - SPAN)
-        pages = Pages(begin.date(), last.date())
+        pages = Pages(begin.date(), last.date(), is_whole=is_whole)
         while not pages.is_done:
             rows = pages.read(*await get(f"{platform_url}{PATH}", pages.query))
             for row in rows:

@@ -129,6 +129,13 @@ def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[s
     return owned
 
 
+def was_adopted(connection: Connection, request_id: str) -> bool:
+    """Whether a request came to its generation by the history, rather than by the answer to a POST."""
+    query = select(ATTEMPTS.c.http_status).where(ATTEMPTS.c.request_id == request_id)
+    row = connection.execute(query).one_or_none()
+    return row is not None and row.http_status is None
+
+
 def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
     """What was accepted of what was sent since, and did not fail."""
     columns = ATTEMPTS.c

@@ -294,15 +294,14 @@ class _Pairing:
             if likeness < Likeness.REWRITTEN or number in self._found or position in self._taken:
                 continue
             others = [
-                (level, self._submissions[other])
+                self._submissions[other].body
                 for level, other in at[position]
-                if other != number and other not in self._found
+                if level >= likeness and other != number and other not in self._found
             ]
+            # equal bodies are interchangeable, unless the answer to one of them may still name this very request
+            is_anothers = any(level >= likeness for level, _ in self._rivals_at(position))
             body = self._submissions[number].body
-            if likeness is Likeness.EXACT or not any(
-                level >= likeness and not _are_equal(other.body, body)
-                for level, other in [*others, *self._rivals_at(position)]
-            ):
+            if not is_anothers and all(_are_equal(other, body) for other in others):
                 self._found[number] = position
                 self._taken.add(position)
 

@@ -102,7 +102,10 @@ def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: boo
                 "is nothing to restore. Set SEGMIND_DATA_DIR to another folder, or SEGMIND_API_URL back."
             )
         expected = {} if despite_gaps else _accepted(ledger, evidence, now)
-        requests = _ask(settings, ledger, outputs, evidence, known=known, expected=expected, now=now, say=say)
+        requests = _ask(
+            settings, ledger, outputs, evidence, known=known, expected=expected, now=now, say=say,
+            is_whole=not despite_gaps,
+        )  # fmt: skip
         evidence = _with_requests(ledger, evidence, requests)
         rows = _without_doubles([found for each in evidence.values() if (found := join(each, now=now))])
         entered = ledger.write(
@@ -202,6 +205,7 @@ def _ask(
     expected: Mapping[str, datetime],
     now: datetime,
     say: Callable[[str], None],
+    is_whole: bool,
 ) -> Requests:
     moments: list[datetime] = []
     owned: set[str] = set()
@@ -229,6 +233,7 @@ def _ask(
         expected={each: moment for each, moment in expected.items() if moment >= since},
         since=since,
         now=now,
+        is_whole=is_whole,
     )
 
 

@@ -77,8 +77,8 @@ class Rebuilt:
 
     def _remarks(self) -> list[tuple[int, str]]:
         doubtful = (
-            "generations may have been paid for, which the history does not tell for certain; they are not bought until "
-            "`segmind-dagster resolve` has settled them: " + ", ".join(self.doubtful)
+            "generations may have been paid for, which the history does not tell for certain; they are not bought "
+            "until `segmind-dagster resolve` has settled them: " + ", ".join(self.doubtful)
         )
         unclaimed = (
             f"requests were charged (${self.unclaimed_usd:.6f}) that no output, prompt file or warehouse row accounts "

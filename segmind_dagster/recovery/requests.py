@@ -57,6 +57,7 @@ def ask_history(
     expected: Mapping[str, datetime],
     since: datetime,
     now: datetime,
+    is_whole: bool,
 ) -> Requests:
     """Read the history, and look in it for what is asked for.
 
@@ -69,6 +70,7 @@ def ask_history(
         expected: when requests were accepted of which outputs or warehouse tell; a whole history lists them.
         since: how far back to read.
         now: the time.
+        is_whole: whether only a whole reading of the history will do.
 
     Raises:
         LedgerError: the history cannot be read, or leaves out what it should list, so that paid requests would be
@@ -79,7 +81,7 @@ def ask_history(
 
     async def ask() -> Requests:
         async with Gateway(settings) as gateway:
-            found = {row.request_id: row for row in await gateway.history(since=since, now=now)}
+            found = {row.request_id: row for row in await gateway.history(since=since, now=now, is_whole=is_whole)}
             _refuse_with_gaps(gaps(expected, found, now=now), since)
             found.update(await _one_by_one(gateway, [each for each in unpriced if each not in found]))
             taken = owned(list(found))
@@ -93,7 +95,8 @@ def ask_history(
     except GatewayError as error:
         raise LedgerError(
             "The ledger was not rebuilt, and nothing was changed: without Segmind's request history, what was paid "
-            f"for and never stored would be bought again. {error} Run it again once that is mended."
+            f"for and never stored would be bought again. {error} Run it again once that is mended, or, if you know "
+            "that nothing else was paid for, say `segmind-dagster rebuild --despite-gaps`."
         ) from error
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError
 from segmind_dagster.gateway.errors import GatewayError, NotSentError
-from segmind_dagster.ledger import moves, writes
+from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
 from segmind_dagster.runner.delivery import Delivery, Tries, fail
 from segmind_dagster.runner.job import Job
@@ -259,10 +259,7 @@ class Buyer:
         *,
         intent_at: datetime,
     ) -> Ended | None:
-        """The request id of the answer belongs to another submission: it was accepted, but as which one?
-
-        A lost submission with an equal body may have been given it; then the history lists that one's own.
-        """
+        """The request id of the answer belongs to another submission already."""
         error = f"Request {accepted.request_id}, which the answer names, belongs to another generation."
         await self.ledger.awrite(
             writes.mark_unknown,
@@ -272,6 +269,9 @@ class Buyer:
             http_status=accepted.http_status,
             now=self.clock.now(),
         )
+        if await asyncio.to_thread(self.ledger.read, reads.was_adopted, accepted.request_id):
+            # an equal one that was lost has it: which of the two arrived does not matter, only that one may not have
+            return await self.find(work, claim, body, intent_at, tries)
         # it was accepted, so that nothing may prove it absent
         fate = await self.lookup.find_refused(work.generation_id, work.model, body, intent_at)
         if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:

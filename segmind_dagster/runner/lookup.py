@@ -292,7 +292,13 @@ class Lookup:
         free = [row for row in view.free if row.request_id not in self._assigned]
         submissions = [_shifted(each.submission, view.offset) for each in waiting]
         rivals = [_shifted(each, view.offset) for each in view.rivals if each.key not in keys]
-        matches = await asyncio.to_thread(match, submissions, free, names=view.names, rivals=rivals)
+        refused = {each.submission.key for each in waiting if not each.wants_proof}
+
+        def admits(row: HistoryRow, submission: Submission) -> Likeness:
+            # a request that is listed as failed is the very refusal that was answered
+            return Likeness.OTHER if row.is_failed and submission.key in refused else Likeness.EXACT
+
+        matches = await asyncio.to_thread(match, submissions, free, names=view.names, rivals=rivals, admits=admits)
         for each in waiting:
             row = matches.found.get(each.submission.key)
             if row is not None:
