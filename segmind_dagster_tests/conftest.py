@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from buckets import credentials, make_bucket, running_s3
 from hypothesis import settings
+from lab.s3 import credentials, make_bucket, running_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import Project
+from lab.cli_project import Project
 
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings
 

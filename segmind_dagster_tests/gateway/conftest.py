@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from gateway_bench import Bench
+from lab.gateway import Bench
 
 from segmind_dagster.gateway import repeating
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_book import CENT, DAY, NOON, ORIGIN, Book
+from lab.ledger import CENT, DAY, NOON, ORIGIN, Book
 from sqlalchemy import select
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError

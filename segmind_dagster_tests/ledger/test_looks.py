@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_book import NOON, Book
+from lab.ledger import NOON, Book
 from sqlalchemy import delete, insert, update
 
 from segmind_dagster.ledger import due

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_book import NOON, ORIGIN, Book
+from lab.ledger import NOON, ORIGIN, Book
 from sqlalchemy import delete
 
 from segmind_dagster.ledger import open_ledger, rate

@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
-from ledger_book import CENT, DAY, NOON, Book
+from lab.ledger import CENT, DAY, NOON, Book
 
 from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
 from segmind_dagster.ledger import Caps, Claim, State, reads, writes

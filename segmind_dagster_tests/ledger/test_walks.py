@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
-from ledger_book import NOON, ORIGIN, Book
+from lab.ledger import NOON, ORIGIN, Book
 
 from segmind_dagster.errors import BudgetError, SegmindDagsterError
 from segmind_dagster.ledger import Caps, Claim, open_ledger, writes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 import pytest
-from dagster_lab import DagsterLab
+from lab.dagster_project import DagsterLab
 
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings
 

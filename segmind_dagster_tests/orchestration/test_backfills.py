@@ -16,7 +16,7 @@ from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster_graphql.test.utils import execute_dagster_graphql
-from dagster_lab import ACCOUNT, FLUX, REALITY, asset_key
+from lab.dagster_project import ACCOUNT, FLUX, REALITY, asset_key
 
 from bench.backfill_books import most_at_once, read_rows, read_runs, spans_by_run, stored_state
 from segmind_dagster.registry import MODELS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from conftest import OpenLab
     from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 SETS, AT_A_TIME, PROMPTS = 6, 3, 2
 LOCATION = "segmind_dagster"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import REALITY, asset_key
+from lab.dagster_project import REALITY, asset_key
 
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.orchestration.build import build_definitions

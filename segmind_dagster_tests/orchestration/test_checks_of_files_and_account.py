@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from check_results import recorded, run_checks
-from dagster_lab import ACCOUNT, REALITY, SPEND, DagsterLab
+from lab.checks import recorded, run_checks
+from lab.dagster_project import ACCOUNT, REALITY, SPEND, DagsterLab
 from sqlalchemy import update
 
 from segmind_dagster.data_folder import opened

@@ -1,6 +1,6 @@
 from typing import Any
 
-from dagster_lab import ACCOUNT, FLUX, REALITY, USAGE
+from lab.dagster_project import ACCOUNT, FLUX, REALITY, USAGE
 
 ASSET = f"segmind/{REALITY}"
 

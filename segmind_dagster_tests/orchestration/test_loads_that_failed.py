@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import FLUX, RANGE_END, RANGE_START, REALITY, asset_key
-from sensor_ticks import STARTED, Past, Ticks, ago, ahead, record_run
+from lab.dagster_project import FLUX, RANGE_END, RANGE_START, REALITY, asset_key
+from lab.sensors import STARTED, Past, Ticks, ago, ahead, record_run
 
 from segmind_dagster.orchestration.loads import LOAD
 from segmind_dagster.orchestration.sensors import build_failed_generations, failed_generations
@@ -15,7 +15,7 @@ from segmind_dagster.orchestration.sensors import build_failed_generations, fail
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dagster_lab import DagsterLab, Run
+    from lab.dagster_project import DagsterLab, Run
 
 ASSET = f"segmind/{REALITY}"
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster_lab import FLUX, REALITY, STICKER
+from lab.dagster_project import FLUX, REALITY, STICKER
 from PIL import Image
 from sqlalchemy import update
 
@@ -20,7 +20,7 @@ from segmind_dagster.sandbox import Faults, ScriptedFault
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 ASSET = f"segmind/{REALITY}"
 SAME_NAME = (

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from dagster_lab import FLUX, REALITY
-from sensor_ticks import STARTED, Past, Ticks, ago, ahead, record_run
+from lab.dagster_project import FLUX, REALITY
+from lab.sensors import STARTED, Past, Ticks, ago, ahead, record_run
 
 from segmind_dagster.orchestration.sensors import build_paid_outputs, collect_job, paid_outputs
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 ASSET = f"segmind/{FLUX}"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

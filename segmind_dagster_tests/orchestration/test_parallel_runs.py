@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import REALITY, DagsterLab
+from lab.dagster_project import REALITY, DagsterLab
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import FLUX, REALITY, asset_key
-from sensor_ticks import STARTED, Ticks, record_run
+from lab.dagster_project import FLUX, REALITY, asset_key
+from lab.sensors import STARTED, Ticks, record_run
 
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.orchestration.sensors import REQUESTED_BY, prompt_files
@@ -18,7 +18,7 @@ from segmind_dagster.orchestration.sensors import REQUESTED_BY, prompt_files
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 GOOD = "models: [sdxl_newreality]\nprompts: [a pear]\n"
 BROKEN = "models: [sdxl_newreality\n"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from check_results import recorded, run_checks
-from dagster_lab import ACCOUNT, FLUX, REALITY, SPEND, USAGE
+from lab.checks import recorded, run_checks
+from lab.dagster_project import ACCOUNT, FLUX, REALITY, SPEND, USAGE
 from sqlalchemy import update
 
 from segmind_dagster.data_folder import opened
@@ -20,7 +20,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 MODELS = (f"segmind/{REALITY}", f"segmind/{FLUX}")
 CHECKS = {

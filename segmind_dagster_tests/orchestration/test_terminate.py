@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import FLUX, DagsterLab
+from lab.dagster_project import FLUX, DagsterLab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,14 +6,14 @@ from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from dagster_lab import ACCOUNT, FLUX, REALITY, USAGE
+from lab.dagster_project import ACCOUNT, FLUX, REALITY, USAGE
 
 from segmind_dagster.sandbox import Faults, ScriptedFault
 
 if TYPE_CHECKING:
     import pytest
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 MODELS = (f"segmind/{REALITY}", f"segmind/{FLUX}")
 

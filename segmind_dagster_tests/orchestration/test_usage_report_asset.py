@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster_lab import REALITY, USAGE
+from lab.dagster_project import REALITY, USAGE
 
 if TYPE_CHECKING:
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 MODEL, REPORT = f"segmind/{REALITY}", "usage/report"
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from media_samples import HTML, JSON_ERROR, SOUNDS, WEBM, box, mp4, picture
+from lab import FOLDER
+from lab.media import HTML, JSON_ERROR, SOUNDS, WEBM, box, mp4, picture
 from PIL import Image
 
 from segmind_dagster.errors import OutputError
@@ -286,8 +287,8 @@ def test_memory_does_not_grow_with_what_is_kept(tmp_path: Path, what: str) -> No
     program = f"""
 import subprocess, sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from media_samples import box, picture
+sys.path.insert(0, {str(FOLDER)!r})
+from lab.media import box, picture
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.outputs.verify import verify
 def peak_mb():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from media_samples import SOUNDS, mp4, picture
+from lab.media import SOUNDS, mp4, picture
 from PIL import Image
 
 from segmind_dagster.outputs.provenance import KEYWORD, embed, read

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from media_samples import HTML, JSON_ERROR, SOUNDS, WEBM, box, mp4, picture, png_of_claimed_size
+from lab.media import HTML, JSON_ERROR, SOUNDS, WEBM, box, mp4, picture, png_of_claimed_size
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.outputs import verify as verification

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from recovery_lab import Lab
+from lab.recovery_project import Lab
 
 from segmind_dagster.gateway import repeating
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
-from recovery_lab import FACE, TEXT, V1, V2, VIDEO, png
+from lab.recovery_project import FACE, TEXT, V1, V2, VIDEO, png
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError, SettingsError
 from segmind_dagster.ledger import Caps, entries, moves
@@ -23,7 +23,7 @@ from segmind_dagster.reports.spend import spend_source
 from segmind_dagster.source import load
 
 if TYPE_CHECKING:
-    from recovery_lab import Lab
+    from lab.recovery_project import Lab
 
 
 REGISTERED = (

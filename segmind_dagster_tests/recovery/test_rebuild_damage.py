@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
-from recovery_lab import FACE, TEXT, V1, V2, VIDEO, edit, png
+from lab.recovery_project import FACE, TEXT, V1, V2, VIDEO, edit, png
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, LedgerOutdatedError
 from segmind_dagster.ledger.schema import ATTEMPTS
@@ -19,7 +19,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from recovery_lab import Lab
+    from lab.recovery_project import Lab
 
 # what sidecars held before they held the books
 NEW_FACTS = ("prompt_set", "attempt", "images", "stored_at", "latency_ms", "cost_usd", "cost_source")

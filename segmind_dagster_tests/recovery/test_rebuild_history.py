@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from history_proxy import HistoryProxy
-from recovery_lab import FACE, V1, V2, png
+from lab.history_proxy import HistoryProxy
+from lab.recovery_project import FACE, V1, V2, png
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, PromptSetError
 from segmind_dagster.ledger.schema import ATTEMPTS
@@ -20,7 +20,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from recovery_lab import Lab
+    from lab.recovery_project import Lab
 
     from segmind_dagster.prompts import GenerationRequest
 

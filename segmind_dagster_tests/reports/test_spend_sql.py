@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from hand_filled import ORIGIN, Attempt, Balance, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab.warehouse import ORIGIN, Attempt, Balance, Request
 
 from segmind_dagster.reports import spend_sql
 
 if TYPE_CHECKING:
-    from hand_filled import Warehouse
+    from lab.warehouse import Warehouse
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OTHER = f"{ORIGIN}#studio"

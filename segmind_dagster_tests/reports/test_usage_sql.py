@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from hand_filled import FLUX, REALITY, RESOURCES, STICKER, Attempt, Row
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab.warehouse import FLUX, REALITY, RESOURCES, STICKER, Attempt, Row
 
 from segmind_dagster.reports.usage import usage_source
 from segmind_dagster.reports.usage_sql import usage_sql
@@ -21,7 +21,7 @@ from segmind_dagster.source import tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from hand_filled import Warehouse
+    from lab.warehouse import Warehouse
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SETS, SLUGS = ("apple", "pear", "plum"), (FLUX, REALITY, STICKER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from runner_lab import Lab
+from lab.runner_project import Lab
 
 from segmind_dagster.gateway import repeating
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings

@@ -10,8 +10,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import V1, V2
-from runner_process import SHORT_LEASE_S, runs
+from lab.run_process import SHORT_LEASE_S, runs
+from lab.runner_project import V1, V2
 
 from segmind_dagster.errors import LoadLockError
 from segmind_dagster.runner import Batch, plan_set
@@ -20,7 +20,7 @@ from segmind_dagster.source.locks import load_lock
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 pytestmark = pytest.mark.kill
 

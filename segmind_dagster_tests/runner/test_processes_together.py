@@ -7,9 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from history_proxy import HistoryProxy
-from runner_lab import V1, V2
-from runner_process import owners, runs, until
+from lab.history_proxy import HistoryProxy
+from lab.run_process import owners, runs, until
+from lab.runner_project import V1, V2
 
 from segmind_dagster.sandbox import Faults
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from history_proxy import HistoryProxy
-from runner_lab import Lab, QuickClock
+from lab.history_proxy import HistoryProxy
+from lab.runner_project import Lab, QuickClock
 
 from segmind_dagster.ledger.rate import reserve_slots
 from segmind_dagster.outputs import OutputStore

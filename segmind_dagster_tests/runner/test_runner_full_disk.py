@@ -11,9 +11,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from output_proxy import OutputProxy, answer
+from lab.output_proxy import OutputProxy, answer
+from lab.runner_project import V1, V2, Lab, QuickClock
 from PIL import Image
-from runner_lab import V1, V2, Lab, QuickClock
 
 from segmind_dagster.errors import LedgerError, SegmindDagsterError
 from segmind_dagster.ledger import entries, moves

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runner_lab import V1, V2, png
+from lab.runner_project import V1, V2, png
 
 from segmind_dagster.runner import Batch, generate
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 
 @pytest.mark.parametrize("resource", [V1, V2])

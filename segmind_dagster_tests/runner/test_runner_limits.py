@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import V1, V2, QuickClock
+from lab.runner_project import V1, V2, QuickClock
 
 from segmind_dagster.errors import LedgerMissingError, OriginMismatchError, SettingsError
 from segmind_dagster.ledger import entries
@@ -18,7 +18,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 # mean price of fast-flux-schnell, and what is reserved for one while nothing has been paid yet
 USUAL_USD = Decimal("0.00547")

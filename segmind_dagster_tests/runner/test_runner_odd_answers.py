@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from output_proxy import OutputProxy
-from runner_lab import V1, V2, QuickClock, png
+from lab import script, script_environ
+from lab.output_proxy import OutputProxy
+from lab.runner_project import V1, V2, QuickClock, png
 
 from segmind_dagster.runner import Batch, generate
 from segmind_dagster.sandbox import Faults, answers, submissions
@@ -95,11 +93,10 @@ async def gone(_request: web.Request, _body: bytes) -> web.StreamResponse:
 def test_a_file_that_was_stored_before_its_run_was_killed_counts_when_segmind_has_it_no_more(open_lab: Any) -> None:
     lab = open_lab()
     lab.write("fruit", 4)
-    script = Path(__file__).parent / "kill_at_gap.py"
     with OutputProxy(lab.server.url) as proxy:
         lab.environ |= {"SEGMIND_API_URL": proxy.url}
         gap = {"KILL_AT": "after the file is kept, before that is recorded"}
-        subprocess.run([sys.executable, script], env={**os.environ, **lab.environ, **gap}, check=False)
+        subprocess.run(script("kill_points"), env=script_environ(**lab.environ, **gap), check=False)
         stored = [path.stem for path in (lab.folder / "data" / "outputs").glob("*/*.*") if path.suffix != ".json"]
         assert stored
         assert "submitted" in lab.states()

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from history_proxy import HistoryProxy
-from runner_lab import V2, QuickClock
+from lab.history_proxy import HistoryProxy
+from lab.runner_project import V2, QuickClock
 
 from segmind_dagster.sandbox import Faults
 

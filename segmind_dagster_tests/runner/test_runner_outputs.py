@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from output_proxy import OutputProxy, answer, sends_to
+from lab.output_proxy import OutputProxy, answer, sends_to
+from lab.runner_project import V2, Lab, png
 from PIL import Image
-from runner_lab import V2, Lab, png
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import fetching

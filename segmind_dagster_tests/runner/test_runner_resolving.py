@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from history_proxy import HistoryProxy
-from runner_lab import Lab, QuickClock
+from lab.history_proxy import HistoryProxy
+from lab.runner_project import Lab, QuickClock
 
 from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runner_lab import HandClock
+from lab.runner_project import HandClock
 
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.gateway.wire import HistoryRow

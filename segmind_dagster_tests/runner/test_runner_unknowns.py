@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from history_proxy import HistoryProxy
-from runner_lab import V1, V2
+from lab.history_proxy import HistoryProxy
+from lab.runner_project import V1, V2
 
 from segmind_dagster.ledger import Caps, entries, moves
 from segmind_dagster.ledger.store import place
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 
 @pytest.fixture

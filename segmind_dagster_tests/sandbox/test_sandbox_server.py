@@ -22,7 +22,7 @@ from segmind_dagster.sandbox.journal import Journal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox_client import Clock, Start
+    from lab.sandbox import Clock, Start
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", ""])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from platform_proxy import PlatformProxy
-from source_lab import Project
+from lab.platform_proxy import PlatformProxy
+from lab.source_project import Project
 
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings
 

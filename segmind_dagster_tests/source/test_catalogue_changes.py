@@ -13,8 +13,8 @@ from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.source.catalogue import catalogue_changes
 
 if TYPE_CHECKING:
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
+    from lab.platform_proxy import PlatformProxy
+    from lab.source_project import Project
 
 LIST = "/inference-model-information/list"
 ORIGIN, NOW = "https://api.segmind.com", datetime(2026, 3, 1, tzinfo=UTC)

@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from source_lab import FLUX
-from warehouses import Place, Warehouse
+from lab.destinations import Place, Warehouse
+from lab.source_project import FLUX
 
 from segmind_dagster.errors import DestinationError, SettingsError
 from segmind_dagster.source import check_destination
@@ -16,7 +16,7 @@ from segmind_dagster.source import check_destination
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from source_lab import Project
+    from lab.source_project import Project
 
 SCRIPT = """
 import dlt

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from source_lab import FLUX, REALITY
+from lab.destinations import Place, Warehouse
+from lab.source_project import FLUX, REALITY
 from test_dlt_commands import DATASET, last_line
-from warehouses import Place, Warehouse
 
 from segmind_dagster.registry import MODELS
 from segmind_dagster.reports.usage import read_table, usage_source
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from source_lab import Project
+    from lab.source_project import Project
 
 PLACES = ["duckdb", "folder", "bucket", pytest.param("postgres", marks=pytest.mark.postgres)]
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from source_lab import FLUX
+from lab.source_project import FLUX
 
 if TYPE_CHECKING:
     import subprocess
 
-    from source_lab import Project
+    from lab.source_project import Project
 
 SCRIPT = """
 import dlt

@@ -14,8 +14,8 @@ from segmind_dagster.registry import MODELS
 from segmind_dagster.source.page import models_on_page
 
 if TYPE_CHECKING:
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
+    from lab.platform_proxy import PlatformProxy
+    from lab.source_project import Project
 
 PAGE = "/v1/models/"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from dlt.extract.exceptions import ResourceExtractionError
-from source_lab import FLUX
+from lab.source_project import FLUX
 
 from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
@@ -21,8 +21,8 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenProject
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
+    from lab.platform_proxy import PlatformProxy
+    from lab.source_project import Project
 
 HISTORY = "/inference-request/request-history"
 

@@ -17,8 +17,8 @@ from segmind_dagster.gateway import history as pages
 from segmind_dagster.source.history import Reading, history_rows
 
 if TYPE_CHECKING:
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
+    from lab.platform_proxy import PlatformProxy
+    from lab.source_project import Project
 
 HISTORY = "/inference-request/request-history"
 ORIGIN, OTHER = "https://api.segmind.com", "https://api.segmind.com#studio"

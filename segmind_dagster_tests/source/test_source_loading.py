@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
-from source_lab import FLUX, REALITY, ROWS
+from lab.source_project import FLUX, REALITY, ROWS
 
 from segmind_dagster.errors import DatasetOriginError, SegmindDagsterError
 from segmind_dagster.registry import MODELS
@@ -18,7 +18,7 @@ from segmind_dagster.source import build_source, load, segmind_pipeline, segmind
 
 if TYPE_CHECKING:
     from conftest import OpenProject
-    from source_lab import Project
+    from lab.source_project import Project
 
 
 def test_rows_hold_what_was_bought_and_its_money_is_what_the_sandbox_charged(project: Project) -> None:

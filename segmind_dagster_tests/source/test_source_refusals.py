@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from dlt.extract.exceptions import ResourceExtractionError
-from source_lab import FLUX
+from lab.source_project import FLUX
 
 from segmind_dagster.source import ACCOUNT_RESOURCES
 
 if TYPE_CHECKING:
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
+    from lab.platform_proxy import PlatformProxy
+    from lab.source_project import Project
 
 
 @pytest.mark.parametrize("resource", ACCOUNT_RESOURCES)

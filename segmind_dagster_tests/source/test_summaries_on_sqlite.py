@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from source_lab import FLUX, REALITY
+from lab.source_project import FLUX, REALITY
 
 from segmind_dagster.reports.account import account_figures
 from segmind_dagster.reports.spend import read_spend, spend_source
