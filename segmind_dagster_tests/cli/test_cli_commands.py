@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from lab.cli_project import FLUX, REALITY, run
+from lab.cli_project import run
+from lab.project import FLUX, REALITY
 from sqlalchemy import select, update
 
 from segmind_dagster import cli

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from lab.cli_project import FLUX, REALITY, run
+from lab.cli_project import run
+from lab.project import FLUX, REALITY
 from PIL import Image
 from sqlalchemy import update
 

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
-from lab.cli_project import FLUX, REALITY, run
+from lab.cli_project import run
+from lab.project import FLUX, REALITY
 
 from segmind_dagster.settings import load_settings
 from segmind_dagster.source.pipeline import warehouse

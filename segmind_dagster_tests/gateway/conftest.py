@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from lab.gateway import Bench
 
-from segmind_dagster.gateway import repeating
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
-def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeating, "_BACK_OFF", lambda _state: 0.0)
+def _quick(quick_gets: None) -> None:
+    """No test here waits for a GET to be repeated."""
 
 
 @pytest.fixture

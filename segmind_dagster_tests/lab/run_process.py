@@ -5,7 +5,6 @@ As a script it is one such run: it waits for a line, generates, and prints as JS
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -19,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy import select
 
 from lab import kill_points, script, script_environ
+from lab.clocks import QuickClock
 from segmind_dagster.ledger.commits import GroupCommitter
 from segmind_dagster.ledger.schema import RUNS
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate, interrupts, lease
-from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.pacing import Slots
 from segmind_dagster.settings import load_settings
 
@@ -123,13 +122,6 @@ def owners(lab: Lab) -> set[str]:
         return set(connection.execute(select(RUNS.c.owner)).scalars())
 
 
-class NappingClock(SystemClock):
-    """The real time; waits are naps."""
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / NAPS)
-
-
 GAPS = {
     **kill_points.GAPS,
     "after the wait for a slot, before the claim": lambda: kill_points.after_async(Slots, "wait"),
@@ -180,7 +172,7 @@ def main() -> None:
 
     print("ready", flush=True)  # noqa: T201  how the starter knows
     sys.stdin.readline()
-    report = generate(settings, [Batch(prompt_set, wanted)], clock=NappingClock())
+    report = generate(settings, [Batch(prompt_set, wanted)], clock=QuickClock(times=NAPS))
     endings = {name: sum(unit.endings[name] for unit in report.units) for unit in report.units for name in unit.endings}
     json.dump(endings, sys.stdout)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from lab.dagster_project import REALITY
+from lab.project import REALITY
 
 from segmind_dagster.errors import LoadLockError
 from segmind_dagster.settings import Settings, load_settings

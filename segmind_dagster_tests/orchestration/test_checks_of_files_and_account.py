@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from lab.checks import recorded, run_checks
-from lab.dagster_project import ACCOUNT, REALITY, SPEND, DagsterLab
+from lab.dagster_project import ACCOUNT, SPEND, DagsterLab
+from lab.project import REALITY
 from sqlalchemy import update
 
 from segmind_dagster.data_folder import opened

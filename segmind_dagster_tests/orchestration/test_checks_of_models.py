@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from lab.checks import recorded, run_checks
-from lab.dagster_project import FLUX, REALITY, STICKER
+from lab.project import FLUX, REALITY, STICKER
 from sqlalchemy import insert
 
 from segmind_dagster.data_folder import opened

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from lab.dagster_project import ACCOUNT, FLUX, PAGES, REALITY, SPEND, USAGE, asset_key
+from lab.dagster_project import ACCOUNT, PAGES, SPEND, USAGE, asset_key
+from lab.project import FLUX, REALITY
 
 from segmind_dagster.definitions import defs
 from segmind_dagster.orchestration.partitions import prompt_sets

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from lab.dagster_project import FLUX, RANGE_END, RANGE_START, REALITY, STICKER, asset_key
+from lab.dagster_project import RANGE_END, RANGE_START, asset_key
+from lab.project import FLUX, REALITY, STICKER
 from lab.sensors import STARTED, Past, Ticks, ago, ahead, balance_is, record_run
 
 from segmind_dagster.orchestration.resources import SegmindResource

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from lab.dagster_project import FLUX, REALITY
+from lab.project import FLUX, REALITY
 
 from segmind_dagster.sandbox import Faults, ScriptedFault
 

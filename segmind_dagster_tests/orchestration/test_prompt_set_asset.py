@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from lab.dagster_project import FLUX, REALITY
+from lab.project import FLUX, REALITY
 
 if TYPE_CHECKING:
     from lab.dagster_project import DagsterLab

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.dagster_project import REALITY
+from lab.project import REALITY
 from lab.sensors import Past, Ticks, ago
 
 from segmind_dagster.data_folder import opened

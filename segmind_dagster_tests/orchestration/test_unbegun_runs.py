@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from lab.dagster_project import FLUX, RANGE_END, RANGE_START, REALITY, STICKER, asset_key
+from lab.dagster_project import RANGE_END, RANGE_START, asset_key
+from lab.project import FLUX, REALITY, STICKER
 from lab.sensors import STARTED, Ticks, ahead, record_run
 
 from segmind_dagster.orchestration.sensors import REQUESTED_BY, build_failed_generations

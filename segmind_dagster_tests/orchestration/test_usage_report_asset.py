@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from lab.dagster_project import REALITY, USAGE
+from lab.dagster_project import USAGE
+from lab.project import REALITY
 
 if TYPE_CHECKING:
     from lab.dagster_project import DagsterLab

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lab import FOLDER
 from lab.media import HTML, JSON_ERROR, SOUNDS, WEBM, box, mp4, picture
@@ -216,7 +215,6 @@ def test_a_gif_bought_as_a_video_is_decoded_as_well(store: OutputStore, content:
     ],
 )
 @given(facts=facts_of_any_kind)
-@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_facts_come_back_from_beside_an_output_and_from_inside_it(
     store: OutputStore, form: str, kind: OutputKind, *, is_inside: bool, facts: dict[str, Any]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from lab import script, script_environ
-from lab.runner_project import V1, V2
+from lab.project import V1, V2
 
 if TYPE_CHECKING:
     from conftest import OpenLab

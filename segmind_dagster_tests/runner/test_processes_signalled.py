@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from lab.project import V1
 from lab.run_process import RunProcess, owners, runs, until
-from lab.runner_project import V1
 
 if TYPE_CHECKING:
     from conftest import OpenLab

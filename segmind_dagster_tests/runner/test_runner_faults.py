@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab.runner_project import V1, V2, QuickClock
+from lab.clocks import QuickClock
+from lab.project import V1, V2
 
 from segmind_dagster.gateway import client
 from segmind_dagster.sandbox import Faults

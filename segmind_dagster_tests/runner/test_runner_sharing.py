@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import pytest
-from lab.runner_project import V1, V2
+from lab.project import V1, V2
 
 from segmind_dagster.outputs import OutputStore
 

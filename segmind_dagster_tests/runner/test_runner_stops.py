@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from lab.runner_project import V1, HandClock, png
+from lab.clocks import HandClock
+from lab.project import V1, png
 
 from segmind_dagster.ledger import open_ledger
 from segmind_dagster.planning import hold_together
