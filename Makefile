@@ -39,7 +39,8 @@ notebook: $(READY)  ## Open the notebook over what was loaded last, on 127.0.0.1
 test: $(READY)  ## Run the tests: pure Python, real HTTP to the sandbox
 	$(PYTEST) -n $(WORKERS) -m "not kill and not browser and not postgres"
 
-test-all: $(READY)  ## Also the tests that kill processes, drive Chromium and use PostgreSQL
+test-all: $(READY)  ## Also the tests that kill processes, drive Chromium and use PostgreSQL, and properties in depth
+	HYPOTHESIS_PROFILE=deep $(PYTEST) -n $(WORKERS) -m "hypothesis and not (kill or browser or postgres)"
 	$(PYTEST) -n $(WORKERS) -m "(kill or postgres) and not browser"
 	$(PYTEST) -n auto -m browser  # apart: Playwright keeps an event loop running in its process
 

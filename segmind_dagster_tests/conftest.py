@@ -1,28 +1,34 @@
 """What every test gets: no key, no settings and no telemetry of the machine it runs on.
 
-On request also a PostgreSQL and a bucket of an S3.
+On request also sandboxes, a PostgreSQL and a bucket of an S3.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from buckets import credentials, make_bucket, running_s3
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from lab.s3 import credentials, make_bucket, running_s3
+
+from segmind_dagster.gateway import repeating
+from segmind_dagster.sandbox import SandboxServer, SandboxSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# how long an example takes says nothing on a machine that others share
-settings.register_profile("shared_machine", deadline=None)
-settings.load_profile("shared_machine")
+# how long an example takes says nothing on a machine that others share; fixtures are made to be used again
+_PROPERTIES = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=15, **_PROPERTIES)
+settings.register_profile("deep", max_examples=200, **_PROPERTIES)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 _OURS = ("SEGMIND_", "SOURCES__", "DESTINATION__")
 
@@ -35,6 +41,30 @@ def _a_clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
     monkeypatch.setenv("DO_NOT_TRACK", "1")
+
+
+class StartSandbox(Protocol):
+    """The fixture `start_sandbox`."""
+
+    def __call__(self, **settings: Any) -> SandboxServer: ...
+
+
+@pytest.fixture
+def start_sandbox() -> Iterator[StartSandbox]:
+    """Starts sandboxes with tiny pictures and short jobs unless told otherwise; they stop with the test."""
+    with contextlib.ExitStack() as running:
+
+        def started(**settings: Any) -> SandboxServer:
+            usual = {"picture_mode": "tiny", "fixed_latency_s": 0.02}
+            return running.enter_context(SandboxServer(SandboxSettings(**{**usual, **settings})))
+
+        yield started
+
+
+@pytest.fixture
+def quick_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway backs off on the real clock before it repeats a GET: here it need not."""
+    monkeypatch.setattr(repeating, "_BACK_OFF", lambda _state: 0.005)
 
 
 @pytest.fixture(scope="session")

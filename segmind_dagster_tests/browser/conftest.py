@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster_ui import DagsterUi
+from lab.dagster_ui import DagsterUi
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from segmind_dagster.reports.usage_report import chart_sheet, usage_figures
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dagster_ui import DagsterUi
+    from lab.dagster_ui import DagsterUi
     from playwright.sync_api import Locator, Page
 
 pytestmark = pytest.mark.browser

@@ -14,7 +14,7 @@ from segmind_dagster.sandbox import Faults
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dagster_ui import DagsterUi
+    from lab.dagster_ui import DagsterUi
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser

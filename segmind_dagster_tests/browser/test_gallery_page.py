@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from gallery_world import FLUX, LLAMA, REALITY, WAN, GalleryWorld, picture
+from lab.gallery import FLUX, LLAMA, REALITY, WAN, GalleryWorld, picture
 from playwright.sync_api import expect
 
 from segmind_dagster.sandbox.media import clip_mp4

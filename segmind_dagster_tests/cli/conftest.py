@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import Project
-
-from segmind_dagster.sandbox import SandboxServer, SandboxSettings
+from lab.cli_project import Project
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from segmind_dagster.sandbox import SandboxServer
 
 
 @pytest.fixture(autouse=True)
@@ -25,16 +25,8 @@ def _the_environment_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    with SandboxServer(SandboxSettings(picture_mode="tiny", fixed_latency_s=0.02)) as server:
-        folder = tmp_path / "project"
-        for name, value in {
-            "PROJECT_DIR": str(folder),
-            "API_URL": server.url,
-            "API_KEY": server.api_key,
-            "REQUESTS_PER_MINUTE": "60000",
-            "UNKNOWN_SETTLE_SECONDS": "0.15",
-            "V1_TIMEOUT_SECONDS": "3",
-        }.items():
-            monkeypatch.setenv(f"SEGMIND_{name}", value)
-        yield Project(server, folder)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_sandbox: Callable[..., SandboxServer]) -> Project:
+    made = Project(start_sandbox(), tmp_path / "project")
+    for name, value in made.environ.items():
+        monkeypatch.setenv(name, value)
+    return made

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from command_line import FLUX, REALITY, run
+from lab.cli_project import run
+from lab.project import FLUX, REALITY
 from sqlalchemy import select, update
 
 from segmind_dagster import cli
@@ -18,7 +19,7 @@ from segmind_dagster.ledger.schema import GENERATIONS
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
-    from command_line import Project
+    from lab.cli_project import Project
 
 
 def columns(line: str) -> list[str]:

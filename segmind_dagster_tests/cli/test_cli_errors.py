@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import run
+from lab.cli_project import run
 
 from segmind_dagster.cli import main
 
 if TYPE_CHECKING:
-    from command_line import Project
+    from lab.cli_project import Project
 
 KEY = "SG_0123456789abcdef"
 

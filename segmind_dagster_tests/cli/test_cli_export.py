@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
-from command_line import FLUX, REALITY, run
+from lab.cli_project import run
+from lab.project import FLUX, REALITY
 from PIL import Image
 from sqlalchemy import update
 
@@ -23,7 +24,7 @@ from segmind_dagster.sandbox import Faults, SandboxServer, SandboxSettings
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
-    from command_line import Project
+    from lab.cli_project import Project
 
 LLAMA, WAN = "llama_v3p1_8b_instruct", "wan_t2v_fast"
 # what may never leave with a dataset

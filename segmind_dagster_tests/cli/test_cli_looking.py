@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import run
+from lab.cli_project import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from command_line import Project
+    from lab.cli_project import Project
 
 LOOKING = (
     ("status",),

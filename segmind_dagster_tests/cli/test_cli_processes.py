@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from command_line import Project
+    from lab.cli_project import Project
 
 SCRIPT = "from segmind_dagster.cli import main; main()"
 HEADERS = {"x-api-key": SANDBOX_API_KEY}

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from command_line import run
+from lab.cli_project import run
 
 from segmind_dagster.gateway import repeating
 

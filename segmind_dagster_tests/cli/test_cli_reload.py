@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
-from command_line import FLUX, REALITY, run
+from lab.cli_project import run
+from lab.project import FLUX, REALITY
 
 from segmind_dagster.settings import load_settings
 from segmind_dagster.source.pipeline import warehouse
@@ -14,7 +15,7 @@ from segmind_dagster.source.pipeline import warehouse
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from command_line import Project
+    from lab.cli_project import Project
 
 
 def books(project: Project) -> tuple[object, ...]:

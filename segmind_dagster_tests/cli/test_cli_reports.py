@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import run
+from lab.cli_project import run
 
 from segmind_dagster.orchestration.build import build_definitions
 from segmind_dagster.orchestration.resources import SegmindResource
 
 if TYPE_CHECKING:
-    from command_line import Project
+    from lab.cli_project import Project
 
 
 def test_gallery_writes_the_sets_that_are_named_and_says_where(project: Project, tmp_path: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from gateway_bench import Bench
-
-from segmind_dagster.gateway import repeating
+from lab.gateway import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeating, "_BACK_OFF", lambda _state: 0.0)
+def _quick(quick_gets: None) -> None:
+    """No test here waits for a GET to be repeated."""
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from gateway_bench import answering, serving
+from lab.gateway import answering, serving
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway.errors import GatewayError
@@ -16,7 +16,7 @@ from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
-    from gateway_bench import Bench
+    from lab.gateway import Bench
 
     from segmind_dagster.gateway.client import Gateway
     from segmind_dagster.gateway.fetching import Fetched

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from gateway_bench import HTML, answering, refused_by, since_an_hour
+from lab.gateway import HTML, answering, refused_by, since_an_hour
 
 from segmind_dagster.gateway import history
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL, SDXL_NEWREALITY
 
 if TYPE_CHECKING:
-    from gateway_bench import Bench
+    from lab.gateway import Bench
 
     from segmind_dagster.gateway.client import Gateway
     from segmind_dagster.gateway.wire import HistoryRow

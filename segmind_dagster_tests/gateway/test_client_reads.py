@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from gateway_bench import HTML, KEY, answering, refused_by, since_an_hour
+from lab.gateway import HTML, KEY, answering, refused_by, since_an_hour
 
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL, LLAMA_V3P1_8B_INSTRUCT
@@ -16,7 +16,7 @@ from segmind_dagster.sandbox import Faults
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gateway_bench import Bench
+    from lab.gateway import Bench
 
     from segmind_dagster.gateway.client import Gateway
     from segmind_dagster.gateway.wire import JobAnswer

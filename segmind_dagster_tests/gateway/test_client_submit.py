@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from gateway_bench import KEY, answering
+from lab.gateway import KEY, answering
 
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.gateway.client import Gateway
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from gateway_bench import Bench
+    from lab.gateway import Bench
 
     from segmind_dagster.gateway.client import Accepted
     from segmind_dagster.registry import Model

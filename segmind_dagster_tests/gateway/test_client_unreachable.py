@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from gateway_bench import answering
+from lab.gateway import answering
 
 from segmind_dagster.gateway import repeating
 from segmind_dagster.gateway.errors import GatewayError, UnreachableError
@@ -15,7 +15,7 @@ from segmind_dagster.gateway.errors import GatewayError, UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from gateway_bench import Bench
+    from lab.gateway import Bench
     from tenacity import RetryCallState
 
     from segmind_dagster.gateway.client import Gateway

@@ -17,9 +17,10 @@ import pytest
 import yarl
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
-from gateway_bench import KEY, answering
 from hypothesis import given
 from hypothesis import strategies as st
+from lab import FOLDER
+from lab.gateway import KEY, answering
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import fetching
@@ -31,7 +32,7 @@ from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
-    from gateway_bench import Bench
+    from lab.gateway import Bench
 
     from segmind_dagster.settings import Settings
 
@@ -345,9 +346,9 @@ def test_memory_does_not_grow_while_300_megabytes_are_fetched(tmp_path: Path, ho
     program = f"""
 import asyncio, sys, threading
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(FOLDER), str(Path(__file__).parent)]!r}
 from aiohttp import web
-from gateway_bench import Bench
+from lab.gateway import Bench
 from test_hostile_fetch import bomb
 bench = Bench(Path({str(tmp_path)!r}))
 packed = bomb(300) if {how!r} == "packed" else b""

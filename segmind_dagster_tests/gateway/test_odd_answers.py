@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from gateway_bench import answering
+from lab.gateway import answering
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import wire

@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
-from ledger_book import ORIGIN, Book
+from lab.ledger import ORIGIN, Book
 
 from segmind_dagster.ledger import open_ledger
 

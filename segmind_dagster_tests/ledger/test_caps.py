@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from ledger_book import CENT, DAY, NOON, ORIGIN, Book
+from lab.ledger import CENT, DAY, NOON, ORIGIN, Book
 from sqlalchemy import select
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError
@@ -81,7 +81,6 @@ OUTCOMES = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(outcomes=OUTCOMES)
 def test_the_running_totals_are_the_sums_over_attempts(
     tmp_path_factory: pytest.TempPathFactory, outcomes: list[tuple[str, str | None, int]]

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ledger_book import CENT, NOON, Book, generation, outcome
+from lab.ledger import CENT, NOON, Book, generation, outcome
 from sqlalchemy import event, insert, text
 from sqlalchemy.exc import IntegrityError
 

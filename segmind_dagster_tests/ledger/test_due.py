@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ledger_book import NOON, Book
+from lab.ledger import NOON, Book
 from sqlalchemy import insert
 from test_query_plans import plans
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ledger_book import NOON, ORIGIN
+from lab.ledger import NOON, ORIGIN
 
 from segmind_dagster.errors import IllegalTransitionError, LedgerError
 from segmind_dagster.ledger import Claim, open_ledger, rate, writes

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from ledger_book import NOON, Book
+from lab.ledger import NOON, Book
 from sqlalchemy import delete, insert, update
 
 from segmind_dagster.ledger import due
@@ -85,7 +85,6 @@ def test_what_a_run_has_is_not_loose_and_what_was_paid_in_vain_is_until_it_is_fo
     assert loose(book, NOON + KEPT) == {}
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ages=st.lists(st.tuples(spans, spans), max_size=30))
 def test_the_sums_are_those_of_the_rule_for_each(book: Book, ages: list[tuple[timedelta, timedelta]]) -> None:
     times = [(NOON - age, NOON - age + waited) for age, waited in ages]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from ledger_book import NOON, ORIGIN, Book
+from lab.ledger import NOON, ORIGIN, Book
 from sqlalchemy import text
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from ledger_book import CENT, NOON, ORIGIN, Book
+from lab.ledger import CENT, NOON, ORIGIN, Book
 from sqlalchemy import text
 
 from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError, OriginMismatchError

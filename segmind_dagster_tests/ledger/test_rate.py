@@ -10,9 +10,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from ledger_book import NOON, ORIGIN, Book
+from lab.ledger import NOON, ORIGIN, Book
 from sqlalchemy import delete
 
 from segmind_dagster.ledger import open_ledger, rate
@@ -25,7 +25,6 @@ MINUTE = timedelta(minutes=1)
 CATCH_UP = timedelta(seconds=0.25)
 # slots are handed out a hundredth below the bound
 SECOND = 1 / 0.99
-per_test = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # rates whose spacing is a whole number of microseconds
 bounds = st.sampled_from([0.5, 1, 5, 7.5, 10, 50, 60, 120, 500, 1000])
 
@@ -58,7 +57,6 @@ def most_in_a_minute(slots: list[datetime]) -> int:
 
 
 @given(bound=bounds, calls=st.lists(st.tuples(st.floats(0, 90), st.integers(1, 40)), min_size=1, max_size=12))
-@per_test
 def test_no_minute_holds_more_slots_than_the_bound_whoever_asks_and_when(
     ledger: Ledger, bound: float, calls: list[tuple[float, int]]
 ) -> None:
@@ -78,7 +76,6 @@ def test_no_minute_holds_more_slots_than_the_bound_whoever_asks_and_when(
     bound=bounds,
     calls=st.lists(st.tuples(st.floats(0, 30), st.integers(0, 20), st.booleans()), min_size=1, max_size=12),
 )
-@per_test
 def test_refusals_never_raise_the_rate_above_the_bound(
     ledger: Ledger, bound: float, calls: list[tuple[float, int, bool]]
 ) -> None:
@@ -115,7 +112,6 @@ def test_a_hand_out_that_comes_a_little_late_loses_no_request(ledger: Ledger) ->
 
 
 @given(bound=st.sampled_from([5, 60, 120, 1000]), phase_s=st.floats(0, 60), delays=st.integers(0, 300))
-@per_test
 def test_no_fixed_window_of_the_provider_is_overrun_although_requests_take_their_time(
     ledger: Ledger, bound: int, phase_s: float, delays: int
 ) -> None:

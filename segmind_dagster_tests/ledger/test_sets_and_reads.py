@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, get_args
 
-from ledger_book import CENT, DAY, NOON, Book, generation
+from lab.ledger import CENT, DAY, NOON, Book, generation
 
 from segmind_dagster.ledger import Claim, State, entries, reads
 from segmind_dagster.ledger.schema import GENERATIONS

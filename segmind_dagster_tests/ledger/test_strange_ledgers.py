@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ledger_book import ORIGIN, Book
+from lab.ledger import ORIGIN, Book
 from sqlalchemy import insert
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError

@@ -8,10 +8,11 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
-from ledger_book import CENT, DAY, NOON, Book
+from lab.ledger import CENT, DAY, NOON, Book
+from sqlalchemy import delete
 
 from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
-from segmind_dagster.ledger import Caps, Claim, State, reads, writes
+from segmind_dagster.ledger import Caps, Claim, State, reads, statements, writes
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
 from segmind_dagster.lifecycle.states import IN_PROGRESS, TRANSITIONS, check_transition
 
@@ -351,3 +352,21 @@ def test_reopening_leaves_out_what_failed_in_a_way_that_was_paid_for(book: Book)
         book.failed(book.submitted(book.claim(generation_id)), failure_kind=kind)
     book.ledger.write(writes.reopen, ["a", "b", "c"], target="planned", now=NOON, unless={"bad_output", "expired"})
     assert {each: book.record(each).state for each in "abc"} == {"a": "planned", "b": "failed", "c": "planned"}
+
+
+def test_a_change_that_does_not_find_its_rows_takes_back_what_was_written_with_it(book: Book) -> None:
+    book.plan("g")
+    held = book.claim("g")
+    book.ledger.write(lambda connection: connection.execute(delete(ATTEMPTS)))
+    with pytest.raises(RuntimeError, match="0 of 1 rows"):
+        book.submitted(held)
+    assert [row["state"] for row in book.rows(GENERATIONS)] == ["submitting"]
+
+
+def test_the_statement_that_claims_leaves_alone_what_is_not_planned(book: Book) -> None:
+    book.plan("g")
+    book.claim("g", owner="the first")
+    names = ("owner", "prompt_set", "run_id", "intent_at", "updated_at")
+    again = {"held_id": "g", **statements.new({**dict.fromkeys(names), "owner": "the second"})}
+    assert book.ledger.write(lambda connection: connection.execute(statements.CLAIM, [again]).rowcount) == 0
+    assert [row["owner"] for row in book.rows(GENERATIONS)] == ["the first"]

@@ -9,10 +9,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
-from ledger_book import NOON, ORIGIN, Book
+from lab.ledger import NOON, ORIGIN, Book
 
 from segmind_dagster.errors import BudgetError, SegmindDagsterError
 from segmind_dagster.ledger import Caps, Claim, open_ledger, writes
@@ -143,6 +144,7 @@ class Walk(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
+@pytest.mark.hypothesis  # which plain properties get by themselves
 def test_no_walk_of_operations_reaches_an_illegal_state_or_loses_money(tmp_path: Path, empty_ledger: Path) -> None:
     walk = type("WalkHere", (Walk,), {"empty": empty_ledger, "home": tmp_path})
-    run_state_machine_as_test(walk, settings=settings(max_examples=25, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(walk, settings=settings(stateful_step_count=25))

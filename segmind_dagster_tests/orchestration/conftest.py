@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 import pytest
-from dagster_lab import DagsterLab
-
-from segmind_dagster.sandbox import SandboxServer, SandboxSettings
+from lab.dagster_project import DagsterLab
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from segmind_dagster.sandbox import SandboxServer
+
+# what the code location does not get as its resource's fields
+IN_THE_ENVIRONMENT = (
+    "SEGMIND_API_KEY", "SEGMIND_REQUESTS_PER_MINUTE", "SEGMIND_UNKNOWN_SETTLE_SECONDS", "SEGMIND_V1_TIMEOUT_SECONDS",
+)  # fmt: skip
 
 
 class OpenLab(Protocol):
@@ -22,22 +28,19 @@ class OpenLab(Protocol):
 
 
 @pytest.fixture
-def open_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenLab]:
-    servers: list[SandboxServer] = []
+def open_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_sandbox: Callable[..., SandboxServer]
+) -> Iterator[OpenLab]:
+    projects = itertools.count(1)
     with dg.DagsterInstance.ephemeral() as instance:
 
         def opened(**sandbox: Any) -> DagsterLab:
-            usual = {"picture_mode": "tiny", "fixed_latency_s": 0.02}
-            servers.append(SandboxServer(SandboxSettings(**{**usual, **sandbox})).start())
-            monkeypatch.setenv("SEGMIND_API_KEY", servers[-1].api_key)
-            monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "60000")
-            monkeypatch.setenv("SEGMIND_UNKNOWN_SETTLE_SECONDS", "0.15")
-            monkeypatch.setenv("SEGMIND_V1_TIMEOUT_SECONDS", "3")
-            return DagsterLab(servers[-1], tmp_path / f"project{len(servers)}", instance)
+            made = DagsterLab(start_sandbox(**sandbox), tmp_path / f"project{next(projects)}", instance)
+            for name in IN_THE_ENVIRONMENT:
+                monkeypatch.setenv(name, made.environ[name])
+            return made
 
         yield opened
-    for server in servers:
-        server.stop()
 
 
 @pytest.fixture

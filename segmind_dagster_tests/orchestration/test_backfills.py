@@ -16,7 +16,8 @@ from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster_graphql.test.utils import execute_dagster_graphql
-from dagster_lab import ACCOUNT, FLUX, REALITY, asset_key
+from lab.dagster_project import ACCOUNT, asset_key
+from lab.project import FLUX, REALITY
 
 from bench.backfill_books import most_at_once, read_rows, read_runs, spans_by_run, stored_state
 from segmind_dagster.registry import MODELS
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from conftest import OpenLab
     from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 SETS, AT_A_TIME, PROMPTS = 6, 3, 2
 LOCATION = "segmind_dagster"
@@ -202,7 +203,7 @@ def test_a_single_run_backfill_is_a_run_a_range_and_each_partition_shows_its_own
         "apple": 1, "fig": 2, "pear": 4, "plum": 5,
     }  # fmt: skip
     for key, entries in shown.items():
-        (bought,) = lab.rows(f"SELECT sum(cost_usd) AS usd FROM {REALITY} WHERE prompt_set = '{key}'")
+        (bought,) = lab.records(f"SELECT sum(cost_usd) AS usd FROM {REALITY} WHERE prompt_set = '{key}'")
         assert entries["cost of this run (USD)"] == float(bought["usd"])
         assert f"{key} number 0" in entries["contact sheet"]
         assert not any(f"{other} number" in entries["contact sheet"] for other in keys if other != key)

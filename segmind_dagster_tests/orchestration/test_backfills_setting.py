@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import REALITY, asset_key
+from lab.dagster_project import asset_key
+from lab.project import REALITY
 
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.orchestration.build import build_definitions

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster_lab import REALITY
+from lab.project import REALITY
 
 from segmind_dagster.errors import LoadLockError
 from segmind_dagster.settings import Settings, load_settings
@@ -20,7 +20,7 @@ from segmind_dagster.source.locks import load_lock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 
 @pytest.fixture(autouse=True)

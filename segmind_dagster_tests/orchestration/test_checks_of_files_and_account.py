@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from check_results import recorded, run_checks
-from dagster_lab import ACCOUNT, REALITY, SPEND, DagsterLab
+from lab.checks import recorded, run_checks
+from lab.dagster_project import ACCOUNT, SPEND, DagsterLab
+from lab.project import REALITY
 from sqlalchemy import update
 
 from segmind_dagster.data_folder import opened

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from check_results import recorded, run_checks
-from dagster_lab import FLUX, REALITY, STICKER
+from lab.checks import recorded, run_checks
+from lab.project import FLUX, REALITY, STICKER
 from sqlalchemy import insert
 
 from segmind_dagster.data_folder import opened
@@ -16,7 +16,7 @@ from segmind_dagster.sandbox import Faults, ScriptedFault
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 ASSET = f"segmind/{REALITY}"
 OF_SETS = ("nothing_left_open", "files_match", "spend_under_budget", "charged_once")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import ACCOUNT, FLUX, PAGES, REALITY, SPEND, USAGE, asset_key
+from lab.dagster_project import ACCOUNT, PAGES, SPEND, USAGE, asset_key
+from lab.project import FLUX, REALITY
 
 from segmind_dagster.definitions import defs
 from segmind_dagster.orchestration.partitions import prompt_sets
@@ -14,7 +15,7 @@ from segmind_dagster.registry import MODELS
 from segmind_dagster.source import tables
 
 if TYPE_CHECKING:
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
 MODEL_ASSETS = [f"segmind/{model.resource}" for model in MODELS]

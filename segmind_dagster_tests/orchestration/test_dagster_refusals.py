@@ -1,6 +1,7 @@
 from typing import Any
 
-from dagster_lab import ACCOUNT, FLUX, REALITY, USAGE
+from lab.dagster_project import ACCOUNT, USAGE
+from lab.project import FLUX, REALITY
 
 ASSET = f"segmind/{REALITY}"
 
@@ -10,7 +11,7 @@ def test_with_nothing_loaded_ever_the_summaries_are_empty_tables(lab: Any) -> No
     assert run.is_success, run.errors()
     for asset in USAGE:
         assert run.figures(asset)["summary"] == "No rows yet."
-        assert lab.rows(f"SELECT count(*) AS n FROM {asset.replace('/', '_')}") == [{"n": 0}]
+        assert lab.records(f"SELECT count(*) AS n FROM {asset.replace('/', '_')}") == [{"n": 0}]
 
 
 def test_the_page_of_a_run_names_the_table_as_the_definition_does(lab: Any) -> None:
@@ -24,7 +25,7 @@ def test_the_spend_of_a_model_no_set_asks_for_any_more_stays_in_the_summary(lab:
     lab.write("fruit", 2, models=[FLUX])
     lab.run(ASSET, f"segmind/{FLUX}", partition="fruit")
     lab.run(*USAGE)
-    rows = {row["model"]: row for row in lab.rows("SELECT * FROM usage_by_model")}
+    rows = {row["model"]: row for row in lab.records("SELECT * FROM usage_by_model")}
     old = rows["sdxl1.0-newreality-lightning"]
     assert (old["cost_usd"], old["generations"]) == (paid_usd, 0)
     assert sum(row["cost_usd"] for row in rows.values()) == lab.charged_usd

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import FLUX, RANGE_END, RANGE_START, REALITY, STICKER, asset_key
-from sensor_ticks import STARTED, Past, Ticks, ago, ahead, balance_is, record_run
+from lab.dagster_project import RANGE_END, RANGE_START, asset_key
+from lab.project import FLUX, REALITY, STICKER
+from lab.sensors import STARTED, Past, Ticks, ago, ahead, balance_is, record_run
 
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors import REQUESTED_BY, build_failed_generations, failed_generations
@@ -16,7 +17,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 ASSET = f"segmind/{REALITY}"
 PARTITION = "dagster/partition"

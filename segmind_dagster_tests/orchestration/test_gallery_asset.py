@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster_lab import FLUX, REALITY
+from lab.project import FLUX, REALITY
 
 from segmind_dagster.sandbox import Faults, ScriptedFault
 
 if TYPE_CHECKING:
     import pytest
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 MODEL, GALLERY = f"segmind/{REALITY}", "gallery/page"
 

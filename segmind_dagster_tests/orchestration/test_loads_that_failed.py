@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import FLUX, RANGE_END, RANGE_START, REALITY, asset_key
-from sensor_ticks import STARTED, Past, Ticks, ago, ahead, record_run
+from lab.dagster_project import RANGE_END, RANGE_START, asset_key
+from lab.project import FLUX, REALITY
+from lab.sensors import STARTED, Past, Ticks, ago, ahead, record_run
 
 from segmind_dagster.orchestration.loads import LOAD
 from segmind_dagster.orchestration.sensors import build_failed_generations, failed_generations
@@ -15,7 +16,7 @@ from segmind_dagster.orchestration.sensors import build_failed_generations, fail
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dagster_lab import DagsterLab, Run
+    from lab.dagster_project import DagsterLab, Run
 
 ASSET = f"segmind/{REALITY}"
 
@@ -60,7 +61,7 @@ def test_the_sensor_has_it_loaded_and_nothing_is_bought(lab: DagsterLab, warehou
     run = lab.run(ASSET, partition="fruit", tags=request.tags)
     assert run.is_success
     assert lab.posts == posts
-    assert lab.rows(f"SELECT count(*) AS rows FROM {REALITY}") == [{"rows": 2}]
+    assert lab.records(f"SELECT count(*) AS rows FROM {REALITY}") == [{"rows": 2}]
     assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
 
 
@@ -132,7 +133,7 @@ def test_what_was_collected_and_could_not_be_loaded_is_said_in_the_run_and_in_th
     lab: DagsterLab, warehouse: Path
 ) -> None:
     paid_and_left(lab, "fruit")
-    run = lab.collect()
+    run = lab.run_collect()
     message = run.failure()
     assert message.startswith("What was collected is in the ledger and its files are stored, but")
     assert "Not loaded: fruit." in message
@@ -146,19 +147,19 @@ def test_what_was_collected_and_could_not_be_loaded_is_said_in_the_run_and_in_th
 def test_the_sensor_has_loaded_what_was_collected_and_nothing_is_bought(lab: DagsterLab, warehouse: Path) -> None:
     paid_and_left(lab, "fruit")
     posts = lab.posts
-    assert not lab.collect().is_success
+    assert not lab.run_collect().is_success
     (request,), _ = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).tick()
     assert (request.partition_key, request.asset_selection) == ("fruit", [asset_key(f"segmind/{FLUX}")])
     warehouse.rmdir()
     assert lab.run(f"segmind/{FLUX}", partition="fruit", tags=request.tags).is_success
     assert lab.posts == posts
-    assert lab.rows(f"SELECT count(*) AS rows FROM {FLUX}") == [{"rows": 2}]
+    assert lab.records(f"SELECT count(*) AS rows FROM {FLUX}") == [{"rows": 2}]
     assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
 
 
 def test_a_collection_that_was_loaded_leaves_nothing_to_load(lab: DagsterLab) -> None:
     paid_and_left(lab, "fruit")
-    assert lab.collect().is_success
+    assert lab.run_collect().is_success
     assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
 
 
@@ -173,6 +174,6 @@ def test_what_a_run_collected_for_another_set_and_could_not_load_is_loaded_again
 def test_collecting_from_nobody_and_loading_nowhere_is_one_message_of_both(lab: DagsterLab, warehouse: Path) -> None:
     paid_and_left(lab, "fruit")
     lab.server.stop()
-    message = lab.collect().failure()
+    message = lab.run_collect().failure()
     assert "Check the network and SEGMIND_API_URL" in message
     assert "it could not be loaded" in message

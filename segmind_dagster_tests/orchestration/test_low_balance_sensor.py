@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sensor_ticks import Past, Ticks, ago, balance_is
+from lab.sensors import Past, Ticks, ago, balance_is
 
 from segmind_dagster.orchestration.sensors import low_balance
 
 if TYPE_CHECKING:
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 
 def test_a_balance_that_nobody_has_seen_is_not_guessed(lab: DagsterLab) -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster_lab import FLUX, REALITY, STICKER
+from lab.project import FLUX, REALITY, STICKER
 from PIL import Image
 from sqlalchemy import update
 
@@ -20,7 +20,7 @@ from segmind_dagster.sandbox import Faults, ScriptedFault
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 ASSET = f"segmind/{REALITY}"
 SAME_NAME = (
@@ -45,7 +45,7 @@ def images_of(sheet: str) -> list[Image.Image]:
 def test_the_rows_in_the_warehouse_are_those_of_the_ledger(lab: DagsterLab) -> None:
     run = lab.run(ASSET, partition=lab.write("fruit", 3))
     assert run.is_success, run.errors()
-    rows = {row["generation_id"]: row for row in lab.rows(f"SELECT * FROM {REALITY}")}
+    rows = {row["generation_id"]: row for row in lab.records(f"SELECT * FROM {REALITY}")}
     generations = lab.generations()
     assert len(rows) == len(generations) == 3
     for generation in generations:
@@ -53,7 +53,7 @@ def test_the_rows_in_the_warehouse_are_those_of_the_ledger(lab: DagsterLab) -> N
         assert {name: row[name] for name in SAME_NAME} == {name: generation[name] for name in SAME_NAME}
         assert (row["prompt_set"], row["status"], row["cost_usd"]) == ("fruit", "succeeded", generation["cost_usd"])
         assert row["run_id"] == run.run_id
-    attempts = {row["request_id"]: row["cost_usd"] for row in lab.rows("SELECT * FROM attempts")}
+    attempts = {row["request_id"]: row["cost_usd"] for row in lab.records("SELECT * FROM attempts")}
     assert attempts == {job["request_id"]: Decimal(job["cost_usd"]) for job in lab.jobs()}
 
 
@@ -87,7 +87,7 @@ def test_materializing_again_buys_nothing_and_says_what_that_saved(lab: DagsterL
     assert (figures["generations"], figures["generations reused"]) == (3, 3)
     assert (figures["cost of this run (USD)"], figures["saved by reuse (USD)"]) == (0, float(paid_usd))
     assert (lab.charged_usd, lab.posts) == (paid_usd, posts)
-    assert lab.rows(f"SELECT count(*) AS n FROM {REALITY}") == [{"n": 3}]
+    assert lab.records(f"SELECT count(*) AS n FROM {REALITY}") == [{"n": 3}]
     assert len(images_of(figures["contact sheet"])) == 3
 
 
@@ -95,7 +95,7 @@ def test_one_prompt_changed_is_one_generation_bought(lab: DagsterLab) -> None:
     lab.run(ASSET, partition=lab.write("fruit", ["a pear", "a plum", "a fig"]))
     lab.run(ASSET, partition=lab.write("fruit", ["a pear", "a quince", "a fig"]))
     assert lab.posts == 4
-    rows = lab.rows(f"SELECT prompt, is_current FROM {REALITY} ORDER BY prompt")
+    rows = lab.records(f"SELECT prompt, is_current FROM {REALITY} ORDER BY prompt")
     assert [(row["prompt"], row["is_current"]) for row in rows] == [
         ("a fig", True), ("a pear", True), ("a plum", False), ("a quince", True),
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_set_not_aimed_at_a_model_makes_an_empty_partition_with_the_reason(lab
     assert figures["generations"] == 0
     assert figures["empty because"] == f"'fruit' is not aimed at {STICKER}."
     assert "empty because" not in run.figures(ASSET, key)
-    assert lab.rows(f"SELECT count(*) AS n FROM {STICKER}") == [{"n": 0}]
+    assert lab.records(f"SELECT count(*) AS n FROM {STICKER}") == [{"n": 0}]
 
 
 def test_only_the_models_selected_are_bought_and_every_table_exists(lab: DagsterLab) -> None:
@@ -117,7 +117,7 @@ def test_only_the_models_selected_are_bought_and_every_table_exists(lab: Dagster
     run = lab.run(ASSET, partition=key)
     assert run.materialized() == {(ASSET, key)}
     assert {job["slug"] for job in lab.jobs()} == {"sdxl1.0-newreality-lightning"}
-    tables = {row["name"] for row in lab.rows("SHOW TABLES")}
+    tables = {row["name"] for row in lab.records("SHOW TABLES")}
     assert {model.resource for model in MODELS} | {"attempts"} <= tables
 
 
@@ -132,7 +132,7 @@ def test_a_range_of_partitions_is_one_run_and_each_has_its_own_figures(lab: Dags
         assert (figures["generations"], figures["generations succeeded"]) == (prompts, prompts)
         assert f"{key} number {prompts - 1}" in figures["contact sheet"]
         assert all(other == key or other not in figures["contact sheet"] for other in ("apple", "fig", "pear"))
-        bought = lab.rows(f"SELECT sum(cost_usd) AS usd FROM {REALITY} WHERE prompt_set = '{key}'")
+        bought = lab.records(f"SELECT sum(cost_usd) AS usd FROM {REALITY} WHERE prompt_set = '{key}'")
         assert figures["cost of this run (USD)"] == float(bought[0]["usd"])
         costs.append(bought[0]["usd"])
         assert run.figures(f"segmind/{STICKER}", key)["empty because"] == f"'{key}' is not aimed at {STICKER}."
@@ -150,7 +150,7 @@ def test_the_same_generation_in_two_sets_of_a_run_is_paid_on_one_page_and_saved_
     assert [page["cost of this run (USD)"] for page in pages] == [float(lab.charged_usd), 0]
     assert [page["saved by reuse (USD)"] for page in pages] == [0, float(lab.charged_usd)]
     assert all("fruit on a plate" in page["contact sheet"] for page in pages)
-    rows = lab.rows(f"SELECT prompt_set, cost_usd, saved_usd, is_reused FROM {REALITY} ORDER BY prompt_set")
+    rows = lab.records(f"SELECT prompt_set, cost_usd, saved_usd, is_reused FROM {REALITY} ORDER BY prompt_set")
     assert [tuple(row.values()) for row in rows] == [
         ("apple", lab.charged_usd, 0, False),
         ("pear", 0, lab.charged_usd, True),
@@ -163,7 +163,7 @@ def test_what_reuse_saved_is_not_known_where_nobody_knows_what_it_had_cost(lab: 
         ledger.write(lambda connection: connection.execute(update(GENERATIONS).values(cost_usd=None)))
     run = lab.run(ASSET, partition=lab.write("pear", ["fruit on a plate"]))
     assert run.figures(ASSET, "pear")["saved by reuse (USD)"] == "not known"
-    assert lab.rows(f"SELECT saved_usd FROM {REALITY} WHERE prompt_set = 'pear'") == [{"saved_usd": None}]
+    assert lab.records(f"SELECT saved_usd FROM {REALITY} WHERE prompt_set = 'pear'") == [{"saved_usd": None}]
 
 
 def test_one_bad_file_of_a_range_fails_the_run_but_not_the_other_partitions(lab: DagsterLab) -> None:
@@ -174,7 +174,7 @@ def test_one_bad_file_of_a_range_fails_the_run_but_not_the_other_partitions(lab:
     assert "fig.yaml" in run.failure()
     assert run.materialized() == {(ASSET, "apple"), (ASSET, "pear")}
     assert run.figures(ASSET, "pear")["generations succeeded"] == 2
-    assert lab.rows(f"SELECT count(*) AS n FROM {REALITY}") == [{"n": 3}]
+    assert lab.records(f"SELECT count(*) AS n FROM {REALITY}") == [{"n": 3}]
 
 
 def test_a_permanent_failure_of_one_prompt_is_a_row_and_not_a_failed_run(open_lab: OpenLab) -> None:
@@ -186,7 +186,7 @@ def test_a_permanent_failure_of_one_prompt_is_a_row_and_not_a_failed_run(open_la
     assert (figures["generations succeeded"], figures["generations failed"]) == (2, 1)
     assert "invalid_request: 1" in figures["failures"]
     assert "fruit number" in figures["failures"]
-    rows = lab.rows(f"SELECT status, failure_kind, cost_usd FROM {REALITY} WHERE status = 'failed'")
+    rows = lab.records(f"SELECT status, failure_kind, cost_usd FROM {REALITY} WHERE status = 'failed'")
     assert rows == [{"status": "failed", "failure_kind": "invalid_request", "cost_usd": 0}]
     assert lab.materialized(ASSET) == {key}
 
@@ -197,7 +197,7 @@ def test_a_lost_answer_is_not_paid_for_twice(open_lab: OpenLab) -> None:
     assert run.is_success, run.errors()
     assert run.figures(ASSET, "fruit")["cost of this run (USD)"] == float(lab.charged_usd)
     assert lab.server.account()["charges"] == 3
-    assert lab.rows("SELECT sum(cost_usd) AS usd FROM attempts") == [{"usd": lab.charged_usd}]
+    assert lab.records("SELECT sum(cost_usd) AS usd FROM attempts") == [{"usd": lab.charged_usd}]
 
 
 def test_over_budget_is_one_failure_without_a_materialization_or_a_cent(lab: DagsterLab) -> None:
@@ -219,7 +219,7 @@ def test_a_set_over_its_budget_does_not_keep_the_others_of_its_run_from_theirs(l
     assert "'fig'" in run.failure()
     assert run.materialized() == {(ASSET, "apple"), (ASSET, "pear")}
     assert lab.posts == 3
-    assert lab.rows(f"SELECT DISTINCT status FROM {REALITY} WHERE prompt_set = 'fig'") == [{"status": "planned"}]
+    assert lab.records(f"SELECT DISTINCT status FROM {REALITY} WHERE prompt_set = 'fig'") == [{"status": "planned"}]
 
 
 def test_credits_that_run_out_end_the_run_once_and_keep_what_is_complete(
@@ -237,11 +237,11 @@ def test_credits_that_run_out_end_the_run_once_and_keep_what_is_complete(
     assert run.materialized() == {(ASSET, "apple")}
     assert lab.materialized(ASSET) == {"apple"}
     assert run.figures(ASSET, "apple")["generations succeeded"] == 2
-    rows = lab.rows(f"SELECT prompt_set, status FROM {REALITY} ORDER BY 1, 2")
+    rows = lab.records(f"SELECT prompt_set, status FROM {REALITY} ORDER BY 1, 2")
     assert [tuple(row.values()) for row in rows] == [
         *[("apple", "succeeded")] * 2, *[("pear", "planned")] * 2, ("pear", "succeeded"),
     ]  # fmt: skip
-    assert lab.rows("SELECT sum(cost_usd) AS usd FROM attempts") == [{"usd": lab.charged_usd}]
+    assert lab.records("SELECT sum(cost_usd) AS usd FROM attempts") == [{"usd": lab.charged_usd}]
     again = lab.run_range("apple", "pear", ASSET)
     assert again.is_success, again.errors()
     assert lab.server.account()["charges"] == 5

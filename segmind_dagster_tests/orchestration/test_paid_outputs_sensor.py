@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-from dagster_lab import FLUX, REALITY
-from sensor_ticks import STARTED, Past, Ticks, ago, ahead, record_run
+from lab.project import FLUX, REALITY
+from lab.sensors import STARTED, Past, Ticks, ago, ahead, record_run
 
 from segmind_dagster.orchestration.sensors import build_paid_outputs, collect_job, paid_outputs
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 ASSET = f"segmind/{FLUX}"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -35,7 +35,7 @@ def test_nothing_to_collect_says_so(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit")
     assert ticks.reason() == "Everything that was paid for is stored."
-    assert lab.collect().is_success
+    assert lab.run_collect().is_success
 
 
 def test_what_a_dead_run_had_submitted_is_collected_loaded_and_shown(lab: DagsterLab, ticks: Ticks) -> None:
@@ -46,9 +46,9 @@ def test_what_a_dead_run_had_submitted_is_collected_loaded_and_shown(lab: Dagste
     (request,), _ = ticks.tick()
     assert request.job_name in {None, collect_job.name}
     assert request.partition_key is None
-    assert lab.collect().is_success
+    assert lab.run_collect().is_success
     assert states(lab) == [("succeeded", None)]
-    assert lab.rows(f"SELECT prompt_set, status FROM {FLUX}") == [{"prompt_set": "fruit", "status": "succeeded"}]
+    assert lab.records(f"SELECT prompt_set, status FROM {FLUX}") == [{"prompt_set": "fruit", "status": "succeeded"}]
     assert lab.materialized(ASSET) == {"fruit"}
     assert lab.server.account()["charges"] == 1
     assert ticks.reason() == "Everything that was paid for is stored."
@@ -62,8 +62,8 @@ def test_no_budget_and_no_file_keeps_it_away(lab: DagsterLab, ticks: Ticks, monk
     (lab.prompts / "fruit.yaml").unlink()
     lab.instance.delete_dynamic_partition("prompt_sets", "fruit")
     assert len(ticks.tick()[0]) == 1
-    assert lab.collect().is_success
-    assert lab.rows(f"SELECT prompt_set, status FROM {FLUX}") == [{"prompt_set": "fruit", "status": "succeeded"}]
+    assert lab.run_collect().is_success
+    assert lab.records(f"SELECT prompt_set, status FROM {FLUX}") == [{"prompt_set": "fruit", "status": "succeeded"}]
     assert lab.materialized(ASSET) == set()
 
 
@@ -71,7 +71,7 @@ def test_a_partition_with_something_left_to_buy_is_not_shown_as_complete(lab: Da
     lab.write("fruit", 2, models=[FLUX])
     past = Past(lab, "fruit")
     past.submits(0, request_id=past.sends(0), at=ago())
-    assert lab.collect().is_success
+    assert lab.run_collect().is_success
     assert lab.materialized(ASSET) == set()
     assert sorted(states(lab)) == [("planned", None), ("succeeded", None)]
     assert lab.posts == 1
@@ -107,7 +107,7 @@ def test_a_file_that_could_not_be_used_is_fetched_again_and_not_bought_again(ope
     assert states(lab) == [("failed", "bad_output")]
     assert "1 are looked for again" in Ticks(lab, paid_outputs).reason()
     assert len(Ticks(lab, build_paid_outputs(clock=ahead(minutes=2))).tick()[0]) == 1
-    assert lab.collect().is_success
+    assert lab.run_collect().is_success
     assert states(lab) == [("failed", "bad_output")]
     assert lab.posts == 1
     assert Ticks(lab, build_paid_outputs(clock=ahead(days=8))).reason() == "Everything that was paid for is stored."
@@ -156,6 +156,6 @@ def test_a_set_of_another_model_than_the_collected_one_stays_as_it_is(lab: Dagst
     past = Past(lab, "fruit")
     number = next(n for n, request in enumerate(past.requests) if request.model.resource == FLUX)
     past.submits(number, request_id=past.sends(number), at=ago())
-    assert lab.collect().is_success
+    assert lab.run_collect().is_success
     assert lab.materialized(ASSET) == {"fruit"}
     assert lab.materialized(f"segmind/{REALITY}") == set()

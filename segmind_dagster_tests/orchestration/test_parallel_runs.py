@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import REALITY, DagsterLab
+from lab.project import REALITY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import OpenLab
+    from lab.dagster_project import DagsterLab
 
 PARTITIONS, AT_A_TIME, PROMPTS = 8, 4, 3
 
@@ -59,11 +60,11 @@ def test_eight_partitions_four_at_a_time_all_succeed_with_all_their_rows(open_la
         assert [run.returncode for run in runs] == [0] * PARTITIONS, "\n".join(run.stderr[-2000:] for run in runs)
         asset = dg.AssetKey(["segmind", REALITY])
         assert instance.get_materialized_partitions(asset) == set(keys)
-    rows = lab.rows(f"SELECT prompt_set, count(*) AS n FROM {REALITY} WHERE status = 'succeeded' GROUP BY 1")
+    rows = lab.records(f"SELECT prompt_set, count(*) AS n FROM {REALITY} WHERE status = 'succeeded' GROUP BY 1")
     assert {row["prompt_set"]: row["n"] for row in rows} == dict.fromkeys(keys, PROMPTS + 1)
     assert lab.server.account()["charges"] == PARTITIONS * PROMPTS + 1
-    assert lab.rows("SELECT sum(cost_usd) AS usd, count(*) AS n FROM attempts WHERE cost_usd > 0") == [
+    assert lab.records("SELECT sum(cost_usd) AS usd, count(*) AS n FROM attempts WHERE cost_usd > 0") == [
         {"usd": lab.charged_usd, "n": PARTITIONS * PROMPTS + 1}
     ]
-    (reused,) = lab.rows(f"SELECT count(*) AS n FROM {REALITY} WHERE is_reused")
+    (reused,) = lab.records(f"SELECT count(*) AS n FROM {REALITY} WHERE is_reused")
     assert reused["n"] == PARTITIONS - 1

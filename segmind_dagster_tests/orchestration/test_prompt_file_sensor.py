@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import FLUX, REALITY, asset_key
-from sensor_ticks import STARTED, Ticks, record_run
+from lab.dagster_project import asset_key
+from lab.project import FLUX, REALITY
+from lab.sensors import STARTED, Ticks, record_run
 
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.orchestration.sensors import REQUESTED_BY, prompt_files
@@ -18,7 +19,7 @@ from segmind_dagster.orchestration.sensors import REQUESTED_BY, prompt_files
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 GOOD = "models: [sdxl_newreality]\nprompts: [a pear]\n"
 BROKEN = "models: [sdxl_newreality\n"
@@ -141,7 +142,7 @@ def test_rows_of_a_set_whose_file_is_gone_stay(lab: DagsterLab) -> None:
     lab.run(f"segmind/{REALITY}", partition=lab.write("pear", 1))
     (lab.prompts / "apple.yaml").unlink()
     assert lab.sync() == ([], ["apple"], [])
-    rows = lab.rows(f"SELECT prompt_set FROM {REALITY} ORDER BY 1")
+    rows = lab.records(f"SELECT prompt_set FROM {REALITY} ORDER BY 1")
     assert [row["prompt_set"] for row in rows] == ["apple", "pear"]
 
 
@@ -224,7 +225,7 @@ def test_a_renamed_file_is_a_removal_and_an_addition_and_nothing_is_bought_again
     assert request.partition_key == "quince"
     assert lab.run(ASSET, partition="quince", tags=request.tags).is_success
     assert lab.posts == 1
-    assert {row["prompt_set"] for row in lab.rows(f"SELECT prompt_set FROM {REALITY}")} == {"apple", "quince"}
+    assert {row["prompt_set"] for row in lab.records(f"SELECT prompt_set FROM {REALITY}")} == {"apple", "quince"}
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster_lab import FLUX, REALITY
+from lab.project import FLUX, REALITY
 
 if TYPE_CHECKING:
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 UNPRICED = "consistent_character_neolemon_v2"
 

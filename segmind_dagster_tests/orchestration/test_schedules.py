@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from check_results import recorded
+from lab.checks import recorded
 
 from segmind_dagster.orchestration.schedules import account_refresh, check_refresh, prompt_set_refresh
 
 if TYPE_CHECKING:
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 REALITY_ASSET = "segmind/sdxl_newreality"
 SCHEDULES = [account_refresh, check_refresh, prompt_set_refresh]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dagster_lab import REALITY
-from sensor_ticks import Past, Ticks, ago
+from lab.project import REALITY
+from lab.sensors import Past, Ticks, ago
 
 from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger import due
@@ -15,7 +15,7 @@ from segmind_dagster.sandbox import Faults
 if TYPE_CHECKING:
     import pytest
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 ASSET = f"segmind/{REALITY}"
 BY_SENSOR = {REQUESTED_BY: "failed_generations"}

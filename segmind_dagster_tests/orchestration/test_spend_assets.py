@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from check_results import recorded, run_checks
-from dagster_lab import ACCOUNT, FLUX, REALITY, SPEND, USAGE
+from lab.checks import recorded, run_checks
+from lab.dagster_project import ACCOUNT, SPEND, USAGE
+from lab.project import FLUX, REALITY
 from sqlalchemy import update
 
 from segmind_dagster.data_folder import opened
@@ -20,7 +21,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 MODELS = (f"segmind/{REALITY}", f"segmind/{FLUX}")
 CHECKS = {
@@ -64,10 +65,10 @@ def test_after_a_faulted_run_ledger_history_balance_and_the_sandboxs_books_agree
 
     charged = lab.charged_usd
     assert charged > 0
-    assert lab.rows("SELECT sum(cost_usd) AS usd FROM attempts") == [{"usd": charged}]
-    assert lab.rows("SELECT sum(cost_usd) AS usd FROM request_history") == [{"usd": charged}]
-    assert lab.rows("SELECT sum(cost_usd + estimated_cost_usd) AS usd FROM usage_by_day") == [{"usd": charged}]
-    (window,) = lab.rows("SELECT * FROM spend_balance")
+    assert lab.records("SELECT sum(cost_usd) AS usd FROM attempts") == [{"usd": charged}]
+    assert lab.records("SELECT sum(cost_usd) AS usd FROM request_history") == [{"usd": charged}]
+    assert lab.records("SELECT sum(cost_usd + estimated_cost_usd) AS usd FROM usage_by_day") == [{"usd": charged}]
+    (window,) = lab.records("SELECT * FROM spend_balance")
     assert (window["decrease_usd"], window["history_usd"], window["ledger_usd"]) == (charged, charged, charged)
     assert (window["difference_usd"], window["verdict"]) == (0, "agrees")
     said = recorded(lab, *BALANCE)
@@ -84,7 +85,7 @@ def test_a_charge_of_somebody_else_is_told_with_its_request_and_its_money(lab: D
     assert lab.run(*ACCOUNT).is_success
     found = compared(lab)
     assert found == dict.fromkeys(CHECKS, "SUCCEEDED") | {"spend/unexplained": "FAILED"}
-    (row,) = lab.rows("SELECT * FROM spend_unexplained")
+    (row,) = lab.records("SELECT * FROM spend_unexplained")
     assert (row["request_id"], row["may_be_ours"], row["api_origin"]) == (request_id, False, lab.server.url)
     assert row["cost_usd"] == lab.charged_usd - ours
     red = recorded(lab, "spend/unexplained", "charges_explained")
@@ -171,7 +172,7 @@ def test_what_a_person_bought_again_is_shown_with_its_money_and_stays_green(open
     second_usd = lab.charged_usd - first_usd
     assert second_usd > 0
     assert compared(lab)["spend/paid_twice"] == "SUCCEEDED"
-    (row,) = lab.rows("SELECT charges, excess_usd, decided_usd FROM spend_paid_twice")
+    (row,) = lab.records("SELECT charges, excess_usd, decided_usd FROM spend_paid_twice")
     assert row == {"charges": 2, "excess_usd": 0, "decided_usd": second_usd}
     by_history = recorded(lab, "spend/paid_twice", "nothing_paid_twice")
     by_ledger = recorded(lab, MODELS[1], "charged_once", key)
@@ -190,7 +191,7 @@ def test_rows_that_are_not_loaded_yet_are_no_alarm_because_the_ledger_knows_them
         connection.execute("DELETE FROM segmind_data.attempts WHERE prompt_set = 'later'")
     assert lab.run(*ACCOUNT).is_success
     assert set(compared(lab).values()) == {"SUCCEEDED"}
-    assert lab.rows("SELECT count(*) AS n FROM spend_unexplained") == [{"n": 0}]
+    assert lab.records("SELECT count(*) AS n FROM spend_unexplained") == [{"n": 0}]
 
 
 @pytest.mark.parametrize(("days", "can_be_fetched"), [(1, True), (8, False)])
@@ -209,7 +210,7 @@ def test_what_was_paid_for_and_is_not_stored_is_told_with_the_command_while_it_c
     settings = lab.segmind.load()
     load(settings, build_source(settings, prompt_sets=None).with_resources(REALITY, "attempts"))
     assert compared(lab)["spend/not_held"] == "FAILED"
-    (row,) = lab.rows("SELECT * FROM spend_not_held")
+    (row,) = lab.records("SELECT * FROM spend_not_held")
     assert (row["can_be_fetched"], row["cost_usd"], row["prompt_set"]) == (can_be_fetched, lab.charged_usd, key)
     red = recorded(lab, "spend/not_held", CHECKS["spend/not_held"])
     assert red.severity == "ERROR"
@@ -220,7 +221,7 @@ def test_what_was_paid_for_and_is_not_stored_is_told_with_the_command_while_it_c
 def test_before_anything_was_loaded_the_comparisons_are_empty_and_say_that_nothing_is_known(lab: DagsterLab) -> None:
     assert set(compared(lab).values()) == {"SUCCEEDED"}
     for asset in SPEND:
-        assert lab.rows(f"SELECT count(*) AS n FROM {asset.replace('/', '_')}") == [{"n": 0}]
+        assert lab.records(f"SELECT count(*) AS n FROM {asset.replace('/', '_')}") == [{"n": 0}]
     said = recorded(lab, "spend/unexplained", "charges_explained").said
     assert said.startswith("Nothing was compared with Segmind's history: it has not been loaded.")
 
@@ -238,7 +239,7 @@ def test_without_the_history_what_the_ledger_alone_can_tell_is_told(lab: Dagster
     settings = lab.segmind.load()
     load(settings, build_source(settings, prompt_sets=None).with_resources(REALITY, "attempts"))
     assert compared(lab) == dict.fromkeys(CHECKS, "SUCCEEDED") | {"spend/paid_twice": "FAILED"}
-    (row,) = lab.rows("SELECT charges, excess_usd, cost_usd FROM spend_paid_twice")
+    (row,) = lab.records("SELECT charges, excess_usd, cost_usd FROM spend_paid_twice")
     assert row["charges"] >= 2
     assert 0 < row["excess_usd"] < row["cost_usd"]
     told = account_totals(settings)
@@ -252,7 +253,7 @@ def test_one_comparison_alone_answers_its_own_check_and_no_other(lab: DagsterLab
     run = lab.run("spend/runway")
     assert run.materialized() == {("spend/runway", None)}
     assert recorded(lab, "spend/runway", "balance_lasts").status == "SUCCEEDED"
-    assert not [row for row in lab.rows("SHOW TABLES") if row["name"] == "spend_balance"]
+    assert not [row for row in lab.records("SHOW TABLES") if row["name"] == "spend_balance"]
 
 
 def test_a_check_alone_looks_at_what_was_compared_last_and_compares_nothing(lab: DagsterLab) -> None:
@@ -270,7 +271,7 @@ def test_a_top_up_is_told_as_one_and_is_no_alarm(lab: DagsterLab) -> None:
     lab.server.add_credits(Decimal(25))
     assert lab.run(*ACCOUNT).is_success
     assert compared(lab)["spend/balance"] == "SUCCEEDED"
-    (row,) = lab.rows("SELECT decrease_usd, difference_usd, verdict FROM spend_balance")
+    (row,) = lab.records("SELECT decrease_usd, difference_usd, verdict FROM spend_balance")
     assert (row["decrease_usd"], row["difference_usd"]) == (-25, 25)
     assert row["verdict"] in {"topped up", "too early to tell"}
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
-from dagster_lab import FLUX, DagsterLab
+from lab.project import FLUX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from conftest import OpenLab
+    from lab.dagster_project import DagsterLab
 
 pytestmark = pytest.mark.kill
 
@@ -111,7 +112,7 @@ def test_a_terminated_run_drains_and_is_canceled_and_the_next_one_completes(
     assert again.returncode == 0, err
     assert instance.get_materialized_partitions(asset) == {"fruit"}
     assert lab.server.account()["charges"] == lab.posts == GENERATIONS
-    assert lab.rows(f"SELECT status, count(*) AS n FROM {FLUX} GROUP BY 1") == [
+    assert lab.records(f"SELECT status, count(*) AS n FROM {FLUX} GROUP BY 1") == [
         {"status": "succeeded", "n": GENERATIONS}
     ]
-    assert lab.rows("SELECT sum(cost_usd) AS usd FROM attempts") == [{"usd": lab.charged_usd}]
+    assert lab.records("SELECT sum(cost_usd) AS usd FROM attempts") == [{"usd": lab.charged_usd}]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster_lab import REALITY, USAGE
+from lab.dagster_project import USAGE
+from lab.project import REALITY
 
 if TYPE_CHECKING:
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 MODEL, REPORT = f"segmind/{REALITY}", "usage/report"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
-from media_samples import mp4, picture
+from lab.media import mp4, picture
 
 from segmind_dagster.outputs import OutputStore
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
-from media_samples import HTML, JSON_ERROR, SOUNDS, WEBM, box, mp4, picture
+from lab import FOLDER
+from lab.media import HTML, JSON_ERROR, SOUNDS, WEBM, box, mp4, picture
 from PIL import Image
 
 from segmind_dagster.errors import OutputError
@@ -215,7 +215,6 @@ def test_a_gif_bought_as_a_video_is_decoded_as_well(store: OutputStore, content:
     ],
 )
 @given(facts=facts_of_any_kind)
-@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_facts_come_back_from_beside_an_output_and_from_inside_it(
     store: OutputStore, form: str, kind: OutputKind, *, is_inside: bool, facts: dict[str, Any]
 ) -> None:
@@ -286,8 +285,8 @@ def test_memory_does_not_grow_with_what_is_kept(tmp_path: Path, what: str) -> No
     program = f"""
 import subprocess, sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from media_samples import box, picture
+sys.path.insert(0, {str(FOLDER)!r})
+from lab.media import box, picture
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.outputs.verify import verify
 def peak_mb():

@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -65,7 +65,6 @@ def test_so_is_one_that_is_looked_at_where_it_lies(tmp_path: Path, damage: Any) 
     is_optimized=st.booleans(),
     restart_rows=st.integers(0, 3),
 )
-@settings(max_examples=150, deadline=None)
 def test_whatever_an_encoder_writes_is_taken(
     size: tuple[int, int],
     mode: str,

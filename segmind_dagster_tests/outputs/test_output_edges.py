@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from media_samples import mp4, picture
+from lab.media import mp4, picture
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.outputs import OutputStore

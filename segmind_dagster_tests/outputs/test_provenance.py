@@ -6,10 +6,9 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
-from media_samples import SOUNDS, mp4, picture
+from lab.media import SOUNDS, mp4, picture
 from PIL import Image
 
 from segmind_dagster.outputs.provenance import KEYWORD, embed, read
@@ -113,7 +112,6 @@ def test_a_comment_of_somebody_else_is_not_taken_for_ours(tmp_path: Path) -> Non
 
 
 @given(facts=facts_of_any_kind, form=st.sampled_from(sorted(FORMS)))
-@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_facts_survive_the_round_trip(tmp_path: Path, facts: dict[str, Any], form: str) -> None:
     path = tmp_path / "picture"
     path.write_bytes(FORMS[form])

@@ -6,10 +6,9 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
-from media_samples import HTML, JSON_ERROR, SOUNDS, WEBM, box, mp4, picture, png_of_claimed_size
+from lab.media import HTML, JSON_ERROR, SOUNDS, WEBM, box, mp4, picture, png_of_claimed_size
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.outputs import verify as verification
@@ -183,7 +182,6 @@ def test_any_first_bytes_are_of_a_known_format_or_of_none(head: bytes) -> None:
     length=st.integers(0, 10**6),
     kind=st.sampled_from(["image", "video", "audio", "text"]),
 )
-@hypothesis_settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_bytes_are_accepted_or_refused_and_never_raise_anything_else(
     check: Check, content: bytes, changes: list[tuple[int, int]], length: int, kind: Any
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.errors import PromptSetError
@@ -85,33 +85,28 @@ def check(folder: Path, suffix: str, content: bytes) -> None:
 
 @pytest.mark.parametrize("suffix", NAMES)
 @given(content=st.binary(max_size=400))
-@settings(max_examples=60, deadline=None)
 def test_random_bytes(folder: Path, suffix: str, content: bytes) -> None:
     check(folder, suffix, content)
 
 
 @pytest.mark.parametrize("suffix", NAMES)
 @given(content=st.text(max_size=200))
-@settings(max_examples=60, deadline=None)
 def test_random_text(folder: Path, suffix: str, content: str) -> None:
     check(folder, suffix, content.encode("utf-8", "surrogatepass"))
 
 
 @pytest.mark.parametrize("suffix", NAMES)
 @given(pieces=st.lists(PIECES | st.text(max_size=5), max_size=40))
-@settings(max_examples=150, deadline=None)
 def test_random_heaps_of_meaningful_pieces(folder: Path, suffix: str, pieces: list[str]) -> None:
     check(folder, suffix, "".join(pieces).encode("utf-8", "surrogatepass"))
 
 
 @given(document=DOCUMENTS)
-@settings(max_examples=250, deadline=None)
 def test_random_values_in_the_fields_of_a_yaml_file(folder: Path, document: dict[str, Any]) -> None:
     check(folder, "yaml", yaml.safe_dump(document, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 
 @given(prompts=st.lists(VALUES, max_size=4))
-@settings(max_examples=100, deadline=None)
 def test_random_values_in_the_lines_of_a_jsonl_file(folder: Path, prompts: list[Any]) -> None:
     check(folder, "jsonl", "\n".join(json.dumps(prompt) for prompt in prompts).encode())
 
@@ -121,7 +116,6 @@ def test_random_values_in_the_lines_of_a_jsonl_file(folder: Path, prompts: list[
         st.lists(st.sampled_from(["", "a fox", "7", "x", "sdxl_newreality", "1e9", '"']), max_size=8), max_size=5
     )
 )
-@settings(max_examples=100, deadline=None)
 def test_random_cells_in_a_csv_file(folder: Path, rows: list[list[str]]) -> None:
     header = "prompt,models,seed,samples,steps,negative_prompt,guidance_scale\n"
     check(folder, "csv", (header + "\n".join(",".join(row) for row in rows)).encode())

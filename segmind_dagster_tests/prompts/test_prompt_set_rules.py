@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.prompts import load_prompt_set
@@ -238,7 +238,6 @@ def test_sampling_works_where_all_combinations_would_never_fit(project: Project)
     samples=st.integers(1, 3),
     models=st.lists(st.sampled_from(["fast_flux_schnell", "sdxl_newreality"]), min_size=1, max_size=2, unique=True),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 def test_the_count_is_prompts_x_models_x_combinations_x_samples(
     project: Project, sizes: list[int], prompts: int, samples: int, models: list[str]
 ) -> None:

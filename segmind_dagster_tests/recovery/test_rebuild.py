@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
-from recovery_lab import FACE, TEXT, V1, V2, VIDEO, png
+from lab.project import FACE, TEXT, V1, V2, VIDEO, png
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError, SettingsError
 from segmind_dagster.ledger import Caps, entries, moves
-from segmind_dagster.ledger.schema import ATTEMPTS, SET_GENERATIONS, SPENDING
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS, SPENDING
 from segmind_dagster.ledger.store import place
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.reports.spend import spend_source
 from segmind_dagster.source import load
 
 if TYPE_CHECKING:
-    from recovery_lab import Lab
+    from collections.abc import Mapping
+
+    from lab.recovery_project import Lab
 
 
 REGISTERED = (
@@ -42,6 +44,10 @@ def fill(lab: Lab) -> list[str]:
     ]
     lab.generate(*keys)
     return keys
+
+
+def whole_ledger(lab: Lab) -> list[list[Mapping[str, object]]]:
+    return [lab.ledger_rows(table) for table in (GENERATIONS, ATTEMPTS, SPENDING, SET_GENERATIONS)]
 
 
 def test_a_run_without_its_ledger_stops_and_one_with_the_rebuilt_ledger_buys_nothing(lab: Lab) -> None:
@@ -63,10 +69,10 @@ def test_the_rebuilt_ledger_is_the_one_that_was_lost(lab: Lab, *, is_loaded: boo
     fill(lab)
     if is_loaded:
         lab.load()
-    before = lab.generations(), lab.attempts(), lab.spending(), lab.memberships()
+    before = lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()
     lab.lose_ledger()
     rebuilt = lab.rebuild()
-    assert (lab.generations(), lab.attempts(), lab.spending(), lab.memberships()) == before
+    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()) == before
     assert (rebuilt.spent_usd, rebuilt.estimated_usd) == (lab.charged_usd, 0)
     assert (rebuilt.unclaimed, rebuilt.not_restored, rebuilt.doubtful) == (0, (), ())
 
@@ -74,43 +80,53 @@ def test_the_rebuilt_ledger_is_the_one_that_was_lost(lab: Lab, *, is_loaded: boo
 def test_when_a_set_first_asked_comes_back_from_the_warehouse(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 1))
     lab.generate(lab.write("harvest", ["fruit number 0"]))
-    asked = {row["prompt_set"]: row["asked_at"] for row in lab.rows(SET_GENERATIONS)}
+    asked = {row["prompt_set"]: row["asked_at"] for row in lab.ledger_rows(SET_GENERATIONS)}
     lab.load()
     lab.lose_ledger()
     lab.rebuild()
-    assert {row["prompt_set"]: row["asked_at"] for row in lab.rows(SET_GENERATIONS)} == asked
+    assert {row["prompt_set"]: row["asked_at"] for row in lab.ledger_rows(SET_GENERATIONS)} == asked
 
 
 def test_rebuilding_twice_adds_nothing(lab: Lab) -> None:
     fill(lab)
     lab.lose_ledger()
     lab.rebuild()
-    before = lab.rows(), lab.rows(ATTEMPTS), lab.rows(SPENDING), lab.rows(SET_GENERATIONS)
+    before = whole_ledger(lab)
     again = lab.rebuild()
     assert (again.restored.total(), again.present, again.spent_usd) == (0, lab.charges, 0)
-    assert (lab.rows(), lab.rows(ATTEMPTS), lab.rows(SPENDING), lab.rows(SET_GENERATIONS)) == before
+    assert (
+        lab.generations(),
+        lab.ledger_rows(ATTEMPTS),
+        lab.ledger_rows(SPENDING),
+        lab.ledger_rows(SET_GENERATIONS),
+    ) == before
 
 
 def test_a_ledger_that_is_whole_is_left_as_it_is(lab: Lab) -> None:
     fill(lab)
     lab.load()
-    before = lab.rows(), lab.rows(ATTEMPTS), lab.rows(SPENDING), lab.rows(SET_GENERATIONS)
+    before = whole_ledger(lab)
     rebuilt = lab.rebuild()
     assert (rebuilt.restored.total(), rebuilt.present) == (0, lab.charges)
-    assert (lab.rows(), lab.rows(ATTEMPTS), lab.rows(SPENDING), lab.rows(SET_GENERATIONS)) == before
+    assert (
+        lab.generations(),
+        lab.ledger_rows(ATTEMPTS),
+        lab.ledger_rows(SPENDING),
+        lab.ledger_rows(SET_GENERATIONS),
+    ) == before
 
 
 def test_an_old_backup_gets_back_what_came_after_it_and_keeps_what_it_has(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 2))
     ledger = lab.folder / "data" / "ledger.sqlite"
     backup = ledger.read_bytes()
-    old = lab.rows()
+    old = lab.generations()
     lab.generate(lab.write("harvest", 3))
     lab.lose_ledger()
     ledger.write_bytes(backup)
     rebuilt = lab.rebuild()
     assert (rebuilt.restored, rebuilt.present) == ({"succeeded": 3}, 2)
-    assert [row for row in lab.rows() if row["prompt_set"] == "fruit"] == old
+    assert [row for row in lab.generations() if row["prompt_set"] == "fruit"] == old
     lab.check_whole()
 
 
@@ -144,7 +160,7 @@ def test_it_refuses_beside_a_run_that_is_at_work(lab: Lab) -> None:
             entries.record_run,
             owner="other", run_id=None, place=place(), pid=os.getpid(), now=now, lease_until=now + timedelta(minutes=1),
         )  # fmt: skip
-        (row,) = lab.rows()
+        (row,) = lab.generations()
         lab.write("harvest", 1)
         request = find_prompt_set("harvest", prompts_dir=lab.folder / "prompts", project_dir=lab.folder).requests[0]
         fresh = {**row, "generation_id": request.generation_id}
@@ -176,7 +192,7 @@ def test_without_a_key_nothing_is_touched(lab: Lab) -> None:
 @pytest.mark.parametrize("moment", ["before", "amid"])
 def test_a_rebuilding_that_is_killed_leaves_the_guard_up_and_is_simply_run_again(lab: Lab, moment: str) -> None:
     keys = fill(lab)
-    expected = lab.generations(), lab.spending()
+    expected = lab.generation_facts(), lab.spending()
     lab.lose_ledger()
     target = {"before": "restore", "amid": "_add_spending"}[moment]
     code = f"""
@@ -192,7 +208,7 @@ rebuild(load_settings(), say=print)
     with pytest.raises(LedgerMissingError):
         lab.generate(*keys)
     lab.rebuild()
-    assert (lab.generations(), lab.spending()) == expected
+    assert (lab.generation_facts(), lab.spending()) == expected
     lab.generate(*keys)
     lab.check_whole()
 
@@ -202,7 +218,7 @@ def test_the_reconciliations_tables_are_made_of_the_others_and_are_no_evidence(l
     lab.load()
     settings = lab.settings()
     load(settings, spend_source(lambda: settings))
-    before = lab.generations(), lab.attempts(), lab.memberships()
+    before = lab.generation_facts(), lab.attempt_facts(), lab.memberships()
     with duckdb.connect(str(lab.folder / "data" / "segmind.duckdb")) as connection:
         connection.execute(
             "INSERT INTO segmind_data.spend_not_held "
@@ -212,6 +228,6 @@ def test_the_reconciliations_tables_are_made_of_the_others_and_are_no_evidence(l
         )
     lab.lose_ledger()
     lab.rebuild()
-    assert {row["generation_id"] for row in lab.generations()} == {row["generation_id"] for row in before[0]}
-    assert [row["cost_usd"] for row in lab.attempts()] == [row["cost_usd"] for row in before[1]]
+    assert {row["generation_id"] for row in lab.generation_facts()} == {row["generation_id"] for row in before[0]}
+    assert [row["cost_usd"] for row in lab.attempt_facts()] == [row["cost_usd"] for row in before[1]]
     assert lab.memberships() == before[2]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
-from recovery_lab import FACE, TEXT, V1, V2, VIDEO, edit, png
+from lab.project import FACE, TEXT, V1, V2, VIDEO, png
+from lab.recovery_project import edit
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, LedgerOutdatedError
 from segmind_dagster.ledger.schema import ATTEMPTS
@@ -19,7 +20,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from recovery_lab import Lab
+    from lab.recovery_project import Lab
 
 # what sidecars held before they held the books
 NEW_FACTS = ("prompt_set", "attempt", "images", "stored_at", "latency_ms", "cost_usd", "cost_source")
@@ -46,7 +47,7 @@ def test_older_sidecars_suffice_with_the_history_or_the_warehouse(lab: Lab, *, i
     rebuilt = lab.rebuild()
     assert (rebuilt.spent_usd, rebuilt.estimated_usd) == (lab.charged_usd, 0)
     assert lab.spending() == before
-    assert {row["cost_source"] for row in lab.rows(ATTEMPTS)} == {"reported" if is_loaded else "history"}
+    assert {row["cost_source"] for row in lab.ledger_rows(ATTEMPTS)} == {"reported" if is_loaded else "history"}
     posts = lab.posts
     lab.generate(*keys)
     assert lab.posts == posts
@@ -58,12 +59,12 @@ def test_what_no_prompt_file_asks_for_any_more_comes_back_too(lab: Lab, *, is_lo
     lab.generate(lab.write("fruit", ["a pear"], samples=3), lab.write("talk", ["hello"], models=[TEXT]))
     if is_loaded:
         lab.load()
-    before = lab.generations(), lab.attempts(), lab.spending(), lab.memberships()
+    before = lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()
     lab.forget("fruit")
     lab.forget("talk")
     lab.lose_ledger()
     lab.rebuild()
-    assert (lab.generations(), lab.attempts(), lab.spending(), lab.memberships()) == before
+    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()) == before
 
 
 def test_a_prompt_that_was_taken_out_is_no_longer_current(lab: Lab) -> None:
@@ -71,14 +72,14 @@ def test_a_prompt_that_was_taken_out_is_no_longer_current(lab: Lab) -> None:
     lab.write("fruit", ["a pear"])
     lab.lose_ledger()
     lab.rebuild()
-    by_prompt = {row["generation_id"]: row["prompt"] for row in lab.rows()}
+    by_prompt = {row["generation_id"]: row["prompt"] for row in lab.generations()}
     assert {(by_prompt[key], flag) for _, key, flag in lab.memberships()} == {("a pear", True), ("a fig", False)}
 
 
 def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None:
     key = lab.write("fruit", 4)
     lab.generate(key)
-    before = lab.generations()
+    before = lab.generation_facts()
     for sidecar in lab.sidecars[:3]:
         sidecar.unlink()
     lab.lose_ledger()
@@ -86,7 +87,7 @@ def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None
     assert rebuilt.restored == {"succeeded": 4}
     assert (rebuilt.verdicts["undigested"], rebuilt.verdicts["owned"]) == (3, 1)
     changing = ("cost_source",)
-    assert [{k: v for k, v in row.items() if k not in changing} for row in lab.generations()] == [
+    assert [{k: v for k, v in row.items() if k not in changing} for row in lab.generation_facts()] == [
         {k: v for k, v in row.items() if k not in changing} for row in before
     ]
     posts = lab.posts
@@ -98,12 +99,12 @@ def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None
 def test_a_picture_without_its_sidecar_is_compared_with_the_digest_in_the_warehouse(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 3))
     lab.load()
-    before = lab.generations(), lab.attempts()
+    before = lab.generation_facts(), lab.attempt_facts()
     for sidecar in lab.sidecars:
         sidecar.unlink()
     lab.lose_ledger()
     assert lab.rebuild().verdicts == {"owned": 3}
-    assert (lab.generations(), lab.attempts()) == before
+    assert (lab.generation_facts(), lab.attempt_facts()) == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "a list", "binary", "of another generation"])
@@ -209,10 +210,10 @@ def test_what_cannot_be_fetched_any_more_is_shown_as_paid_and_not_bought_again(o
     lab.generate(key)
     lab.generate(key)
     assert lab.posts == posts
-    assert sorted((row["state"], row["failure_kind"]) for row in lab.rows()) == [
+    assert sorted((row["state"], row["failure_kind"]) for row in lab.generations()) == [
         ("failed", "expired"), ("succeeded", None),
     ]  # fmt: skip
-    assert sum((row["cost_usd"] for row in lab.rows(ATTEMPTS)), Decimal(0)) == lab.charged_usd
+    assert sum((row["cost_usd"] for row in lab.ledger_rows(ATTEMPTS)), Decimal(0)) == lab.charged_usd
 
 
 def test_outputs_of_another_origin_are_left_out_and_counted(lab: Lab) -> None:
@@ -289,12 +290,12 @@ def test_paid_failures_that_the_warehouse_remembers_stay_failed_and_are_not_boug
     key = lab.write("fruit", 2)
     lab.generate(key)
     lab.load()
-    before = lab.generations(), lab.attempts(), lab.spending()
-    assert {row["failure_kind"] for row in lab.rows()} == {"bad_output"}
+    before = lab.generation_facts(), lab.attempt_facts(), lab.spending()
+    assert {row["failure_kind"] for row in lab.generations()} == {"bad_output"}
     lab.lose_ledger()
     rebuilt = lab.rebuild()
     assert rebuilt.restored == {"failed": 2}
-    assert (lab.generations(), lab.attempts(), lab.spending()) == before
+    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending()) == before
     posts = lab.posts
     lab.generate(key)
     assert lab.posts == posts
@@ -306,7 +307,7 @@ def test_what_nobody_remembers_asking_for_belongs_to_no_set(lab: Lab) -> None:
     lab.forget("fruit")
     lab.lose_ledger()
     lab.rebuild()
-    (row,) = lab.rows()
+    (row,) = lab.generations()
     assert (row["prompt_set"], row["prompt"], row["seed"]) == (UNKNOWN_SET, "fruit number 0", row["body"]["seed"])
     assert lab.memberships() == set()
     lab.check_whole()
@@ -323,7 +324,7 @@ def test_an_output_without_any_known_cost_is_estimated_and_marked_so(lab: Lab, o
     lab.lose_ledger()
     rebuilt = fresh.rebuild()
     assert (rebuilt.restored, rebuilt.spent_usd) == ({"succeeded": 1}, 0)
-    (attempt,) = fresh.rows(ATTEMPTS)
+    (attempt,) = fresh.ledger_rows(ATTEMPTS)
     assert (attempt["cost_source"], attempt["cost_usd"]) == ("estimated", rebuilt.estimated_usd)
     assert rebuilt.estimated_usd > 0
 
@@ -355,10 +356,10 @@ def test_outputs_in_a_bucket_are_restored_like_those_in_a_folder(lab: Lab) -> No
     lab.environ["SEGMIND_OUTPUTS_URL"] = url
     key = lab.write("fruit", 3, models=[V1, V2])
     lab.generate(key)
-    before = lab.generations(), lab.attempts(), lab.spending()
+    before = lab.generation_facts(), lab.attempt_facts(), lab.spending()
     lab.lose_ledger()
     assert lab.rebuild().restored == {"succeeded": 6}
-    assert (lab.generations(), lab.attempts(), lab.spending()) == before
+    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending()) == before
     posts = lab.posts
     lab.generate(key)
     assert lab.posts == posts
@@ -369,12 +370,12 @@ def test_outputs_in_a_bucket_are_restored_like_those_in_a_folder(lab: Lab) -> No
 def test_a_ledger_in_postgresql_is_restored_like_one_in_a_file(lab: Lab, postgres_url: str) -> None:
     key = lab.write("fruit", 3, models=[V1, V2])
     lab.generate(key)
-    before = lab.generations(), lab.attempts(), lab.spending(), lab.memberships()
+    before = lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()
     lab.lose_ledger()
     lab.environ["SEGMIND_LEDGER_URL"] = postgres_url
     assert lab.rebuild().restored == {"succeeded": 6}
     assert lab.rebuild().restored == {}
-    assert (lab.generations(), lab.attempts(), lab.spending(), lab.memberships()) == before
+    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()) == before
     posts = lab.posts
     lab.generate(key)
     assert lab.posts == posts

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.ledger import open_ledger, reads, restoring
@@ -116,7 +116,6 @@ def entered(folder: Path, evidence: Evidence) -> Iterator[tuple[Any, list[Any], 
         ledger.close()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=decayed(), is_owned=st.booleans())
 def test_decayed_facts_restore_the_generation_and_what_is_wrong_in_them_is_left_out(
     ledger_folder: Path, document: dict[str, Any], *, is_owned: bool
@@ -193,7 +192,6 @@ def test_the_day_that_pays_is_the_day_of_the_post_not_that_of_the_file(ledger_fo
 
 
 @given(content=st.binary(max_size=300), extension=st.sampled_from(["png", "jpg", "mp4", "json"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_outputs_that_are_any_bytes_never_count_as_owned(ledger_folder: Path, content: bytes, extension: str) -> None:
     store = OutputStore(str(ledger_folder / "outputs"), scratch_dir=ledger_folder)
     folder = ledger_folder / "outputs" / "fast_flux_schnell"

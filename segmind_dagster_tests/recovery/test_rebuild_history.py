@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from history_proxy import HistoryProxy
-from recovery_lab import FACE, V1, V2, png
+from lab.project import FACE, V1, V2, png
+from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, PromptSetError
 from segmind_dagster.ledger.schema import ATTEMPTS
@@ -20,7 +20,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from recovery_lab import Lab
+    from lab.recovery_project import Lab
 
     from segmind_dagster.prompts import GenerationRequest
 
@@ -61,7 +61,7 @@ def test_requests_that_were_paid_or_are_still_running_are_fetched(open_lab: Open
     ids = {submit(lab, request) for request in asked(lab, "fruit")[:4]}
     rebuilt = lab.rebuild()
     assert rebuilt.restored == {"submitted": 4}
-    assert {row["request_id"] for row in lab.rows()} == ids
+    assert {row["request_id"] for row in lab.generations()} == ids
     assert lab.generate("fruit").units[0].endings == {"succeeded": 6}
     assert lab.posts == 6
     lab.check_whole()
@@ -119,7 +119,7 @@ def test_equal_bodies_are_given_a_request_each_and_never_the_same(lab: Lab) -> N
     ids = {submit(lab, requested[0]), submit(lab, requested[0])}
     rebuilt = lab.rebuild()
     assert rebuilt.restored == {"submitted": 2}
-    assert {row["request_id"] for row in lab.rows()} == ids
+    assert {row["request_id"] for row in lab.generations()} == ids
     lab.generate("fruit")
     assert lab.posts == 3
     lab.check_whole()
@@ -131,7 +131,7 @@ def test_one_prompt_with_other_parameters_is_another_generation(lab: Lab) -> Non
     last = max(asked(lab, "fruit"), key=lambda request: request.generation_id)
     found = submit(lab, last)
     lab.rebuild()
-    assert {row["generation_id"]: row["request_id"] for row in lab.rows()} == {last.generation_id: found}
+    assert {row["generation_id"]: row["request_id"] for row in lab.generations()} == {last.generation_id: found}
 
 
 def test_what_was_bought_once_more_after_a_paid_failure_is_fetched(open_lab: OpenLab) -> None:
@@ -143,9 +143,9 @@ def test_what_was_bought_once_more_after_a_paid_failure_is_fetched(open_lab: Ope
     lab.lose_ledger()
     assert lab.rebuild().restored == {"submitted": 1}
     assert lab.generate("fruit").units[0].endings == {"succeeded": 1}
-    assert [row["request_id"] for row in lab.rows()] == [again]
-    assert [row["state"] for row in lab.rows(ATTEMPTS)] == ["failed", "succeeded"]
-    assert sum((row["cost_usd"] for row in lab.rows(ATTEMPTS)), Decimal(0)) == lab.charged_usd
+    assert [row["request_id"] for row in lab.generations()] == [again]
+    assert [row["state"] for row in lab.ledger_rows(ATTEMPTS)] == ["failed", "succeeded"]
+    assert sum((row["cost_usd"] for row in lab.ledger_rows(ATTEMPTS)), Decimal(0)) == lab.charged_usd
     assert lab.posts == 2
 
 
@@ -172,10 +172,10 @@ def test_local_pictures_are_told_apart_by_their_content(lab: Lab) -> None:
     found = submit(lab, last, face_image=upload(lab, path.read_bytes()))
     rebuilt = lab.rebuild()
     assert rebuilt.restored == {"submitted": 1}
-    assert {row["generation_id"]: row["request_id"] for row in lab.rows()} == {last.generation_id: found}
+    assert {row["generation_id"]: row["request_id"] for row in lab.generations()} == {last.generation_id: found}
     lab.generate("faces")
     assert (lab.posts, lab.charges) == (2, 2)
-    assert first.generation_id in {row["generation_id"] for row in lab.rows()}
+    assert first.generation_id in {row["generation_id"] for row in lab.generations()}
     lab.check_whole()
 
 
@@ -217,8 +217,8 @@ def test_a_history_that_leaves_out_what_outputs_tell_of_rebuilds_nothing_unless_
     lab.write("fruit", 3)
     submit(lab, asked(lab, "fruit")[2])
     lab.lose_ledger()
-    with HistoryProxy(lab.server.url) as proxy:
-        proxy.answer = lambda document: {**document, "data": []}
+    with Proxy(lab.server.url, is_platform=True) as proxy:
+        proxy.answers[HISTORY] = lambda document: {**document, "data": []}
         with pytest.raises(LedgerError, match=r"leaves out 2 of the requests.*--despite-gaps"):
             lab.rebuild(SEGMIND_PLATFORM_URL=proxy.url)
         with pytest.raises(LedgerMissingError):
@@ -235,8 +235,8 @@ def test_requests_of_which_only_the_warehouse_tells_have_to_be_listed_too(lab: L
     lab.lose_ledger()
     for path in (*lab.outputs, *lab.sidecars):
         path.unlink()
-    with HistoryProxy(lab.server.url) as proxy:
-        proxy.answer = lambda document: {**document, "data": document["data"][:1]}
+    with Proxy(lab.server.url, is_platform=True) as proxy:
+        proxy.answers[HISTORY] = lambda document: {**document, "data": document["data"][:1]}
         with pytest.raises(LedgerError, match="leaves out 1 of the requests"):
             lab.rebuild(SEGMIND_PLATFORM_URL=proxy.url)
 
@@ -286,7 +286,7 @@ def test_what_the_warehouse_saw_under_way_and_the_history_knows_is_fetched(open_
     lab.generate("fruit")
     assert (lab.posts, lab.charges) == (2, 2)
     lab.check_whole()
-    assert [row["attempt"] for row in lab.rows(ATTEMPTS)] == [1, 1]
+    assert [row["attempt"] for row in lab.ledger_rows(ATTEMPTS)] == [1, 1]
 
 
 def test_what_the_warehouse_saw_under_way_and_the_history_does_not_know_is_settled_by_the_next_run(
@@ -310,11 +310,11 @@ def test_attempts_that_failed_before_are_remembered_by_the_warehouse(open_lab: O
     lab = open_lab(faults=Faults(script=["server_error", "ok"]))
     lab.generate(lab.write("fruit", 1, models=[resource]))
     lab.load()
-    before = lab.attempts(), lab.generations(), lab.spending()
+    before = lab.attempt_facts(), lab.generation_facts(), lab.spending()
     assert [row["state"] for row in before[0]] == ["failed", "succeeded"]
     lab.lose_ledger()
     lab.rebuild()
-    assert (lab.attempts(), lab.generations(), lab.spending()) == before
+    assert (lab.attempt_facts(), lab.generation_facts(), lab.spending()) == before
 
 
 def test_a_retry_after_the_last_load_is_not_booked_twice(open_lab: OpenLab) -> None:
@@ -324,9 +324,9 @@ def test_a_retry_after_the_last_load_is_not_booked_twice(open_lab: OpenLab) -> N
     assert lab.states() == ["failed"]
     lab.load()
     lab.generate("fruit")
-    before = lab.attempts()
+    before = lab.attempt_facts()
     lab.lose_ledger()
     lab.rebuild()
-    assert lab.attempts() == before
+    assert lab.attempt_facts() == before
     assert sum((row["cost_usd"] or Decimal(0) for row in before), Decimal(0)) == lab.charged_usd
     lab.check_whole()

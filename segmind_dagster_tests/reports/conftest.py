@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hand_filled import Warehouse
+from lab.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

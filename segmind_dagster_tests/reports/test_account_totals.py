@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from hand_filled import ORIGIN, Attempt, Request
+from lab.warehouse import ORIGIN, Attempt, Request
 
 from segmind_dagster.reports.account_totals import Account, in_words
 from segmind_dagster.reports.spend_sql import BOTH_BOOKS
 
 if TYPE_CHECKING:
-    from hand_filled import Warehouse
+    from lab.warehouse import Warehouse
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 USD = Decimal("0.25")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
-from gallery_world import FLUX, LLAMA, REALITY, WAN, GalleryWorld, data, html, picture, put
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.gallery import FLUX, LLAMA, REALITY, WAN, GalleryWorld, data, html, picture, put
 from PIL import Image
 
 from segmind_dagster.errors import SegmindDagsterError

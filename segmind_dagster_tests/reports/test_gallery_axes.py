@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from gallery_world import FLUX, REALITY
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.gallery import FLUX, REALITY
 
 from segmind_dagster.registry import find_model
 from segmind_dagster.reports.gallery.axes import MOST_COLUMNS, Layout, find_axes, first_layout, offered, template

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlglot
-from hand_filled import ORIGIN, RESOURCES, Request
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.warehouse import ORIGIN, RESOURCES, Request
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
@@ -18,7 +18,7 @@ from segmind_dagster.reports.usage import json_as_text
 from segmind_dagster.reports.usage_sql import combinations_sql, usage_sql
 
 if TYPE_CHECKING:
-    from hand_filled import Warehouse
+    from lab.warehouse import Warehouse
 
 # sqlglot's names, and how dlt says that the destination writes names
 DIALECTS = {

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from hand_filled import ORIGIN, Attempt, Balance, Request
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lab.warehouse import ORIGIN, Attempt, Balance, Request
 
 from segmind_dagster.reports import spend_sql
 
 if TYPE_CHECKING:
-    from hand_filled import Warehouse
+    from lab.warehouse import Warehouse
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OTHER = f"{ORIGIN}#studio"
@@ -45,7 +45,6 @@ def books(draw: st.DrawFn) -> tuple[list[Attempt], list[Request]]:
     return attempts, requests
 
 
-@settings(max_examples=60)
 @given(books())
 def test_charges_that_are_not_ours_are_those_of_requests_that_no_attempt_names(
     warehouse: Warehouse, books: tuple[list[Attempt], list[Request]]
@@ -63,7 +62,6 @@ def test_charges_that_are_not_ours_are_those_of_requests_that_no_attempt_names(
         assert {row["request_id"]: row["cost_usd"] for row in rows} == expected
 
 
-@settings(max_examples=60)
 @given(books=books(), with_history=st.booleans())
 def test_charged_again_and_in_vain_are_what_a_loop_over_the_attempts_finds(
     warehouse: Warehouse, books: tuple[list[Attempt], list[Request]], *, with_history: bool
@@ -89,7 +87,6 @@ def test_charged_again_and_in_vain_are_what_a_loop_over_the_attempts_finds(
     }
 
 
-@settings(max_examples=60)
 @given(books())
 def test_costs_that_differ_are_those_that_both_books_know_and_name_otherwise(
     warehouse: Warehouse, books: tuple[list[Attempt], list[Request]]
@@ -107,7 +104,6 @@ def test_costs_that_differ_are_those_that_both_books_know_and_name_otherwise(
     assert {row["request_id"] for row in rows} == expected
 
 
-@settings(max_examples=60)
 @given(books())
 def test_the_charges_add_up_to_the_history_and_to_what_the_ledger_has_for_it(
     warehouse: Warehouse, books: tuple[list[Attempt], list[Request]]

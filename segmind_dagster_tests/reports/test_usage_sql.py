@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from hand_filled import FLUX, REALITY, RESOURCES, STICKER, Attempt, Row
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from lab.warehouse import FLUX, REALITY, RESOURCES, STICKER, Attempt, Row
 
 from segmind_dagster.reports.usage import usage_source
 from segmind_dagster.reports.usage_sql import usage_sql
@@ -21,7 +21,7 @@ from segmind_dagster.source import tables
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from hand_filled import Warehouse
+    from lab.warehouse import Warehouse
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SETS, SLUGS = ("apple", "pear", "plum"), (FLUX, REALITY, STICKER)
@@ -138,7 +138,6 @@ def check_money_and_latency(row: dict, attempts: list[Attempt]) -> None:
             assert row[f"{time}_p{percent}_ms"] == expected
 
 
-@settings(max_examples=40)
 @given(generations())
 def test_by_prompt_set_each_set_has_its_rows_and_what_it_paid(warehouse: Warehouse, items: list[Attempt | Row]) -> None:
     rows_of = grouped(items, Row, lambda item: item.prompt_set)
@@ -158,7 +157,6 @@ def test_by_prompt_set_each_set_has_its_rows_and_what_it_paid(warehouse: Warehou
         check_money_and_latency(row, attempts_of[key])
 
 
-@settings(max_examples=40)
 @given(generations())
 def test_by_model_a_generation_in_several_sets_counts_once_and_costs_once(
     warehouse: Warehouse, items: list[Attempt | Row]
@@ -177,7 +175,6 @@ def test_by_model_a_generation_in_several_sets_counts_once_and_costs_once(
         check_money_and_latency(row, attempts_of[slug])
 
 
-@settings(max_examples=40)
 @given(generations())
 def test_by_day_every_cent_is_on_the_utc_day_of_its_post(warehouse: Warehouse, items: list[Attempt | Row]) -> None:
     attempts_of = grouped(items, Attempt, lambda item: item.intent_at.date())
@@ -197,7 +194,6 @@ def test_by_day_every_cent_is_on_the_utc_day_of_its_post(warehouse: Warehouse, i
         check_money_and_latency(row, attempts_of[day])
 
 
-@settings(max_examples=20)
 @given(generations())
 def test_what_reuse_saved_is_the_same_by_day_and_by_prompt_set(
     warehouse: Warehouse, items: list[Attempt | Row]
@@ -209,7 +205,6 @@ def test_what_reuse_saved_is_the_same_by_day_and_by_prompt_set(
         assert sum(row[name] for row in days) == sum(row[name] for row in sets)
 
 
-@settings(max_examples=40)
 @given(generations(), st.data())
 def test_rows_from_before_there_was_a_day_of_asking_save_the_same_by_day_and_by_prompt_set(
     warehouse: Warehouse, items: list[Attempt | Row], data: st.DataObject
@@ -250,7 +245,6 @@ def test_what_a_set_no_longer_asks_for_counts_on_no_day(warehouse: Warehouse) ->
     assert warehouse.ask("usage_by_day") == []
 
 
-@settings(max_examples=40)
 @given(generations())
 def test_by_failure_attempts_and_what_is_still_failed_are_counted_by_kind(
     warehouse: Warehouse, items: list[Attempt | Row]
@@ -273,7 +267,6 @@ def test_by_failure_attempts_and_what_is_still_failed_are_counted_by_kind(
         assert row["still_failed"] == len({item.generation_id for item in failed.get(key, [])})
 
 
-@settings(max_examples=40)
 @given(generations())
 def test_every_summary_that_knows_money_adds_up_to_the_same_total(
     warehouse: Warehouse, items: list[Attempt | Row]
@@ -316,7 +309,6 @@ def matrices(draw: st.DrawFn) -> list[Attempt | Row]:
     return items
 
 
-@settings(max_examples=60)
 @given(matrices())
 def test_by_variable_every_value_has_the_money_and_the_failures_of_its_generations(
     warehouse: Warehouse, items: list[Attempt | Row]

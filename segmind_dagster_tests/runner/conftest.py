@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from runner_lab import Lab
-
-from segmind_dagster.gateway import repeating
-from segmind_dagster.sandbox import SandboxServer, SandboxSettings
+from lab.runner_project import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from segmind_dagster.sandbox import SandboxServer
 
 
 class OpenLab(Protocol):
@@ -22,17 +22,13 @@ class OpenLab(Protocol):
 
 
 @pytest.fixture
-def open_lab(tmp_path: Path) -> Iterator[OpenLab]:
-    servers: list[SandboxServer] = []
+def open_lab(tmp_path: Path, start_sandbox: Callable[..., SandboxServer]) -> OpenLab:
+    projects = itertools.count(1)
 
     def opened(*, environ: dict[str, str] | None = None, **sandbox: Any) -> Lab:
-        usual = {"picture_mode": "tiny", "fixed_latency_s": 0.02}
-        servers.append(SandboxServer(SandboxSettings(**{**usual, **sandbox})).start())
-        return Lab(servers[-1], tmp_path / f"project{len(servers)}", **(environ or {}))
+        return Lab(start_sandbox(**sandbox), tmp_path / f"project{next(projects)}", **(environ or {}))
 
-    yield opened
-    for server in servers:
-        server.stop()
+    return opened
 
 
 @pytest.fixture
@@ -41,6 +37,5 @@ def lab(open_lab: OpenLab) -> Lab:
 
 
 @pytest.fixture(autouse=True)
-def _gets_are_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gateway backs off on the real clock: here it need not."""
-    monkeypatch.setattr(repeating, "_BACK_OFF", lambda _state: 0.005)
+def _quick(quick_gets: None) -> None:
+    """No test here waits for a GET to be repeated."""

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import V1, V2
+from lab import script, script_environ
+from lab.project import V1, V2
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 pytestmark = pytest.mark.kill
 
-SCRIPT = Path(__file__).with_name("kill_at_gap.py")
 GENERATIONS = 6
 RERUNS = 1
 # gaps that a v1 answer passes; it needs no poll and no fetch
@@ -43,8 +40,8 @@ ON_V2 = (
 
 def run(lab: Lab, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT)],
-        env={**os.environ, **lab.environ, **environ},
+        script("kill_points"),
+        env=script_environ(**{**lab.environ, **environ}),
         capture_output=True,
         text=True,
         timeout=60,

@@ -11,12 +11,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import V1
-from runner_process import RunProcess, owners, runs, until
+from lab.project import V1
+from lab.run_process import RunProcess, owners, runs, until
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 pytestmark = pytest.mark.kill
 

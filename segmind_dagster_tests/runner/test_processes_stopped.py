@@ -10,8 +10,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import V1, V2
-from runner_process import SHORT_LEASE_S, runs
+from lab.project import V1, V2
+from lab.run_process import SHORT_LEASE_S, runs
 
 from segmind_dagster.errors import LoadLockError
 from segmind_dagster.runner import Batch, plan_set
@@ -20,7 +20,7 @@ from segmind_dagster.source.locks import load_lock
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 pytestmark = pytest.mark.kill
 
@@ -76,7 +76,7 @@ def test_what_a_frozen_run_has_reserved_does_not_keep_the_next_one_from_the_sets
     lab = open_lab(fixed_latency_s=0.1, price_jitter=False)
     lab.write("fruit", GENERATIONS)
     with lab.ledger() as ledger:
-        (plan,) = plan_set(ledger, lab.settings(), Batch(lab.load("fruit"), (V2,)))
+        (plan,) = plan_set(ledger, lab.settings(), Batch(lab.prompt_set("fruit"), (V2,)))
     lab.write("fruit", GENERATIONS, budget_usd=float(plan.estimate.high_usd))
     with runs(lab, {"STOP_AT": "after the claim, before the lease is checked", **LEASE}, LEASE) as (frozen, other):
         frozen.go().until_stopped()

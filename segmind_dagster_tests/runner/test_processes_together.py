@@ -7,9 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from history_proxy import HistoryProxy
-from runner_lab import V1, V2
-from runner_process import owners, runs, until
+from lab.project import V1, V2
+from lab.proxy import HISTORY, Proxy
+from lab.run_process import owners, runs, until
 
 from segmind_dagster.sandbox import Faults
 
@@ -44,8 +44,8 @@ def test_runs_that_lost_sight_of_each_others_submissions_do_not_wait_for_each_ot
     # from both ends, so that each of them gets a share that the other one waits for
     lab.write("fruit", prompts)
     lab.write("reversed", prompts[::-1])
-    with HistoryProxy(lab.server.url) as proxy:
-        proxy.answer = lambda _: "a page for people"
+    with Proxy(lab.server.url, is_platform=True) as proxy:
+        proxy.answers[HISTORY] = lambda _: "a page for people"
         # slow enough that each of them gets a share
         environ = {"SEGMIND_PLATFORM_URL": proxy.url, "SEGMIND_REQUESTS_PER_MINUTE": "1200"}
         with runs(lab, environ, {**environ, "PROMPT_SET": "reversed"}) as started:

@@ -9,9 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
-from history_proxy import HistoryProxy
-from runner_lab import Lab, QuickClock
+from lab.clocks import QuickClock
+from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.ledger.rate import reserve_slots
 from segmind_dagster.outputs import OutputStore
@@ -22,18 +21,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import OpenLab
+    from lab.runner_project import Lab
 
 LOCAL = timedelta(hours=8)
 
 
 @pytest.fixture
-def behind_proxy(open_lab: OpenLab) -> Iterator[Callable[[], tuple[Lab, HistoryProxy]]]:
+def behind_proxy(open_lab: OpenLab) -> Iterator[Callable[[], tuple[Lab, Proxy]]]:
     """A lab whose first answer gets lost, with its platform behind a proxy."""
-    proxies: list[HistoryProxy] = []
+    proxies: list[Proxy] = []
 
-    def opened() -> tuple[Lab, HistoryProxy]:
+    def opened() -> tuple[Lab, Proxy]:
         lab = open_lab(faults=Faults(script=["accepted_then_reset"]))
-        proxies.append(HistoryProxy(lab.server.url).__enter__())
+        proxies.append(Proxy(lab.server.url, is_platform=True).__enter__())
         lab.environ["SEGMIND_PLATFORM_URL"] = proxies[-1].url
         return lab, proxies[-1]
 
@@ -62,39 +62,36 @@ HISTORIES = {
 
 @pytest.mark.parametrize("form", HISTORIES)
 def test_a_history_of_an_unforeseen_form_proves_no_absence(
-    behind_proxy: Callable[[], tuple[Lab, HistoryProxy]], form: str
+    behind_proxy: Callable[[], tuple[Lab, Proxy]], form: str
 ) -> None:
     lab, proxy = behind_proxy()
-    proxy.answer = rewritten(HISTORIES[form])
+    proxy.answers[HISTORY] = rewritten(HISTORIES[form])
     report = lab.generate(lab.write("fruit", 1))
     assert report.units[0].endings == {"unknown": 1}
     assert (lab.posts, lab.charges) == (1, 1)
 
 
 def test_a_history_that_answers_404_with_an_empty_list_proves_no_absence(
-    open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
+    behind_proxy: Callable[[], tuple[Lab, Proxy]],
 ) -> None:
-    async def not_found(_self: HistoryProxy, _request: web.Request) -> web.Response:
-        return web.json_response({"error": "No requests found for the user", "data": []}, status=404)
-
-    lab = open_lab(faults=Faults(script=["accepted_then_reset"]))
-    monkeypatch.setattr(HistoryProxy, "_forward", not_found)
-    with HistoryProxy(lab.server.url) as proxy:
-        report = lab.generate(lab.write("fruit", 1), settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url))
+    lab, proxy = behind_proxy()
+    proxy.replace(HISTORY, {"error": "No requests found for the user", "data": []})
+    proxy.statuses[HISTORY] = 404
+    report = lab.generate(lab.write("fruit", 1))
     assert report.units[0].endings == {"unknown": 1}
     assert lab.charges == 1
 
 
 @pytest.mark.parametrize("error", [{}, {"error": "shard away"}], ids=["late", "with an error"])
 def test_a_history_that_lists_nothing_of_what_was_accepted_proves_no_absence(
-    behind_proxy: Callable[[], tuple[Lab, HistoryProxy]], error: dict[str, Any]
+    behind_proxy: Callable[[], tuple[Lab, Proxy]], error: dict[str, Any]
 ) -> None:
     lab, proxy = behind_proxy()
-    proxy.answer = lambda document: {**document, **error, "data": []}
+    proxy.answers[HISTORY] = lambda document: {**document, **error, "data": []}
     key = lab.write("fruit", 20)
     settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")
     assert lab.generate(key, settings=settings).units[0].endings == {"succeeded": 19, "unknown": 1}
-    proxy.answer = lambda document: document
+    proxy.answers.clear()
     lab.generate(key)
     lab.check_all_bought_once(20)
 

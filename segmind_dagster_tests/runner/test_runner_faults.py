@@ -7,14 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runner_lab import V1, V2, QuickClock
+from lab.clocks import QuickClock
+from lab.project import V1, V2
 
 from segmind_dagster.gateway import client
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 # POSTs for three generations when the first one sent meets the fault
 ENDS_WELL = {

@@ -11,9 +11,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from output_proxy import OutputProxy, answer
+from lab.clocks import QuickClock
+from lab.project import V1, V2
+from lab.proxy import Proxy, serving
+from lab.runner_project import Lab
 from PIL import Image
-from runner_lab import V1, V2, Lab, QuickClock
 
 from segmind_dagster.errors import LedgerError, SegmindDagsterError
 from segmind_dagster.ledger import entries, moves
@@ -116,9 +118,9 @@ def test_outputs_on_a_full_disk_of_their_own_are_named_and_fetched_later(open_la
     stream = io.BytesIO()
     Image.frombytes("RGB", (1200, 1200), os.urandom(3 * 1200 * 1200)).save(stream, "PNG", compress_level=0)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with OutputProxy(behind.server.url) as proxy:
+    with Proxy(behind.server.url) as proxy:
         lab = Lab(behind.server, behind.folder.with_name("big"), SEGMIND_API_URL=proxy.url)
-        proxy.serve = [answer(stream.getvalue())]
+        proxy.outputs = [serving(stream.getvalue())]
         key = lab.write("fruit", 2)
         leave_room_for(2_000_000)
         try:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runner_lab import V1, V2, png
+from lab.project import V1, V2, png
 
 from segmind_dagster.runner import Batch, generate
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 
 @pytest.mark.parametrize("resource", [V1, V2])
@@ -138,7 +138,7 @@ def test_a_generation_that_two_sets_of_one_run_share_is_bought_once(lab: Lab) ->
 
 
 def test_a_model_the_set_is_not_aimed_at_comes_out_empty_with_a_reason(lab: Lab) -> None:
-    batch = Batch(lab.load(lab.write("fruit", 1)), (V1,))
+    batch = Batch(lab.prompt_set(lab.write("fruit", 1)), (V1,))
     (unit,) = generate(lab.settings(), [batch]).units
     assert (unit.endings, unit.reason) == ({}, "'fruit' is not aimed at sdxl_newreality.")
     assert (lab.posts, lab.charges) == (0, 0)

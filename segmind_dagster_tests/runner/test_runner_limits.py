@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import V1, V2, QuickClock
+from lab.clocks import QuickClock
+from lab.project import V1, V2
 
 from segmind_dagster.errors import LedgerMissingError, OriginMismatchError, SettingsError
 from segmind_dagster.ledger import entries
@@ -18,7 +19,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 # mean price of fast-flux-schnell, and what is reserved for one while nothing has been paid yet
 USUAL_USD = Decimal("0.00547")
@@ -264,7 +265,7 @@ def test_a_set_with_one_model_nobody_can_price_buys_nothing(lab: Lab) -> None:
 
 
 def test_a_plan_records_and_sends_nothing(lab: Lab) -> None:
-    batch = Batch(lab.load(lab.write("fruit", 3, models=[V1, V2])), (V1, V2))
+    batch = Batch(lab.prompt_set(lab.write("fruit", 3, models=[V1, V2])), (V1, V2))
     with lab.ledger() as ledger:
         plans = plan_set(ledger, lab.settings(), batch)
     assert [plan.counts for plan in plans] == [{"submit": 3}, {"submit": 3}]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
-from output_proxy import OutputProxy
-from runner_lab import V1, V2, QuickClock, png
+from lab import script, script_environ
+from lab.clocks import QuickClock
+from lab.project import V1, V2, png
+from lab.proxy import JOBS, Proxy
 
 from segmind_dagster.runner import Batch, generate
 from segmind_dagster.sandbox import Faults, answers, submissions
@@ -51,7 +50,7 @@ def test_an_output_is_found_whatever_shape_it_is_named_in(
     open_lab: Any, says: Callable[[str], Any], model: str
 ) -> None:
     lab = open_lab()
-    with OutputProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url) as proxy:
         lab.environ |= {
             "SEGMIND_API_URL": proxy.url,
             "SEGMIND_PLATFORM_URL": lab.server.url,
@@ -65,7 +64,7 @@ def test_an_output_is_found_whatever_shape_it_is_named_in(
                 document["output"] = says(str(document["output"]).replace(lab.server.url, proxy.url))
             return document
 
-        proxy.say = say
+        proxy.answers[JOBS] = say
         lab.generate(lab.write("fruit", 1, models=[model]))
         lab.check_all_bought_once(1)
 
@@ -95,15 +94,14 @@ async def gone(_request: web.Request, _body: bytes) -> web.StreamResponse:
 def test_a_file_that_was_stored_before_its_run_was_killed_counts_when_segmind_has_it_no_more(open_lab: Any) -> None:
     lab = open_lab()
     lab.write("fruit", 4)
-    script = Path(__file__).parent / "kill_at_gap.py"
-    with OutputProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url) as proxy:
         lab.environ |= {"SEGMIND_API_URL": proxy.url}
         gap = {"KILL_AT": "after the file is kept, before that is recorded"}
-        subprocess.run([sys.executable, script], env={**os.environ, **lab.environ, **gap}, check=False)
+        subprocess.run(script("kill_points"), env=script_environ(**lab.environ, **gap), check=False)
         stored = [path.stem for path in (lab.folder / "data" / "outputs").glob("*/*.*") if path.suffix != ".json"]
         assert stored
         assert "submitted" in lab.states()
-        proxy.serve = [gone]
+        proxy.outputs = [gone]
         lab.generate("fruit")
         states = {row["generation_id"]: row["state"] for row in lab.generations()}
     assert {states[generation_id] for generation_id in stored} == {"succeeded"}
@@ -127,7 +125,7 @@ def test_a_picture_that_changed_while_its_run_waited_is_not_sent_and_not_remembe
     picture = lab.folder / "prompts" / "face.png"
     picture.write_bytes(png())
     key = lab.write("fruit", ["one"], models=["instantid"], defaults={"face_image": "face.png"})
-    read_before = lab.load(key)
+    read_before = lab.prompt_set(key)
     picture.write_bytes(png("blue"))
     report = generate(lab.settings(), [Batch(read_before, ("instantid",))], clock=QuickClock())
     assert report.units[0].endings == {"failed": 1}
@@ -146,9 +144,9 @@ def test_a_v1_answer_that_breaks_off_leaves_no_file_behind(open_lab: Any) -> Non
 
 def test_a_file_that_is_there_a_moment_after_its_job_is_done_is_fetched(open_lab: Any) -> None:
     lab = open_lab()
-    with OutputProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url) as proxy:
         lab.environ |= {"SEGMIND_API_URL": proxy.url, "SEGMIND_PLATFORM_URL": proxy.url}
-        proxy.serve = [gone, gone, None]
+        proxy.outputs = [gone, gone, None]
         report = lab.generate(lab.write("fruit", 1))
     assert report.units[0].endings == {"succeeded": 1}
     assert lab.charges == 1
@@ -166,13 +164,13 @@ def test_what_is_put_aside_for_jobs_in_flight_does_not_end_a_run_that_has_money_
 
 def test_a_cost_that_nobody_reports_is_told_apart_as_an_estimate(open_lab: Any) -> None:
     lab = open_lab()
-    with OutputProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url) as proxy:
         lab.environ |= {"SEGMIND_API_URL": proxy.url, "SEGMIND_PLATFORM_URL": lab.server.url}
 
         def say(document: dict[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in document.items() if name not in {"cost", "metrics"}}
 
-        proxy.say = say
+        proxy.answers[JOBS] = say
         (unit,) = lab.generate(lab.write("fruit", 2)).units
     assert unit.endings == {"succeeded": 2}
     assert unit.estimated_usd == unit.cost_usd > 0

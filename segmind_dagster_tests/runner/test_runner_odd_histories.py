@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from history_proxy import HistoryProxy
-from runner_lab import V2, QuickClock
+from lab.clocks import QuickClock
+from lab.project import V2
+from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.sandbox import Faults
 
@@ -55,9 +56,9 @@ def test_a_clock_that_is_ahead_on_a_busy_account_buys_nothing_twice(open_lab: An
 
 def test_a_history_in_another_zone_on_a_busy_account_leads_to_no_second_charge(open_lab: Any) -> None:
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]), environ=SLOWLY)
-    with HistoryProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
-        proxy.answer = each_row(hours_behind_without_a_zone)
+        proxy.answers[HISTORY] = each_row(hours_behind_without_a_zone)
         lab.generate(lab.write("fruit", 200))
     assert (lab.posts, lab.charges) == (200, 200)
 
@@ -65,9 +66,9 @@ def test_a_history_in_another_zone_on_a_busy_account_leads_to_no_second_charge(o
 @pytest.mark.parametrize("change", [cut_prompt, without_seed, nested_body])
 def test_a_body_that_was_changed_on_its_way_proves_no_absence(open_lab: Any, change: Callable[..., None]) -> None:
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]))
-    with HistoryProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
-        proxy.answer = each_row(change)
+        proxy.answers[HISTORY] = each_row(change)
         report = lab.generate(lab.write("fruit", ["a rather long prompt about a castle"]))
     assert report.units[0].endings == {"unknown": 1}
     assert lab.charges == 1
@@ -79,16 +80,16 @@ def test_a_nested_value_that_comes_back_as_text_is_recognised(open_lab: Any) -> 
     def messages_as_text(row: dict[str, Any]) -> None:
         row["request_body"]["messages"] = json.dumps(row["request_body"]["messages"])
 
-    with HistoryProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
-        proxy.answer = each_row(messages_as_text)
+        proxy.answers[HISTORY] = each_row(messages_as_text)
         lab.generate(lab.write("fruit", 1, models=[TEXT_MODEL]))
     lab.check_all_bought_once(1)
 
 
 def test_a_request_of_somebody_else_with_another_prompt_does_not_stand_in_the_way(open_lab: Any) -> None:
     lab = open_lab(faults=Faults(script=["reset_before_accept"]))
-    with HistoryProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
 
         def and_a_colleagues(document: Any) -> Any:
@@ -102,16 +103,16 @@ def test_a_request_of_somebody_else_with_another_prompt_does_not_stand_in_the_wa
             document.get("data", []).append(row)
             return document
 
-        proxy.answer = and_a_colleagues
+        proxy.answers[HISTORY] = and_a_colleagues
         lab.generate(lab.write("fruit", 1, models=[V2]))
     lab.check_all_bought_once(1)
 
 
 def test_a_status_that_is_no_text_keeps_nobody_from_collecting(open_lab: Any) -> None:
     lab = open_lab(record_ttl_s=0.0)
-    with HistoryProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
-        proxy.answer = each_row(lambda row: row.update(model_status=2))
+        proxy.answers[HISTORY] = each_row(lambda row: row.update(model_status=2))
         key = lab.write("fruit", 3)
         lab.generate(key)
         lab.generate(key)
@@ -121,9 +122,9 @@ def test_a_status_that_is_no_text_keeps_nobody_from_collecting(open_lab: Any) ->
 def test_a_job_that_the_history_calls_pending_is_not_given_up(open_lab: Any) -> None:
     lab = open_lab(record_ttl_s=0.0)
     status = {"model_status": "PENDING", "generation_url": None}
-    with HistoryProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
-        proxy.answer = each_row(lambda row: row.update(status))
+        proxy.answers[HISTORY] = each_row(lambda row: row.update(status))
         key = lab.write("fruit", 1)
         report = lab.generate(key)
         assert report.units[0].endings == {"running": 1}

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from output_proxy import OutputProxy, answer, sends_to
+from lab.project import V2, png
+from lab.proxy import JOBS, Proxy, sending_to, serving
+from lab.runner_project import Lab
 from PIL import Image
-from runner_lab import V2, Lab, png
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import fetching
@@ -31,7 +32,7 @@ HTML = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
 class ProxiedLab(Lab):
     """A lab whose outputs come through a proxy."""
 
-    proxy: OutputProxy
+    proxy: Proxy
 
     def kept(self) -> list[str]:
         """Names in the outputs folder, and of files left on their way."""
@@ -50,7 +51,7 @@ class ProxiedLab(Lab):
 
     def check_collected_once_mended(self, key: str) -> None:
         """With a provider that has come to its senses, the next run fetches what was paid for."""
-        self.proxy.serve, self.proxy.say = [None], lambda document: document
+        self.proxy.tell_the_truth()
         assert self.generate(key).units[0].endings == {"succeeded": 1}
         assert self.posts == 1
         self.check_all_bought_once(1)
@@ -59,7 +60,7 @@ class ProxiedLab(Lab):
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[ProxiedLab]:
     server = SandboxServer(SandboxSettings(picture_mode="tiny", fixed_latency_s=0.02)).start()
-    with OutputProxy(server.url) as proxy:
+    with Proxy(server.url) as proxy:
         made = ProxiedLab(server, tmp_path / "project", SEGMIND_API_URL=proxy.url)
         made.proxy = proxy
         yield made
@@ -105,7 +106,7 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_was_not_bought_is_refused_and_fetched_by_the_next_run(lab: ProxiedLab, what: str) -> None:
     resource, content, words = HOSTILE[what]
-    lab.proxy.serve = [answer(content)]
+    lab.proxy.outputs = [serving(content)]
     key = lab.write("fruit", 1, models=[resource])
     (unit,) = lab.generate(key).units
     assert (unit.endings, unit.failures) == ({"failed": 1}, {"bad_output": 1})
@@ -119,14 +120,14 @@ def test_what_was_not_bought_is_refused_and_fetched_by_the_next_run(lab: Proxied
 )
 def test_what_may_be_a_passing_fault_is_fetched_again_at_once(lab: ProxiedLab, what: str) -> None:
     resource, content, _ = HOSTILE[what]
-    lab.proxy.serve = [answer(content), None]
+    lab.proxy.outputs = [serving(content), None]
     assert lab.generate(lab.write("fruit", 1, models=[resource])).units[0].endings == {"succeeded": 1}
     assert (lab.proxy.fetches, lab.posts) == (2, 1)
     lab.check_all_bought_once(1)
 
 
 def test_json_nested_without_end_is_one_failure_and_no_crash(lab: ProxiedLab) -> None:
-    lab.proxy.say = lambda document: {**document, "output": "[" * 50_000}
+    lab.proxy.answers[JOBS] = lambda document: {**document, "output": "[" * 50_000}
     key = lab.write("talk", 1, models=[TEXT])
     assert lab.generate(key).units[0].endings == {"failed": 1}
     lab.check_refused(key, "nested")
@@ -135,14 +136,14 @@ def test_json_nested_without_end_is_one_failure_and_no_crash(lab: ProxiedLab) ->
 
 @pytest.mark.parametrize("text", ["half \ud83d a pair", "\ud800", "a\0b"])
 def test_a_text_with_half_a_character_is_kept_with_a_question_mark(lab: ProxiedLab, text: str) -> None:
-    lab.proxy.say = lambda document: {**document, "output": text}
+    lab.proxy.answers[JOBS] = lambda document: {**document, "output": text}
     assert lab.generate(lab.write("talk", 1, models=[TEXT])).units[0].endings == {"succeeded": 1}
     (row,) = lab.generations()
     assert Path(row["output_uri"]).read_text(encoding="utf-8") == text.encode(errors="replace").decode()
 
 
 def test_a_failure_told_with_half_a_character_is_recorded(lab: ProxiedLab) -> None:
-    lab.proxy.say = lambda document: {"status": "FAILED", "error": "prompt must be shorter: \ud83d\0"}
+    lab.proxy.answers[JOBS] = lambda document: {"status": "FAILED", "error": "prompt must be shorter: \ud83d\0"}
     assert lab.generate(lab.write("fruit", 1)).units[0].failures == {"invalid_job": 1}
     assert "shorter: ?\N{REPLACEMENT CHARACTER}" in lab.generations()[0]["error"]
 
@@ -169,9 +170,9 @@ def test_an_output_elsewhere_is_not_fetched_and_not_bought_again(
 ) -> None:
     location, words = REDIRECTS[what]
     if is_redirect:
-        lab.proxy.serve = [sends_to(location or "/outputs/again.png")]
+        lab.proxy.outputs = [sending_to(location or "/outputs/again.png")]
     else:
-        lab.proxy.say = lambda document: {**document, "output": location}
+        lab.proxy.answers[JOBS] = lambda document: {**document, "output": location}
     settings = lab.settings(SEGMIND_OUTPUT_HOSTS="images.segmind.com,localhost")
     key = lab.write("fruit", 1)
     assert lab.generate(key, settings=settings).units[0].endings == {"failed": 1}
@@ -185,13 +186,13 @@ def test_an_output_elsewhere_is_not_fetched_and_not_bought_again(
 )
 def test_no_name_from_the_network_becomes_a_file(lab: ProxiedLab, name: str) -> None:
     disposition = f'attachment; filename="{name}"'.replace("\0", "")[:4000]
-    lab.proxy.serve = [answer(png(), headers={"Content-Disposition": disposition, "Content-Type": "text/html"})]
+    lab.proxy.outputs = [serving(png(), headers={"Content-Disposition": disposition, "Content-Type": "text/html"})]
     original = lab.proxy.url
 
     def say(document: dict[str, Any]) -> dict[str, Any]:
         return {**document, "output": f"{original}/outputs/{name[:900]}", "request_id": name, "filename": name}
 
-    lab.proxy.say = lambda document: say(document) if document.get("output") else document
+    lab.proxy.answers[JOBS] = lambda document: say(document) if document.get("output") else document
     key = lab.write("fruit", 1)
     report = lab.generate(key)
     (row,) = lab.generations()
@@ -218,7 +219,7 @@ def test_an_output_that_drips_is_left_to_the_next_run(lab: ProxiedLab, monkeypat
         return response
 
     key = lab.write("fruit", 1)
-    lab.proxy.serve = [drip]
+    lab.proxy.outputs = [drip]
     with monkeypatch.context() as patched:
         patched.setattr(fetching, "FETCH_TIMEOUT_S", 0.3)
         (unit,) = lab.generate(key).units
@@ -228,7 +229,7 @@ def test_an_output_that_drips_is_left_to_the_next_run(lab: ProxiedLab, monkeypat
 
 
 def test_one_hostile_output_among_many_harms_no_other(lab: ProxiedLab) -> None:
-    lab.proxy.serve = [answer(content) for _, content, _ in HOSTILE.values()] + [None]
+    lab.proxy.outputs = [serving(content) for _, content, _ in HOSTILE.values()] + [None]
     (unit,) = lab.generate(lab.write("fruit", 30)).units
     assert sum(unit.endings.values()) == 30
     assert set(unit.endings) <= {"succeeded", "failed"}
@@ -256,7 +257,7 @@ def test_more_outputs_than_were_asked_for_are_told_of(lab: ProxiedLab) -> None:
         urls = [document["output"], f"{document['output']}?second"] if "output" in document else []
         return {**document, "output": urls}
 
-    lab.proxy.say = two
+    lab.proxy.answers[JOBS] = two
     report = lab.generate(lab.write("fruit", 1))
     assert report.units[0].endings == {"succeeded": 1}
     (warning,) = report.warnings
@@ -264,7 +265,10 @@ def test_more_outputs_than_were_asked_for_are_told_of(lab: ProxiedLab) -> None:
 
 
 def test_a_cost_that_only_the_status_tells_is_not_thrown_away(lab: ProxiedLab) -> None:
-    lab.proxy.say = lambda document: {**document, "metrics": None if "output" in document else {"cost": 0.0055}}
+    lab.proxy.answers[JOBS] = lambda document: {
+        **document,
+        "metrics": None if "output" in document else {"cost": 0.0055},
+    }
     assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"succeeded": 1}
     (row,) = lab.generations()
     assert (row["cost_usd"], row["cost_source"]) == (Decimal("0.0055"), "reported")

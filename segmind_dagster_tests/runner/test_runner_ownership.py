@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import HandClock
+from lab.clocks import HandClock
 
 from segmind_dagster.ledger import Caps, entries, moves, open_ledger, reads, writes
 from segmind_dagster.ledger.store import place

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runner_lab import HandClock
+from lab.clocks import HandClock
 
 from segmind_dagster.ledger import open_ledger
 from segmind_dagster.runner.pacing import Patience, Slots

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from history_proxy import HistoryProxy
-from runner_lab import Lab, QuickClock
+from lab.clocks import QuickClock
+from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import OpenLab
+    from lab.runner_project import Lab
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.settings import Settings
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 def lab(open_lab: OpenLab) -> Lab:
     """One generation whose submission was accepted, and charged, and whose answer got lost with the history down."""
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]))
-    with HistoryProxy(lab.server.url) as proxy:
-        proxy.status = 502
+    with Proxy(lab.server.url, is_platform=True) as proxy:
+        proxy.statuses[HISTORY] = 502
         key = lab.write("fruit", 1)
         report = lab.generate(key, settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url))
     assert report.units[0].endings == {"unknown": 1}
@@ -83,12 +84,12 @@ def test_a_request_of_another_generation_is_not_adopted(lab: Lab) -> None:
 def test_a_request_for_something_else_is_not_adopted(lab: Lab) -> None:
     (record,) = unresolved(lab.settings())
     (request_id,) = lab.charged_requests()
-    with HistoryProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url, is_platform=True) as proxy:
 
         def other_inputs(row: dict[str, Any]) -> dict[str, Any]:
             return {**row, "request_body": {"prompt": "quite another thing"}}
 
-        proxy.answer = other_inputs
+        proxy.answers[HISTORY] = other_inputs
         with pytest.raises(SegmindDagsterError, match="with other inputs"):
             adopt(lab.settings(SEGMIND_PLATFORM_URL=proxy.url), record.generation_id, request_id)
     assert lab.states() == ["unknown"]

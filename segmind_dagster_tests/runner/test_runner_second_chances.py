@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import V1, V2, QuickClock
+from lab.clocks import QuickClock
+from lab.project import V1, V2
 
 from segmind_dagster.ledger import Caps, entries, moves, reads
 from segmind_dagster.ledger.store import place
@@ -16,7 +17,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 
 class LongClock(QuickClock):

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from runner_lab import HandClock
+from lab.clocks import HandClock
 
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.gateway.wire import HistoryRow
@@ -244,7 +244,6 @@ def test_a_row_that_says_more_is_ours_when_the_other_one_has_its_own(bench: Benc
     assert bench.settle(BODY) == [Found("r1")]
 
 
-@settings(max_examples=25, deadline=None)
 @given(arrived=st.integers(0, 5), lost=st.integers(1, 5))
 def test_of_equal_submissions_each_gets_its_own_request_and_the_rest_is_absent(arrived: int, lost: int) -> None:
     bench = Bench(ledger=_Nothing())  # type: ignore[arg-type]

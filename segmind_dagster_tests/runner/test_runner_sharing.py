@@ -8,13 +8,13 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import V1, V2
+from lab.project import V1, V2
 
 from segmind_dagster.outputs import OutputStore
 
 if TYPE_CHECKING:
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
     from segmind_dagster.runner import RunReport
 

@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_lab import V1, HandClock, png
+from lab.clocks import HandClock
+from lab.project import V1, png
 
 from segmind_dagster.ledger import open_ledger
 from segmind_dagster.planning import hold_together
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
     from segmind_dagster.ledger import Ledger
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from history_proxy import HistoryProxy
-from runner_lab import V1, V2
+from lab.project import V1, V2
+from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.ledger import Caps, entries, moves
 from segmind_dagster.ledger.store import place
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from conftest import OpenLab
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 
 @pytest.fixture
-def behind_proxy(open_lab: OpenLab) -> Iterator[Callable[..., tuple[Lab, HistoryProxy]]]:
+def behind_proxy(open_lab: OpenLab) -> Iterator[Callable[..., tuple[Lab, Proxy]]]:
     """A lab whose platform is a proxy of the sandbox."""
-    proxies: list[HistoryProxy] = []
+    proxies: list[Proxy] = []
 
-    def opened(*script: str, **sandbox: Any) -> tuple[Lab, HistoryProxy]:
+    def opened(*script: str, **sandbox: Any) -> tuple[Lab, Proxy]:
         lab = open_lab(faults=Faults(script=script), **sandbox)
-        proxies.append(HistoryProxy(lab.server.url).__enter__())
+        proxies.append(Proxy(lab.server.url, is_platform=True).__enter__())
         lab.environ["SEGMIND_PLATFORM_URL"] = proxies[-1].url
         return lab, proxies[-1]
 
@@ -67,10 +67,10 @@ def test_a_submission_that_is_provably_absent_is_sent_once_more(open_lab: OpenLa
 
 @pytest.mark.parametrize("status", [500, 503, 404, 403])
 def test_while_the_history_cannot_be_read_it_stays_unknown_and_is_collected_later(
-    behind_proxy: Callable[..., tuple[Lab, HistoryProxy]], status: int
+    behind_proxy: Callable[..., tuple[Lab, Proxy]], status: int
 ) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
-    proxy.status = status
+    proxy.statuses[HISTORY] = status
     key = lab.write("fruit", 3)
     (unit,) = lab.generate(key).units
     assert (unit.endings, unit.failures) == ({"succeeded": 2, "unknown": 1}, {"unknown_outcome": 1})
@@ -78,7 +78,7 @@ def test_while_the_history_cannot_be_read_it_stays_unknown_and_is_collected_late
     assert (lab.posts, lab.charges) == (3, 3)
     assert lab.states() == ["succeeded", "succeeded", "unknown"]
     assert len(lab.committed_per_attempt()) == 3
-    proxy.status = 200
+    proxy.statuses.clear()
     (ended,) = lab.collect().values()
     assert ended.ending == "succeeded"
     assert lab.posts == 3
@@ -96,31 +96,31 @@ def test_while_the_history_cannot_be_read_it_stays_unknown_and_is_collected_late
     ids=["empty", "no list", "rows without an id", "a row that is none"],
 )
 def test_a_history_that_is_not_understood_proves_nothing(
-    behind_proxy: Callable[..., tuple[Lab, HistoryProxy]], shape: Callable[[Any], Any]
+    behind_proxy: Callable[..., tuple[Lab, Proxy]], shape: Callable[[Any], Any]
 ) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
-    proxy.answer = shape
+    proxy.answers[HISTORY] = shape
     assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"unknown": 1}
     assert (lab.posts, lab.charges) == (1, 1)
 
 
 def test_rows_whose_body_cannot_be_read_may_be_ours_so_nothing_is_sent_again(
-    behind_proxy: Callable[..., tuple[Lab, HistoryProxy]],
+    behind_proxy: Callable[..., tuple[Lab, Proxy]],
 ) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
-    proxy.answer = lambda document: {
+    proxy.answers[HISTORY] = lambda document: {
         **document,
         "data": [{**row, "request_body": "{cut off"} for row in document["data"]],
     }
     key = lab.write("fruit", 1)
     assert lab.generate(key).units[0].endings == {"unknown": 1}
     assert lab.posts == 1
-    proxy.answer = lambda document: document
+    proxy.answers.clear()
     assert lab.generate(key).units[0].endings == {"succeeded": 1}
     lab.check_all_bought_once(1)
 
 
-def test_a_row_of_another_body_is_not_adopted(behind_proxy: Callable[..., tuple[Lab, HistoryProxy]]) -> None:
+def test_a_row_of_another_body_is_not_adopted(behind_proxy: Callable[..., tuple[Lab, Proxy]]) -> None:
     lab, proxy = behind_proxy("reset_before_accept")
     stranger = {
         "request_id": "someone-elses",
@@ -128,7 +128,7 @@ def test_a_row_of_another_body_is_not_adopted(behind_proxy: Callable[..., tuple[
         "request_body": {"prompt": "something else", "seed": 1},
         "model_created": datetime.now(UTC).isoformat(),
     }
-    proxy.answer = lambda document: {**document, "data": [stranger, *document["data"]]}
+    proxy.answers[HISTORY] = lambda document: {**document, "data": [stranger, *document["data"]]}
     lab.generate(lab.write("fruit", 1))
     lab.check_all_bought_once(1)
 
@@ -156,35 +156,35 @@ def test_a_file_that_is_gone_for_good_is_expired_paid_and_never_bought_again(ope
 
 
 def test_collecting_covers_sets_whose_file_is_gone_and_buys_nothing(
-    behind_proxy: Callable[..., tuple[Lab, HistoryProxy]],
+    behind_proxy: Callable[..., tuple[Lab, Proxy]],
 ) -> None:
     lab, proxy = behind_proxy("accepted_then_reset", "reset_before_accept")
-    proxy.status = 503
+    proxy.statuses[HISTORY] = 503
     lab.generate(lab.write("fruit", 2))
     assert lab.states() == ["unknown", "unknown"]
     (lab.folder / "prompts" / "fruit.yaml").unlink()
-    proxy.status = 200
+    proxy.statuses.clear()
     endings = sorted(ended.ending for ended in lab.collect().values())
     assert endings == ["held_back", "succeeded"]
     assert (lab.posts, lab.charges, lab.states()) == (2, 1, ["planned", "succeeded"])
     lab.check_money()
 
 
-def test_a_run_collects_what_another_set_left_behind(behind_proxy: Callable[..., tuple[Lab, HistoryProxy]]) -> None:
+def test_a_run_collects_what_another_set_left_behind(behind_proxy: Callable[..., tuple[Lab, Proxy]]) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
-    proxy.status = 503
+    proxy.statuses[HISTORY] = 503
     lab.generate(lab.write("fruit", 1))
-    proxy.status = 200
+    proxy.statuses.clear()
     lab.generate(lab.write("harvest", 1))
     assert lab.posts == 2
     lab.check_all_bought_once(2)
 
 
-def test_collecting_passes_every_budget(behind_proxy: Callable[..., tuple[Lab, HistoryProxy]]) -> None:
+def test_collecting_passes_every_budget(behind_proxy: Callable[..., tuple[Lab, Proxy]]) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
-    proxy.status = 503
+    proxy.statuses[HISTORY] = 503
     lab.generate(lab.write("fruit", 1))
-    proxy.status = 200
+    proxy.statuses.clear()
     caps = {"SEGMIND_RUN_BUDGET_USD": "0.000001", "SEGMIND_DAILY_BUDGET_USD": "0.000001"}
     (ended,) = lab.collect(settings=lab.settings(**caps)).values()
     assert ended.ending == "succeeded"

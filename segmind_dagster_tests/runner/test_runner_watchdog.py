@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from runner_lab import HandClock
+from lab.clocks import HandClock
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.runner import interrupts

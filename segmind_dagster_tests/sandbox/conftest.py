@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sandbox_client import Client, Clock, Start
+from lab.sandbox import Client, Clock, Start
 
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings
 

@@ -21,7 +21,7 @@ from segmind_dagster.sandbox import Faults
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox_client import Start
+    from lab.sandbox import Start
 
     from segmind_dagster.sandbox import SandboxServer
 

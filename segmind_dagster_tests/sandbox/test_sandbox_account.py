@@ -13,7 +13,7 @@ from PIL import Image
 from segmind_dagster.registry import MODELS, bundled_catalogue
 
 if TYPE_CHECKING:
-    from sandbox_client import Clock, Start
+    from lab.sandbox import Clock, Start
 
 
 def test_credits_fall_by_what_was_charged_and_only_when_the_job_is_done(start: Start, clock: Clock) -> None:

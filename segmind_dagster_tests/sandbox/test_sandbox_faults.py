@@ -19,7 +19,7 @@ from segmind_dagster.sandbox.fault_answers import ROUTES
 from segmind_dagster.sandbox.faults import SUBMIT_FAULTS, FaultDraw
 
 if TYPE_CHECKING:
-    from sandbox_client import Client, Clock, Start
+    from lab.sandbox import Client, Clock, Start
 
 Faulty = Callable[..., "Client"]
 BODY = {"prompt": "a pear", "seed": 4}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from sandbox_client import Clock, Start
+    from lab.sandbox import Clock, Start
 
 IMAGE, TEXT, VIDEO = "fast-flux-schnell", "llama-v3p1-8b-instruct", "wan-2.2-t2v-fast"
 

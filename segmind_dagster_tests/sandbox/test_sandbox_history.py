@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from sandbox_client import Client, Clock, Start
+    from lab.sandbox import Client, Clock, Start
 
 PATH = "/inference-request/request-history"
 FACES = {"prompt": "a man", "face_image": "https://example.com/face.jpg"}

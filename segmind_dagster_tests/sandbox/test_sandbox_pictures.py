@@ -14,7 +14,7 @@ from segmind_dagster.sandbox import pictures
 from segmind_dagster.sandbox.pictures import draw_picture, picture_size, tiny_picture
 
 if TYPE_CHECKING:
-    from sandbox_client import Clock, Start
+    from lab.sandbox import Clock, Start
 
 SIZE = (256, 192)
 

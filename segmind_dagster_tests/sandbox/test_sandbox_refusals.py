@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from sandbox_client import Clock, Start
+    from lab.sandbox import Clock, Start
 
 GOOD = {"prompt": "a pear"}
 

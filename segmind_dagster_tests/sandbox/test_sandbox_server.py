@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.errors import SettingsError
@@ -22,7 +21,7 @@ from segmind_dagster.sandbox.journal import Journal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox_client import Clock, Start
+    from lab.sandbox import Clock, Start
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com", ""])
@@ -157,7 +156,6 @@ def test_with_durable_a_submission_is_on_disk_before_its_answer(start: Start, tm
 
 
 @given(cut=st.integers(1, 60), records=st.lists(st.dictionaries(st.text(), st.text()), min_size=1, max_size=5))
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_a_torn_last_line_is_dropped_and_the_file_goes_on_whole(
     tmp_path: Path, records: list[dict[str, str]], cut: int
 ) -> None:

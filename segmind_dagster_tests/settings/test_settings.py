@@ -7,8 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.errors import SettingsError
@@ -370,7 +369,6 @@ def test_reading_settings_creates_nothing(project: Project) -> None:
 @pytest.mark.parametrize(
     "variable", ["SEGMIND_REQUESTS_PER_MINUTE", "SEGMIND_MAX_IN_FLIGHT", "SEGMIND_DAILY_BUDGET_USD"]
 )
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_for_a_number_is_either_a_positive_number_or_a_clear_refusal(
     project: Project, variable: str, text: str
 ) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from platform_proxy import PlatformProxy
-from source_lab import Project
-
-from segmind_dagster.sandbox import SandboxServer, SandboxSettings
+from lab.proxy import Proxy
+from lab.source_project import Project
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from segmind_dagster.sandbox import SandboxServer
 
 
 class OpenProject(Protocol):
@@ -22,17 +23,13 @@ class OpenProject(Protocol):
 
 
 @pytest.fixture
-def open_project(tmp_path: Path) -> Iterator[OpenProject]:
-    servers: list[SandboxServer] = []
+def open_project(tmp_path: Path, start_sandbox: Callable[..., SandboxServer]) -> OpenProject:
+    projects = itertools.count(1)
 
     def opened(**sandbox: Any) -> Project:
-        usual = {"picture_mode": "tiny", "fixed_latency_s": 0.02}
-        servers.append(SandboxServer(SandboxSettings(**{**usual, **sandbox})).start())
-        return Project(servers[-1], tmp_path / f"project{len(servers)}")
+        return Project(start_sandbox(**sandbox), tmp_path / f"project{next(projects)}")
 
-    yield opened
-    for server in servers:
-        server.stop()
+    return opened
 
 
 @pytest.fixture
@@ -41,9 +38,9 @@ def project(open_project: OpenProject) -> Project:
 
 
 @pytest.fixture
-def proxied(open_project: OpenProject) -> Iterator[tuple[Project, PlatformProxy]]:
+def proxied(open_project: OpenProject) -> Iterator[tuple[Project, Proxy]]:
     """A project whose every address is a proxy of the sandbox."""
     project = open_project()
-    with PlatformProxy(project.server.url) as proxy:
+    with Proxy(project.server.url) as proxy:
         project.environ["SEGMIND_API_URL"] = proxy.url
         yield project, proxy

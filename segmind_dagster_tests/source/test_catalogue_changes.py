@@ -13,8 +13,8 @@ from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.source.catalogue import catalogue_changes
 
 if TYPE_CHECKING:
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
+    from lab.proxy import Proxy
+    from lab.source_project import Project
 
 LIST = "/inference-model-information/list"
 ORIGIN, NOW = "https://api.segmind.com", datetime(2026, 3, 1, tzinfo=UTC)
@@ -104,7 +104,7 @@ def test_the_same_list_again_is_never_a_change(lists: list[tuple[int | None, int
         assert seen(rows, state) == []
 
 
-def test_changes_pile_up_in_a_table_and_are_remembered_with_the_load(proxied: tuple[Project, PlatformProxy]) -> None:
+def test_changes_pile_up_in_a_table_and_are_remembered_with_the_load(proxied: tuple[Project, Proxy]) -> None:
     project, proxy = proxied
     project.load("models", "model_changes")
     at_first = project.rows("SELECT count(*) FROM model_changes WHERE slug = 'fast-flux-schnell'")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import dlt
-    from source_lab import Project
+    from lab.source_project import Project
 
 DOCS = Path(__file__).parents[2] / "docs" / "destinations.md"
 # their drivers are no dependency of ours; the others' are

@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from source_lab import FLUX
-from warehouses import Place, Warehouse
+from lab.destinations import Place, Warehouse
+from lab.project import FLUX
 
 from segmind_dagster.errors import DestinationError, SettingsError
 from segmind_dagster.source import check_destination
@@ -16,7 +16,7 @@ from segmind_dagster.source import check_destination
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from source_lab import Project
+    from lab.source_project import Project
 
 SCRIPT = """
 import dlt
@@ -119,7 +119,7 @@ def test_a_named_destination_of_a_known_type_is_found(
     monkeypatch.setenv("DESTINATION__MY_LAKE__DESTINATION_TYPE", "filesystem")
     monkeypatch.setenv("DESTINATION__MY_LAKE__BUCKET_URL", f"file://{tmp_path}/lake")
     warehouse = Warehouse(project, Place("my_lake"))
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     warehouse.load(FLUX)
     warehouse.load(FLUX)
     assert warehouse.rows(f"SELECT prompt FROM {FLUX}") == [("a pear",)]
@@ -131,7 +131,7 @@ def test_a_load_that_fails_after_generating_loses_nothing(
     lake = tmp_path / "lake"
     monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", f"file://{lake}")
     warehouse = Warehouse(project, Place("filesystem"))
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     lake.write_text("somebody's file")
     with pytest.raises(DestinationError) as raised:
         warehouse.load(FLUX, "attempts")
@@ -148,9 +148,9 @@ def test_changing_the_destination_shows_what_is_there_and_not_what_was_elsewhere
 ) -> None:
     monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", f"file://{tmp_path}/lake")
     duckdb, folder = (Warehouse(project, Place(name)) for name in ("duckdb", "filesystem"))
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     folder.load(FLUX)
-    project.generate(project.write("harvest", ["a plum"]))
+    project.buy(project.write("harvest", ["a plum"]))
     duckdb.load(FLUX)
     assert folder.rows(f"SELECT prompt FROM {FLUX}") == [("a pear",)]
     assert duckdb.rows(f"SELECT prompt FROM {FLUX} ORDER BY 1") == [("a pear",), ("a plum",)]

@@ -1,6 +1,6 @@
 """The SQL by which dlt makes and merges our tables, in each warehouse's own dialect; nothing is connected or executed.
 
-Drivers that are not installed are stood in for, see `absent_drivers`: dlt's own clients make the SQL all the same.
+Drivers that are not installed are stood in for, see `lab.missing_drivers`: dlt's own clients make the SQL all the same.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlglot
-from absent_drivers import standing_in
 from dlt.dataset.utils import get_destination_client_initial_config
+from lab.missing_drivers import standing_in
 from sqlglot import exp
 from test_destination_examples import EXAMPLES
 

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from source_lab import FLUX, REALITY
+from lab.destinations import Place, Warehouse
+from lab.project import FLUX, REALITY
 from test_dlt_commands import DATASET, last_line
-from warehouses import Place, Warehouse
 
 from segmind_dagster.registry import MODELS
 from segmind_dagster.reports.usage import read_table, usage_source
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from source_lab import Project
+    from lab.source_project import Project
 
 PLACES = ["duckdb", "folder", "bucket", pytest.param("postgres", marks=pytest.mark.postgres)]
 
@@ -50,7 +50,7 @@ def warehouse(project: Project, place: Place) -> Warehouse:
 
 def test_loading_twice_keeps_every_row_single_and_its_money_exact(project: Project, warehouse: Warehouse) -> None:
     models = {FLUX: {"steps": 3}, REALITY: {}}
-    project.generate(project.write("fruit", ["a pear", "a plum"], models=models))
+    project.buy(project.write("fruit", ["a pear", "a plum"], models=models))
     warehouse.load()
     warehouse.load()
     for name, sent in models.items():
@@ -71,21 +71,21 @@ def test_loading_twice_keeps_every_row_single_and_its_money_exact(project: Proje
 
 def test_a_row_that_changed_is_the_row_that_was_there(project: Project, warehouse: Warehouse) -> None:
     key = project.write("fruit", ["a pear", "a plum"])
-    project.generate(key)
+    project.buy(key)
     warehouse.load(FLUX, "attempts")
     project.write("fruit", ["a pear", "a quince"])
-    project.generate(key)
+    project.buy(key)
     warehouse.load(FLUX, "attempts", prompt_sets=[key])
     rows = warehouse.rows(f"SELECT prompt, is_current FROM {FLUX} ORDER BY prompt")
     assert rows == [("a pear", True), ("a plum", False), ("a quince", True)]
 
 
 def test_a_column_that_comes_later_joins_the_table_and_stays(project: Project, warehouse: Warehouse) -> None:
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     warehouse.load(FLUX, "attempts")
-    project.generate(project.write("harvest", ["a plum"]))
+    project.buy(project.write("harvest", ["a plum"]))
     warehouse.load(FLUX, "attempts", prompt_sets=["harvest"], also={"weather": "rain"})
-    project.generate(project.write("winter", ["a medlar"]))
+    project.buy(project.write("winter", ["a medlar"]))
     warehouse.load(FLUX, "attempts", prompt_sets=["winter"])
     rows = warehouse.rows(f"SELECT prompt, weather FROM {FLUX} ORDER BY prompt")
     assert rows == [("a medlar", None), ("a pear", None), ("a plum", "rain")]
@@ -99,7 +99,7 @@ def test_a_table_is_there_before_its_first_row_and_takes_rows_afterwards(
     for name in names:
         columns = "generation_id, prompt_set, cost_usd, api_origin"
         assert warehouse.rows(f"SELECT {columns} FROM {name}") == []
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     warehouse.load(*names)
     assert warehouse.rows(f"SELECT prompt FROM {FLUX}") == [("a pear",)]
     assert warehouse.rows(f"SELECT count(*) FROM {REALITY}") == [(0,)]
@@ -107,7 +107,7 @@ def test_a_table_is_there_before_its_first_row_and_takes_rows_afterwards(
 
 def test_loads_at_the_same_moment_take_turns_and_lose_nothing(project: Project, warehouse: Warehouse) -> None:
     keys = [project.write(f"set{number}", [f"pear {number}"]) for number in range(3)]
-    project.generate(*keys)
+    project.buy(*keys)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda key: warehouse.load(FLUX, "attempts", prompt_sets=[key]), keys))
     assert warehouse.rows(f"SELECT prompt_set FROM {FLUX} ORDER BY 1") == [("set0",), ("set1",), ("set2",)]
@@ -115,7 +115,7 @@ def test_loads_at_the_same_moment_take_turns_and_lose_nothing(project: Project, 
 
 
 def test_the_summaries_are_made_where_the_rows_are(project: Project, warehouse: Warehouse) -> None:
-    project.generate(project.write("fruit", ["a pear", "a plum"]))
+    project.buy(project.write("fruit", ["a pear", "a plum"]))
     warehouse.load(*(model.resource for model in MODELS), "attempts")
     load(warehouse.settings, usage_source())
     load(warehouse.settings, usage_source())
@@ -125,7 +125,7 @@ def test_the_summaries_are_made_where_the_rows_are(project: Project, warehouse: 
 
 def test_a_lost_ledger_finds_there_what_it_knew(project: Project, warehouse: Warehouse) -> None:
     models = {FLUX: {"steps": 3}, REALITY: {}}
-    project.generate(project.write("fruit", ["a pear", "a plum"], models=models))
+    project.buy(project.write("fruit", ["a pear", "a plum"], models=models))
     warehouse.load(*(model.resource for model in MODELS), "attempts")
     said: list[str] = []
     remembered = read_back(warehouse.settings, say=said.append)
@@ -139,7 +139,7 @@ def test_a_lost_ledger_finds_there_what_it_knew(project: Project, warehouse: War
 def test_the_dataset_is_there_for_whoever_types_its_name(
     project: Project, warehouse: Warehouse, tmp_path: Path
 ) -> None:
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     warehouse.load(FLUX, "attempts")
     tables, rows = last_line(project.python(DATASET, cwd=tmp_path))
     assert {FLUX, "attempts"} <= set(tables)

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from source_lab import FLUX
+from lab.project import FLUX
 
 if TYPE_CHECKING:
     import subprocess
 
-    from source_lab import Project
+    from lab.source_project import Project
 
 SCRIPT = """
 import dlt
@@ -52,7 +52,7 @@ def test_a_plain_script_generates_and_loads_and_buys_nothing_the_second_time(pro
 def test_the_dataset_is_the_projects_own_file_from_whatever_folder(project: Project, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     project.load()
     _, rows = last_line(project.python(DATASET, cwd=elsewhere))
     assert rows == [{"prompt": "a pear", "status": "succeeded"}]
@@ -60,7 +60,7 @@ def test_the_dataset_is_the_projects_own_file_from_whatever_folder(project: Proj
 
 
 def test_dlt_pipeline_info_works_in_the_project_after_a_load_from_elsewhere(project: Project) -> None:
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     project.load()
     program = Path(sys.executable).with_name("dlt")
     done = project.run(str(program), "pipeline", "segmind", "info", cwd=project.folder)

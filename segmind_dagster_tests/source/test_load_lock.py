@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from source_lab import Project
+    from lab.source_project import Project
 
 HOLDS_THE_LOCK = """
 import sys

@@ -14,8 +14,8 @@ from segmind_dagster.registry import MODELS
 from segmind_dagster.source.page import models_on_page
 
 if TYPE_CHECKING:
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
+    from lab.proxy import Proxy
+    from lab.source_project import Project
 
 PAGE = "/v1/models/"
 
@@ -95,7 +95,7 @@ def test_no_page_makes_reading_fail(text: str) -> None:
 
 
 def test_a_page_of_another_shape_is_kept_with_no_rows_and_the_load_succeeds(
-    proxied: tuple[Project, PlatformProxy],
+    proxied: tuple[Project, Proxy],
 ) -> None:
     project, proxy = proxied
     proxy.replace(PAGE, "<html><body>we have moved</body></html>")

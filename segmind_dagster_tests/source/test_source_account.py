@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from dlt.extract.exceptions import ResourceExtractionError
-from source_lab import FLUX
+from lab.project import FLUX
+from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
@@ -21,10 +22,7 @@ from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenProject
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
-
-HISTORY = "/inference-request/request-history"
+    from lab.source_project import Project
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -35,7 +33,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 def test_the_history_has_one_row_a_request_with_what_was_charged(open_project: OpenProject) -> None:
     project = open_project(faults=Faults(script=["failed_validation", "accepted_then_reset"]))
-    project.generate(project.write("fruit", ["a pear", "a plum", "a fig"]))
+    project.buy(project.write("fruit", ["a pear", "a plum", "a fig"]))
     project.load("request_history", "attempts", FLUX)
     assert project.rows("SELECT status, count(*) FROM request_history GROUP BY 1 ORDER BY 1") == [
         ("COMPLETED", 2),
@@ -62,21 +60,21 @@ def test_a_request_with_several_outputs_is_one_row_with_its_cost_once(open_proje
 
 def test_the_history_of_more_than_a_page_is_read_whole(open_project: OpenProject) -> None:
     project = open_project(fixed_latency_s=0.0)
-    project.generate(project.write("fruit", [f"pear {number}" for number in range(230)]))
+    project.buy(project.write("fruit", [f"pear {number}" for number in range(230)]))
     project.load("request_history")
     assert project.rows("SELECT count(*), sum(cost_usd) FROM request_history") == [(230, project.charged_usd)]
 
 
 def test_a_second_load_asks_only_for_recent_days_and_adds_what_is_new(
-    proxied: tuple[Project, PlatformProxy],
+    proxied: tuple[Project, Proxy],
 ) -> None:
     project, proxy = proxied
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     project.load("request_history")
     today = datetime.now(UTC).date()
     first = [query for query in proxy.queries if "from_date" in query]
     assert min(query["from_date"] for query in first) <= (today - timedelta(days=60)).isoformat()
-    project.generate(project.write("harvest", ["a plum"]))
+    project.buy(project.write("harvest", ["a plum"]))
     proxy.queries.clear()
     project.load("request_history")
     second = [query for query in proxy.queries if "from_date" in query]
@@ -85,7 +83,7 @@ def test_a_second_load_asks_only_for_recent_days_and_adds_what_is_new(
     assert project.rows("SELECT count(*), sum(cost_usd) FROM request_history") == [(2, project.charged_usd)]
 
 
-def test_no_window_asked_for_is_longer_than_the_history_allows(proxied: tuple[Project, PlatformProxy]) -> None:
+def test_no_window_asked_for_is_longer_than_the_history_allows(proxied: tuple[Project, Proxy]) -> None:
     project, proxy = proxied
     project.load("request_history")
     spans = [
@@ -115,7 +113,7 @@ def test_a_request_that_was_in_flight_is_brought_up_to_date_by_the_next_load(ope
 
 def test_balances_are_snapshots_that_pile_up(project: Project) -> None:
     project.load("credits")
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     project.load("credits")
     (before, after) = project.rows("SELECT balance_usd, api_origin FROM credits ORDER BY observed_at")
     assert before == (Decimal(100), project.server.url)
@@ -133,7 +131,7 @@ def test_the_catalogue_has_every_model_once_however_often_it_is_loaded(project: 
 
 
 def test_what_the_models_list_says_of_prices_replaces_the_bundled_catalogue(
-    proxied: tuple[Project, PlatformProxy],
+    proxied: tuple[Project, Proxy],
 ) -> None:
     project, proxy = proxied
     listed = [
@@ -162,7 +160,7 @@ def test_what_the_models_list_says_of_prices_replaces_the_bundled_catalogue(
 
 
 def test_the_models_page_is_kept_as_it_came_and_once_while_it_does_not_change(
-    proxied: tuple[Project, PlatformProxy],
+    proxied: tuple[Project, Proxy],
 ) -> None:
     project, proxy = proxied
     project.load("models_page")
@@ -187,9 +185,7 @@ def test_the_models_page_is_kept_as_it_came_and_once_while_it_does_not_change(
         '"a text"',
     ],
 )
-def test_a_history_that_is_not_understood_is_an_error_and_no_rows(
-    proxied: tuple[Project, PlatformProxy], answer: Any
-) -> None:
+def test_a_history_that_is_not_understood_is_an_error_and_no_rows(proxied: tuple[Project, Proxy], answer: Any) -> None:
     project, proxy = proxied
     proxy.replace(HISTORY, answer)
     with pytest.raises(ResourceExtractionError, match="not understood") as raised:
@@ -199,7 +195,7 @@ def test_a_history_that_is_not_understood_is_an_error_and_no_rows(
 
 @pytest.mark.parametrize("answer", [{}, {"credits": None}, {"credits": "many"}, {"credits": True}])
 def test_a_balance_that_is_not_understood_is_an_error_and_never_zero(
-    proxied: tuple[Project, PlatformProxy], answer: Any
+    proxied: tuple[Project, Proxy], answer: Any
 ) -> None:
     project, proxy = proxied
     proxy.replace("/v1/get-user-credits", answer)
@@ -208,9 +204,9 @@ def test_a_balance_that_is_not_understood_is_an_error_and_never_zero(
     assert isinstance(root_cause(raised.value), SegmindDagsterError)
 
 
-def test_a_load_that_fails_leaves_what_was_there_and_makes_no_table(proxied: tuple[Project, PlatformProxy]) -> None:
+def test_a_load_that_fails_leaves_what_was_there_and_makes_no_table(proxied: tuple[Project, Proxy]) -> None:
     project, proxy = proxied
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     project.load("request_history")
     before = project.rows("SELECT request_id, cost_usd FROM request_history")
     assert len(before) == 1
@@ -224,10 +220,10 @@ def test_a_load_that_fails_leaves_what_was_there_and_makes_no_table(proxied: tup
 
 
 def test_a_history_that_breaks_off_on_its_second_page_loads_nothing_of_it(
-    proxied: tuple[Project, PlatformProxy],
+    proxied: tuple[Project, Proxy],
 ) -> None:
     project, proxy = proxied
-    project.generate(project.write("fruit", [f"pear {number}" for number in range(120)]))
+    project.buy(project.write("fruit", [f"pear {number}" for number in range(120)]))
     proxy.answers[HISTORY] = _only_the_first_page
     with pytest.raises(SegmindDagsterError, match="page 2"):
         project.load("request_history")
@@ -239,7 +235,7 @@ def _only_the_first_page(document: Any) -> str:
 
 
 def test_a_catalogue_that_is_not_understood_leaves_the_one_that_was_there(
-    proxied: tuple[Project, PlatformProxy],
+    proxied: tuple[Project, Proxy],
 ) -> None:
     project, proxy = proxied
     project.load("models")

@@ -11,16 +11,15 @@ import pytest
 from dlt.extract.exceptions import ResourceExtractionError
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import history as pages
 from segmind_dagster.source.history import Reading, history_rows
 
 if TYPE_CHECKING:
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
+    from lab.source_project import Project
 
-HISTORY = "/inference-request/request-history"
 ORIGIN, OTHER = "https://api.segmind.com", "https://api.segmind.com#studio"
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -156,10 +155,10 @@ def test_whatever_arrives_within_two_days_is_read_by_some_reading(
     ],
 )  # fmt: skip
 def test_a_page_that_is_no_page_is_one_clear_error_and_nothing_is_loaded(
-    proxied: tuple[Project, PlatformProxy], answer: str
+    proxied: tuple[Project, Proxy], answer: str
 ) -> None:
     project, proxy = proxied
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     proxy.replace(HISTORY, answer)
     with pytest.raises(SegmindDagsterError, match="not understood") as raised:
         project.load("request_history")
@@ -172,9 +171,7 @@ def test_a_page_that_is_no_page_is_one_clear_error_and_nothing_is_loaded(
 
 
 @pytest.mark.parametrize("resource", ["credits", "models"])
-def test_an_answer_that_is_no_json_is_our_own_error_everywhere(
-    proxied: tuple[Project, PlatformProxy], resource: str
-) -> None:
+def test_an_answer_that_is_no_json_is_our_own_error_everywhere(proxied: tuple[Project, Proxy], resource: str) -> None:
     project, proxy = proxied
     for path in ("/v1/get-user-credits", "/inference-model-information/list"):
         proxy.replace(path, '{"credits": 9')
@@ -191,7 +188,7 @@ def test_a_platform_that_does_not_answer_is_one_clear_error(project: Project) ->
 
 
 def test_two_accounts_in_one_warehouse_are_read_each_from_its_own_beginning(project: Project) -> None:
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     project.load("request_history")
     project.environ |= {"SEGMIND_ACCOUNT": "studio", "SEGMIND_DATA_DIR": str(project.folder / "studio")}
     project.environ["SEGMIND_LEDGER_URL"] = f"sqlite:///{project.folder}/studio.sqlite"

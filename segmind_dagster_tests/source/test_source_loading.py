@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
-from source_lab import FLUX, REALITY, ROWS
+from lab.project import FLUX, REALITY
+from lab.source_project import ROWS
 
 from segmind_dagster.errors import DatasetOriginError, SegmindDagsterError
 from segmind_dagster.registry import MODELS
@@ -18,11 +19,11 @@ from segmind_dagster.source import build_source, load, segmind_pipeline, segmind
 
 if TYPE_CHECKING:
     from conftest import OpenProject
-    from source_lab import Project
+    from lab.source_project import Project
 
 
 def test_rows_hold_what_was_bought_and_its_money_is_what_the_sandbox_charged(project: Project) -> None:
-    project.generate(project.write("fruit", ["a pear", "a plum"], models=[FLUX, REALITY], defaults={}, seed=7))
+    project.buy(project.write("fruit", ["a pear", "a plum"], models=[FLUX, REALITY], defaults={}, seed=7))
     project.load()
     for table in (FLUX, REALITY):
         rows = project.rows(f"SELECT prompt, seed, status, is_reused, is_current, output_uri, width FROM {table}")
@@ -41,7 +42,7 @@ def test_rows_hold_what_was_bought_and_its_money_is_what_the_sandbox_charged(pro
 
 
 def test_params_are_one_json_column_and_money_is_decimal(project: Project) -> None:
-    project.generate(project.write("fruit", ["a pear"], defaults={"steps": 3, "aspect_ratio": "16:9"}))
+    project.buy(project.write("fruit", ["a pear"], defaults={"steps": 3, "aspect_ratio": "16:9"}))
     project.load()
     ((params, cost),) = project.rows(f"SELECT params, cost_usd FROM {FLUX}")
     assert json.loads(params) == {"steps": 3, "aspect_ratio": "16:9"}
@@ -56,11 +57,11 @@ def test_params_are_one_json_column_and_money_is_decimal(project: Project) -> No
 
 def test_loading_again_and_again_keeps_every_row_single(project: Project) -> None:
     key = project.write("fruit", ["a pear", "a plum"])
-    project.generate(key)
+    project.buy(key)
     project.load()
     project.load()
     project.write("fruit", ["a pear", "a quince"])
-    project.generate(key)
+    project.buy(key)
     project.load(prompt_sets=[key])
     rows = project.rows(f"SELECT prompt, is_current FROM {FLUX} ORDER BY prompt")
     assert rows == [("a pear", True), ("a plum", False), ("a quince", True)]
@@ -68,8 +69,8 @@ def test_loading_again_and_again_keeps_every_row_single(project: Project) -> Non
 
 
 def test_what_another_set_paid_for_costs_nothing_and_says_what_it_saved(project: Project) -> None:
-    project.generate(project.write("fruit", ["a pear", "a plum"]))
-    project.generate(project.write("harvest", ["a plum", "a fig"]))
+    project.buy(project.write("fruit", ["a pear", "a plum"]))
+    project.buy(project.write("harvest", ["a plum", "a fig"]))
     project.load()
     rows = {
         (prompt_set, prompt): (cost, saved, is_reused)
@@ -88,7 +89,7 @@ def test_what_another_set_paid_for_costs_nothing_and_says_what_it_saved(project:
 
 
 def test_only_the_sets_asked_for_are_loaded_with_the_attempts_behind_them(project: Project) -> None:
-    project.generate(project.write("fruit", ["a pear"]), project.write("harvest", ["a fig", "a plum"]))
+    project.buy(project.write("fruit", ["a pear"]), project.write("harvest", ["a fig", "a plum"]))
     project.load(prompt_sets=["fruit"])
     assert project.rows(f"SELECT prompt_set FROM {FLUX}") == [("fruit",)]
     assert project.rows("SELECT prompt_set FROM attempts") == [("fruit",)]
@@ -101,7 +102,7 @@ def test_only_the_sets_asked_for_are_loaded_with_the_attempts_behind_them(projec
 
 def test_failures_are_rows_with_their_kind_and_every_post_is_an_attempt(open_project: OpenProject) -> None:
     project = open_project(faults=Faults(script=["server_error", "invalid", "accepted_then_reset"]))
-    project.generate(project.write("fruit", ["a pear", "a plum", "a fig"]))
+    project.buy(project.write("fruit", ["a pear", "a plum", "a fig"]))
     project.load()
     statuses = project.rows(f"SELECT status, failure_kind, cost_usd > 0 FROM {FLUX} ORDER BY status, failure_kind")
     assert statuses == [
@@ -127,7 +128,7 @@ def test_every_table_exists_though_nothing_was_generated(project: Project) -> No
 
 
 def test_a_load_of_one_model_leaves_the_others_tables_in_the_dataset(project: Project) -> None:
-    project.generate(project.write("fruit", ["a pear"], models=[FLUX, REALITY]))
+    project.buy(project.write("fruit", ["a pear"], models=[FLUX, REALITY]))
     project.load()
     project.load(FLUX, "attempts")
     pipeline = segmind_pipeline(project.settings())
@@ -137,8 +138,8 @@ def test_a_load_of_one_model_leaves_the_others_tables_in_the_dataset(project: Pr
 
 def test_two_projects_take_turns_with_dlts_folder_and_keep_their_own_rows(open_project: OpenProject) -> None:
     one, two = open_project(), open_project()
-    one.generate(one.write("fruit", ["a pear"]))
-    two.generate(two.write("fruit", ["a plum", "a fig"]))
+    one.buy(one.write("fruit", ["a pear"]))
+    two.buy(two.write("fruit", ["a plum", "a fig"]))
     for project in (one, two, one):
         project.load()
     assert one.rows(f"SELECT prompt FROM {FLUX}") == [("a pear",)]
@@ -172,7 +173,7 @@ def test_a_table_that_is_there_already_costs_no_job(project: Project) -> None:
         (package,) = load(project.settings(), source)[0].load_packages
         return {job.job_file_info.table_name for job in package.jobs["completed_jobs"]}
 
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     assert jobs() >= set(ROWS)
     before = project.tables()
     assert {name for name in jobs() if not name.startswith("_dlt")} == {FLUX, "attempts"}
@@ -183,7 +184,7 @@ def test_a_table_that_is_there_already_costs_no_job(project: Project) -> None:
 def test_a_table_without_rows_gets_a_column_that_was_added_since(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.generate(project.write("fruit", ["a pear"]))
+    project.buy(project.write("fruit", ["a pear"]))
     with monkeypatch.context() as earlier:
         columns = {name: hints for name, hints in tables.MODEL_COLUMNS.items() if name != "provider_sha256"}
         earlier.setattr(tables, "MODEL_COLUMNS", columns)
@@ -200,7 +201,7 @@ def test_rows_of_another_account_never_replace_those_that_are_there(
     monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(tmp_path / "shared.duckdb"))
     mine, theirs = open_project(), open_project()
     for project in (mine, theirs):
-        project.generate(project.write("fruit", ["a pear"]))
+        project.buy(project.write("fruit", ["a pear"]))
     mine.load()
     with pytest.raises(DatasetOriginError, match="nothing was loaded") as raised:
         theirs.load()

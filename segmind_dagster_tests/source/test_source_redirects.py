@@ -13,7 +13,7 @@ from segmind_dagster.errors import SegmindDagsterError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from source_lab import Project
+    from lab.source_project import Project
 
 
 class Elsewhere:

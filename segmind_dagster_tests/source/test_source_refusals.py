@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from dlt.extract.exceptions import ResourceExtractionError
-from source_lab import FLUX
+from lab.project import FLUX
 
 from segmind_dagster.source import ACCOUNT_RESOURCES
 
 if TYPE_CHECKING:
-    from platform_proxy import PlatformProxy
-    from source_lab import Project
+    from lab.proxy import Proxy
+    from lab.source_project import Project
 
 
 @pytest.mark.parametrize("resource", ACCOUNT_RESOURCES)
@@ -24,7 +24,7 @@ def test_a_refused_key_is_an_error_that_says_so_and_never_a_row(project: Project
     assert "SG_0123456789abcdef" not in str(raised.value)
 
 
-def test_the_models_page_is_utf_8_though_its_header_does_not_say(proxied: tuple[Project, PlatformProxy]) -> None:
+def test_the_models_page_is_utf_8_though_its_header_does_not_say(proxied: tuple[Project, Proxy]) -> None:
     project, proxy = proxied
     proxy.replace("/v1/models/", "<html><meta charset=utf-8>two models: 1 €</html>")
     project.load("models_page")
@@ -33,7 +33,7 @@ def test_the_models_page_is_utf_8_though_its_header_does_not_say(proxied: tuple[
 
 def test_loads_at_the_same_moment_take_turns_and_lose_nothing(project: Project) -> None:
     keys = [project.write(f"set{number}", [f"pear {number}"]) for number in range(3)]
-    project.generate(*keys)
+    project.buy(*keys)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda key: project.load(FLUX, "attempts", prompt_sets=[key]), keys))
     assert project.rows(f"SELECT prompt_set FROM {FLUX} ORDER BY 1") == [("set0",), ("set1",), ("set2",)]

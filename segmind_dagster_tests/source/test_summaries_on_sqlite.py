@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from source_lab import FLUX, REALITY
+from lab.project import FLUX, REALITY
 
 from segmind_dagster.reports.account import account_figures
 from segmind_dagster.reports.spend import read_spend, spend_source
@@ -27,7 +27,7 @@ def test_summaries_and_reconciliation_are_the_same_sums_to_the_nano_dollar(
     project.environ["SEGMIND_DESTINATION"] = "sqlalchemy"
     settings = project.settings()
     project.load(*ACCOUNT_RESOURCES)
-    project.generate(
+    project.buy(
         project.write("fruit", ["a {colour} pear", "a plum"], variables={"colour": ["red", "green"]}),
         project.write("harvest", ["a plum"], models=[FLUX, REALITY]),
     )

@@ -5,7 +5,6 @@ As a script it is one such run: it waits for a line, generates, and prints as JS
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -14,24 +13,23 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import kill_at_gap
 from sqlalchemy import select
 
+from lab import kill_points, script, script_environ
+from lab.clocks import QuickClock
 from segmind_dagster.ledger.commits import GroupCommitter
 from segmind_dagster.ledger.schema import RUNS
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate, interrupts, lease
-from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.pacing import Slots
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from runner_lab import Lab
+    from lab.runner_project import Lab
 
 # shorter waits than in earnest, and still long beside what a busy machine adds
 NAPS = 8
@@ -50,8 +48,8 @@ class RunProcess:
 
     def __init__(self, lab: Lab, **environ: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__))],
-            env={**os.environ, **lab.environ, **environ},
+            script("run_process"),
+            env=script_environ(**{**lab.environ, **environ}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -124,17 +122,10 @@ def owners(lab: Lab) -> set[str]:
         return set(connection.execute(select(RUNS.c.owner)).scalars())
 
 
-class NappingClock(SystemClock):
-    """The real time; waits are naps."""
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / NAPS)
-
-
 GAPS = {
-    **kill_at_gap.GAPS,
-    "after the wait for a slot, before the claim": lambda: kill_at_gap.after_async(Slots, "wait"),
-    "after the claim, before the lease is checked": lambda: kill_at_gap.before(lease.Lease, "holds"),
+    **kill_points.GAPS,
+    "after the wait for a slot, before the claim": lambda: kill_points.after_async(Slots, "wait"),
+    "after the claim, before the lease is checked": lambda: kill_points.before(lease.Lease, "holds"),
 }
 _arrivals = 0
 _turn = threading.RLock()
@@ -156,7 +147,7 @@ def freeze(*_: Any, **__: Any) -> None:
     global _arrivals  # noqa: PLW0603  one process, one gap
     with _turn:
         _arrivals += 1
-        if _arrivals == int(os.environ.get("ARRIVALS", kill_at_gap.ARRIVALS)):
+        if _arrivals == int(os.environ.get("ARRIVALS", kill_points.ARRIVALS)):
             # to this very thread, which then goes no further; one sent to the process may be taken by another
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
@@ -167,7 +158,7 @@ def main() -> None:
     lease.LEASE_S = float(os.environ.get("LEASE_S", lease.LEASE_S))
     interrupts.DRAIN_S = float(os.environ.get("DRAIN_S", interrupts.DRAIN_S))
     if gap := os.environ.get("STOP_AT"):
-        kill_at_gap.die = freeze
+        kill_points.die = freeze
         between_commits()
         GAPS[gap]()
     elif gap := os.environ.get("KILL_AT"):
@@ -181,7 +172,7 @@ def main() -> None:
 
     print("ready", flush=True)  # noqa: T201  how the starter knows
     sys.stdin.readline()
-    report = generate(settings, [Batch(prompt_set, wanted)], clock=NappingClock())
+    report = generate(settings, [Batch(prompt_set, wanted)], clock=QuickClock(times=NAPS))
     endings = {name: sum(unit.endings[name] for unit in report.units) for unit in report.units for name in unit.endings}
     json.dump(endings, sys.stdout)
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import requests
-from dagster_lab import asset_key
 from sqlalchemy import delete, insert
 
+from lab.dagster_project import asset_key
 from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger import Caps, Claim, Ledger, entries, moves, writes
 from segmind_dagster.ledger.due import BALANCE_KEY
@@ -24,8 +24,7 @@ from segmind_dagster.prompts import find_prompt_set
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dagster_lab import DagsterLab
-
+    from lab.dagster_project import DagsterLab
     from segmind_dagster.prompts import GenerationRequest
 
 STARTED = dg.DagsterRunStatus.STARTED

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import duckdb
-from sqlalchemy import select
 
-from segmind_dagster.data_folder import opened
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
+from lab.project import REALITY, Project
 from segmind_dagster.orchestration.build import build_definitions
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sync import sync_partitions
@@ -21,9 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segmind_dagster.sandbox import SandboxServer
+    from segmind_dagster.settings import Settings
 
-# v1 answers in the same exchange, so that a run takes no longer than its load
-REALITY, FLUX, STICKER = "sdxl_newreality", "fast_flux_schnell", "face_to_sticker"
 USAGE = ("usage/by_model", "usage/by_prompt_set", "usage/by_day", "usage/by_failure", "usage/by_variable")
 SPEND = (
     "spend/unexplained", "spend/paid_twice", "spend/not_held", "spend/cost_differences", "spend/balance",
@@ -43,7 +38,7 @@ def asset_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(name.split("/"))
 
 
-class DagsterLab:
+class DagsterLab(Project):
     """One code location for one project against one sandbox.
 
     Args:
@@ -52,21 +47,23 @@ class DagsterLab:
         instance: where runs are recorded.
     """
 
+    # v1 answers in the same exchange, so that a run takes no longer than its load
+    model = REALITY
+
     def __init__(self, server: SandboxServer, folder: Path, instance: dg.DagsterInstance) -> None:
-        self.server = server
-        self.folder = folder
-        self.prompts = folder / "prompts"
-        self.data = folder / "data"
+        super().__init__(server, folder)
         self.instance = instance
-        self.prompts.mkdir(parents=True)
         self.segmind = SegmindResource(project_dir=str(folder), data_dir=str(self.data), api_url=server.url)
         self.definitions = build_definitions(segmind=self.segmind, backfill_policy=dg.BackfillPolicy.single_run())
 
-    def write(self, key: str, prompts: int | list[str] = 2, /, **fields: Any) -> str:
-        """A prompt file of so many prompts, or of these, for a v1 model unless told otherwise; and its partition."""
-        texts = [f"{key} number {n}" for n in range(prompts)] if isinstance(prompts, int) else prompts
-        document = {"models": [REALITY], "prompts": texts, **fields}
-        return self.write_text(f"{key}.yaml", json.dumps(document))
+    def settings(self, **_: str) -> Settings:
+        return self.segmind.load()
+
+    def write(self, key: str, prompts: int | list[Any] = 2, /, **fields: Any) -> str:
+        """A prompt file as every project has them, and its partition."""
+        super().write(key, prompts, **fields)
+        self.instance.add_dynamic_partitions("prompt_sets", [key])
+        return key
 
     def write_text(self, name: str, text: str) -> str:
         """A prompt file as it is; its partition exists afterwards."""
@@ -94,7 +91,7 @@ class DagsterLab:
         """One Dagster run over all partitions from one to another, as a backfill makes it."""
         return self.run(*assets, tags={RANGE_START: first, RANGE_END: last})
 
-    def collect(self) -> Run:
+    def run_collect(self) -> Run:
         """One run of the job `collect`."""
         job = self.definitions.resolve_job_def("collect")
         result = job.execute_in_process(instance=self.instance, run_config=_QUIET, raise_on_error=False)
@@ -110,37 +107,13 @@ class DagsterLab:
         """Partitions that Dagster counts as materialized."""
         return set(self.instance.get_materialized_partitions(asset_key(asset)))
 
-    def rows(self, query: str) -> list[dict[str, Any]]:
-        """Rows of a query on the dataset."""
-        with duckdb.connect(str(self.data / "segmind.duckdb")) as connection:
+    def records(self, query: str) -> list[dict[str, Any]]:
+        """Rows by name, of a query on the dataset."""
+        with duckdb.connect(str(self.duckdb_path)) as connection:
             connection.execute("USE segmind_data")
             cursor = connection.execute(query)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-    def generations(self) -> list[dict[str, Any]]:
-        return self._ledger_rows(GENERATIONS)
-
-    def attempts(self) -> list[dict[str, Any]]:
-        return self._ledger_rows(ATTEMPTS)
-
-    def _ledger_rows(self, table: Any) -> list[dict[str, Any]]:
-        with opened(self.segmind.load()) as (ledger, _), ledger.reading() as connection:
-            return [dict(row) for row in connection.execute(select(table)).mappings()]
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """Every job the sandbox took, with what it charged."""
-        found: list[dict[str, Any]] = self.server.account()["jobs"]
-        return found
-
-    @property
-    def charged_usd(self) -> Decimal:
-        return Decimal(self.server.account()["charged_usd"])
-
-    @property
-    def posts(self) -> int:
-        posts: int = self.server.account()["requests"]["submit"]
-        return posts
 
 
 class Run:

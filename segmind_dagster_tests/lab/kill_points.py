@@ -12,8 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from runner_lab import QuickClock
-
+from lab.clocks import QuickClock
 from segmind_dagster.gateway.client import Gateway
 from segmind_dagster.ledger import moves
 from segmind_dagster.ledger.together import Together

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_lab import asset_key
+
+from lab.dagster_project import asset_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dagster_lab import DagsterLab
+    from lab.dagster_project import DagsterLab
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import sys
@@ -12,25 +11,21 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import requests
 from click.testing import CliRunner
 from sqlalchemy import update
 
+from lab import project
+from lab.project import FLUX, REALITY
 from segmind_dagster.cli import main
 from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger import Caps, entries, moves, reads
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
-from segmind_dagster.prompts import find_prompt_set
-from segmind_dagster.runner import Batch, generate
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from segmind_dagster.settings import Settings
 
-    from segmind_dagster.sandbox import SandboxServer
-
-REALITY, FLUX, STICKER = "sdxl_newreality", "fast_flux_schnell", "face_to_sticker"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -78,36 +73,22 @@ def run(*arguments: str) -> Answer:
         sys.argv = before
 
 
-class Project:
-    """A project folder whose settings are in the environment.
+class Project(project.Project):
+    """A project whose settings are in the environment, which a command reads as well."""
 
-    Args:
-        server: a started sandbox.
-        folder: the project folder.
-    """
+    model = REALITY
 
-    def __init__(self, server: SandboxServer, folder: Path) -> None:
-        self.server = server
-        self.folder = folder
-        self.data = folder / "data"
-        for name in ("prompts", ".dlt"):
-            (folder / name).mkdir(parents=True)
+    def settings(self, **_: str) -> Settings:
+        return load_settings()
 
-    def write(self, key: str, prompts: int | list[str] = 2, /, **fields: Any) -> str:
-        texts = [f"{key} number {n}" for n in range(prompts)] if isinstance(prompts, int) else prompts
-        document = {"models": [REALITY], "prompts": texts, **fields}
-        (self.folder / "prompts" / f"{key}.yaml").write_text(json.dumps(document), encoding="utf-8")
-        return key
-
-    def generate(self, *keys: str) -> None:
-        sets = [find_prompt_set(key, prompts_dir=self.folder / "prompts", project_dir=self.folder) for key in keys]
-        generate(load_settings(), [Batch(each, tuple(model.resource for model in each.models)) for each in sets])
+    def write(self, key: str, prompts: int | list[Any] = 2, /, **fields: Any) -> str:
+        return super().write(key, prompts, **fields)
 
     def lose(self, key: str, prompts: int) -> list[str]:
         """Submissions that were accepted and whose answers were never seen; the ids of their generations."""
         self.submit_and_die(self.write(key, prompts, models=[FLUX]))
         now = datetime.now(UTC)
-        with opened(load_settings()) as (ledger, _):
+        with opened(self.settings()) as (ledger, _):
             ledger.write(
                 lambda connection: connection.execute(
                     update(GENERATIONS).values(state="unknown", request_id=None, error="no answer", updated_at=now)
@@ -121,8 +102,8 @@ class Project:
 
     def submit_and_die(self, key: str) -> None:
         """What a run leaves behind that is killed right after its POSTs were accepted."""
-        found = find_prompt_set(key, prompts_dir=self.folder / "prompts", project_dir=self.folder)
-        with opened(load_settings()) as (ledger, _):
+        found = self.prompt_set(key)
+        with opened(self.settings()) as (ledger, _):
             for request in found.requests:
                 now = datetime.now(UTC)
                 row = {
@@ -149,17 +130,3 @@ class Project:
         """Everything that the ledger holds, as SQL."""
         with closing(sqlite3.connect(self.data / "ledger.sqlite")) as connection:
             return list(connection.iterdump())
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(self.data / "segmind.duckdb")) as connection:
-            connection.execute("USE segmind_data")
-            return connection.execute(query).fetchall()
-
-    @property
-    def charged_usd(self) -> Decimal:
-        return Decimal(self.server.account()["charged_usd"])
-
-    @property
-    def posts(self) -> int:
-        posts: int = self.server.account()["requests"]["submit"]
-        return posts

@@ -13,8 +13,7 @@ from segmind_dagster.source.pipeline import warehouse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from source_lab import Project
-
+    from lab.source_project import Project
     from segmind_dagster.settings import Settings
 
 
