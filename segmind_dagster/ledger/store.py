@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import create_engine, delete, event, insert, inspect
 from sqlalchemy.engine import make_url
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -88,7 +89,7 @@ class Ledger:
     engine: Engine
     writer: GroupCommitter
 
-    def read(self, question: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    def read(self, question: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Ask one of `reads` and return its answer."""
         with self.reading() as connection:
             return question(connection, *args, **kwargs)
@@ -100,11 +101,13 @@ class Ledger:
         with explained(f"Read the ledger at {where}"), self.engine.connect() as connection:
             yield connection
 
-    def write(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    def write(self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run one of `moves`, `writes` or `entries` and wait until it is durable."""
         return self.writer.submit(operation, *args, **kwargs).result()
 
-    async def awrite(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    async def awrite(
+        self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
         """The same, while other tasks go on."""
         return await self.writer.run_async(operation, *args, **kwargs)
 
