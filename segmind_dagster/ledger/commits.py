@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from segmind_dagster.errors import LedgerError, SegmindDagsterError
 from segmind_dagster.ledger.batching import Batched
-from segmind_dagster.ledger.trouble import concerns_everything, for_people
+from segmind_dagster.ledger.database_errors import concerns_everything, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -148,7 +148,7 @@ class GroupCommitter:
             if len(group) == 1 or not is_begun or concerns_everything(failure):
                 what = f"Wrote to the ledger at {self._engine.url.render_as_string(hide_password=True)}"
                 for asked in group:
-                    asked.error = for_people(what, failure)
+                    asked.error = translated(what, failure)
                 return
             # one bad operation must not fail those that shared its commit
             for asked in group:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from segmind_dagster.errors import BudgetError, LostOwnershipError, SegmindDagsterError
+from segmind_dagster.errors import BudgetError, LostOwnershipError, RequestOwnedError, SegmindDagsterError
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.batching import batched
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
@@ -149,11 +149,19 @@ def mark_submitted(connection: Connection, accepted: Sequence[Acceptance]) -> li
     Refusals:
         LostOwnershipError: another run has it by now.
         IllegalTransitionError: it is in no state that allows it.
+        RequestOwnedError: another generation or attempt has that request.
     """
     refusals = refusals_of(connection, [each.held for each in accepted], "submitted")
+    known = connection.execute(statements.REQUESTS, {"ids": [each.request_id for each in accepted]})
+    owners = {row.request_id: (row.generation_id, row.attempt) for row in known}
     moves, attempts = [], []
     for each in accepted:
         if each.held in refusals:
+            continue
+        mine = (each.held.generation_id, each.held.attempt)
+        owner = owners.setdefault(each.request_id, mine)
+        if owner != mine:
+            refusals[each.held] = RequestOwnedError(each.request_id, owner[0])
             continue
         values = {
             "request_id": each.request_id, "submitted_at": each.now, "failure_kind": None, "error": None,

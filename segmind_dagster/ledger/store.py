@@ -23,8 +23,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError
 from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.commits import GroupCommitter
+from segmind_dagster.ledger.database_errors import remedy, translating
 from segmind_dagster.ledger.schema import META
-from segmind_dagster.ledger.trouble import explained, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ class Ledger:
     def reading(self) -> Iterator[Connection]:
         """A connection for answers that are streamed."""
         where = self.engine.url.render_as_string(hide_password=True)
-        with explained(f"Read the ledger at {where}"), self.engine.connect() as connection:
+        with translating(f"Read the ledger at {where}"), self.engine.connect() as connection:
             yield connection
 
     def write(self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:

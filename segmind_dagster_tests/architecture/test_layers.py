@@ -30,7 +30,10 @@ RESERVED = {
     "http.client": {"gateway", "source", "sandbox"},
     "httpx": {"gateway", "source"},
     "urllib3": {"gateway", "source"},
-    "sqlalchemy": {"ledger", "runner", "source", "reports"},
+    "sqlalchemy": {"ledger"},
+    "alembic": {"ledger"},
+    # the load lock of a ledger in PostgreSQL
+    "psycopg": {"source"},
     "segmind_dagster.orchestration": {"orchestration", "definitions", "cli"},
     "segmind_dagster.cli": {"cli"},
     "segmind_dagster.definitions": {"definitions", "cli", "orchestration"},
@@ -128,6 +131,8 @@ def test_every_package_that_the_rule_names_exists() -> None:
         ("ledger", "import requests"),
         ("planning", "from aiohttp import web"),
         ("runner", "from segmind_dagster import orchestration"),
+        ("runner", "from sqlalchemy.exc import IntegrityError"),
+        ("reports", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sqlalchemy import Connection"),
         ("outputs", "from segmind_dagster.sandbox.server import SandboxServer"),
     ],
 )
