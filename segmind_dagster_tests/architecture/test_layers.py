@@ -144,6 +144,10 @@ def test_packages_of_one_layer_do_not_import_each_other_in_a_circle() -> None:
     assert cycles(found) == []
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert cycles(graph(with_types=False)) == []
+
+
 @every_module
 def test_a_module_opens_with_a_charter(path: Path) -> None:
     assert ast.get_docstring(parsed(path))
