@@ -3,6 +3,7 @@
 The flow, and the package that holds each step:
 
     prompts        1  files to values: one file, one prompt set, one partition
+    lifecycle      -  the states of a generation and the kinds of its failures; pure
     planning       2  values, what the ledger knows and the caps, to decisions with reasons; pure
     gateway        3  the HTTP of generation: submit, poll, fetch, and what an answer means
     ledger         4  what was asked, spent and received, durable before and after each step
@@ -16,5 +17,8 @@ The flow, and the package that holds each step:
 
 `registry` says what can be called, `settings` where and with which limits, `sandbox` is a local Segmind; `cli` and
 `commands` are the command line.
-Only `source` and `reports` import dlt; only `gateway` and `source` speak HTTP. A test holds these rules.
+Imports go down only: errors; settings, registry; lifecycle; prompts, ledger, gateway, outputs; planning, data_folder;
+runner; source; recovery, reports, export; orchestration; definitions, cli, commands. `sandbox` stands apart. Only
+`source` and `reports` import dlt, only `gateway` and `source` speak HTTP, only `ledger` knows SQLAlchemy. A test holds
+these rules.
 """

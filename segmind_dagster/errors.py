@@ -11,6 +11,7 @@ SegmindDagsterError
 ├── LedgerError
 │   ├── IllegalTransitionError a state change the transition table does not allow
 │   ├── LostOwnershipError     another run owns the generation now
+│   ├── RequestOwnedError      a request id belongs to another generation or attempt
 │   ├── OriginMismatchError    the data folder belongs to another API origin
 │   ├── LedgerMissingError     outputs or rows exist, but the ledger is empty
 │   └── LedgerOutdatedError    outputs exist of generations that the ledger would buy
@@ -182,6 +183,20 @@ class LostOwnershipError(LedgerError):
     def __init__(self, generation_id: str) -> None:
         self.generation_id = generation_id
         super().__init__(f"Generation {generation_id} is owned by another run now.")
+
+
+class RequestOwnedError(LedgerError):
+    """A request of the provider belongs to another generation, or to an earlier attempt; nothing was changed.
+
+    Args:
+        request_id: the provider's id.
+        generation_id: the generation that has it.
+    """
+
+    def __init__(self, request_id: str, generation_id: str) -> None:
+        self.request_id = request_id
+        self.generation_id = generation_id
+        super().__init__(f"Request {request_id} belongs to generation {generation_id} already.")
 
 
 class OriginMismatchError(LedgerError):

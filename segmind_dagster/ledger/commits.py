@@ -14,17 +14,18 @@ from collections import defaultdict
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from segmind_dagster.errors import LedgerError, SegmindDagsterError
-from segmind_dagster.ledger.together import Together
-from segmind_dagster.ledger.trouble import concerns_everything, for_people
+from segmind_dagster.ledger.batching import Batched
+from segmind_dagster.ledger.database_errors import concerns_everything, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection, Engine
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _LARGEST_GROUP = 500
 # while writes follow each other this closely, each group waits a moment for more: few large ones cost less than many
@@ -70,7 +71,9 @@ class GroupCommitter:
         self._start = threading.Lock()
         self._is_closed = False
 
-    def submit(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> Future[_T]:
+    def submit(
+        self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Future[_T]:
         """Queue an operation; the future resolves once its effect is durable.
 
         Args:
@@ -82,7 +85,9 @@ class GroupCommitter:
         self._enter(_Asked(operation, args, kwargs, future, None))
         return future
 
-    async def run_async(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    async def run_async(
+        self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
         """Run an operation; other tasks go on until it is durable.
 
         A task that is cancelled meanwhile no longer waits; what it queued is written all the same.
@@ -143,7 +148,7 @@ class GroupCommitter:
             if len(group) == 1 or not is_begun or concerns_everything(failure):
                 what = f"Wrote to the ledger at {self._engine.url.render_as_string(hide_password=True)}"
                 for asked in group:
-                    asked.error = for_people(what, failure)
+                    asked.error = translated(what, failure)
                 return
             # one bad operation must not fail those that shared its commit
             for asked in group:
@@ -152,20 +157,20 @@ class GroupCommitter:
 
 
 def _run(connection: Connection, group: Sequence[_Asked]) -> None:
-    """Run the operations of a group in the order they came; those that many ask for come last, once for all.
+    """Run the operations of a group in the order they came; batched ones come last, once for all callers.
 
     Nobody asks for a second one before the first is answered, so that this is an order among strangers.
     """
-    many: defaultdict[Together[..., Any, Any], list[_Asked]] = defaultdict(list)
+    batches: defaultdict[Batched[..., Any, Any], list[_Asked]] = defaultdict(list)
     for asked in group:
-        if isinstance(asked.operation, Together):
-            many[asked.operation].append(asked)
+        if isinstance(asked.operation, Batched):
+            batches[asked.operation].append(asked)
             continue
         try:
             asked.result = asked.operation(connection, *asked.args, **asked.kwargs)
         except SegmindDagsterError as refusal:
             asked.error = refusal
-    for operation, callers in many.items():
+    for operation, callers in batches.items():
         asks = [operation.ask(*asked.args, **asked.kwargs) for asked in callers]
         for asked, answer in zip(callers, operation.many(connection, asks), strict=True):
             if isinstance(answer, SegmindDagsterError):

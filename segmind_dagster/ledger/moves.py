@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from segmind_dagster.errors import BudgetError, LostOwnershipError, SegmindDagsterError
+from segmind_dagster.errors import BudgetError, LostOwnershipError, RequestOwnedError, SegmindDagsterError
 from segmind_dagster.ledger import statements
+from segmind_dagster.ledger.batching import batched
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
 from segmind_dagster.ledger.money import Purses, Totals, missing, reservations
 from segmind_dagster.ledger.records import Caps, Charge, Claim, Outcome
 from segmind_dagster.ledger.schema import whole_nanos
-from segmind_dagster.ledger.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ class Success:
     outcome: Outcome
 
 
-@together(Wish)
+@batched(Wish)
 def claim(connection: Connection, wishes: Sequence[Wish]) -> list[Claim | SegmindDagsterError]:
     """Take planned generations for one POST each and reserve their cost: `planned` to `submitting`.
 
@@ -142,18 +142,26 @@ def _margin_usd(wish: Wish) -> Decimal:
     return Decimal(0) if wish.room is None else wish.room.margin_usd(wish.reserved_usd)
 
 
-@together(Acceptance)
+@batched(Acceptance)
 def mark_submitted(connection: Connection, accepted: Sequence[Acceptance]) -> list[SegmindDagsterError | None]:
     """The provider accepted the POST: `submitting` (or `unknown`, when found later) to `submitted`.
 
     Refusals:
         LostOwnershipError: another run has it by now.
         IllegalTransitionError: it is in no state that allows it.
+        RequestOwnedError: another generation or attempt has that request.
     """
     refusals = refusals_of(connection, [each.held for each in accepted], "submitted")
+    known = connection.execute(statements.REQUESTS, {"ids": [each.request_id for each in accepted]})
+    owners = {row.request_id: (row.generation_id, row.attempt) for row in known}
     moves, attempts = [], []
     for each in accepted:
         if each.held in refusals:
+            continue
+        mine = (each.held.generation_id, each.held.attempt)
+        owner = owners.setdefault(each.request_id, mine)
+        if owner != mine:
+            refusals[each.held] = RequestOwnedError(each.request_id, owner[0])
             continue
         values = {
             "request_id": each.request_id, "submitted_at": each.now, "failure_kind": None, "error": None,
@@ -164,7 +172,7 @@ def mark_submitted(connection: Connection, accepted: Sequence[Acceptance]) -> li
     return [refusals.get(each.held) for each in accepted]
 
 
-@together(Success)
+@batched(Success)
 def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list[Charge | SegmindDagsterError]:
     """The bytes are stored: `submitted` to `succeeded`, the reservation settled with the reported cost.
 

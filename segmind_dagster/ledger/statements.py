@@ -46,6 +46,9 @@ RESERVED = select(
     func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd).label("usd"),
     ATTEMPTS.c.cost_usd.is_not(None).label("is_charged"),
 ).where(ATTEMPTS.c.generation_id.in_(bindparam("ids", expanding=True)))
+REQUESTS = select(ATTEMPTS.c.request_id, ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt).where(
+    ATTEMPTS.c.request_id.in_(bindparam("ids", expanding=True))
+)
 CLAIM = (
     update(GENERATIONS)
     .where(_OF_GENERATION, or_(*(GENERATIONS.c.state == origin for origin in origins("submitting"))))

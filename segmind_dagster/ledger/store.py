@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import create_engine, delete, event, insert, inspect
 from sqlalchemy.engine import make_url
@@ -23,8 +23,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError
 from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.commits import GroupCommitter
+from segmind_dagster.ledger.database_errors import remedy, translating
 from segmind_dagster.ledger.schema import META
-from segmind_dagster.ledger.trouble import explained, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -88,7 +89,7 @@ class Ledger:
     engine: Engine
     writer: GroupCommitter
 
-    def read(self, question: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    def read(self, question: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Ask one of `reads` and return its answer."""
         with self.reading() as connection:
             return question(connection, *args, **kwargs)
@@ -97,14 +98,16 @@ class Ledger:
     def reading(self) -> Iterator[Connection]:
         """A connection for answers that are streamed."""
         where = self.engine.url.render_as_string(hide_password=True)
-        with explained(f"Read the ledger at {where}"), self.engine.connect() as connection:
+        with translating(f"Read the ledger at {where}"), self.engine.connect() as connection:
             yield connection
 
-    def write(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    def write(self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run one of `moves`, `writes` or `entries` and wait until it is durable."""
         return self.writer.submit(operation, *args, **kwargs).result()
 
-    async def awrite(self, operation: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    async def awrite(
+        self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
         """The same, while other tasks go on."""
         return await self.writer.run_async(operation, *args, **kwargs)
 

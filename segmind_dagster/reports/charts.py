@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from segmind_dagster.reports.usage_report import MOST_BARS
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -97,7 +95,9 @@ def over_time(
     return _sized(chart, _HEIGHT)
 
 
-def by_name(rows: Sequence[Mapping[str, Any]], column: str, parts: Sequence[Part], *, axis: str, form: str) -> Drawing:
+def by_name(
+    rows: Sequence[Mapping[str, Any]], column: str, parts: Sequence[Part], *, axis: str, form: str, most_bars: int
+) -> Drawing:
     """Horizontal bars, the longest first.
 
     Args:
@@ -106,8 +106,9 @@ def by_name(rows: Sequence[Mapping[str, Any]], column: str, parts: Sequence[Part
         parts: what is stacked.
         axis: title of the horizontal axis.
         form: of its numbers, as d3 writes it.
+        most_bars: how many of the largest are drawn.
     """
-    kept = _largest(rows, parts)
+    kept = _largest(rows, parts, most_bars)
     chart = (
         _chart(_long(kept, column, parts))
         .mark_bar()
@@ -121,15 +122,16 @@ def by_name(rows: Sequence[Mapping[str, Any]], column: str, parts: Sequence[Part
     return _sized(chart, _height(kept))
 
 
-def spread(rows: Sequence[Mapping[str, Any]], column: str, parts: Sequence[Part]) -> Drawing:
+def spread(rows: Sequence[Mapping[str, Any]], column: str, parts: Sequence[Part], *, most_bars: int) -> Drawing:
     """A line for each name, from the usual to the worst, in seconds.
 
     Args:
         rows: of a summary.
         column: that names the lines.
         parts: the percentiles, in ms.
+        most_bars: how many lines are drawn, of the largest.
     """
-    kept = _largest(rows, parts[1:2])
+    kept = _largest(rows, parts[1:2], most_bars)
     values = [{**value, "amount": value["amount"] / 1000} for value in _long(kept, column, parts)]
     base = _chart(values).encode(y=_names(kept, column))
     line = base.mark_line(color=_OPEN, strokeWidth=2, aria=False).encode(x="amount:Q", detail="name:N")
@@ -181,11 +183,11 @@ def _long(rows: Sequence[Mapping[str, Any]], column: str, parts: Sequence[Part])
     ]
 
 
-def _largest(rows: Sequence[Mapping[str, Any]], parts: Sequence[Part]) -> list[Mapping[str, Any]]:
+def _largest(rows: Sequence[Mapping[str, Any]], parts: Sequence[Part], most: int) -> list[Mapping[str, Any]]:
     def size(row: Mapping[str, Any]) -> Decimal:
         return sum((Decimal(row[part.column]) for part in parts if row.get(part.column) is not None), Decimal(0))
 
-    return sorted(rows, key=size, reverse=True)[:MOST_BARS]
+    return sorted(rows, key=size, reverse=True)[:most]
 
 
 def _names(rows: Sequence[Mapping[str, Any]], column: str) -> alt.Y:

@@ -291,14 +291,14 @@ def _over_time(rows: Rows, period: str, parts: str, *, axis: str, form: str) -> 
 def _by_name(rows: Rows, column: str, parts: str, *, axis: str, form: str) -> Drawing:
     from segmind_dagster.reports import charts
 
-    return charts.by_name(rows, column, getattr(charts, parts), axis=axis, form=form)
+    return charts.by_name(rows, column, getattr(charts, parts), axis=axis, form=form, most_bars=MOST_BARS)
 
 
 def _spread(rows: Rows) -> Drawing:
     from segmind_dagster.reports import charts
 
     known = [part for part in charts.LATENCIES if rows and part.column in rows[0]]
-    return charts.spread(rows, "model", known)
+    return charts.spread(rows, "model", known, most_bars=MOST_BARS)
 
 
 def _svg(figure: Figure) -> str | None:

@@ -12,9 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import IntegrityError
-
-from segmind_dagster.errors import BudgetError, LostOwnershipError
+from segmind_dagster.errors import BudgetError, LostOwnershipError, RequestOwnedError
 from segmind_dagster.gateway.errors import GatewayError, NotSentError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
@@ -233,7 +231,8 @@ class Buyer:
         except LostOwnershipError:
             self.outputs.discard(sink)
             raise
-        except IntegrityError:
+        except RequestOwnedError:
+            # a lost submission with an equal body was found in the history under this very id
             self.outputs.discard(sink)
             return await self._answered_twice(work, claim, body, tries, accepted, intent_at=intent_at)
         job = Job(
@@ -358,7 +357,7 @@ class Buyer:
             await self.ledger.awrite(
                 moves.mark_submitted, claim, request_id=found.request_id, http_status=None, now=self.clock.now()
             )
-        except IntegrityError:
+        except RequestOwnedError:
             return None
         now = self.clock.monotonic()
         return Job(claim=claim, request_id=found.request_id, began=now, accepted=now, is_watched=False)

@@ -12,8 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.ledger import reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES
@@ -139,7 +137,7 @@ class Engine:
                 crashes.append(error)
                 self.brake.stop(None, f"Submitting stopped after an unexpected error: {error}")
                 # as above: another run may be waiting for it, and this one for what that one has
-                with suppress(SegmindDagsterError, SQLAlchemyError):
+                with suppress(SegmindDagsterError):
                     await self._let_go(work)
             finally:
                 self._places.leave(work.generation_id)

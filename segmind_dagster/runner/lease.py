@@ -12,8 +12,6 @@ import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from segmind_dagster.errors import LedgerError
 from segmind_dagster.ledger import entries
 from segmind_dagster.ledger.store import place
@@ -68,7 +66,7 @@ class Lease:
         while True:
             await self._clock.sleep(LEASE_S / 4)
             # a failed renewal is tried again; until one succeeds `holds` says no and nothing is sent
-            with contextlib.suppress(SQLAlchemyError, LedgerError):
+            with contextlib.suppress(LedgerError):
                 await self.renew()
 
     async def _record(self, until: datetime) -> None:

@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import IntegrityError
-
 from segmind_dagster.data_folder import as_found, opened
-from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
+from segmind_dagster.errors import LostOwnershipError, RequestOwnedError, SegmindDagsterError
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import PAID_KINDS
@@ -60,10 +58,8 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
         claim = _taken_over(ledger, record, now)
         try:
             ledger.write(moves.mark_submitted, claim, request_id=request_id, http_status=None, now=now)
-        except IntegrityError as error:
-            raise SegmindDagsterError(
-                f"Request {request_id} belongs to another generation already; {record.generation_id} stays unknown."
-            ) from error
+        except RequestOwnedError as error:
+            raise SegmindDagsterError(f"{error} {record.generation_id} stays unknown.") from error
     return record
 
 

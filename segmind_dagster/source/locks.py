@@ -39,7 +39,7 @@ SELECT application_name, extract(epoch FROM clock_timestamp() - state_change)
 FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pg_locks.database = (
   SELECT oid FROM pg_database WHERE datname = current_database()
-) AND classid::bigint << 32 | objid::bigint = :key AND state_change IS NOT NULL
+) AND classid::bigint << 32 | objid::bigint = %(key)s AND state_change IS NOT NULL
 """
 
 
@@ -162,40 +162,36 @@ def _holder(path: Path) -> str:
 @contextmanager
 def _advisory_lock(url: str, purpose: str, wait_s: float, say: Callable[[str], None]) -> Iterator[None]:
     """A lock of the database's own, gone with the connection; what holds it is written in `application_name`."""
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import OperationalError
+    import psycopg
 
-    # without a transaction, for a server may end those that are idle while the load goes on
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), isolation_level="AUTOCOMMIT")
+    # a ledger's URL may name a driver, which is SQLAlchemy's form and not the database's
+    address = re.sub(r"^postgresql\+\w+:", "postgresql:", url)
     key = {"key": _ADVISORY_LOCK}
     name = f"process {os.getpid()} on {socket.gethostname()[:20]} ({purpose[:20]})"
-    try:
-        with engine.connect() as connection:
-            # a server-side limit on statements is not meant for waiting
-            connection.execute(text("SET statement_timeout = 0"))
-            connection.execute(text("SELECT set_config('application_name', :name, false)"), {"name": name})
+    # without a transaction, for a server may end those that are idle while the load goes on
+    with psycopg.connect(address, autocommit=True) as connection:
+        # a server-side limit on statements is not meant for waiting
+        connection.execute("SET statement_timeout = 0")
+        connection.execute("SELECT set_config('application_name', %(name)s, false)", {"name": name})
 
-            def is_acquired(at_most_s: float) -> bool:
-                connection.execute(text(f"SET lock_timeout = {max(1, int(at_most_s * 1000))}"))
-                try:
-                    connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
-                except OperationalError as error:
-                    if "lock timeout" not in str(error):
-                        raise
-                    return False
-                return True
-
-            def holder() -> str:
-                found = connection.execute(text(_HOLDER), key).first()
-                return "another loader of this ledger" if found is None else f"{found[0]} for {found[1]:.0f} s"
-
-            _wait(is_acquired, holder, wait_s, say)
+        def is_acquired(at_most_s: float) -> bool:
+            limit = {"limit": str(max(1, int(at_most_s * 1000)))}
+            connection.execute("SELECT set_config('lock_timeout', %(limit)s, false)", limit)
             try:
-                yield
-            finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
-    finally:
-        engine.dispose()
+                connection.execute("SELECT pg_advisory_lock(%(key)s)", key)
+            except psycopg.errors.LockNotAvailable:
+                return False
+            return True
+
+        def holder() -> str:
+            found = connection.execute(_HOLDER, key).fetchone()
+            return "another loader of this ledger" if found is None else f"{found[0]} for {found[1]:.0f} s"
+
+        _wait(is_acquired, holder, wait_s, say)
+        try:
+            yield
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(%(key)s)", key)
 
 
 def _duckdb_holder(message: str, path: Path) -> str:

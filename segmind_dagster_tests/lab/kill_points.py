@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lab.clocks import QuickClock
 from segmind_dagster.gateway.client import Gateway
 from segmind_dagster.ledger import moves
-from segmind_dagster.ledger.together import Together
+from segmind_dagster.ledger.batching import Batched
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate
@@ -39,9 +39,9 @@ def die(*_: Any, **__: Any) -> None:
 
 
 def replace(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Put a wrapped one in its place; of an operation that many have run together each of them counts as one."""
+    """Put a wrapped one in its place; each caller of a batched operation counts as one."""
     original = getattr(owner, name)
-    if not isinstance(original, Together):
+    if not isinstance(original, Batched):
         setattr(owner, name, wrap(original))
         return
 
@@ -50,7 +50,7 @@ def replace(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable
             wrap(lambda *_: None)(connection, asks)
         return wrap(original.many)(connection, asks)
 
-    setattr(owner, name, Together(original.ask, many))
+    setattr(owner, name, Batched(original.ask, many))
 
 
 def before(owner: Any, name: str, *, when: Callable[..., bool] = lambda *_, **__: True) -> None:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lab.ledger import CENT, NOON, Book, generation, outcome
-from sqlalchemy import event, insert, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import event, false, insert, select, text
 
-from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError
+from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError, RequestOwnedError
 from segmind_dagster.ledger import Caps, Claim, entries, moves
 from segmind_dagster.ledger.schema import META
 
@@ -264,8 +263,49 @@ def test_a_request_that_two_of_a_group_lay_claim_to_goes_to_one_of_them(ledger: 
             for each, request_id in zip(held, ["r-1", "r-1", "r-2"], strict=True)
         )
     )
-    assert sum(isinstance(result, IntegrityError) for result in results) == 1
-    assert sorted(book.record(each).state for each in ("a", "b", "c")) == ["submitted", "submitted", "submitting"]
+    assert results[0] is results[2] is None
+    assert isinstance(results[1], RequestOwnedError)
+    assert (results[1].request_id, results[1].generation_id) == ("r-1", "a")
+    assert [book.record(each).state for each in ("a", "b", "c")] == ["submitted", "submitting", "submitted"]
+    assert gate.commits <= 2, "one refusal does not take a group apart"
+
+
+def test_a_request_of_another_generation_is_refused_and_one_of_the_same_attempt_is_not(ledger: Ledger) -> None:
+    book = Book(ledger)
+    book.plan("a", "b")
+    book.submitted(book.claim("a"), "r-1")
+    other = book.claim("b")
+    before = book.everything()
+    with pytest.raises(RequestOwnedError, match="Request r-1 belongs to generation a"):
+        book.submitted(other, "r-1")
+    assert book.everything() == before
+    book.submitted(other, "r-2")
+    assert book.record("b").state == "submitted"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(
+            lambda connection: connection.execute(insert(META), [{"key": "same", "value": ""}] * 2), id="a duplicate"
+        ),
+        pytest.param(lambda connection: connection.execute(insert(META), {"key": "no value"}), id="a missing value"),
+        pytest.param(
+            lambda connection: connection.execute(insert(META), {"key": object(), "value": ""}), id="a strange value"
+        ),
+        pytest.param(lambda connection: connection.execute(select(META).where(false())).one(), id="not one row"),
+        pytest.param(lambda connection: connection.execute(text("SELECT 1 FROM nowhere")), id="no such table"),
+    ],
+)
+def test_no_error_of_the_database_leaves_the_ledger_untranslated(
+    ledger: Ledger, operation: Callable[[Connection], Any]
+) -> None:
+    ledger.write(remember("before"))
+    with pytest.raises(LedgerError, match="but the database answered"):
+        ledger.write(operation)
+    with pytest.raises(LedgerError, match="but the database answered"):
+        ledger.read(operation)
+    assert keys(ledger) == {"before"}
 
 
 def test_a_refused_claim_in_a_group_reserves_nothing(ledger: Ledger) -> None:

@@ -11,7 +11,13 @@ import pytest
 from lab.ledger import CENT, DAY, NOON, Book
 from sqlalchemy import delete
 
-from segmind_dagster.errors import BudgetError, IllegalTransitionError, LedgerError, LostOwnershipError
+from segmind_dagster.errors import (
+    BudgetError,
+    IllegalTransitionError,
+    LedgerError,
+    LostOwnershipError,
+    RequestOwnedError,
+)
 from segmind_dagster.ledger import Caps, Claim, State, reads, statements, writes
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
 from segmind_dagster.lifecycle.states import IN_PROGRESS, TRANSITIONS, check_transition
@@ -283,7 +289,7 @@ def test_a_request_belongs_to_one_attempt(book: Book) -> None:
     book.plan("a", "b")
     book.submitted(book.claim("a"), "r-1")
     second = book.claim("b")
-    with pytest.raises(Exception, match="UNIQUE"):
+    with pytest.raises(RequestOwnedError):
         book.submitted(second, "r-1")
     assert book.record("b").state == "submitting"
     assert book.ledger.read(reads.owned_requests, ["r-1", "r-2"]) == {"r-1": NOON}

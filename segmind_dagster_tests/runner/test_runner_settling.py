@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.clocks import HandClock
+from segmind_dagster.runner.settling import Found, Settler
 
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.gateway.wire import HistoryRow
 from segmind_dagster.ledger import Caps, Claim, entries, moves, open_ledger
 from segmind_dagster.registry import find_model
-from segmind_dagster.runner.settling import Found, Settler
 from segmind_dagster.runner.work import Progress
 
 if TYPE_CHECKING:

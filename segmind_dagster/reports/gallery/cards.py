@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-    from sqlalchemy import Connection
-
+    from segmind_dagster.ledger import Ledger
     from segmind_dagster.registry import Model, OutputKind
 
 
@@ -124,25 +123,26 @@ class Card:
         return self.charges.in_words()
 
 
-def read_cards(connection: Connection, *, prompt_set: str, api_origin: str) -> tuple[list[Card], Charges]:
+def read_cards(ledger: Ledger, *, prompt_set: str, api_origin: str) -> tuple[list[Card], Charges]:
     """All generations a set holds, in its own order, and what it has paid for them.
 
     Args:
-        connection: the ledger.
+        ledger: an open ledger.
         prompt_set: key of the set.
         api_origin: where the ledger's rows come from.
     """
     resources = [model.resource for model in MODELS]
-    attempts = list(reads.attempt_rows(connection, resources=resources, prompt_sets=[prompt_set]))
     by_generation: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for attempt in attempts:
-        by_generation[attempt["generation_id"]].append(attempt)
     found: list[tuple[int, Card]] = []
-    for model in MODELS:
-        records = reads.set_rows(connection, resource=model.resource, prompt_sets=[prompt_set])
-        for place, record in enumerate(records):
-            charges = add_up(by_generation[record["generation_id"]])
-            found.append((place, _card(record, model, charges, api_origin)))
+    with ledger.reading() as connection:
+        attempts = list(reads.attempt_rows(connection, resources=resources, prompt_sets=[prompt_set]))
+        for attempt in attempts:
+            by_generation[attempt["generation_id"]].append(attempt)
+        for model in MODELS:
+            records = reads.set_rows(connection, resource=model.resource, prompt_sets=[prompt_set])
+            for place, record in enumerate(records):
+                charges = add_up(by_generation[record["generation_id"]])
+                found.append((place, _card(record, model, charges, api_origin)))
     # the set's order first, so that what was asked for together stands together
     cards = [card for _, card in sorted(found, key=lambda each: each[0])]
     return cards, add_up(attempt for attempt in attempts if attempt["prompt_set"] == prompt_set)

@@ -82,8 +82,7 @@ def write_gallery(ledger: Ledger, settings: Settings, prompt_set: str, *, output
     if complaint := key_complaint(prompt_set):
         raise SegmindDagsterError(f"No gallery was written: {complaint}.")
     shelf, folder = _place(settings, prompt_set, output)
-    with ledger.reading() as connection:
-        found, charges = read_cards(connection, prompt_set=prompt_set, api_origin=settings.api_origin)
+    found, charges = read_cards(ledger, prompt_set=prompt_set, api_origin=settings.api_origin)
     cards = sorted(found, key=lambda card: not card.is_current)[:MOST_CARDS]
     previews = make_previews(cards, shelf, f"{folder}/{_PREVIEWS}")
     sheet = draw_sheet(cards, previews, title=prompt_set)

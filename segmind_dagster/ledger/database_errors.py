@@ -1,6 +1,7 @@
-"""What a database's own error means: an error of ours that says what was attempted, what was seen, what to do.
+"""Translates errors of the database into the ledger's own: what was attempted, what was seen, what to do.
 
-Errors that concern one statement (a duplicate, a value out of range) are the caller's business and stay as they are.
+The one place where an SQLAlchemy error becomes a `LedgerError`: none leaves the ledger as it is. Refusals that an
+operation decides itself are raised there, not here.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from segmind_dagster.errors import LedgerError
 
@@ -50,35 +51,43 @@ def concerns_everything(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and _known(error.__cause__ or error) is not None
 
 
-def for_people(what: str, error: Exception) -> Exception:
-    """A database's error as ours; any other as it is.
+def translated(attempted: str, error: Exception) -> Exception:
+    """A database's error as the ledger's; any other as it is.
 
     Args:
-        what: what was attempted.
+        attempted: what was attempted.
         error: what came of it.
     """
-    if not isinstance(error, DBAPIError) or isinstance(error, (IntegrityError, DataError)):
+    if not isinstance(error, SQLAlchemyError):
         return error
     cause = error.__cause__ or error
-    ours = LedgerError(
-        f"{what}, but the database answered: {str(cause).strip()}. Nothing more is submitted. {remedy(cause)} Then "
-        "materialize again: what was paid for is collected, and nothing is paid for twice."
-    )
+    said = f"{attempted}, but the database answered: {str(cause).strip()}."
+    if not isinstance(error, DBAPIError) or isinstance(error, (IntegrityError, DataError)):
+        # what is wrong is one operation, not the database: the others go on
+        ours = LedgerError(f"{said} This operation changed nothing; everything else in the ledger stays as it is.")
+    else:
+        ours = LedgerError(
+            f"{said} Nothing more is submitted. {remedy(cause)} Then materialize again: what was paid for is "
+            "collected, and nothing is paid for twice."
+        )
     ours.__cause__ = error
     return ours
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """The database's errors leave as ours.
+def translating(attempted: str) -> Iterator[None]:
+    """Let the database's errors leave as the ledger's.
+
+    Args:
+        attempted: what is attempted.
 
     Raises:
-        LedgerError: what `for_people` makes of such an error.
+        LedgerError: what `translated` makes of such an error.
     """
     try:
         yield
-    except DBAPIError as error:
-        raise for_people(what, error) from error
+    except SQLAlchemyError as error:
+        raise translated(attempted, error) from error
 
 
 def _known(error: BaseException) -> str | None:

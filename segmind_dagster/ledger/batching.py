@@ -1,7 +1,7 @@
-"""Operations that many callers have run at once: one look and a few statements for all of them.
+"""Batched operations: one look and a few statements for many callers.
 
 Hundreds of generations make the same move in the same moment, and a statement for each costs more than the commit
-they share. Which callers come together is decided in `commits`, what the moves are in `moves`.
+they share. Which callers share a batch is decided in `commits`, what the moves are in `moves`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _Ask = TypeVar("_Ask")
 _Answer = TypeVar("_Answer")
 
 
-class Together(Generic[_P, _Ask, _Answer]):
-    """An operation for one caller, or for many of them.
+class Batched(Generic[_P, _Ask, _Answer]):
+    """An operation for one caller, or for a batch of them.
 
     Args:
-        ask: makes a caller's arguments one value.
+        ask: makes a caller's arguments one value; their types are the operation's.
         many: answers many such values, in their order; a refusal stands in the place of an answer. It decides about
             all of them before its first write, as every operation does.
     """
@@ -39,7 +39,7 @@ class Together(Generic[_P, _Ask, _Answer]):
         self.many = many
         update_wrapper(self, many)
 
-    def __call__(self, connection: Connection, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
+    def __call__(self, connection: Connection, /, *args: _P.args, **kwargs: _P.kwargs) -> _Answer:
         """Run it for one caller alone.
 
         Raises:
@@ -51,14 +51,14 @@ class Together(Generic[_P, _Ask, _Answer]):
         return answer
 
 
-def together(
+def batched(
     ask: Callable[_P, _Ask],
 ) -> Callable[
-    [Callable[[Connection, Sequence[_Ask]], Sequence[_Answer | SegmindDagsterError]]], Together[_P, _Ask, _Answer]
+    [Callable[[Connection, Sequence[_Ask]], Sequence[_Answer | SegmindDagsterError]]], Batched[_P, _Ask, _Answer]
 ]:
-    """Make a function of many asks an operation.
+    """Make a function of many asks a batched operation.
 
     Args:
-        ask: makes a caller's arguments one value.
+        ask: makes a caller's arguments one value, e.g. the dataclass that holds them.
     """
-    return lambda many: Together(ask, many)
+    return lambda many: Batched(ask, many)

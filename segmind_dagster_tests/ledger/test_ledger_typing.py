@@ -1,0 +1,18 @@
+"""The ledger's API is typed end to end: mypy checks every argument of an operation where the ledger is called."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import segmind_dagster
+
+PROJECT = Path(segmind_dagster.__file__).parent.parent
+CALLS = Path(__file__).with_name("ledger_calls.py")
+
+
+def test_mypy_refuses_a_ledger_call_with_a_wrong_argument_and_accepts_the_right_ones(tmp_path: Path) -> None:
+    mypy = [sys.executable, "-m", "mypy", "--config-file", PROJECT / "pyproject.toml", "--cache-dir", tmp_path, CALLS]
+    done = subprocess.run(mypy, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
