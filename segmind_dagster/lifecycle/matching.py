@@ -12,8 +12,7 @@ import html
 import json
 import re
 import unicodedata
-from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from rapidfuzz import fuzz, process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=2)
@@ -212,16 +211,21 @@ def match(
             likeness = min(likeness, admits(row, submission))
         pairing.add(likeness, number, position)
 
-    # nearly every row is found by its prompt: only what is left is compared with what is left
+    # nearly every row is found by its prompt and seed: only what is left is compared with what is left
     for position, row in enumerate(rows):
-        for number in candidates.by_text(row):
+        for number in candidates.with_same_text(row):
             add(number, position)
     pairing.assign()
     unmatched, free = pairing.unmatched(), pairing.free()
     is_small = len(unmatched) * len(free) <= _MOST_PAIRS
     for position in free:
-        for number in unmatched if is_small else candidates.alike(rows[position], set(unmatched)):
+        near = None if is_small else candidates.alike(rows[position], unmatched)
+        for number in unmatched if near is None else near:
             add(number, position)
+        if near is not None and len(near) >= _MOST_CANDIDATES:
+            # too many to tell: it may be any of them
+            for number in unmatched:
+                pairing.add(Likeness.SIMILAR, number, position)
     pairing.assign()
     return pairing.matches()
 
@@ -231,29 +235,45 @@ class _Candidates:
 
     def __init__(self, submissions: Sequence[Submission]) -> None:
         self._longest = [max(_texts(submission.body), key=len, default="") for submission in submissions]
-        self._sorted = sorted((text, number) for number, text in enumerate(self._longest) if text)
+        self._by_key: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for number, submission in enumerate(submissions):
+            self._by_key[self._longest[number], _seed_of(submission.body)].append(number)
+        self._offered: Counter[tuple[str, str]] = Counter()
 
-    def by_text(self, row: HistoryRow) -> Iterable[int]:
-        """Those that say what one of its texts says, or begins with."""
+    def with_same_text(self, row: HistoryRow) -> Iterable[int]:
+        """Those with the text and the seed of a row; a few at a time where many are equal."""
         found: dict[int, None] = {}
-        for text in _texts(row.body or {}):
-            start = _TORN_END.sub("", text)
-            for wanted in {text, start} - {""}:
-                at = bisect_left(self._sorted, (wanted,))
-                for other, number in self._sorted[at : at + _MOST_CANDIDATES]:
-                    if not other.startswith(wanted):
-                        break
-                    found[number] = None
+        for text in dict.fromkeys(_texts(row.body or {})):
+            for seed in dict.fromkeys((_seed_of(row.body or {}), str(_RANDOM_SEED), "")):
+                group = self._by_key.get((text, seed), [])
+                if group:
+                    start = self._offered[text, seed] % len(group)
+                    self._offered[text, seed] += 1
+                    found.update(dict.fromkeys((group[start:] + group[:start])[:_MOST_CANDIDATES]))
         return found
 
-    def alike(self, row: HistoryRow, among: Collection[int]) -> Iterable[int]:
-        """Those of some whose text is similar; all of them for a row without texts."""
+    def alike(self, row: HistoryRow, among: Sequence[int]) -> list[int]:
+        """Those of some whose text is similar or begins in the same way, a few at most, and all that have none."""
         longest = max(_texts(row.body or {}), key=len, default="")
-        if not longest:
-            return among
-        choices = {number: self._longest[number] for number in among}
-        near = process.extract(longest, choices, scorer=fuzz.ratio, score_cutoff=_SIMILAR, limit=_MOST_CANDIDATES)
-        return [number for _, _, number in near] + [number for number, text in choices.items() if not text]
+        start = _TORN_END.sub("", longest)
+        if not start:
+            return list(among)
+        texts = {number: self._longest[number] for number in among}
+        found = [number for number, text in texts.items() if text.startswith(start)][:_MOST_CANDIDATES]
+        if len(found) < _MOST_CANDIDATES:
+            beginnings = {number: text[: len(start) + _SHORT_TEXT] for number, text in texts.items()}
+            near = process.extract(
+                start, beginnings, scorer=fuzz.ratio, score_cutoff=_SIMILAR / 2, limit=_MOST_CANDIDATES
+            )
+            found += [number for _, _, number in near]
+        return list(dict.fromkeys([*found, *(number for number, text in texts.items() if not text)]))
+
+
+def _seed_of(body: Mapping[str, Any]) -> str:
+    """The seed of a body, however it is written; empty without one."""
+    seed = next((value for key, value in body.items() if _is_seed(key)), None)
+    number = _number(seed)
+    return "" if number is None else f"{number.normalize():f}"
 
 
 class _Pairing:
@@ -490,9 +510,11 @@ def _compare_texts(recorded: str, sent: str) -> Likeness:  # noqa: PLR0911  one 
     number, other = _number(sent), _number(recorded)
     if number is not None and other is not None:
         return Likeness.EXACT if number == other else Likeness.OTHER
-    if min(len(ours), len(theirs)) < _SHORT_TEXT:
+    if len(ours) < _SHORT_TEXT:
         return Likeness.OTHER
-    likeness = max(fuzz.ratio(ours, theirs), fuzz.ratio(ours[: len(start)], start), fuzz.partial_ratio(ours, theirs))
+    likeness = max(fuzz.ratio(ours, theirs), fuzz.ratio(ours[: len(start)], start))
+    if len(theirs) >= _SHORT_TEXT:
+        likeness = max(likeness, fuzz.partial_ratio(ours, theirs))
     return Likeness.SIMILAR if likeness >= _SIMILAR else Likeness.OTHER
 
 
