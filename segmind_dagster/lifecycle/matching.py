@@ -223,9 +223,7 @@ def match(
         for number in unmatched if near is None else near:
             add(number, position)
         if near is not None and len(near) >= _MOST_CANDIDATES:
-            # too many to tell: it may be any of them
-            for number in unmatched:
-                pairing.add(Likeness.SIMILAR, number, position)
+            pairing.add_wildcard(position)
     pairing.assign()
     return pairing.matches()
 
@@ -291,10 +289,15 @@ class _Pairing:
         self._of_rivals: dict[int, list[tuple[Likeness, Submission]]] = {}
         self._found: dict[int, int] = {}
         self._taken: set[int] = set()
+        self._wildcards: list[int] = []
 
     def add(self, likeness: Likeness, number: int, position: int) -> None:
         if likeness:
             self._likeness[number, position] = likeness
+
+    def add_wildcard(self, position: int) -> None:
+        """A row that is like too many submissions to compare it with each: it may be any one's."""
+        self._wildcards.append(position)
 
     def unmatched(self) -> list[int]:
         return [number for number in range(len(self._submissions)) if number not in self._found]
@@ -334,6 +337,10 @@ class _Pairing:
             if any(level is Likeness.EXACT for level, _ in self._rivals_at(position)) and likeness < Likeness.EXACT:
                 continue
             doubts[self._submissions[number].key].append((likeness, self._rows[position]))
+        wildcard = next((position for position in self._wildcards if position not in self._taken), None)
+        if wildcard is not None:
+            for number in self.unmatched():
+                doubts.setdefault(self._submissions[number].key, [(Likeness.SIMILAR, self._rows[wildcard])])
         return Matches(
             found={self._submissions[number].key: self._rows[position] for number, position in self._found.items()},
             doubts=dict(doubts),

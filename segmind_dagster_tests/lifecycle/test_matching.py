@@ -227,12 +227,13 @@ def test_the_very_words_of_another_submission_leave_no_doubt_about_ours() -> Non
     assert match([sent("a")], [row("r", other)], rivals=[sent("b", other)]).doubts == {}
 
 
-def test_thousands_of_rows_and_submissions_are_told_apart() -> None:
-    bodies = [{"prompt": f"a photo of the city of {n:05d} by night, in rain", "seed": n} for n in range(3000)]
+@pytest.mark.parametrize("count", [3, 600])
+def test_rows_that_are_cut_to_the_same_beginning_leave_all_of_many_in_doubt(count: int) -> None:
+    bodies = [{"prompt": f"a photo of the city of {n:05d} by night, in rain", "seed": n} for n in range(count)]
     cut = [{**body, "prompt": str(body["prompt"])[:23]} for body in bodies]
-    matches = match([sent(str(n), body) for n, body in enumerate(bodies)], [row(f"r{n}", cut[n]) for n in range(3000)])
+    matches = match([sent(str(n), body) for n, body in enumerate(bodies)], [row(f"r{n}", cut[n]) for n in range(count)])
     assert matches.found == {}
-    assert len(matches.doubts) == 3000
+    assert len(matches.doubts) == count
 
 
 SETTLE = timedelta(seconds=120)
