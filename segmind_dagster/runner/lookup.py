@@ -8,6 +8,7 @@ and the ledger does not know may be the very generations it is about to buy.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -236,7 +237,7 @@ class Lookup:
             is_whole = any(each.wants_proof and asked_s - each.since_s >= settle_s / 2 for each in waiting)
             since = min(each.submission.sent_at or asked_at for each in waiting) - _BEFORE - CLOCK_TOLERANCE
             try:
-                view = await self._read(since, asked_at, is_whole=is_whole)
+                view, is_whole = await self._read_as_far_as_possible(since, asked_at, is_whole=is_whole)
             except GatewayError:
                 failures += 1
                 if failures >= _FAILED_READINGS:
@@ -256,6 +257,19 @@ class Lookup:
                 )
             await self._judge(waiting, view, asked_s)
             await self._charge_late(view, since=since)
+
+    async def _read_as_far_as_possible(
+        self, since: datetime, asked_at: datetime, *, is_whole: bool
+    ) -> tuple[_View, bool]:
+        """A reading, and whether it is whole: what cannot be read whole may still list what is looked for.
+
+        Raises:
+            GatewayError: the history could not be read.
+        """
+        if is_whole:
+            with suppress(GatewayError):
+                return await self._read(since, asked_at, is_whole=True), True
+        return await self._read(since, asked_at, is_whole=False), False
 
     async def _pause(self, pause_s: float) -> None:
         """Wait for the next reading; in parts, because what begins to wait meanwhile is looked up soon."""
