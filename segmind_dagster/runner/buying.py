@@ -337,6 +337,8 @@ class Buyer:
         error: GatewayError | None = None,
     ) -> Ended | None:
         """Find out what became of a lost submission; None when it provably never arrived and may be sent again."""
+        # others are submitted meanwhile: what is accepted of them shows how far the history has come
+        self.places.finish(work.generation_id)
         fate: Fate = Found("")
         while isinstance(fate, Found):
             fate = await self.lookup.find(work.generation_id, work.model, body, intent_at)

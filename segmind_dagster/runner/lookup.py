@@ -340,7 +340,9 @@ class Lookup:
         )
         if judged == "absent":
             return "absent"
-        open_s = self._stays_open * self._settle.total_seconds() + (job_s if is_sync else 0.0)
+        # a collecting run waits for jobs that may still be under way
+        waits_for_job = is_sync or self._stays_open > RUN_STAYS_OPEN
+        open_s = self._stays_open * self._settle.total_seconds() + (job_s if waits_for_job else 0.0)
         return "unresolved" if waited_s >= open_s else None
 
     async def _charge_late(self, view: _View, *, since: datetime) -> None:

@@ -99,6 +99,7 @@ def entered(folder: Path, evidence: Evidence) -> Iterator[tuple[Any, list[Any], 
     try:
         ledger.write(
             restoring.restore,
+            doubtful=(),
             api_origin=ORIGIN,
             generations=[restored.generation],
             attempts={ID: restored.attempts},

@@ -51,7 +51,7 @@ def test_a_clock_that_is_ahead_on_a_busy_account_buys_nothing_twice(open_lab: An
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]), environ=SLOWLY)
     report = lab.generate(lab.write("fruit", 200), clock=QuickClock(ahead=timedelta(minutes=10)))
     assert (lab.posts, lab.charges) == (200, 200)
-    assert report.units[0].endings == {"succeeded": 199, "unknown": 1}
+    assert report.units[0].endings == {"succeeded": 200}
 
 
 def test_a_history_in_another_zone_on_a_busy_account_leads_to_no_second_charge(open_lab: Any) -> None:
@@ -100,12 +100,13 @@ def test_a_request_of_somebody_else_with_another_prompt_does_not_stand_in_the_wa
                 "model_created": QuickClock().now().isoformat(),
                 "request_body": {"prompt": "quite another thing", "seed": 5, "aspect_ratio": "1:1"},
             }
-            document.get("data", []).append(row)
+            if document.get("data"):
+                document["data"].append(row)
             return document
 
         proxy.answers[HISTORY] = and_a_colleagues
-        lab.generate(lab.write("fruit", 1, models=[V2]))
-    lab.check_all_bought_once(1)
+        lab.generate(lab.write("fruit", 3, models=[V2]))
+    lab.check_all_bought_once(3)
 
 
 def test_a_status_that_is_no_text_keeps_nobody_from_collecting(open_lab: Any) -> None:

@@ -61,8 +61,15 @@ def test_what_is_declared_absent_is_bought_by_the_next_run(lab: Lab) -> None:
     declare_absent(lab.settings(), record.generation_id)
     assert (lab.states(), lab.committed_usd()) == (["planned"], 0)
     assert "A person said" in str(lab.attempts()[0]["error"])
-    lab.generate("fruit")
+    lab.generate("fruit", settings=lab.settings(SEGMIND_PLATFORM_URL="http://127.0.0.1:9"))
     assert (lab.states(), lab.posts) == (["succeeded"], 2)
+
+
+def test_what_was_declared_absent_and_is_listed_all_the_same_is_fetched_and_not_bought_again(lab: Lab) -> None:
+    (record,) = unresolved(lab.settings())
+    declare_absent(lab.settings(), record.generation_id)
+    lab.generate("fruit")
+    assert (lab.posts, lab.charges) == (1, 1)
 
 
 def test_a_request_that_segmind_does_not_know_is_not_adopted(lab: Lab) -> None:
@@ -114,7 +121,7 @@ def test_what_is_bought_again_is_recorded_with_the_attempt_that_was_written_off(
     lab.generate(lab.write("fruit", 1))
     buy_again(lab.settings(), lab.generations()[0]["generation_id"])
     (attempt,) = lab.attempts()
-    assert (attempt["state"], attempt["failure_kind"]) == ("failed", WRITTEN_OFF)
+    assert (attempt["state"], attempt["failure_kind"]) == ("written_off", WRITTEN_OFF)
     assert attempt["error"].startswith("A person wrote its output off, to buy it again. Before that: expired, ")
     assert attempt["cost_usd"] == lab.charged_usd
     assert lab.states() == ["planned"]

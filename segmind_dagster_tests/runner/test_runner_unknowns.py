@@ -58,11 +58,23 @@ def test_a_lost_submission_of_a_text_model_is_adopted(open_lab: OpenLab) -> None
 
 def test_a_submission_that_is_provably_absent_is_sent_once_more(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["reset_before_accept"]))
-    lab.generate(lab.write("fruit", 1))
-    first, second = lab.attempts()
-    assert (first["state"], first["cost_usd"], second["state"]) == ("failed", 0, "succeeded")
+    lab.generate(lab.write("fruit", 3))
+    first = lab.attempts()[0]
+    (second,) = [each for each in lab.attempts() if each["attempt"] == 2]
+    assert (first["state"], first["cost_usd"], first["cost_source"]) == ("absent", 0, "inferred")
+    assert (second["generation_id"], second["state"]) == (first["generation_id"], "succeeded")
     assert (second["intent_at"] - first["intent_at"]).total_seconds() >= 0.15
-    lab.check_all_bought_once(1)
+    lab.check_all_bought_once(3)
+
+
+def test_a_submission_that_nothing_proves_absent_is_left_to_a_collecting_run(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(script=["ok", "reset_before_accept"]), environ={"SEGMIND_MAX_IN_FLIGHT": "1"})
+    key = lab.write("fruit", 2)
+    assert lab.generate(key).units[0].endings == {"succeeded": 1, "unknown": 1}
+    assert [ended.ending for ended in lab.collect().values()] == ["held_back"]
+    assert lab.states() == ["planned", "succeeded"]
+    lab.generate(key)
+    lab.check_all_bought_once(2)
 
 
 @pytest.mark.parametrize("status", [500, 503, 404, 403])
@@ -128,9 +140,12 @@ def test_a_row_of_another_body_is_not_adopted(behind_proxy: Callable[..., tuple[
         "request_body": {"prompt": "something else", "seed": 1},
         "model_created": datetime.now(UTC).isoformat(),
     }
-    proxy.answers[HISTORY] = lambda document: {**document, "data": [stranger, *document["data"]]}
-    lab.generate(lab.write("fruit", 1))
-    lab.check_all_bought_once(1)
+    proxy.answers[HISTORY] = lambda document: {
+        **document,
+        "data": [stranger, *document["data"]] if document["data"] else [],
+    }
+    lab.generate(lab.write("fruit", 3))
+    lab.check_all_bought_once(3)
 
 
 @pytest.mark.parametrize("resource", [V1, V2])
