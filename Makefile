@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := yes
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help setup demo dev notebook test test-all coverage lint format bench chaos lock clean
+.PHONY: help setup demo dev notebook test test-all coverage mutants lint format bench chaos lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ test-all: $(READY)  ## Also the tests that kill processes, drive Chromium and us
 
 coverage: $(READY)  ## The same as `make test`, with the lines that no test reaches
 	$(PYTEST) -n $(WORKERS) -m "not kill and not browser and not postgres" --cov --cov-report=term:skip-covered
+
+mutants: $(READY)  ## Take guards of the money path out one at a time: a test has to fail
+	$(BIN)/python segmind_dagster_tests/mutants.py
 
 lint: $(READY)  ## ruff and strict mypy
 	$(BIN)/ruff check .

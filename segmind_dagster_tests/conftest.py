@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,18 +18,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 from lab.s3 import credentials, make_bucket, running_s3
+from sqlalchemy import create_engine, inspect
 
 from segmind_dagster.gateway import repeating
+from segmind_dagster.ledger import store
 from segmind_dagster.sandbox import SandboxServer, SandboxSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy import Connection
 
 # how long an example takes says nothing on a machine that others share; fixtures are made to be used again
 _PROPERTIES = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 settings.register_profile("quick", max_examples=15, **_PROPERTIES)
 settings.register_profile("deep", max_examples=200, **_PROPERTIES)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+# what the tests write is made durable thousands of times: in memory where there is room for it
+_MEMORY, _ROOM = Path("/dev/shm"), 4 << 30
+if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 _OURS = ("SEGMIND_", "SOURCES__", "DESTINATION__")
 
@@ -41,6 +51,33 @@ def _a_clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
     monkeypatch.setenv("DO_NOT_TRACK", "1")
+
+
+@pytest.fixture(scope="session")
+def migrated_tables() -> list[str]:
+    """The statements that make the tables of a new ledger, as the migrations have left them."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        with create_engine("sqlite://", creator=lambda: made).begin() as connection:
+            store._migrate(connection)
+        return [line for line in made.iterdump() if line not in {"BEGIN TRANSACTION;", "COMMIT;"}]
+
+
+@pytest.fixture(autouse=True)
+def _new_ledgers_are_copied(migrated_tables: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most tests begin with a new ledger, and running all migrations takes longer than many of them.
+
+    What opens older ledgers, and the tests of `ledger`, run the migrations themselves.
+    """
+    migrate = store._migrate
+
+    def copied(connection: Connection) -> None:
+        if connection.dialect.name != "sqlite" or inspect(connection).get_table_names():
+            migrate(connection)
+            return
+        for statement in migrated_tables:
+            connection.exec_driver_sql(statement)
+
+    monkeypatch.setattr(store, "_migrate", copied)
 
 
 class StartSandbox(Protocol):

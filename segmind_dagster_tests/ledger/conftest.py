@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
 
 
+@pytest.fixture(autouse=True)
+def _new_ledgers_are_copied() -> None:
+    """Not here: these tests are about the real thing."""
+
+
 @pytest.fixture(scope="session")
 def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ledger with its tables, to be copied: making them takes longer than most tests."""
