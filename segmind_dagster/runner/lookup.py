@@ -44,6 +44,8 @@ COLLECT_STAYS_OPEN: Final = 10.0
 """The same for a run that only collects: long enough for a proof without a control."""
 
 _FAILED_READINGS = 5
+# however long one takes, so many are made before waiting ends
+_LEAST_READINGS = 6
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 _PART_S = 1.0
@@ -73,6 +75,7 @@ class _Waiting:
         model: what was called.
         since_s: when this run began to look, on the monotonic clock.
         wants_proof: whether its absence has to be proved, or one reading will do.
+        readings: how often the history was read for it.
         fate: where the answer goes.
     """
 
@@ -80,6 +83,7 @@ class _Waiting:
     model: Model
     since_s: float
     wants_proof: bool
+    readings: int = 0
     fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -314,6 +318,7 @@ class Lookup:
 
         matches = await asyncio.to_thread(match, submissions, free, names=view.names, rivals=rivals, admits=admits)
         for each in waiting:
+            each.readings += 1
             row = matches.found.get(each.submission.key)
             if row is not None:
                 self._assigned.add(row.request_id)
@@ -343,7 +348,7 @@ class Lookup:
         # a collecting run waits for jobs that may still be under way
         waits_for_job = is_sync or self._stays_open > RUN_STAYS_OPEN
         open_s = self._stays_open * self._settle.total_seconds() + (job_s if waits_for_job else 0.0)
-        return "unresolved" if waited_s >= open_s else None
+        return "unresolved" if waited_s >= open_s and lost.readings >= _LEAST_READINGS else None
 
     async def _charge_late(self, view: _View, *, since: datetime) -> None:
         """Account for what counted as never accepted and is listed all the same."""
