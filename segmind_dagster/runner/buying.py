@@ -17,7 +17,7 @@ from segmind_dagster.gateway.errors import GatewayError, NotSentError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
 from segmind_dagster.runner.delivery import Delivery, Tries, fail
-from segmind_dagster.runner.job import Job
+from segmind_dagster.runner.job import Job, Refused
 from segmind_dagster.runner.lookup import Fate, Found, Lookup
 from segmind_dagster.runner.work import Ended
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
     from decimal import Decimal
+    from pathlib import Path
     from typing import Any
 
     from segmind_dagster.gateway.client import Accepted
@@ -217,8 +218,7 @@ class Buyer:
             self.outputs.discard(sink)
             return await self._refused(work, claim, body, tries, error, intent_at=intent_at)
         accepted_at = self.clock.monotonic()
-        if accepted.fetched is None:
-            # what came of a v1 answer that broke off
+        if accepted.fetched is None and accepted.refused is None:
             self.outputs.discard(sink)
         try:
             await self.ledger.awrite(
@@ -243,6 +243,7 @@ class Buyer:
             accounting=accepted.accounting,
             fetched=accepted.fetched,
             text=accepted.text,
+            refused=_refused_bytes(accepted, sink),
         )
         if work.model.api_version == "v1":
             return await self.delivery.store(work, job)
@@ -372,3 +373,9 @@ class Buyer:
             is_final=is_final,
             status=error.http_status,
         )
+
+
+def _refused_bytes(accepted: Accepted, sink: Path) -> Refused | None:
+    """What a v1 answer brought in place of an output."""
+    error = accepted.refused
+    return error and Refused(path=sink, reason=error.reason, is_cut=error.is_cut, is_only_copy=True)
