@@ -93,9 +93,14 @@ class Buyer:
         """
         if work.reserve_usd is None:
             return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
-        # a v1 call holds its connection until the job is done, and polls need connections too
-        async with self.v1_room if work.model.api_version == "v1" else nullcontext():
-            return await self._buy(work, work.reserve_usd)
+        if not await self.brake.admits(work):
+            return self.brake.held_back(work)
+        try:
+            # a v1 call holds its connection until the job is done, and polls need connections too
+            async with self.v1_room if work.model.api_version == "v1" else nullcontext():
+                return await self._buy(work, work.reserve_usd)
+        finally:
+            self.brake.landed(work)
 
     async def _buy(self, work: Work, reserve_usd: Decimal) -> Ended:
         tries = Tries()

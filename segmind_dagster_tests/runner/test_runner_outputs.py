@@ -237,12 +237,11 @@ def test_an_output_that_drips_is_left_to_the_next_run(lab: ProxiedLab, monkeypat
 
 
 def test_one_hostile_output_among_many_harms_no_other(lab: ProxiedLab) -> None:
-    lab.proxy.outputs = [serving(content) for _, content, _ in HOSTILE.values()] + [None]
+    lab.proxy.outputs = [each for _, content, _ in HOSTILE.values() for each in (serving(content), None, None)] + [None]
     (unit,) = lab.generate(lab.write("fruit", 30)).units
-    assert sum(unit.endings.values()) == 30
-    assert set(unit.endings) <= {"succeeded", "failed"}
-    assert unit.endings["succeeded"] >= 25
-    assert (lab.posts, lab.charges) == (30, 30)
+    # fetching a decompression bomb or too many pixels again cannot help
+    assert unit.endings == {"succeeded": 28, "failed": 2}
+    assert (lab.posts, lab.charges, len(lab.quarantined())) == (30, 30, 2)
     lab.check_money()
 
 
