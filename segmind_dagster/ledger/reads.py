@@ -317,6 +317,20 @@ def charged(connection: Connection) -> Decimal:
     return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or _FREE
 
 
+def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> Decimal:
+    """What these attempts (generation and number) were charged together, in USD, as far as that is known."""
+    wanted = sorted({generation_id for generation_id, _ in attempts})
+    total = _FREE
+    for start in range(0, len(wanted), _CHUNK):
+        rows = connection.execute(
+            select(ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt, ATTEMPTS.c.cost_usd).where(
+                ATTEMPTS.c.generation_id.in_(wanted[start : start + _CHUNK])
+            )
+        )
+        total += sum((row.cost_usd or _FREE for row in rows if (row.generation_id, row.attempt) in attempts), _FREE)
+    return total
+
+
 def set_keys(connection: Connection) -> list[str]:
     """Keys of the prompt sets that ever asked for something, in order."""
     keys = select(SET_GENERATIONS.c.prompt_set).distinct().order_by(SET_GENERATIONS.c.prompt_set)

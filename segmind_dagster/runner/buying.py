@@ -382,5 +382,6 @@ class Buyer:
 
 def _refused_bytes(accepted: Accepted, sink: Path) -> Refused | None:
     """What a v1 answer brought in place of an output."""
-    error = accepted.refused
-    return error and Refused(path=sink, reason=error.reason, is_cut=error.is_cut, is_only_copy=True)
+    if (error := accepted.refused) is None:
+        return None
+    return Refused(path=sink, reason=error.reason, is_cut=error.is_cut, is_only_copy=True)

@@ -258,14 +258,14 @@ class Delivery:
             refused.append(await self._written(work, job, job.unread, problem))
         quarantined = await self._put_aside(work, job, refused)
         message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
-        if quarantined:
-            message += f" What came is kept in {quarantined[-1].uri}."
         self._prices.learn(work.model.slug, job.accounting.cost_usd)
         charge = await fail(
             self._ledger, self._clock, job.claim, kind, message, is_final=True,
             cost_usd=job.accounting.cost_usd, cost_source=job.cost_source, estimate_usd=work.estimate_usd,
         )  # fmt: skip
-        return Ended("failed", kind, message, *charge, attempts=job.claim.attempt)
+        # not in the ledger: an address does not belong into what is exported, and changes when outputs are moved
+        where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
+        return Ended("failed", kind, f"{message}{where}", *charge, attempts=job.claim.attempt)
 
     async def _written(self, work: Work, job: Job, text: str, problem: str) -> Refused:
         """A result that names no file, as a file."""
