@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
-from media_samples import HTML, mp4, picture
+from lab.media import HTML, mp4, picture
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.outputs import OutputStore, Quarantined

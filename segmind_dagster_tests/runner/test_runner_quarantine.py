@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from output_proxy import OutputProxy, answer
-from runner_lab import V1, V2, Lab, QuickClock
+from lab.clocks import QuickClock
+from lab.project import V1, V2
+from lab.proxy import JOBS, Proxy, serving
+from lab.runner_project import Lab
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway.client import Gateway
@@ -26,19 +28,19 @@ if TYPE_CHECKING:
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>'
 
 
-@pytest.fixture
-def lab(open_lab: OpenLab) -> Iterator[Lab]:
+class ProxiedLab(Lab):
     """A lab whose outputs come through a proxy."""
+
+    proxy: Proxy
+
+
+@pytest.fixture
+def lab(open_lab: OpenLab) -> Iterator[ProxiedLab]:
     behind = open_lab()
-    with OutputProxy(behind.server.url) as proxy:
-        made = Lab(behind.server, behind.folder.with_name("proxied"), SEGMIND_API_URL=proxy.url)
-        made.proxy = proxy  # type: ignore[attr-defined]
+    with Proxy(behind.server.url) as proxy:
+        made = ProxiedLab(behind.server, behind.folder.with_name("proxied"), SEGMIND_API_URL=proxy.url)
+        made.proxy = proxy
         yield made
-
-
-def proxy_of(lab: Lab) -> OutputProxy:
-    proxy: OutputProxy = lab.proxy  # type: ignore[attr-defined]
-    return proxy
 
 
 def quarantined(lab: Lab) -> dict[str, bytes]:
@@ -55,8 +57,8 @@ def facts(lab: Lab) -> list[dict[str, Any]]:
     return [json.loads(content) for name, content in quarantined(lab).items() if name.endswith(".facts.json")]
 
 
-def test_the_sidecar_says_what_it_is_why_it_was_refused_and_what_it_cost(lab: Lab) -> None:
-    proxy_of(lab).serve = [answer(SVG)]
+def test_the_sidecar_says_what_it_is_why_it_was_refused_and_what_it_cost(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG)]
     (unit,) = lab.generate(lab.write("fruit", 1)).units
     (row,) = lab.generations()
     (beside,) = facts(lab)
@@ -76,59 +78,59 @@ def test_the_sidecar_says_what_it_is_why_it_was_refused_and_what_it_cost(lab: La
     assert name in unit.examples[0], "the message says where it is"
 
 
-def test_a_key_that_the_provider_repeats_stands_in_no_sidecar(lab: Lab) -> None:
+def test_a_key_that_the_provider_repeats_stands_in_no_sidecar(lab: ProxiedLab) -> None:
     key = lab.server.api_key
-    proxy_of(lab).serve = [answer(SVG)]
+    lab.proxy.outputs = [serving(SVG)]
     lab.generate(lab.write("fruit", [f"a poster that says {key}"]))
     (beside,) = facts(lab)
     assert key not in json.dumps(beside)
 
 
-def test_the_same_bytes_fetched_again_are_kept_once_and_a_later_good_fetch_succeeds(lab: Lab) -> None:
-    proxy_of(lab).serve = [answer(SVG)]
+def test_the_same_bytes_fetched_again_are_kept_once_and_a_later_good_fetch_succeeds(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG)]
     key = lab.write("fruit", 1)
     for _ in range(2):
         lab.generate(key)
     lab.collect()
     assert contents(lab) == [SVG]
     before = quarantined(lab)
-    proxy_of(lab).serve = [None]
+    lab.proxy.outputs = [None]
     lab.collect()
     lab.check_all_bought_once(1)
     assert quarantined(lab) == before
 
 
-def test_different_bytes_for_one_request_are_all_kept(lab: Lab) -> None:
-    proxy_of(lab).serve = [answer(SVG), answer(b"<html>later</html>"), answer(b"")]
+def test_different_bytes_for_one_request_are_all_kept(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG), serving(b"<html>later</html>"), serving(b"")]
     lab.generate(lab.write("fruit", 1))
     assert sorted(contents(lab)) == sorted([SVG, b"<html>later</html>", b""])
     assert (lab.posts, lab.charges) == (1, 1)
 
 
-def test_what_came_before_the_provider_lost_the_file_is_kept(lab: Lab) -> None:
-    proxy_of(lab).serve = [answer(SVG), answer(b"", status=404)]
+def test_what_came_before_the_provider_lost_the_file_is_kept(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG), serving(b"", status=404)]
     (unit,) = lab.generate(lab.write("fruit", 1)).units
     assert unit.failures == {"expired": 1}
     assert contents(lab) == [SVG]
 
 
-def test_what_came_before_the_provider_fell_silent_is_kept_and_fetched_later(lab: Lab) -> None:
-    proxy_of(lab).serve = [answer(SVG), answer(b"", status=500)]
+def test_what_came_before_the_provider_fell_silent_is_kept_and_fetched_later(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG), serving(b"", status=500)]
     key = lab.write("fruit", 1)
     assert lab.generate(key).units[0].endings == {"running": 1}
     assert contents(lab) == [SVG]
-    proxy_of(lab).serve = [None]
+    lab.proxy.outputs = [None]
     lab.generate(key)
     lab.check_all_bought_once(1)
 
 
-def test_a_result_that_names_no_file_is_kept_as_it_stands(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_names_no_file_is_kept_as_it_stands(lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"picture": "data:image/png;base64,AAAA"}
 
     def say(document: dict[str, Any]) -> dict[str, Any]:
         return {**document, "output": said, "images": []} if "output" in document else document
 
-    proxy_of(lab).say = say
+    lab.proxy.answers[JOBS] = say
 
     async def forgotten(*_: object) -> None:
         return None
@@ -140,7 +142,7 @@ def test_a_result_that_names_no_file_is_kept_as_it_stands(lab: Lab, monkeypatch:
 
 
 def test_a_body_beyond_the_limit_is_cut_there_and_the_sidecar_says_so(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(Gateway.__init__.__kwdefaults__, "max_output_bytes", 1_000_000)
     body = os.urandom(1 << 20)
@@ -160,12 +162,12 @@ def test_a_body_beyond_the_limit_is_cut_there_and_the_sidecar_says_so(
             pass
         return response
 
-    proxy_of(lab).serve = [flood]
+    lab.proxy.outputs = [flood]
     (unit,) = lab.generate(lab.write("fruit", 1)).units
     assert "larger than 1000000 bytes, and cut there" in unit.examples[0]
     assert contents(lab) == [body[:1_000_000]]
     assert facts(lab)[0]["is_cut"] is True
-    assert proxy_of(lab).fetches == 1, "fetching it again cannot help"
+    assert lab.proxy.fetches == 1, "fetching it again cannot help"
     assert sent < 50_000_000, "no more than fits into the sockets' buffers"
 
 
@@ -186,8 +188,8 @@ def test_what_broke_off_on_its_way_and_came_whole_after_that_leaves_nothing(open
     assert quarantined(lab) == {}
 
 
-def test_a_quarantine_that_cannot_be_written_stops_the_run_and_the_job_stays_collectable(lab: Lab) -> None:
-    proxy_of(lab).serve = [answer(SVG)]
+def test_a_quarantine_that_cannot_be_written_stops_the_run_and_the_job_stays_collectable(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG)]
     in_the_way = lab.folder / "data" / "outputs" / "quarantine"
     in_the_way.parent.mkdir(parents=True)
     in_the_way.write_text("a file where the folder should be")
@@ -202,9 +204,9 @@ def test_a_quarantine_that_cannot_be_written_stops_the_run_and_the_job_stays_col
     assert (lab.states(), lab.posts) == (["failed"], 1)
 
 
-def test_a_disk_that_is_full_leaves_no_half_file_in_quarantine(lab: Lab) -> None:
+def test_a_disk_that_is_full_leaves_no_half_file_in_quarantine(lab: ProxiedLab) -> None:
     body = b"<svg>" + b" " * 400_000 + b"</svg>"
-    proxy_of(lab).serve = [answer(body)]
+    lab.proxy.outputs = [serving(body)]
     key = lab.write("fruit", 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
@@ -218,11 +220,11 @@ def test_a_disk_that_is_full_leaves_no_half_file_in_quarantine(lab: Lab) -> None
     assert contents(lab) == [body]
 
 
-def test_a_bucket_holds_its_own_quarantine(lab: Lab) -> None:
+def test_a_bucket_holds_its_own_quarantine(lab: ProxiedLab) -> None:
     import fsspec
 
     url = f"memory://{lab.folder.parent.name}/outputs"
-    proxy_of(lab).serve = [answer(SVG)]
+    lab.proxy.outputs = [serving(SVG)]
     lab.generate(lab.write("fruit", 1), settings=lab.settings(SEGMIND_OUTPUTS_URL=url))
     fs, path = fsspec.core.url_to_fs(f"{url}/quarantine")
     found = {Path(name).suffix: fs.cat_file(name) for name in fs.find(path)}
