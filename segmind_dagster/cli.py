@@ -193,7 +193,9 @@ def status() -> None:
     from segmind_dagster.settings import load_settings
 
     settings = load_settings()
-    with as_found(settings) as (ledger, _):
+    with as_found(settings) as (ledger, outputs):
+        quarantined = outputs.quarantine.found()
+        quarantined_usd = ledger.read(reads.paid_for, {(each.generation_id, each.attempt) for each in quarantined})
         totals = ledger.read(reads.totals)
         unknown = ledger.read(reads.unknown_costs)
         charged = ledger.read(reads.charged)
@@ -214,6 +216,15 @@ def status() -> None:
         click.echo(
             f"  sent and not settled: may have been charged as well, up to ${reserved:.6f}; "
             "`segmind-dagster collect` finds out and fetches it, free of charge"
+        )
+    if quarantined:
+        size_kb = sum(each.size_bytes for each in quarantined) / 1000
+        files = "1 refused file" if len(quarantined) == 1 else f"{len(quarantined)} refused files"
+        click.echo(
+            f"  quarantine: {files}, {size_kb:.1f} kB, paid for with ${quarantined_usd:.6f}, in "
+            f"{outputs.quarantine.url}\n"
+            "    look at them; `segmind-dagster collect` fetches them again, free of charge;\n"
+            "    `segmind-dagster resolve GENERATION --buy-again` buys one once more"
         )
 
 

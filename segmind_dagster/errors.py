@@ -132,11 +132,13 @@ class OutputError(SegmindDagsterError):
     Args:
         reason: what was seen, in a few words.
         is_permanent: whether fetching the same URL again cannot help.
+        is_cut: whether only the beginning of the bytes was taken, because there were more than are accepted.
     """
 
-    def __init__(self, reason: str, *, is_permanent: bool = False) -> None:
+    def __init__(self, reason: str, *, is_permanent: bool = False, is_cut: bool = False) -> None:
         self.reason = reason
         self.is_permanent = is_permanent
+        self.is_cut = is_cut
         super().__init__(reason)
 
 

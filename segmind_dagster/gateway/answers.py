@@ -15,7 +15,7 @@ from segmind_dagster.gateway.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ANSWER_LIMIT_BYTES = 64 << 20
+ANSWER_LIMIT_BYTES = 64 << 20
 
 
 def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str], *, key: str | None) -> GatewayError:
@@ -73,7 +73,7 @@ async def read_limited(response: aiohttp.ClientResponse) -> bytes:
     answer = bytearray()
     async for chunk in response.content.iter_any():
         answer += chunk
-        if len(answer) > _ANSWER_LIMIT_BYTES:
+        if len(answer) > ANSWER_LIMIT_BYTES:
             raise aiohttp.ClientPayloadError("the answer is too large")
     return bytes(answer)
 

@@ -7,6 +7,7 @@ outputs are fetched from allow-listed hosts only.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,6 +20,7 @@ from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.addresses import PublicResolver
 from segmind_dagster.gateway.answers import (
+    ANSWER_LIMIT_BYTES,
     get_failure,
     is_request_id,
     name_of,
@@ -63,11 +65,13 @@ class Accepted:
         fetched: the output, when it came in the same exchange (v1).
         accounting: cost and times, when they came in the same exchange.
         text: a text model's answer, when it came in the same exchange.
+        refused: why what is in the sink is no output, when something came in the same exchange (v1).
     """
 
     request_id: str
     http_status: int
     fetched: Fetched | None = None
+    refused: OutputError | None = None
     text: str | None = None
     accounting: wire.Accounting = wire.NOT_REPORTED
 
@@ -249,18 +253,15 @@ class Gateway:
                 "unknown_outcome", self._say(f"{what}: answered 200 without an x-request-id."), http_status=200
             )
         accounting = wire.read_headers(response.headers)
-        if model.output == "text":
-            text: str | None
-            try:
-                text = (await read_limited(response)).decode("utf-8", errors="replace")
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                text = None
-            return Accepted(request_id=request_id, http_status=200, text=text, accounting=accounting)
         try:
             fetched = await self._fetcher.stream(response, sink)
-        except (OutputError, aiohttp.ClientError, TimeoutError, OSError):
+        except (OutputError, aiohttp.ClientError, TimeoutError, OSError) as error:
             # charged all the same: the request id is what counts, and the history names the file
-            return Accepted(request_id=request_id, http_status=200, accounting=accounting)
+            refused = error if isinstance(error, OutputError) else OutputError(f"it broke off ({name_of(error)})")
+            return Accepted(request_id=request_id, http_status=200, refused=refused, accounting=accounting)
+        if model.output == "text" and fetched.size_bytes <= ANSWER_LIMIT_BYTES:
+            text = (await asyncio.to_thread(sink.read_bytes)).decode("utf-8", errors="replace")
+            return Accepted(request_id=request_id, http_status=200, text=text, accounting=accounting)
         return Accepted(request_id=request_id, http_status=200, fetched=fetched, accounting=accounting)
 
     async def _job(self, path: str) -> wire.JobAnswer:

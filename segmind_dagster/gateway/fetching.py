@@ -99,20 +99,23 @@ class Fetcher:
     async def stream(self, response: aiohttp.ClientResponse, sink: Path) -> Fetched:
         """Write an answer's bytes to a file while they come, counting and digesting them.
 
+        What came stays in the file when it is refused, up to the limit: it was paid for, and goes to the quarantine.
+
         Raises:
             OutputError: they are too many, or fewer than announced.
         """
         digest = hashlib.sha256()
         size = 0
         announced = response.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._max_output_bytes:
-            raise OutputError(f"larger than {self._max_output_bytes} bytes", is_permanent=True)
         try:
             with sink.open("wb") as file:
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                    if size + len(chunk) > self._max_output_bytes:
+                        file.write(chunk[: self._max_output_bytes - size])
+                        raise OutputError(
+                            f"larger than {self._max_output_bytes} bytes, and cut there", is_permanent=True, is_cut=True
+                        )
                     size += len(chunk)
-                    if size > self._max_output_bytes:
-                        raise OutputError(f"larger than {self._max_output_bytes} bytes", is_permanent=True)
                     digest.update(chunk)
                     file.write(chunk)
         except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:

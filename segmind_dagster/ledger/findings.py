@@ -44,6 +44,7 @@ class OpenRow:
         since: when the last POST was sent; None before the first one.
         failure_kind: why it failed, or why its last attempt did.
         error: the same for people.
+        cost_usd: what was paid for it all the same; None while nothing is known.
     """
 
     generation_id: str
@@ -54,6 +55,7 @@ class OpenRow:
     since: datetime | None
     failure_kind: str | None
     error: str | None
+    cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,7 @@ def open_rows(
         select(
             columns.generation_id, columns.prompt, columns.state, columns.owner,
             due.runs_in_vain(uncounted_kinds).label("runs"),
-            _SINCE.label("since"), columns.failure_kind, columns.error,
+            _SINCE.label("since"), columns.failure_kind, columns.error, columns.cost_usd,
         )
         .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == columns.generation_id)
         .where(*_of_set(resource, prompt_set), _IS_CURRENT, columns.state != "succeeded")
@@ -135,6 +137,7 @@ def open_rows(
             since=row.since,
             failure_kind=row.failure_kind,
             error=row.error,
+            cost_usd=row.cost_usd,
         )
         for row in rows.all()
     ]

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Select, and_, exists, func, or_, select, union_all
 
 from segmind_dagster.ledger import statements
-from segmind_dagster.ledger.records import GenerationRecord, OwnedRequest, Spent, UnaccountedAttempt
+from segmind_dagster.ledger.records import (
+    GenerationRecord,
+    ModelDeliveries,
+    OwnedRequest,
+    Spent,
+    UnaccountedAttempt,
+)
 from segmind_dagster.ledger.schema import (
     ATTEMPTS,
     GENERATIONS,
@@ -110,6 +116,42 @@ def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tu
         if costs or latencies:
             seen[slug] = (costs, latencies)
     return seen
+
+
+def deliveries(
+    connection: Connection, model_slugs: Iterable[str], *, bad_kinds: Collection[str]
+) -> dict[str, ModelDeliveries]:
+    """What each model has delivered for the money it took.
+
+    Args:
+        connection: the ledger.
+        model_slugs: the models.
+        bad_kinds: kinds of failure of what was paid for.
+    """
+    columns = ATTEMPTS.c
+    found: dict[str, ModelDeliveries] = {}
+    for slug in model_slugs:
+        # when it was bought counts: an old one may be fetched at last after others went wrong, or go wrong once more
+        recent = (
+            select(columns.intent_at)
+            .where(columns.model_slug == slug, columns.state == "succeeded")
+            .order_by(columns.completed_at.desc())
+            .limit(_RECENT)
+        )
+        good = connection.execute(recent).scalars().all()
+        bad = connection.execute(
+            select(columns.generation_id, columns.attempt, columns.cost_usd, columns.intent_at).where(
+                columns.model_slug == slug, columns.state == "failed", columns.failure_kind.in_(sorted(bad_kinds))
+            )
+        ).all()
+        lately = [row for row in bad if not good or row.intent_at > max(good)]
+        found[slug] = ModelDeliveries(
+            has_delivered=bool(good),
+            bad=frozenset((row.generation_id, row.attempt) for row in bad),
+            bad_lately=len(lately),
+            bad_lately_usd=sum((row.cost_usd or _FREE for row in lately), _FREE),
+        )
+    return found
 
 
 def model_prices(connection: Connection, model_slugs: Sequence[str]) -> dict[str, tuple[Decimal | None, int | None]]:
@@ -273,6 +315,20 @@ def reserved(connection: Connection) -> Decimal:
 def charged(connection: Connection) -> Decimal:
     """Everything charged or estimated so far, in USD, over all attempts."""
     return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or _FREE
+
+
+def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> Decimal:
+    """What these attempts (generation and number) were charged together, in USD, as far as that is known."""
+    wanted = sorted({generation_id for generation_id, _ in attempts})
+    total = _FREE
+    for start in range(0, len(wanted), _CHUNK):
+        rows = connection.execute(
+            select(ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt, ATTEMPTS.c.cost_usd).where(
+                ATTEMPTS.c.generation_id.in_(wanted[start : start + _CHUNK])
+            )
+        )
+        total += sum((row.cost_usd or _FREE for row in rows if (row.generation_id, row.attempt) in attempts), _FREE)
+    return total
 
 
 def set_keys(connection: Connection) -> list[str]:

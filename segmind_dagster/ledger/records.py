@@ -185,3 +185,20 @@ class Spent:
     run_usd: Decimal
     day_usd: Decimal
     set_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDeliveries:
+    """What a model has delivered for the money it took, as the ledger knows it.
+
+    Args:
+        has_delivered: whether an output of it was ever stored.
+        bad: generation and attempt of every output that was paid for and cannot be used.
+        bad_lately: how many of these were bought after the last good output.
+        bad_lately_usd: what those were charged, as far as that is known.
+    """
+
+    has_delivered: bool
+    bad: frozenset[tuple[str, int]]
+    bad_lately: int
+    bad_lately_usd: Decimal

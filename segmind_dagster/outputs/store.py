@@ -1,17 +1,13 @@
 """Puts verified bytes in place: written aside, flushed to disk, renamed, so that a name means a whole file.
 
 One copy a generation, `<resource>/<generation_id>.<ext>`, with a sidecar of facts beside it. Names are built
-from our own identifiers; nothing from the network becomes part of a path.
+from our own identifiers; nothing from the network becomes part of a path. Bytes that are refused are `quarantine`'s.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import re
 import secrets
-import shutil
 import time
 from collections import defaultdict
 from contextlib import contextmanager, suppress
@@ -22,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.outputs import files, provenance
+from segmind_dagster.outputs.folder import FACTS, PARTIAL, Folder, checked, is_safe
+from segmind_dagster.outputs.quarantine import QUARANTINE, Quarantine
 from segmind_dagster.outputs.verify import EXTENSIONS, verify, verify_file
 
 if TYPE_CHECKING:
@@ -29,13 +27,10 @@ if TYPE_CHECKING:
 
     from segmind_dagster.registry import OutputKind
 
-_PARTIAL = ".partial"
-_FACTS = ".facts.json"
 _FORMATS = {extension: form for form, extension in EXTENSIONS.items()}
 _PICTURES = frozenset({"jpeg", "png", "webp", "gif"})
 # longer than any transfer may take
 _ABANDONED_S = 86_400.0
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +82,16 @@ class OutputStore:
     """
 
     def __init__(self, url: str, *, scratch_dir: Path) -> None:
-        self._url = url.rstrip("/")
-        self.is_local = "://" not in url
-        self._scratch_dir = scratch_dir / _PARTIAL
-        self._made: set[Path] = set()
+        self._folder = Folder(url)
+        self._url = self._folder.url
+        self.is_local = self._folder.is_local
+        self._scratch_dir = scratch_dir / PARTIAL
+        self.quarantine = Quarantine(self._folder)
 
     def scratch_file(self, generation_id: str) -> Path:
         """A fresh name for a file on its way; two runs never share one."""
-        self._make(self._scratch_dir)
-        return self._scratch_dir / f"{_checked(generation_id)}.{secrets.token_hex(6)}"
+        self._folder.make(self._scratch_dir)
+        return self._scratch_dir / f"{checked(generation_id)}.{secrets.token_hex(6)}"
 
     def keep(
         self,
@@ -124,7 +120,7 @@ class OutputStore:
             verified = verify_file(file, kind)
             provenance.embed_in(file, verified.format, facts)
             content_sha256, size = files.digest_of(file)
-        name = f"{_checked(resource)}/{_checked(generation_id)}"
+        name = f"{checked(resource)}/{checked(generation_id)}"
         stored = Stored(
             uri=f"{self._url}/{name}.{EXTENSIONS[verified.format]}",
             sha256=content_sha256,
@@ -137,8 +133,8 @@ class OutputStore:
         beside = json.dumps(
             {**facts, **(books or {}), "output_sha256": content_sha256}, ensure_ascii=False, sort_keys=True
         )
-        self._place_facts(f"{beside}\n".encode(), f"{self._url}/{name}{_FACTS}", path)
-        self._place(path, stored.uri)
+        self._folder.place_facts(f"{beside}\n".encode(), f"{self._url}/{name}{FACTS}", path)
+        self._folder.place(path, stored.uri)
         if self.is_local:
             # the ledger holds the same facts, so that the sidecar's bytes need not be durable on their own
             files.sync_folder(Path(stored.uri).parent)
@@ -156,9 +152,9 @@ class OutputStore:
         """
         folders = [self._scratch_dir, *([Path(self._url)] if self.is_local else [])]
         for folder in folders:
-            probe = folder / f".{secrets.token_hex(6)}{_PARTIAL}"
+            probe = folder / f".{secrets.token_hex(6)}{PARTIAL}"
             try:
-                self._make(folder)
+                self._folder.make(folder)
                 probe.touch()
                 probe.unlink()
             except OSError as error:
@@ -181,15 +177,18 @@ class OutputStore:
         if self.is_local:
             root = Path(self._url)
             outputs = root.glob("*/*") if root.is_dir() else iter(())
-            return self._url if any(not file.name.endswith(_FACTS) for file in outputs) else None
-        fs, root_path = self._remote()
+            # what lies deeper is in quarantine, and no output
+            is_there = any(file.is_file() and not file.name.endswith(FACTS) for file in outputs)
+            return self._url if is_there else None
+        fs, root_path = self._folder.remote()
         return self._url if fs.exists(root_path) and fs.find(root_path, maxdepth=2) else None
 
     def holds(self, resource: str, generation_id: str) -> bool:
         """Whether an output of a generation was stored here, with the facts beside it."""
-        stem = f"{self._url}/{_checked(resource)}/{_checked(generation_id)}"
+        stem = f"{self._url}/{checked(resource)}/{checked(generation_id)}"
         # facts alone are what a killed run leaves of an output that never came
-        return self._exists(f"{stem}{_FACTS}") and any(self._exists(f"{stem}.{ending}") for ending in _FORMATS)
+        exists = self._folder.exists
+        return exists(f"{stem}{FACTS}") and any(exists(f"{stem}.{ending}") for ending in _FORMATS)
 
     def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Stored, Mapping[str, Any]] | None:
         """The whole output of a request that was put in place earlier, and the facts beside it, if it was.
@@ -199,10 +198,10 @@ class OutputStore:
             generation_id: the generation.
             request_id: Segmind's id of the request it must come from.
         """
-        stem = f"{self._url}/{_checked(resource)}/{_checked(generation_id)}"
+        stem = f"{self._url}/{checked(resource)}/{checked(generation_id)}"
         if not self.holds(resource, generation_id):
             return None
-        facts = self._facts(f"{stem}{_FACTS}")
+        facts = self._facts(f"{stem}{FACTS}")
         if not isinstance(facts, dict) or facts.get("request_id") != request_id:
             return None
         for extension in _FORMATS:
@@ -216,18 +215,18 @@ class OutputStore:
         """Every output with the facts beside it, and facts whose output is gone; nothing else that lies there."""
         by_generation: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)
         for resource, name, written_at in self._names():
-            generation_id, ending = (name.removesuffix(_FACTS), _FACTS) if name.endswith(_FACTS) else _split(name)
-            if _SAFE.fullmatch(resource) and _SAFE.fullmatch(generation_id):
+            generation_id, ending = (name.removesuffix(FACTS), FACTS) if name.endswith(FACTS) else _split(name)
+            if is_safe(resource) and is_safe(generation_id):
                 by_generation[resource, generation_id][ending] = written_at
         for (resource, generation_id), endings in sorted(by_generation.items()):
             stem = f"{self._url}/{resource}/{generation_id}"
-            facts = self._facts(f"{stem}{_FACTS}") if _FACTS in endings else None
+            facts = self._facts(f"{stem}{FACTS}") if FACTS in endings else None
             outputs = [ending for ending in sorted(endings) if ending.removeprefix(".") in _FORMATS]
-            for ending in outputs or ([_FACTS] if _FACTS in endings else []):
+            for ending in outputs or ([FACTS] if FACTS in endings else []):
                 yield Found(
                     resource=resource,
                     generation_id=generation_id,
-                    uri=None if ending == _FACTS else f"{stem}{ending}",
+                    uri=None if ending == FACTS else f"{stem}{ending}",
                     facts=facts,
                     written_at=endings[ending],
                 )
@@ -264,10 +263,11 @@ class OutputStore:
         root = Path(self._url)
         if not self.is_local or not root.is_dir():
             return
-        yield from root.glob(f".*{_PARTIAL}")
+        yield from root.glob(f".*{PARTIAL}")
         # beside their places only where they had to be copied: looking through all outputs takes a while
         if self._scratch_dir.is_dir() and self._scratch_dir.stat().st_dev != root.stat().st_dev:
-            yield from root.glob(f"*/.*{_PARTIAL}")
+            yield from root.glob(f"*/.*{PARTIAL}")
+            yield from root.glob(f"{QUARANTINE}/*/.*{PARTIAL}")
 
     def _names(self) -> Iterator[tuple[str, str, datetime]]:
         """Folder, file name and time of every file one folder down."""
@@ -276,7 +276,7 @@ class OutputStore:
                 if path.is_file():
                     yield path.parent.name, path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
             return
-        fs, root = self._remote()
+        fs, root = self._folder.remote()
         listed = fs.find(root, maxdepth=2, detail=True) if fs.exists(root) else {}
         for full, info in listed.items():
             resource, _, name = full.removeprefix(root).strip("/").partition("/")
@@ -297,73 +297,13 @@ class OutputStore:
         if self.is_local:
             yield Path(uri)
             return
-        fs, _ = self._remote()
+        fs, _ = self._folder.remote()
         path = self.scratch_file("copy")
         try:
             fs.get_file(fs._strip_protocol(uri), str(path))  # noqa: SLF001  fsspec's documented way to a path
             yield path
         finally:
             self.discard(path)
-
-    def _place_facts(self, content: bytes, target: str, output: Path) -> None:
-        if self.is_local:
-            self._make(Path(target).parent)
-            # in one go where nothing is replaced: half a file of facts is one that says nothing, like none
-            with suppress(FileExistsError), Path(target).open("xb") as file:
-                file.write(content)
-                return
-        sidecar = output.with_name(f"{output.name}.facts")
-        sidecar.write_bytes(content)
-        self._place(sidecar, target)
-
-    def _place(self, source: Path, target: str) -> None:
-        if not self.is_local:
-            fs, _ = self._remote()
-            # the name's ending tells buckets the content type, without which browsers download what they could show
-            named = source.rename(source.with_name(source.name + Path(target).suffix))
-            try:
-                fs.put_file(str(named), fs._strip_protocol(target))  # noqa: SLF001  fsspec's documented way to a path
-            finally:
-                named.rename(source)
-            source.unlink()
-            return
-        destination = Path(target)
-        self._make(destination.parent)
-        try:
-            source.replace(destination)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            # the outputs are on another disk: copied beside their place first
-            beside = destination.with_name(f".{source.name}{_PARTIAL}")
-            shutil.copyfile(source, beside)
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
-            beside.replace(destination)
-            source.unlink()
-
-    def _remote(self) -> tuple[Any, str]:
-        import fsspec
-
-        fs, path = fsspec.core.url_to_fs(self._url)
-        return fs, path
-
-    def _exists(self, target: str) -> bool:
-        if self.is_local:
-            return Path(target).exists()
-        fs, _ = self._remote()
-        return bool(fs.exists(fs._strip_protocol(target)))  # noqa: SLF001  fsspec's documented way to a path
-
-    def _make(self, folder: Path) -> None:
-        if folder not in self._made:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._made.add(folder)
-
-
-def _checked(name: str) -> str:
-    if not _SAFE.fullmatch(name):
-        raise OutputError(f"{name!r} cannot be part of a file name", is_permanent=True)
-    return name
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -6,11 +6,13 @@ What may follow a failure is written in `lifecycle.failures`, what is due again 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from segmind_dagster.lifecycle.failures import POLICIES, FailureKind
 from segmind_dagster.planning.due import KEPT, MOST_RUNS
-from segmind_dagster.reports.findings import SAMPLE, Finding, Verdict
+from segmind_dagster.reports.findings import SAMPLE, Finding, Verdict, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +31,19 @@ _TROUBLES: Final[Mapping[_Trouble, tuple[Verdict, str]]] = {
     "not collected": ("warning", "submitted but not fetched yet"),
     "not bought": ("warning", "not bought yet"),
 }
+# paid for all the same
+_UNUSABLE: Final[tuple[_Trouble, ...]] = ("lost", "damaged")
+_FREE: Final = Decimal(0)
 
 
-def left_open(asked_for: int, rows: Sequence[OpenRow], *, prompt_set: str, now: datetime) -> Finding:
+def left_open(
+    asked_for: int,
+    rows: Sequence[OpenRow],
+    *,
+    prompt_set: str,
+    now: datetime,
+    quarantined: Mapping[str, str] = MappingProxyType({}),
+) -> Finding:
     """Whether a model has delivered all that a set asks of it.
 
     Args:
@@ -39,6 +51,7 @@ def left_open(asked_for: int, rows: Sequence[OpenRow], *, prompt_set: str, now: 
         rows: those that are not stored.
         prompt_set: the set.
         now: the time.
+        quarantined: by generation, the address of a file that was refused.
     """
     troubles: defaultdict[_Trouble, list[OpenRow]] = defaultdict(list)
     under_way = 0
@@ -49,12 +62,17 @@ def left_open(asked_for: int, rows: Sequence[OpenRow], *, prompt_set: str, now: 
         else:
             troubles[trouble].append(row)
     found = {trouble: troubles[trouble] for trouble in _TROUBLES if trouble in troubles}
-    figures = {
+    figures: dict[str, int | Decimal | str] = {
         "generations asked for": asked_for,
         "stored": asked_for - len(rows),
         **({"under way": under_way} if under_way else {}),
         **{_TROUBLES[trouble][1]: len(of_trouble) for trouble, of_trouble in found.items()},
     }
+    unusable = [row for trouble in _UNUSABLE for row in found.get(trouble, ())]
+    kept = [row for row in unusable if row.generation_id in quarantined]
+    unusable_usd = sum((row.cost_usd or _FREE for row in unusable), _FREE)
+    if unusable:
+        figures |= {"paid for and not usable (USD)": unusable_usd, "of these with a file in quarantine": len(kept)}
     if not asked_for:
         return Finding(verdict="passed", description="Nothing has been asked of this model yet.", figures=figures)
     stored = f"{asked_for - len(rows)} of {asked_for} generations are stored"
@@ -65,7 +83,9 @@ def left_open(asked_for: int, rows: Sequence[OpenRow], *, prompt_set: str, now: 
     worst_first = [(trouble, row) for trouble, of_trouble in found.items() for row in of_trouble]
     return Finding(
         verdict="error" if any(_TROUBLES[trouble][0] == "error" for trouble in found) else "warning",
-        description="\n".join([f"{stored}; {counts}.", *_recovery(found, prompt_set)]),
+        description="\n".join(
+            [f"{stored}; {counts}.", *_paid(unusable, unusable_usd, kept, quarantined), *_recovery(found, prompt_set)]
+        ),
         figures=figures,
         sample=[
             {
@@ -75,6 +95,7 @@ def left_open(asked_for: int, rows: Sequence[OpenRow], *, prompt_set: str, now: 
                 "kind": row.failure_kind or "",
                 "runs": row.runs,
                 "error": (row.error or "")[:300],
+                **({"file": quarantined.get(row.generation_id, "")} if kept else {}),
             }
             for trouble, row in worst_first[:SAMPLE]
         ],
@@ -98,6 +119,24 @@ def _trouble(row: OpenRow, now: datetime) -> _Trouble | None:
         is_gone = row.failure_kind == "expired" or (row.since is not None and now - row.since >= KEPT)
         return "lost" if is_gone else "damaged"
     return "given up" if policy.is_permanent or row.runs >= MOST_RUNS else "failed"
+
+
+def _paid(
+    unusable: Sequence[OpenRow], usd: Decimal, kept: Sequence[OpenRow], quarantined: Mapping[str, str]
+) -> list[str]:
+    """What was paid for and is of no use: the money, where the bytes are, and what to do."""
+    if not unusable:
+        return []
+    lines = [f"${usd:.4f} was paid for {counted(len(unusable), 'output', 'outputs')} that cannot be used."]
+    if kept:
+        lines.append(
+            f"What came for {len(kept)} of them is kept; look at it, e.g. {quarantined[kept[0].generation_id]}."
+        )
+    lines.append(
+        "`segmind-dagster collect` fetches them again, free of charge; `segmind-dagster resolve GENERATION "
+        "--buy-again` buys one once more."
+    )
+    return lines
 
 
 def _recovery(found: Mapping[_Trouble, Sequence[OpenRow]], prompt_set: str) -> list[str]:

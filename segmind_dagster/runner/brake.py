@@ -1,24 +1,33 @@
 """Whether a run may still submit, and why not: one place that every stop goes through.
 
 A stop ends submitting, for the run, for a prompt set or for a model; what is in flight goes on. Which single
-failures stop a run is written in `lifecycle.failures`; here is only when many of them do.
+failures stop a run is written in `lifecycle.failures`, when what was paid for stops a model in `breaker`; here is who
+waits for a model's scouts, and when many failures that cost nothing stop it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import suppress
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.lifecycle.failures import POLICIES
+from segmind_dagster.runner.breaker import CircuitBreaker
 from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from segmind_dagster.ledger.records import ModelDeliveries
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.runner.work import Work
 
 # so many generations of a model failing in the same words, and none succeeding, is not about one prompt
 _ALIKE = 20
+_FREE = Decimal(0)
 # what tells two messages of the same failure apart: ids, numbers, quoted values
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f-]{8,}\b|\d+")
 
@@ -27,9 +36,31 @@ class Brake:
     """What stops submitting.
 
     `stopped_by` and `message` say why the run stopped, if it did; `is_interrupted`, that somebody ended it.
+
+    Args:
+        deliveries: what each model slug has delivered so far; one that is not in it has.
+        is_by_person: whether somebody asked for the run: that tries a model again that was stopped.
+        quarantine: where refused outputs are.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        deliveries: Mapping[str, ModelDeliveries] | None = None,
+        *,
+        is_by_person: bool = True,
+        quarantine: str = "quarantine",
+    ) -> None:
+        known = deliveries or {}
+        self._quarantine = quarantine
+        self._breakers: defaultdict[str, CircuitBreaker] = defaultdict(CircuitBreaker)
+        for slug, of_model in known.items():
+            self._breakers[slug] = CircuitBreaker.at_start(
+                has_delivered=of_model.has_delivered, bad=of_model.bad_lately, is_by_person=is_by_person
+            )
+        self._bad_usd = defaultdict(Decimal, {slug: of_model.bad_lately_usd for slug, of_model in known.items()})
+        self._judged = {key for of_model in known.values() for key in of_model.bad}
+        self._changed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.stopped_by: FailureKind | None = None
         self.message: str | None = None
         self.held_sets: dict[str, str] = {}
@@ -45,6 +76,7 @@ class Brake:
             self._is_stopping = True
             self.stopped_by = kind
             self.message = message
+            self._wake()
 
     def interrupt(self, message: str) -> None:
         """Somebody ends the run: it submits nothing more, and waits for no other run."""
@@ -54,21 +86,87 @@ class Brake:
     def hold_set(self, prompt_set: str, message: str) -> None:
         """A prompt set has used up its budget; the others have budgets of their own."""
         self.held_sets[prompt_set] = message
+        self._wake()
 
     def allows(self, work: Work) -> bool:
-        """Whether this generation may be submitted."""
-        return not (self._is_stopping or work.prompt_set in self.held_sets or work.model.slug in self.held_models)
+        """Whether this generation may be submitted, now or after its model's scouts."""
+        slug = work.model.slug
+        is_held = self._is_stopping or work.prompt_set in self.held_sets or slug in self.held_models
+        return not is_held and self._breakers[slug].answer() != "stop"
+
+    async def admits(self, work: Work) -> bool:
+        """Wait for the scouts of its model, if there are any; whether it may be submitted then.
+
+        One that is admitted has to land, whatever comes of it; see `landed`.
+        """
+        self._loop = asyncio.get_running_loop()
+        slug = work.model.slug
+        while self.allows(work):
+            if self._breakers[slug].answer() == "go":
+                self._breakers[slug] = self._breakers[slug].sent()
+                return True
+            await self._changed.wait()
+        return False
+
+    def landed(self, work: Work) -> None:
+        """A generation that was admitted is over; what it came to is told to `learn` before anybody else has a turn."""
+        slug = work.model.slug
+        self._breakers[slug] = self._breakers[slug].landed()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let everybody who waits look again; also from another thread, as when somebody ends the run."""
+        if self._loop is not None:
+            # the loop may be over by now
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake_now)
+
+    def _wake_now(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def held_back(self, work: Work) -> Ended:
         """How a generation ends that may not be submitted."""
         if (spent := self.held_sets.get(work.prompt_set)) is not None:
             return Ended("held_back", "over_budget", spent)
-        if (held := self.held_models.get(work.model.slug)) is not None:
+        slug = work.model.slug
+        breaker = self._breakers[slug]
+        if breaker.state == "open" and not self._is_stopping:
+            self.held_models.setdefault(slug, ("bad_output", self._stopped_model(work, breaker.bad)))
+        if (held := self.held_models.get(slug)) is not None:
             return Ended("held_back", *held)
         return Ended("held_back", self.stopped_by, self.message)
 
+    def _stopped_model(self, work: Work, bad: int) -> str:
+        return (
+            f"{work.model.slug} is stopped: {bad} of its outputs, one after the other, were paid for and cannot be "
+            f"used (${self._bad_usd[work.model.slug]:.4f}). Look at them in {self._quarantine}/{work.model.resource}; "
+            "`segmind-dagster collect` fetches them again, free of charge. To go on, materialize the prompt set "
+            "yourself: that sends three more, and the rest as soon as one of these is good. `segmind-dagster resolve "
+            "GENERATION --buy-again` pays once more for one of those that came."
+        )
+
     def learn(self, work: Work, ended: Ended) -> None:
-        """Take note of an ending: a model whose generations all fail the same way is not asked again."""
+        """Take note of an ending: a model that disappoints or fails again and again is not asked any more."""
+        self._judge(work, ended)
+        self._count_alike(work, ended)
+        self._wake()
+
+    def _judge(self, work: Work, ended: Ended) -> None:
+        """Tell the model's breaker what came for the money, each attempt once."""
+        slug = work.model.slug
+        # what the plan reused says nothing about now; what another run has stored meanwhile does
+        if ended.ending == "succeeded" or (ended.ending == "reused" and work.action != "reuse"):
+            self._breakers[slug] = self._breakers[slug].delivered()
+            self._bad_usd[slug] = _FREE
+        elif ended.ending == "failed" and ended.failure_kind is not None and POLICIES[ended.failure_kind].is_paid:
+            attempt = (work.generation_id, ended.attempts)
+            if attempt not in self._judged:
+                self._judged.add(attempt)
+                self._bad_usd[slug] += ended.cost_usd
+                self._breakers[slug] = self._breakers[slug].disappointed()
+
+    def _count_alike(self, work: Work, ended: Ended) -> None:
         slug = work.model.slug
         if ended.ending == "succeeded":
             self._alike[slug] = Counter()

@@ -17,7 +17,7 @@ from segmind_dagster.gateway.errors import GatewayError, NotSentError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
 from segmind_dagster.runner.delivery import Delivery, Tries, fail
-from segmind_dagster.runner.job import Job
+from segmind_dagster.runner.job import Job, Refused
 from segmind_dagster.runner.lookup import Fate, Found, Lookup
 from segmind_dagster.runner.work import Ended
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
     from decimal import Decimal
+    from pathlib import Path
     from typing import Any
 
     from segmind_dagster.gateway.client import Accepted
@@ -92,9 +93,14 @@ class Buyer:
         """
         if work.reserve_usd is None:
             return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
-        # a v1 call holds its connection until the job is done, and polls need connections too
-        async with self.v1_room if work.model.api_version == "v1" else nullcontext():
-            return await self._buy(work, work.reserve_usd)
+        if not await self.brake.admits(work):
+            return self.brake.held_back(work)
+        try:
+            # a v1 call holds its connection until the job is done, and polls need connections too
+            async with self.v1_room if work.model.api_version == "v1" else nullcontext():
+                return await self._buy(work, work.reserve_usd)
+        finally:
+            self.brake.landed(work)
 
     async def _buy(self, work: Work, reserve_usd: Decimal) -> Ended:
         tries = Tries()
@@ -217,8 +223,7 @@ class Buyer:
             self.outputs.discard(sink)
             return await self._refused(work, claim, body, tries, error, intent_at=intent_at)
         accepted_at = self.clock.monotonic()
-        if accepted.fetched is None:
-            # what came of a v1 answer that broke off
+        if accepted.fetched is None and accepted.refused is None:
             self.outputs.discard(sink)
         try:
             await self.ledger.awrite(
@@ -243,6 +248,7 @@ class Buyer:
             accounting=accepted.accounting,
             fetched=accepted.fetched,
             text=accepted.text,
+            refused=_refused_bytes(accepted, sink),
         )
         if work.model.api_version == "v1":
             return await self.delivery.store(work, job)
@@ -374,3 +380,10 @@ class Buyer:
             is_final=is_final,
             status=error.http_status,
         )
+
+
+def _refused_bytes(accepted: Accepted, sink: Path) -> Refused | None:
+    """What a v1 answer brought in place of an output."""
+    if (error := accepted.refused) is None:
+        return None
+    return Refused(path=sink, reason=error.reason, is_cut=error.is_cut, is_only_copy=True)

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 from segmind_dagster.errors import OutputError, SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.gateway.redaction import redact
+from segmind_dagster.gateway.redaction import redact, redact_values
 from segmind_dagster.ledger import Claim, Outcome, moves, writes
 from segmind_dagster.lifecycle.failures import POLICIES, classify_job, retry_delay_s
-from segmind_dagster.runner.job import Job, took_s, with_facts, with_history
+from segmind_dagster.runner.job import Job, Refused, took_s, with_facts, with_history
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import AsyncIterator, Iterator, MutableMapping
+    from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
     from pathlib import Path
 
     from segmind_dagster.gateway.fetching import Fetched
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.lifecycle.matching import HistoryRow
-    from segmind_dagster.outputs import Stored
+    from segmind_dagster.outputs import Quarantined, Stored
     from segmind_dagster.runner.places import Places
     from segmind_dagster.runner.prices import SeenPrices
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
@@ -152,7 +152,12 @@ class Delivery:
                 self._places.finish(work.generation_id)
                 await self._places.after_the_rush()
                 is_text = work.model.output == "text"
-                job = replace(job, accounting=answer.accounting, text=answer.output_text if is_text else None)
+                job = replace(
+                    job,
+                    accounting=answer.accounting,
+                    text=answer.output_text if is_text else None,
+                    unread=None if is_text or answer.output_url else answer.output_text,
+                )
                 ended = await self.store(work, job, url=None if is_text else answer.output_url)
                 return replace(ended, remark=_remark(job, answer)) if answer.further_outputs else ended
             if answer.status == "failed":
@@ -183,14 +188,26 @@ class Delivery:
             self._progress.steps += 1
 
     async def store(self, work: Work, job: Job, *, url: str | None = None) -> Ended:
-        """Bring paid bytes home: what came along, else what the result names, else what the history remembers."""
+        """Bring paid bytes home: what came along, else what the result names, else what the history remembers.
+
+        Bytes that are refused go to the quarantine, unless the same file comes whole a moment later.
+        """
         self._places.finish(work.generation_id)
+        refused = [job.refused] if job.refused is not None else []
+        try:
+            return await self._store(work, job, url, refused)
+        finally:
+            for each in refused:
+                self._outputs.discard(each.path)
+
+    async def _store(self, work: Work, job: Job, url: str | None, refused: list[Refused]) -> Ended:
         fetched, problem = job.fetched, "the answer names no output"
         kind: FailureKind = "bad_output"
         async for _ in self._rounds():
             if fetched is None and job.text is None and url is None:
                 row = await self._from_history(job)
                 if isinstance(row, Ended):
+                    await self._put_aside(work, job, refused)
                     return row
                 job, url = with_history(job, row), row.output_url if row else None
                 if url is None:
@@ -202,18 +219,22 @@ class Delivery:
                     digest = await self._bring(job, fetched, url, path)
                     stored = await asyncio.to_thread(self._keep, work, job, path)
             except OutputError as error:
-                self._outputs.discard(path)
+                refused.append(
+                    Refused(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=fetched is not None)
+                )
                 fetched, kind, problem = None, "bad_output", str(error)
                 if error.is_permanent or job.text is not None:
                     break
             except GatewayError as error:
                 self._outputs.discard(path)
                 if error.kind != "expired":
+                    await self._put_aside(work, job, refused)
                     return Ended("running", error.kind, str(error))
                 url, kind, problem = None, "expired", str(error)
             else:
+                await self._put_aside(work, job, [each for each in refused if each.is_only_copy])
                 return await self._succeed(work, job, stored, digest or stored.sha256)
-        return await self._give_up(work, job, kind, problem)
+        return await self._give_up(work, job, kind, problem, refused)
 
     async def _rounds(self) -> AsyncIterator[int]:
         """A few tries to fetch, apart: a file may be named a moment before it is there."""
@@ -222,7 +243,7 @@ class Delivery:
                 await self._clock.sleep(retry_delay_s("expired", number, self._chance))
             yield number
 
-    async def _give_up(self, work: Work, job: Job, kind: FailureKind, problem: str) -> Ended:
+    async def _give_up(self, work: Work, job: Job, kind: FailureKind, problem: str, refused: list[Refused]) -> Ended:
         """Paid for, and nothing usable came: unless a run that was killed right after it stored the file has it."""
         kept = await asyncio.to_thread(
             self._outputs.kept,
@@ -233,13 +254,51 @@ class Delivery:
         if kept is not None:
             stored, facts = kept
             return await self._succeed(work, with_facts(job, facts), stored, stored.sha256)
+        if job.unread is not None and not refused:
+            refused.append(await self._written(work, job, job.unread, problem))
+        quarantined = await self._put_aside(work, job, refused)
         message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
         self._prices.learn(work.model.slug, job.accounting.cost_usd)
         charge = await fail(
             self._ledger, self._clock, job.claim, kind, message, is_final=True,
             cost_usd=job.accounting.cost_usd, cost_source=job.cost_source, estimate_usd=work.estimate_usd,
         )  # fmt: skip
-        return Ended("failed", kind, message, *charge, attempts=job.claim.attempt)
+        # not in the ledger: an address does not belong into what is exported, and changes when outputs are moved
+        where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
+        return Ended("failed", kind, f"{message}{where}", *charge, attempts=job.claim.attempt)
+
+    async def _written(self, work: Work, job: Job, text: str, problem: str) -> Refused:
+        """A result that names no file, as a file."""
+        path = self._outputs.scratch_file(work.generation_id)
+        with self._told_of_the_disk(job, path):
+            await asyncio.to_thread(path.write_text, text, encoding="utf-8", errors="replace")
+        return Refused(path=path, reason=problem)
+
+    async def _put_aside(self, work: Work, job: Job, refused: Sequence[Refused]) -> list[Quarantined]:
+        """Keep refused bytes in quarantine; where no byte could be asked for, there is no file."""
+        quarantined = []
+        for each in refused:
+            if each.path.exists():
+                with self._told_of_the_disk(job, each.path):
+                    quarantined.append(await asyncio.to_thread(self._quarantine, work, job, each))
+        return quarantined
+
+    def _quarantine(self, work: Work, job: Job, refused: Refused) -> Quarantined:
+        facts = {
+            **work.facts,
+            **self._books(work, job),
+            "request_id": job.request_id,
+            "expected": work.model.output,
+            "reason": refused.reason,
+            "is_cut": refused.is_cut,
+        }
+        return self._outputs.quarantine.put(
+            refused.path,
+            resource=work.model.resource,
+            generation_id=work.generation_id,
+            attempt=job.claim.attempt,
+            facts=redact_values(facts),
+        )
 
     @contextmanager
     def _told_of_the_disk(self, job: Job, path: Path) -> Iterator[None]:

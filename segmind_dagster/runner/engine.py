@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.ledger import reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES
-from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.buying import Buyer
 from segmind_dagster.runner.delivery import Delivery, Tries
 from segmind_dagster.runner.inputs import Inputs
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import GenerationRecord, Ledger
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.registry import Model
+    from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.pacing import Slots
     from segmind_dagster.runner.work import ClockPort, GatewayPort, Limits, OutputsPort, Work
@@ -52,6 +52,7 @@ class Engine:
         slots: its share of the request rate.
         patience: what is known of how long jobs of each model slug take.
         slugs: models that Segmind sells, as far as we know.
+        brake: what stops submitting.
         run_id: Dagster's id of the run, if there is one.
     """
 
@@ -67,6 +68,7 @@ class Engine:
         slots: Slots,
         patience: Mapping[str, Patience],
         slugs: Collection[str],
+        brake: Brake,
         run_id: str | None = None,
     ) -> None:
         self._ledger = ledger
@@ -99,7 +101,7 @@ class Engine:
             places=self._places,
             prices=prices,
         )
-        self.brake = Brake()
+        self.brake = brake
         self._watch = Watch(ledger, clock, owner=lease.owner, may_wait=lambda: not self.brake.is_interrupted)
         self._buyer = Buyer(
             gateway=gateway,

@@ -151,8 +151,9 @@ def generate(
         _refuse_to_buy_what_is_stored(ledger, outputs, settings, works.values())
         orphans = orphans_of(ledger, settings, clock, known=works.keys())
         endings, engine = work_through(
-            settings, ledger, outputs, [*orphans, *works.values()], run_id=run_id, on_progress=on_progress, clock=clock
-        )
+            settings, ledger, outputs, [*orphans, *works.values()],
+            run_id=run_id, is_by_person=is_by_person, on_progress=on_progress, clock=clock,
+        )  # fmt: skip
         records = _reread(ledger, plans)
         remarks = tuple(ended.remark for ended in endings.values() if ended.remark)[:_EXAMPLES]
         warnings = (*_exceeded(ledger, caps, run_id=run_id, now=clock.now()), *remarks)
@@ -188,8 +189,9 @@ def collect(
     with as_found(settings) as (ledger, outputs):
         orphans = orphans_of(ledger, settings, clock, known=frozenset(), also_failed=PAID_KINDS)
         endings, engine = work_through(
-            settings, ledger, outputs, orphans, run_id=None, on_progress=on_progress, clock=clock
-        )
+            settings, ledger, outputs, orphans,
+            run_id=None, is_by_person=True, on_progress=on_progress, clock=clock,
+        )  # fmt: skip
     if engine.brake.message:
         raise SegmindDagsterError(engine.brake.message)
     return endings

@@ -9,6 +9,7 @@ from segmind_dagster.gateway import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import Any
 
     from segmind_dagster.gateway.fetching import Fetched
@@ -16,6 +17,23 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.matching import HistoryRow
 
 _ROUND_TRIP_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Bytes that were paid for and are no output.
+
+    Args:
+        path: the local file that they are in.
+        reason: why they are refused.
+        is_cut: whether there were more of them than are accepted.
+        is_only_copy: whether they came with the answer to a POST (v1), so that nobody can fetch them again.
+    """
+
+    path: Path
+    reason: str
+    is_cut: bool = False
+    is_only_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +48,8 @@ class Job:
         accounting: what the provider has said of its cost and times so far.
         fetched: the output, when it came along with the answer (v1).
         text: a text model's answer.
+        unread: what the result says in place of the address of a file.
+        refused: what came along with the answer and is no output (v1).
         cost_source: who reported the cost.
         is_watched: whether this run saw it from its POST on, so that its latency is known.
     """
@@ -41,6 +61,8 @@ class Job:
     accounting: wire.Accounting = wire.NOT_REPORTED
     fetched: Fetched | None = None
     text: str | None = None
+    unread: str | None = None
+    refused: Refused | None = None
     cost_source: str = "reported"
     is_watched: bool = True
 

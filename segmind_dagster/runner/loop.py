@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from segmind_dagster.gateway.errors import UnreachableError
 from segmind_dagster.ledger import entries, reads
+from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.account import why_not
+from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.freshness import refuse_if_outdated
 from segmind_dagster.runner.interrupts import Watchdog, run_interruptibly
 from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN, RUN_STAYS_OPEN
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.outputs import OutputStore
-    from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.engine import Engine
     from segmind_dagster.runner.work import ClockPort, Progress, Work
     from segmind_dagster.settings import Settings
@@ -45,6 +46,7 @@ def work_through(
     works: Sequence[Work],
     *,
     run_id: str | None,
+    is_by_person: bool,
     on_progress: Callable[[Progress], None] | None,
     clock: ClockPort,
 ) -> tuple[dict[str, Ended], Engine]:
@@ -56,6 +58,7 @@ def work_through(
         outputs: where bytes are kept.
         works: what is to be done.
         run_id: Dagster's id of the run.
+        is_by_person: whether somebody asked for it, rather than a sensor.
         on_progress: told every few seconds, and at the end.
         clock: the time.
 
@@ -83,6 +86,7 @@ def work_through(
         slots=slots,
         patience=_patience(ledger, works),
         slugs=bundled_catalogue().entries.keys() | {work.model.slug for work in works},
+        brake=_brake(ledger, outputs, works, is_by_person=is_by_person),
         run_id=run_id,
     )
     if all(work.action in {"reuse", "leave"} for work in works):
@@ -155,6 +159,12 @@ async def _tell(
         progress.elapsed_s = clock.monotonic() - began
         if on_progress is not None:
             on_progress(progress)
+
+
+def _brake(ledger: Ledger, outputs: OutputStore, works: Sequence[Work], *, is_by_person: bool) -> Brake:
+    slugs = sorted({work.model.slug for work in works if work.action != "reuse"})
+    known = ledger.read(reads.deliveries, slugs, bad_kinds=PAID_KINDS)
+    return Brake(known, is_by_person=is_by_person, quarantine=outputs.quarantine.url)
 
 
 def _patience(ledger: Ledger, works: Sequence[Work]) -> dict[str, Patience]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from segmind_dagster.gateway.wire import JobAnswer
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.lifecycle.matching import HistoryRow
-    from segmind_dagster.outputs import Stored
+    from segmind_dagster.outputs import Quarantined, Stored
     from segmind_dagster.planning import Action
     from segmind_dagster.prompts import ImageInput
     from segmind_dagster.registry import Model, OutputKind
@@ -239,6 +239,17 @@ class GatewayPort(Protocol):
         """Stream an output to a file."""
 
 
+class QuarantinePort(Protocol):
+    """What the runner needs of the quarantine; `outputs.quarantine.Quarantine` is the real one."""
+
+    url: str
+
+    def put(
+        self, path: Path, *, resource: str, generation_id: str, attempt: int, facts: Mapping[str, Any]
+    ) -> Quarantined:
+        """Keep refused bytes."""
+
+
 class OutputsPort(Protocol):
     """What the runner needs of the output store; `outputs.OutputStore` is the real one."""
 
@@ -259,6 +270,10 @@ class OutputsPort(Protocol):
 
     def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Stored, Mapping[str, Any]] | None:
         """The whole output of a request that was put in place earlier, and the facts beside it, if it was."""
+
+    @property
+    def quarantine(self) -> QuarantinePort:
+        """Where refused bytes are kept."""
 
     def discard(self, path: Path) -> None:
         """Remove a file that is not to be kept."""

@@ -159,6 +159,20 @@ def test_status_counts_by_state_and_knows_every_cent(project: Project) -> None:
     assert "sent and not settled: may have been charged as well, up to $0.020000" in answer.out
 
 
+def test_status_shows_what_is_in_quarantine_with_its_money(project: Project) -> None:
+    project.generate(project.write("fruit", 1))
+    with opened(load_settings()) as (ledger, outputs):
+        generation_id = ledger.read(lambda connection: connection.execute(select(GENERATIONS.c.generation_id)).scalar())
+        path = outputs.scratch_file("refused")
+        path.write_bytes(b"x" * 1500)
+        outputs.quarantine.put(path, resource=REALITY, generation_id=generation_id, attempt=1, facts={})
+        folder = outputs.quarantine.url
+    said = run("status").out
+    assert f"quarantine: 1 refused file, 1.5 kB, paid for with ${project.charged_usd:.6f}, in {folder}" in said
+    assert "`segmind-dagster collect` fetches them again, free of charge" in said
+    assert "resolve GENERATION --buy-again" in said
+
+
 def test_buying_again_says_what_was_paid_and_that_the_next_charge_is_wanted(project: Project) -> None:
     project.generate(project.write("fruit", 1))
     with opened(load_settings()) as (ledger, _):

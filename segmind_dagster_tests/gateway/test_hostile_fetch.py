@@ -266,7 +266,7 @@ def test_outputs_are_asked_for_as_they_are(bench: Bench) -> None:
     assert bench.sink.read_bytes() == CONTENT
 
 
-def test_an_output_announced_as_too_large_is_not_even_begun(bench: Bench) -> None:
+def test_an_output_that_is_too_large_is_taken_up_to_the_limit_and_no_further(bench: Bench) -> None:
     written = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -281,10 +281,10 @@ def test_an_output_announced_as_too_large_is_not_even_begun(bench: Bench) -> Non
             pass
         return response
 
-    with pytest.raises(OutputError, match="larger than") as raised:
-        bench.against(handler, lambda gateway, url: gateway.fetch(f"{url}/a", bench.sink))
-    assert raised.value.is_permanent
-    assert not bench.sink.exists()
+    with pytest.raises(OutputError, match="larger than 1000 bytes, and cut there") as raised:
+        bench.against(handler, lambda gateway, url: gateway.fetch(f"{url}/a", bench.sink), max_output_bytes=1000)
+    assert (raised.value.is_permanent, raised.value.is_cut) == (True, True)
+    assert bench.sink.read_bytes() == (CONTENT * 1000)[:1000]
     assert sum(written) < 50_000_000, "what fits into the sockets' buffers"
 
 

@@ -67,6 +67,19 @@ def test_many_permanent_failures_are_an_error_with_the_exact_count_and_a_short_s
         assert recorded(lab, ASSET, check, key).status == "SUCCEEDED"
 
 
+def test_what_was_paid_for_and_refused_is_shown_with_its_file(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(script=["undecodable"]))
+    key = lab.write("fruit", ["a fig"])
+    assert lab.run(ASSET, partition=key).is_success
+    red = recorded(lab, ASSET, "nothing_left_open", key)
+    assert (red.status, red.severity) == ("FAILED", "WARN")
+    (row,) = red.sample
+    assert Path(row["file"]).read_bytes()
+    assert row["file"] in red.said
+    assert red.figures["of these with a file in quarantine"] == 1
+    assert red.figures["paid for and not usable (USD)"] > 0
+
+
 def test_a_run_that_fails_still_says_what_is_left_open(open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = open_lab(faults=Faults(script=[ScriptedFault(kind=None), "no_credits"]), fixed_latency_s=0.0)
     monkeypatch.setenv("SEGMIND_MAX_IN_FLIGHT", "1")

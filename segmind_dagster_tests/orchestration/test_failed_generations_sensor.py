@@ -49,6 +49,17 @@ def test_a_failure_is_run_again_when_it_is_due_and_then_nothing_is_left(open_lab
     assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
 
 
+def test_a_model_that_took_money_for_nothing_usable_is_left_to_a_person(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(rates={"undecodable": 1.0}))
+    key = lab.write("fruit", 6)
+    assert not lab.run(ASSET, partition=key).is_success
+    charges = lab.server.account()["charges"]
+    requests, reason = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).tick()
+    assert (charges, requests) == (3, [])
+    assert f"Stopped after outputs that were paid for and cannot be used: {REALITY}." in str(reason)
+    assert "a person who materializes a set sends three more" in str(reason)
+
+
 def test_only_the_models_concerned_are_run(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1, models=[FLUX, REALITY])
     past = Past(lab, "fruit", registered_at=ago())

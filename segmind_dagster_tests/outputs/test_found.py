@@ -40,6 +40,17 @@ def keep(store: OutputStore, content: bytes, generation_id: str = "g-1", kind: O
     )
 
 
+def test_what_is_in_quarantine_is_no_output(store: OutputStore) -> None:
+    path = store.scratch_file("g-1")
+    path.write_bytes(picture("PNG"))
+    store.quarantine.put(path, resource="fast_flux", generation_id="g-1", attempt=1, facts=FACTS)
+    assert list(store.found()) == []
+    assert store.find_any() is None
+    assert not store.holds("fast_flux", "g-1")
+    store.sweep()
+    assert len(store.quarantine.found()) == 1
+
+
 def test_an_empty_or_missing_folder_holds_nothing(store: OutputStore) -> None:
     assert list(store.found()) == []
 

@@ -60,6 +60,25 @@ def test_what_is_left_open_has_its_verdict_and_its_remedy(open_row: OpenRow, ver
     assert found.description.startswith("9 of 10 generations are stored; 1 ")
 
 
+def test_what_was_paid_for_and_refused_is_told_with_its_money_its_file_and_the_way_on() -> None:
+    rows = [row(generation_id=f"g{n}", kind="bad_output", cost_usd=CENT, error="no known format") for n in range(3)]
+    found = left_open(9, rows, prompt_set="fruit", now=NOW, quarantined={"g1": "/data/outputs/quarantine/m/g1.1.a.svg"})
+    assert found.verdict == "warning"
+    assert found.figures["paid for and not usable (USD)"] == 3 * CENT
+    assert found.figures["of these with a file in quarantine"] == 1
+    for words in (
+        "$0.0300 was paid for 3 outputs that cannot be used",
+        "/data/outputs/quarantine/m/g1.1.a.svg",
+        "`segmind-dagster collect` fetches them again, free of charge",
+        "resolve GENERATION --buy-again",
+    ):
+        assert words in found.description
+    assert [(each["generation"], each["file"]) for each in found.sample] == [
+        ("g0", ""), ("g1", "/data/outputs/quarantine/m/g1.1.a.svg"), ("g2", ""),
+    ]  # fmt: skip
+    assert all(each["error"] == "no known format" for each in found.sample)
+
+
 @pytest.mark.parametrize("state", ["submitting", "submitted", "unknown"])
 def test_what_a_living_run_is_at_is_not_left_open(state: str) -> None:
     found = judged(row(state, None, is_owner_alive=True))
@@ -76,7 +95,8 @@ def test_one_error_among_warnings_makes_an_error_and_comes_first_in_the_sample()
 @given(st.lists(st.sampled_from([*POLICIES, None]), max_size=40))
 def test_counts_are_exact_and_the_sample_is_short_whatever_failed(kinds: list[str | None]) -> None:
     found = judged(*(row(kind=kind) for kind in kinds), asked_for=50)
-    counted = {name: figure for name, figure in found.figures.items() if name != "generations asked for"}
+    others = ("generations asked for", "paid for and not usable (USD)", "of these with a file in quarantine")
+    counted = {name: figure for name, figure in found.figures.items() if name not in others}
     assert sum(counted.values()) == 50
     assert len(found.sample) == min(len(kinds), SAMPLE)
     assert (found.verdict == "passed") == (not kinds)

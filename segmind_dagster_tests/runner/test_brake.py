@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
 import pytest
 
+from segmind_dagster.ledger.records import ModelDeliveries
 from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.registry import find_model
 from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.work import Ended, Work
+
+if TYPE_CHECKING:
+    from segmind_dagster.lifecycle.failures import FailureKind
 
 
 def work(number: int = 0, *, model: str = "fast_flux_schnell", prompt_set: str = "set") -> Work:
@@ -56,12 +65,85 @@ def test_one_success_shows_that_it_is_not_the_model() -> None:
     assert brake.allows(work())
 
 
+def paid(number: int, kind: FailureKind = "bad_output", usd: str = "0.01") -> Ended:
+    return Ended("failed", kind, "cannot be used", Decimal(usd), attempts=number + 1)
+
+
 @pytest.mark.parametrize("kind", ["bad_output", "expired"])
-def test_what_was_paid_for_never_holds_a_model_back(kind: str) -> None:
+def test_three_paid_outputs_that_cannot_be_used_stop_their_model_and_no_other(kind: FailureKind) -> None:
+    brake = Brake(quarantine="/data/outputs/quarantine")
+    for number in range(3):
+        assert brake.allows(work())
+        brake.learn(work(number), paid(number, kind))
+    assert not brake.allows(work())
+    assert brake.allows(work(model="sdxl_newreality"))
+    ended = brake.held_back(work())
+    assert (ended.ending, ended.failure_kind) == ("held_back", "bad_output")
+    for words in ("$0.0300", "/data/outputs/quarantine/fast_flux_schnell", "segmind-dagster collect", "--buy-again"):
+        assert words in str(ended.error)
+    assert brake.messages == [ended.error]
+
+
+def test_a_model_that_stopped_nothing_is_no_reason_to_stop_the_run() -> None:
     brake = Brake()
-    for number in range(50):
-        brake.learn(work(number), Ended("failed", kind, "cannot be used"))  # type: ignore[arg-type]
+    for number in range(3):
+        brake.learn(work(number), paid(number))
+    assert brake.messages == []
+
+
+def test_one_attempt_counts_once_however_often_it_is_fetched() -> None:
+    known = ModelDeliveries(has_delivered=True, bad=frozenset({("g1", 2)}), bad_lately=1, bad_lately_usd=Decimal(0))
+    brake = Brake({"fast-flux-schnell": known})
+    for _ in range(5):
+        brake.learn(work(1), paid(1))
+        brake.learn(work(2), paid(2))
     assert brake.allows(work())
+    brake.learn(work(3), paid(3))
+    assert not brake.allows(work())
+
+
+def test_what_the_plan_reuses_says_nothing_about_a_model_and_what_another_run_stored_does() -> None:
+    never = ModelDeliveries(has_delivered=False, bad=frozenset(), bad_lately=0, bad_lately_usd=Decimal(0))
+
+    async def admitted(before: Work) -> int:
+        brake = Brake({"fast-flux-schnell": never})
+        brake.learn(before, Ended("reused"))
+        tasks = [asyncio.create_task(brake.admits(work(number))) for number in range(9)]
+        await asyncio.sleep(0)
+        count = sum(task.done() for task in tasks)
+        brake.stop(None, "over")
+        await asyncio.gather(*tasks)
+        return count
+
+    assert asyncio.run(admitted(replace(work(), action="reuse"))) == 3
+    assert asyncio.run(admitted(work())) == 9
+
+
+def test_whoever_waits_for_scouts_is_let_go_by_a_stop_from_another_thread() -> None:
+    never = ModelDeliveries(has_delivered=False, bad=frozenset(), bad_lately=0, bad_lately_usd=Decimal(0))
+
+    async def wait() -> list[bool]:
+        brake = Brake({"fast-flux-schnell": never})
+        tasks = [asyncio.create_task(brake.admits(work(number))) for number in range(6)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(brake.interrupt, "somebody ends the run")
+        return await asyncio.wait_for(asyncio.gather(*tasks), 5)
+
+    assert asyncio.run(wait()) == [True] * 3 + [False] * 3
+
+
+def test_a_set_that_ran_out_of_money_does_not_wait_for_scouts() -> None:
+    never = ModelDeliveries(has_delivered=False, bad=frozenset(), bad_lately=0, bad_lately_usd=Decimal(0))
+
+    async def wait() -> list[bool]:
+        brake = Brake({"fast-flux-schnell": never})
+        tasks = [asyncio.create_task(brake.admits(work(number))) for number in range(3)]
+        poor = asyncio.create_task(brake.admits(work(prompt_set="poor")))
+        await asyncio.sleep(0)
+        brake.hold_set("poor", "spent")
+        return [*await asyncio.gather(*tasks), await asyncio.wait_for(poor, 5)]
+
+    assert asyncio.run(wait()) == [True, True, True, False]
 
 
 @pytest.mark.parametrize("kind", ["forbidden_model", "retired_model"])

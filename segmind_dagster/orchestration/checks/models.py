@@ -12,6 +12,7 @@ import dagster as dg
 
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.ledger import Ledger, findings, reads
+from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.orchestration.checks.results import (
     EVERY_MORNING,
     checked_sets,
@@ -26,6 +27,7 @@ from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import unfinished_runs
 from segmind_dagster.orchestration.translator import MODEL_KEYS, asset_key
 from segmind_dagster.orchestration.units import Unit
+from segmind_dagster.outputs import OutputStore
 from segmind_dagster.planning.due import UNCOUNTED
 from segmind_dagster.reports import findings as judged
 from segmind_dagster.reports.findings import Finding
@@ -43,9 +45,20 @@ class _Desk:
 
     settings: Settings
     ledger: Ledger
+    outputs: OutputStore
     now: datetime
     unloaded: Mapping[Unit, str]
     _budgets: dict[str, tuple[Decimal | None, str | None]] = field(default_factory=dict)
+    _quarantined: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def quarantined(self, resource: str, rows: Iterable[findings.OpenRow]) -> dict[str, str]:
+        """By generation, the address of a refused file; only looked for where something paid for failed."""
+        if not any(row.failure_kind in PAID_KINDS for row in rows):
+            return {}
+        if resource not in self._quarantined:
+            found = self.outputs.quarantine.found(resource)
+            self._quarantined[resource] = {each.generation_id: each.uri for each in found}
+        return self._quarantined[resource]
 
     def budget(self, key: str) -> tuple[Decimal | None, str | None]:
         """A prompt set's budget, and why its file cannot tell, if so."""
@@ -70,7 +83,7 @@ def _nothing_left_open(desk: _Desk, resource: str, key: str) -> Finding:
         is_alive=desk.ledger.liveness(desk.now),
         uncounted_kinds=UNCOUNTED,
     )
-    found = left_open(asked_for, rows, prompt_set=key, now=desk.now)
+    found = left_open(asked_for, rows, prompt_set=key, now=desk.now, quarantined=desk.quarantined(resource, rows))
     run_id = desk.unloaded.get((key, asset_key(resource)))
     return found if run_id is None else judged.not_loaded(found, run_id=run_id)
 
@@ -203,8 +216,8 @@ def not_loaded(
 def _opened(settings: Settings, not_loaded: Mapping[Unit, str] | None = None) -> Iterator[_Desk]:
     from segmind_dagster.data_folder import opened
 
-    with opened(settings) as (ledger, _):
-        yield _Desk(settings, ledger, datetime.now(UTC), not_loaded or {})
+    with opened(settings) as (ledger, outputs):
+        yield _Desk(settings, ledger, outputs, datetime.now(UTC), not_loaded or {})
 
 
 def _not_loaded(instance: dg.DagsterInstance) -> dict[Unit, str]:

@@ -17,8 +17,9 @@ from typing import Final
 import dagster as dg
 
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError
-from segmind_dagster.ledger import Ledger, due
+from segmind_dagster.ledger import Ledger, due, reads
 from segmind_dagster.ledger.due import OpenWork, RunLease
+from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.states import State
 from segmind_dagster.orchestration.loads import unloaded
 from segmind_dagster.orchestration.resources import SegmindResource
@@ -30,6 +31,7 @@ from segmind_dagster.orchestration.translator import MODEL_KEYS
 from segmind_dagster.orchestration.units import ATTEMPT, REQUESTED_BY, WORK, Unit, partition_keys
 from segmind_dagster.planning import Plan
 from segmind_dagster.planning.due import MOST_RUNS, RETRYABLE, UNCOUNTED, next_run
+from segmind_dagster.registry import find_model
 from segmind_dagster.settings import Settings
 
 NAME = "failed_generations"
@@ -239,7 +241,29 @@ class _Tick:
         if stopped:
             names = sorted({key for key, _ in stopped})
             self.notes.append(f"Stopped by somebody, to be materialized by hand: {shown(names)}.")
-        return _without(found, stopped)
+        return self._of_models_that_deliver(_without(found, stopped))
+
+    def _of_models_that_deliver(self, found: dict[str, list[OpenWork]]) -> dict[str, list[OpenWork]]:
+        """Without what a run of a sensor would not buy: its model took money for what cannot be used."""
+        from segmind_dagster.runner.breaker import SCOUTS
+
+        slugs = {each.resource: find_model(each.resource).slug for work in found.values() for each in work}
+        known = self.ledger.read(reads.deliveries, sorted(set(slugs.values())), bad_kinds=PAID_KINDS)
+        stopped = {
+            resource
+            for resource, slug in slugs.items()
+            if known[slug].bad_lately >= SCOUTS  # as `CircuitBreaker.at_start` has it
+        }
+        if stopped:
+            self.notes.append(
+                f"Stopped after outputs that were paid for and cannot be used: {shown(sorted(stopped))}. See "
+                "`segmind-dagster status`; a person who materializes a set sends three more."
+            )
+        found = {
+            key: [each for each in work if each.state == _STORED or each.resource not in stopped]
+            for key, work in found.items()
+        }
+        return {key: work for key, work in found.items() if work}
 
     def _not_in_flight(self, found: dict[str, list[OpenWork]], active: Activity) -> dict[str, list[OpenWork]]:
         busy = {

@@ -1,0 +1,233 @@
+"""What was paid for and is no output is kept, byte for byte, with why and what it cost; and nothing is bought twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lab.clocks import QuickClock
+from lab.project import V1, V2
+from lab.proxy import JOBS, Proxy, serving
+from lab.runner_project import Lab
+
+from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.gateway.client import Gateway
+from segmind_dagster.sandbox import Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiohttp import web
+    from conftest import OpenLab
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>'
+
+
+class ProxiedLab(Lab):
+    """A lab whose outputs come through a proxy."""
+
+    proxy: Proxy
+
+
+@pytest.fixture
+def lab(open_lab: OpenLab) -> Iterator[ProxiedLab]:
+    behind = open_lab()
+    with Proxy(behind.server.url) as proxy:
+        made = ProxiedLab(behind.server, behind.folder.with_name("proxied"), SEGMIND_API_URL=proxy.url)
+        made.proxy = proxy
+        yield made
+
+
+def quarantined(lab: Lab) -> dict[str, bytes]:
+    """Content by name below the quarantine."""
+    folder = lab.folder / "data" / "outputs" / "quarantine"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def contents(lab: Lab) -> list[bytes]:
+    return [content for name, content in quarantined(lab).items() if not name.endswith(".facts.json")]
+
+
+def facts(lab: Lab) -> list[dict[str, Any]]:
+    return [json.loads(content) for name, content in quarantined(lab).items() if name.endswith(".facts.json")]
+
+
+def test_the_sidecar_says_what_it_is_why_it_was_refused_and_what_it_cost(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG)]
+    (unit,) = lab.generate(lab.write("fruit", 1)).units
+    (row,) = lab.generations()
+    (beside,) = facts(lab)
+    assert {name: beside[name] for name in ("generation_id", "request_id", "model", "prompt_set", "attempt")} == {
+        "generation_id": row["generation_id"],
+        "request_id": row["request_id"],
+        "model": "fast-flux-schnell",
+        "prompt_set": "fruit",
+        "attempt": 1,
+    }
+    assert (beside["reason"], beside["expected"], beside["is_cut"]) == ("bytes of no known format", "image", False)
+    assert (beside["output_sha256"], beside["output_bytes"]) == (hashlib.sha256(SVG).hexdigest(), len(SVG))
+    assert (beside["cost_usd"], beside["cost_source"]) == (str(lab.charged_usd), "reported")
+    assert beside["parameters"]["prompt"] == "fruit number 0"
+    assert beside["stored_at"]
+    (name,) = [name for name in quarantined(lab) if name.endswith(".svg")]
+    assert name in unit.examples[0], "the message says where it is"
+
+
+def test_a_key_that_the_provider_repeats_stands_in_no_sidecar(lab: ProxiedLab) -> None:
+    key = lab.server.api_key
+    lab.proxy.outputs = [serving(SVG)]
+    lab.generate(lab.write("fruit", [f"a poster that says {key}"]))
+    (beside,) = facts(lab)
+    assert key not in json.dumps(beside)
+
+
+def test_the_same_bytes_fetched_again_are_kept_once_and_a_later_good_fetch_succeeds(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG)]
+    key = lab.write("fruit", 1)
+    for _ in range(2):
+        lab.generate(key)
+    lab.collect()
+    assert contents(lab) == [SVG]
+    before = quarantined(lab)
+    lab.proxy.outputs = [None]
+    lab.collect()
+    lab.check_all_bought_once(1)
+    assert quarantined(lab) == before
+
+
+def test_different_bytes_for_one_request_are_all_kept(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG), serving(b"<html>later</html>"), serving(b"")]
+    lab.generate(lab.write("fruit", 1))
+    assert sorted(contents(lab)) == sorted([SVG, b"<html>later</html>", b""])
+    assert (lab.posts, lab.charges) == (1, 1)
+
+
+def test_what_came_before_the_provider_lost_the_file_is_kept(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG), serving(b"", status=404)]
+    (unit,) = lab.generate(lab.write("fruit", 1)).units
+    assert unit.failures == {"expired": 1}
+    assert contents(lab) == [SVG]
+
+
+def test_what_came_before_the_provider_fell_silent_is_kept_and_fetched_later(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG), serving(b"", status=500)]
+    key = lab.write("fruit", 1)
+    assert lab.generate(key).units[0].endings == {"running": 1}
+    assert contents(lab) == [SVG]
+    lab.proxy.outputs = [None]
+    lab.generate(key)
+    lab.check_all_bought_once(1)
+
+
+def test_a_result_that_names_no_file_is_kept_as_it_stands(lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"picture": "data:image/png;base64,AAAA"}
+
+    def say(document: dict[str, Any]) -> dict[str, Any]:
+        return {**document, "output": said, "images": []} if "output" in document else document
+
+    lab.proxy.answers[JOBS] = say
+
+    async def forgotten(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(Gateway, "history_row", forgotten)
+    (unit,) = lab.generate(lab.write("fruit", 1)).units
+    assert unit.failures == {"bad_output": 1}
+    assert [json.loads(content) for content in contents(lab)] == [said]
+
+
+def test_a_body_beyond_the_limit_is_cut_there_and_the_sidecar_says_so(
+    lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Gateway.__init__.__kwdefaults__, "max_output_bytes", 1_000_000)
+    body = os.urandom(1 << 20)
+    sent = 0
+
+    async def flood(request: web.Request, _: bytes) -> web.StreamResponse:
+        from aiohttp import web
+
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            for _ in range(200):
+                await response.write(body)
+                sent += len(body)
+        except ConnectionError:
+            pass
+        return response
+
+    lab.proxy.outputs = [flood]
+    (unit,) = lab.generate(lab.write("fruit", 1)).units
+    assert "larger than 1000000 bytes, and cut there" in unit.examples[0]
+    assert contents(lab) == [body[:1_000_000]]
+    assert facts(lab)[0]["is_cut"] is True
+    assert lab.proxy.fetches == 1, "fetching it again cannot help"
+    assert sent < 50_000_000, "no more than fits into the sockets' buffers"
+
+
+@pytest.mark.parametrize("kind", ["undecodable", "truncated"])
+def test_what_a_v1_answer_brought_is_kept_although_nobody_can_fetch_it_again(open_lab: OpenLab, kind: Any) -> None:
+    lab = open_lab(faults=Faults(rates={kind: 1.0}))
+    lab.generate(lab.write("fruit", 1, models=[V1]))
+    assert len(contents(lab)) >= 1
+    assert all(beside["request_id"] in lab.charged_requests() for beside in facts(lab))
+    assert (lab.posts, lab.charges) == (1, 1)
+    lab.check_money()
+
+
+def test_what_broke_off_on_its_way_and_came_whole_after_that_leaves_nothing(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(rates={"truncated": 1.0}))
+    lab.generate(lab.write("fruit", 2, models=[V2]))
+    lab.check_all_bought_once(2)
+    assert quarantined(lab) == {}
+
+
+def test_a_quarantine_that_cannot_be_written_stops_the_run_and_the_job_stays_collectable(lab: ProxiedLab) -> None:
+    lab.proxy.outputs = [serving(SVG)]
+    in_the_way = lab.folder / "data" / "outputs" / "quarantine"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("a file where the folder should be")
+    key = lab.write("fruit", 1)
+    with pytest.raises(SegmindDagsterError, match="cannot be stored") as raised:
+        lab.generate(key)
+    assert "nothing is paid for twice" in str(raised.value)
+    assert lab.states() == ["submitted"]
+    in_the_way.unlink()
+    lab.collect()
+    assert contents(lab) == [SVG]
+    assert (lab.states(), lab.posts) == (["failed"], 1)
+
+
+def test_a_disk_that_is_full_leaves_no_half_file_in_quarantine(lab: ProxiedLab) -> None:
+    body = b"<svg>" + b" " * 400_000 + b"</svg>"
+    lab.proxy.outputs = [serving(body)]
+    key = lab.write("fruit", 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        with pytest.raises(SegmindDagsterError, match=r"(?i)make room"):
+            lab.generate(key)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert contents(lab) == []
+    lab.generate(key, clock=QuickClock())
+    assert contents(lab) == [body]
+
+
+def test_a_bucket_holds_its_own_quarantine(lab: ProxiedLab) -> None:
+    import fsspec
+
+    url = f"memory://{lab.folder.parent.name}/outputs"
+    lab.proxy.outputs = [serving(SVG)]
+    lab.generate(lab.write("fruit", 1), settings=lab.settings(SEGMIND_OUTPUTS_URL=url))
+    fs, path = fsspec.core.url_to_fs(f"{url}/quarantine")
+    found = {Path(name).suffix: fs.cat_file(name) for name in fs.find(path)}
+    assert found[".svg"] == SVG
+    assert json.loads(found[".json"])["reason"]
+    fs.rm(fsspec.core.url_to_fs(url)[1], recursive=True)
