@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from bench.chaos.world import DEALT
 from segmind_dagster.sandbox.faults import (
-    FAULT_KINDS,
+    LATE_ERRORS,
     OUTPUT_FAULTS,
     POLL_FAULTS,
     REQUEST_FAULTS,
@@ -86,9 +87,7 @@ class Provider:
     def undealt(self) -> list[str]:
         """Kinds of fault that nobody met, and routes that met none."""
         met = sum(self.spoilt.values(), Counter(self.dealt))
-        return [
-            kind for kind in (*FAULT_KINDS, *REQUEST_FAULTS, *self.asked) if not (met[kind] or self.spoilt.get(kind))
-        ]
+        return [kind for kind in (*DEALT, *REQUEST_FAULTS, *self.asked) if not (met[kind] or self.spoilt.get(kind))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +254,9 @@ def _dealt(faults: Faults, jobs: Iterable[Mapping[str, Any]]) -> tuple[Counter[s
     return dealt, faulted
 
 
-_LOST = ("gateway_timeout", "accepted_then_reset", "accepted_then_hang", "accepted_unreadable", "accepted_202")
+_LOST = (
+    "gateway_timeout", "accepted_then_reset", "accepted_then_hang", "accepted_unreadable", "accepted_202", *LATE_ERRORS
+)  # fmt: skip
 _REFUSALS = frozenset(SUBMIT_FAULTS) - frozenset(_LOST)
 FAULTS_BY_TIME = {"submitting": SUBMIT_FAULTS, "polling": POLL_FAULTS, "fetching": OUTPUT_FAULTS}
 
