@@ -159,7 +159,7 @@ def read_provider(
         charges=tuple(
             Charge(
                 request_id=request_id,
-                wire=(job["slug"], _text({k: v for k, v in job["body"].items() if k not in images[job["slug"]]})),
+                wire=wire_of(job["slug"], job["body"], images=images),
                 cost_usd=Decimal(job["cost_usd"]),
             )
             for request_id, job in jobs.items()
@@ -259,6 +259,11 @@ _LOST = (
 )  # fmt: skip
 _REFUSALS = frozenset(SUBMIT_FAULTS) - frozenset(_LOST)
 FAULTS_BY_TIME = {"submitting": SUBMIT_FAULTS, "polling": POLL_FAULTS, "fetching": OUTPUT_FAULTS}
+
+
+def wire_of(slug: str, body: Mapping[str, Any], *, images: Mapping[str, frozenset[str]]) -> Wire:
+    """How a submission is told from others: its images are left out, whose addresses differ at each upload."""
+    return slug, _text({name: value for name, value in body.items() if name not in images[slug]})
 
 
 def _text(body: Mapping[str, Any]) -> str:
