@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import combinations
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from segmind_dagster.sandbox import ALTERATIONS, COST_LIES, LATE_ERRORS, Lies
 
@@ -25,10 +25,12 @@ _LOST: Mapping[FaultKind, float] = MappingProxyType(
     {"accepted_then_reset": 0.2, "gateway_timeout": 0.1, "accepted_unreadable": 0.1, "reset_before_accept": 0.15}
 )
 _PAIRS = 8
+_UNREADABLE = Lies(page_script=["unreadable"] * 400)
 
 Mix = Literal[
     "mixed",  # three v2 models, odd texts, samples of one body
     "with_v1",  # and one that answers in the same exchange
+    "videos",  # slow jobs, and quick ones
     "plain",  # one model, one price
 ]
 
@@ -55,9 +57,11 @@ class Scenario:
         generations: distinct ones over all sets.
         runs: at the same time, each in a process of its own.
         kills: of these are killed when half of the work is accepted.
-        latency_s: of every job.
+        latency_s: of every job; None for a share of the catalogue's, in which a video takes seconds.
         jumps: of the clock of each run; runs beyond these have the machine's.
         later_jump: of the later run.
+        later: what the later run asks for beside the rest: a control that is listed while others are not.
+        later_rates: faults of what it submits; None for the same.
         set_usd, run_usd, day_usd: caps that bind.
         is_capped_only: whether there is nothing but the first runs, so that the cap of a run can be judged.
         must_finish: whether everything has to be bought, stored and told at the end.
@@ -73,9 +77,11 @@ class Scenario:
     generations: int = 18
     runs: int = 2
     kills: int = 0
-    latency_s: float = 0.4
+    latency_s: float | None = 0.4
     jumps: tuple[Jump | None, ...] = ()
     later_jump: Jump | None = None
+    later: int = 2
+    later_rates: Mapping[FaultKind, float] | None = None
     set_usd: Decimal | None = None
     run_usd: Decimal | None = None
     day_usd: Decimal | None = None
@@ -110,6 +116,12 @@ def scenarios(seed: int) -> tuple[Scenario, ...]:
     return found
 
 
+def _before(name: str, lies: Lies, **more: Any) -> Scenario:
+    """Every answer of the first run is lost, and no history is read; the later run meets the lie, and loses nothing."""
+    usual = {"runs": 1, "generations": 8, "later": 6, "rates": {"accepted_then_reset": 1.0}, "later_rates": {}}
+    return Scenario(**{"name": name, "lies": _UNREADABLE, "then": lies, **usual, **more})
+
+
 def _honest() -> Iterator[Scenario]:
     yield Scenario(
         name="honest",
@@ -117,6 +129,9 @@ def _honest() -> Iterator[Scenario]:
         mix="with_v1",
         must_finish=True,
         must_resend=True,
+    )
+    yield _before(
+        "honest_later", HONEST, rates={"accepted_then_reset": 0.6, "reset_before_accept": 1.0}, must_finish=True
     )
     yield Scenario(name="honest_killed", runs=3, kills=2, must_finish=True)
 
@@ -126,11 +141,10 @@ def _omissions() -> Iterator[Scenario]:
     for count in (1, 3, 12):
         yield Scenario(name=f"empty_{count}_readings", lies=Lies(empty_readings=count))
     yield Scenario(name="unreadable_then_empty", lies=Lies(page_script=["unreadable", "empty"] * 3))
-    yield Scenario(
-        name="unreadable_then_empty_later",
-        lies=Lies(page_script=["unreadable"] * 60),
-        then=Lies(page_script=["empty"]),
-    )
+    yield _before("unreadable_then_empty_later", Lies(page_script=["empty"]))
+    yield _before("empty_later", Lies(empty_readings=None))
+    yield _before("lag_later", Lies(lag_spread_s=20.0))
+    yield _before("finished_only_later", Lies(finished_only=True), mix="videos", latency_s=None)
     yield Scenario(name="lag_2s", lies=Lies(lag_s=2.0))
     yield Scenario(name="lag_6s", lies=Lies(lag_s=6.0))
     yield Scenario(name="lag_of_a_model", lies=Lies(lag_by_model={"fast-flux-schnell": 5.0}))
@@ -139,13 +153,12 @@ def _omissions() -> Iterator[Scenario]:
     yield Scenario(name="finished_only", lies=Lies(finished_only=True), latency_s=3.0)
     yield Scenario(name="finished_only_slow", lies=Lies(finished_only=True), latency_s=8.0)
     yield Scenario(name="omits_a_third", lies=Lies(omitted_share=0.33))
-    yield Scenario(name="omits_half_later", lies=Lies(empty_readings=None), then=Lies(omitted_share=0.5))
+    yield _before("omits_half_later", Lies(omitted_share=0.5))
     yield Scenario(name="workspace_empty", lies=Lies(workspace="empty"))
     yield Scenario(name="workspace_of_strangers", lies=Lies(workspace="strangers"))
 
 
 def _pages() -> Iterator[Scenario]:
-    many = 48
     for name, lies in {
         "cap_20": Lies(page_cap=20),
         "cap_20_total_pages_of_asked": Lies(page_cap=20, total_pages="of_asked_size"),
@@ -161,7 +174,8 @@ def _pages() -> Iterator[Scenario]:
         "past_end_400": Lies(page_cap=20, past_end="400", total="absent", total_pages="absent"),
         "past_end_last_again": Lies(page_cap=20, past_end="last"),
     }.items():
-        yield Scenario(name=f"page_{name}", lies=lies, generations=many)
+        # those of the later run fill the first page
+        yield _before(f"page_{name}", lies, later=25)
 
 
 def _alterations(seed: int) -> Iterator[Scenario]:

@@ -12,18 +12,19 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.chaos.books import asked_for, wire_of
 from bench.chaos.lone_run import Task, perform
 from bench.chaos.scenarios import HONEST
-from bench.chaos.verdict import Facts, Held
+from bench.chaos.verdict import Doubt, Facts, Held
 from bench.chaos.world import Options, environment, read_prompt_sets, settings_of
 from segmind_dagster.registry import MODELS
 from segmind_dagster.sandbox import Faults, SandboxServer, SandboxSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
@@ -33,9 +34,14 @@ if TYPE_CHECKING:
 
 SETTLE_S = 0.4
 _CLIENT_TIMEOUT_S = 2.0
-_RUN_LIMIT_S = 45.0
+# a run takes some seconds on a quiet machine
+_RUN_LIMIT_S = 90.0
 _LOOK_EVERY_S = 0.02
-_FLUX, _REALITY, _LLAMA, _FACE = "fast_flux_schnell", "sdxl_newreality", "llama_v3p1_8b_instruct", "instantid"
+# a video of the catalogue takes 67 to 125 s
+_TIME_SCALE, _LONGEST_S = 0.12, 20.0
+_FLUX, _REALITY, _LLAMA, _WAN, _FACE = (
+    "fast_flux_schnell", "sdxl_newreality", "llama_v3p1_8b_instruct", "wan_t2v_fast", "instantid"
+)  # fmt: skip
 _LATE_SETS = ("later", "encore")
 _IMAGES = {model.slug: frozenset(each.name for each in model.image_parameters) for model in MODELS}
 _PLENTY_USD = Decimal(1_000_000)
@@ -70,27 +76,32 @@ def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> 
         initial_credits=_PLENTY_USD,
         price_jitter=False,
         fixed_latency_s=scenario.latency_s,
+        time_scale=_TIME_SCALE,
         picture_mode="tiny",
         faults=Faults(rates=scenario.rates, seed=seed, rate_limit_reset_s=0.3),
         lies=replace(scenario.lies, seed=seed),
     )
+    met: Doubt | None = None
     with SandboxServer(settings) as sandbox:
         project = _Project(scenario, folder, sandbox)
         project.storm(keys)
         if not scenario.is_capped_only:
-            later = replace(scenario.then or scenario.lies, seed=seed)
             if scenario.then is not None:
-                sandbox.set_lies(later)
+                sandbox.set_lies(replace(scenario.then, seed=seed))
+            if scenario.later_rates is not None:
+                sandbox.set_faults(Faults(rates=scenario.later_rates, seed=seed))
             also = _LATE_SETS if scenario.cap_usd is None else ()
             project.run("generate", (*keys, *also[:1]), jump=scenario.later_jump)
+            met = project.doubt()
             sandbox.set_faults(Faults())
             # risen prices stay; all else is told as it is
             sandbox.set_lies(replace(HONEST, price_factor=scenario.lies.price_factor))
             project.come_clean((*keys, *also))
-        project.run("status", ())
-        account = _at_rest(sandbox, scenario.latency_s)
+        left = project.doubt()
+        account = _at_rest(sandbox)
         asked = asked_for(read_prompt_sets(settings_of(project.environ)))
     wanted = Counter(each.wire for each in asked)
+    wires = {each.generation_id: each.wire for each in asked}
     jobs = account["jobs"]
     return Facts(
         wanted=wanted,
@@ -99,9 +110,12 @@ def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> 
         posts=account["requests"]["submit"],
         accepted=account["submissions"],
         running=sum(job["status"] not in {"COMPLETED", "FAILED"} for job in jobs),
-        ledger=_read_ledger(folder / "data" / "ledger.sqlite", {each.generation_id: each.wire for each in asked}),
-        counted=project.shown.get("counted", {}),
-        listed=frozenset(project.shown.get("listed", ())),
+        ledger={
+            key: Held(wire=wires.get(key, ("", key)), state=state, failure_kind=kind)
+            for key, (state, kind) in read_states(folder / "data" / "ledger.sqlite").items()
+        },
+        met=met if met is not None else left,
+        left=left,
         hung=tuple(project.said.hung),
         crashed=tuple(project.said.crashed),
         stopped=tuple(project.said.stopped),
@@ -121,7 +135,6 @@ class _Project:
     def __init__(self, scenario: Scenario, folder: Path, sandbox: SandboxServer) -> None:
         options = Options(settle_s=SETTLE_S, client_timeout_s=_CLIENT_TIMEOUT_S, requests_per_minute=60_000)
         self.said = _Said([], [], [])
-        self.shown: dict[str, Any] = {}
         self.environ = environment(options, folder, sandbox.url)
         if scenario.run_usd is not None:
             self.environ["SEGMIND_RUN_BUDGET_USD"] = str(scenario.run_usd)
@@ -151,6 +164,14 @@ class _Project:
     def run(self, errand: Errand, keys: Sequence[str], *, jump: Jump | None = None) -> dict[str, Any]:
         """One process alone, until it ends."""
         return self._end(*self._start(errand, keys, jump))
+
+    def doubt(self) -> Doubt:
+        """What is in doubt now by the ledger, and what of it a person who asks is told."""
+        said = self.run("status", ())
+        held = read_states(self._folder / "data" / "ledger.sqlite")
+        unknown = {generation_id for generation_id, (state, _) in held.items() if state == "unknown"}
+        counted = said.get("counted", {}).get("unknown", 0)
+        return Doubt(unknown=len(unknown), shown=min(counted, len(unknown & set(said.get("listed", ())))))
 
     def come_clean(self, keys: Sequence[str]) -> None:
         """Runs against an honest history, and a collection where they leave something open."""
@@ -200,14 +221,12 @@ class _Project:
             self.said.crashed.append(f"{task.run_id}: {answer['crashed']}")
         if "stopped" in answer:
             self.said.stopped.append(f"{task.run_id}: {answer['stopped']}")
-        if task.errand == "status":
-            self.shown = answer
         return answer
 
 
-def _at_rest(sandbox: SandboxServer, latency_s: float) -> dict[str, Any]:
+def _at_rest(sandbox: SandboxServer) -> dict[str, Any]:
     """The provider's books once every job is over."""
-    deadline = time.monotonic() + latency_s + 2.0
+    deadline = time.monotonic() + _LONGEST_S
     while True:
         account = sandbox.account()
         is_over = all(job["status"] in {"COMPLETED", "FAILED"} for job in account["jobs"])
@@ -220,7 +239,8 @@ def _wire_of(job: Mapping[str, Any]) -> Wire:
     return wire_of(job["slug"], job["body"], images=_IMAGES)
 
 
-def _read_ledger(path: Path, wires: Mapping[str, Wire]) -> dict[str, Held]:
+def read_states(path: Path) -> dict[str, tuple[str, str | None]]:
+    """State and kind of failure of every generation in a ledger."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         rows = connection.execute("SELECT generation_id, state, failure_kind FROM generations").fetchall()
@@ -228,7 +248,7 @@ def _read_ledger(path: Path, wires: Mapping[str, Wire]) -> dict[str, Held]:
         return {}
     finally:
         connection.close()
-    return {key: Held(wire=wires.get(key, ("", key)), state=state, failure_kind=kind) for key, state, kind in rows}
+    return {key: (state, kind) for key, state, kind in rows}
 
 
 def _write_prompt_sets(scenario: Scenario, folder: Path, scale: float) -> tuple[str, ...]:
@@ -238,7 +258,7 @@ def _write_prompt_sets(scenario: Scenario, folder: Path, scale: float) -> tuple[
     _draw_face(prompts / "pictures" / "face.png")
     is_capped = scenario.cap_usd is not None
     count = scenario.generations if is_capped else max(round(scenario.generations * scale), 2)
-    orders = list(_plain(count) if scenario.mix == "plain" else _odd(count, with_v1=scenario.mix == "with_v1"))
+    orders = list(_ORDERS[scenario.mix](count))
     keys = tuple(f"set_{number}" for number in range(scenario.sets))
     for number, key in enumerate(keys):
         # a set shares a third of what it asks for with the next, unless its money is its own
@@ -251,7 +271,8 @@ def _write_prompt_sets(scenario: Scenario, folder: Path, scale: float) -> tuple[
         _write(prompts / f"{key}.yaml", mine, scenario.set_usd)
     # what is bought beside a cap would count against it
     for key in _LATE_SETS if not is_capped else ():
-        few = [{"prompt": f"the {key} of a pear, number {number}", "seed": number} for number in range(2)]
+        count = scenario.later if key == "later" else 2
+        few = [{"prompt": f"the {key} of a pear, number {number}", "seed": number} for number in range(count)]
         _write(prompts / f"{key}.yaml", [{**each, "models": [_FLUX]} for each in few], None)
     return keys
 
@@ -303,6 +324,19 @@ def _odd(count: int, *, with_v1: bool) -> Iterator[dict[str, Any]]:
             yield entry
             left -= size
         number += 1
+
+
+def _videos(count: int) -> Iterator[dict[str, Any]]:
+    for number in range(count):
+        yield {"prompt": f"a train in the snow, {number}", "models": [_WAN if number % 2 else _FLUX]}
+
+
+_ORDERS: Mapping[str, Callable[[int], Iterator[dict[str, Any]]]] = {
+    "plain": _plain,
+    "videos": _videos,
+    "mixed": partial(_odd, with_v1=False),
+    "with_v1": partial(_odd, with_v1=True),
+}
 
 
 def _draw_face(path: Path) -> None:

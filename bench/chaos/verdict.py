@@ -27,6 +27,14 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Generations of which the ledger does not know what became of them, and of how many of these a person is told."""
+
+    unknown: int
+    shown: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known after a scenario.
 
@@ -38,8 +46,8 @@ class Facts:
         accepted: of these, so many became jobs.
         running: jobs that were not over although they should have been.
         ledger: by generation.
-        counted: how many generations `status` tells to be in doubt, by state.
-        listed: ids that `resolve` lists as unresolved, among other words.
+        met: what was in doubt while the provider lied.
+        left: what is in doubt at the end.
         hung: runs that had to be ended, with what they were doing.
         crashed: runs that ended with an unexpected error.
         stopped: runs that ended with a message.
@@ -53,8 +61,8 @@ class Facts:
     accepted: int
     running: int
     ledger: Mapping[str, Held]
-    counted: Mapping[str, int]
-    listed: frozenset[str]
+    met: Doubt
+    left: Doubt
     hung: Sequence[str] = ()
     crashed: Sequence[str] = ()
     stopped: Sequence[str] = ()
@@ -70,8 +78,6 @@ class Verdict:
         facts: what is known.
         most_per_generation: the most charges that one generation has.
         bought_twice: charges beyond one for each generation.
-        in_doubt: generations that the ledger leaves open, as their state is not known.
-        shown: of these, so many that a person who asks is told of.
         lost: charges for which the ledger holds nothing, and nobody will fetch anything.
         stored: generations that are done.
         broken: the promises that did not hold, with what was seen.
@@ -81,8 +87,6 @@ class Verdict:
     facts: Facts
     most_per_generation: int
     bought_twice: int
-    in_doubt: int
-    shown: int
     lost: int
     stored: int
     broken: tuple[str, ...] = field(default=())
@@ -97,15 +101,11 @@ def judge(scenario: Scenario, facts: Facts) -> Verdict:
         if each.state == "succeeded" or each.state in _OPEN or each.failure_kind in _PAID_FOR
     )
     lost = sum(max(min(count, facts.wanted[wire]) - held[wire], 0) for wire, count in facts.charged.items())
-    unknown = {generation_id for generation_id, each in facts.ledger.items() if each.state == "unknown"}
-    counted = min(facts.counted.get("unknown", 0), len(unknown))
     verdict = Verdict(
         scenario=scenario,
         facts=facts,
         most_per_generation=max((extra + 1 for extra in beyond.values()), default=min(facts.charged.total(), 1)),
         bought_twice=sum(beyond.values()),
-        in_doubt=len(unknown),
-        shown=min(counted, len(unknown & facts.listed)),
         lost=lost,
         stored=sum(each.state == "succeeded" for each in facts.ledger.values()),
     )
@@ -123,14 +123,13 @@ def _broken(verdict: Verdict) -> Iterator[str]:
         yield f"bought once: {facts.running} jobs were still running at the provider"
     if scenario.most_usd is not None and facts.charged_usd > scenario.most_usd:
         yield f"caps hold: ${facts.charged_usd} charged, and at most ${scenario.most_usd.normalize():f} may be"
-    if verdict.shown < verdict.in_doubt:
-        yield f"doubt is shown: {verdict.in_doubt} generations in doubt, {verdict.shown} shown"
+    for when, doubt in (("while the provider lied", facts.met), ("at the end", facts.left)):
+        if doubt.shown < doubt.unknown:
+            yield f"doubt is shown: {doubt.unknown} generations in doubt {when}, {doubt.shown} shown"
     if verdict.lost:
         yield f"nothing is lost: {verdict.lost} charges for which the ledger holds no output, no request and no doubt"
-    for problem in facts.hung:
-        yield f"nothing hangs: {problem}"
-    for problem in facts.crashed:
-        yield f"no run fails by itself: {problem}"
+    yield from (f"nothing hangs: {problem}" for problem in facts.hung)
+    yield from (f"no run fails by itself: {problem}" for problem in facts.crashed)
     if scenario.must_finish and verdict.stored < facts.wanted.total():
         yield f"an honest provider leaves nothing open: {verdict.stored} of {facts.wanted.total()} generations are done"
     if scenario.must_resend and facts.posts == facts.accepted:
@@ -140,8 +139,8 @@ def _broken(verdict: Verdict) -> Iterator[str]:
 def table(verdicts: Sequence[Verdict]) -> str:
     """All verdicts, a line each, for people."""
     head = (
-        "scenario", "generations", "charges", "most", "twice", "charged of cap", "doubt", "shown", "lost", "stored",
-        "hung", "s", "",
+        "scenario", "generations", "charges", "most", "twice", "charged of cap", "doubt", "shown", "left", "lost",
+        "stored", "hung", "s", "",
     )  # fmt: skip
     lines = [head, *(_line(each) for each in verdicts)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -163,8 +162,9 @@ def _line(verdict: Verdict) -> tuple[str, ...]:
         str(verdict.most_per_generation),
         str(verdict.bought_twice),
         "-" if cap_usd is None else f"${facts.charged_usd:.3f} of ${cap_usd:.3f}",
-        str(verdict.in_doubt),
-        str(verdict.shown),
+        str(facts.met.unknown),
+        str(facts.met.shown),
+        str(facts.left.unknown),
         str(verdict.lost),
         str(verdict.stored),
         str(len(facts.hung)),
