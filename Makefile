@@ -65,7 +65,7 @@ bench: $(READY)  ## Measure against simpler things that do the same work, and at
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.rate
 
-chaos: $(READY)  ## Kill runs at random against a sandbox that misbehaves, then compare everybody's books
+chaos: $(READY)  ## Kill runs against a sandbox that misbehaves, play one that lies, compare the books
 	$(BIN)/python -m bench.chaos
 
 clean:  ## Remove .venv and caches; data folders stay

@@ -1,7 +1,8 @@
-"""`make chaos`: runs side by side that are killed at random, against a sandbox that misbehaves; then the books.
+"""`make chaos`: runs that are killed at random against a sandbox that misbehaves, then many against one that lies.
 
-The flow: prompt sets and a faulty sandbox (`world`), runs and kills (`storm`), everybody's books
-(`books`), and what must hold (`claims`). Here they are put together, and the table is printed.
+The first storm: prompt sets and a faulty sandbox (`world`), runs and kills (`storm`), everybody's books (`books`), and
+what must hold (`claims`). The second: a table of lies (`scenarios`), each played (`trial`) and judged (`verdict`) in
+`lying_storm`. Here they are put together, and the tables are printed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.chaos import lying_storm, verdict
 from bench.chaos.books import (
     FAULTS_BY_TIME,
     asked_for,
@@ -43,7 +45,10 @@ from segmind_dagster.sandbox import REQUEST_FAULTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bench.chaos.scenarios import Scenario
+
 _SOON_S = 30.0
+_KILLS = "kills"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +69,41 @@ class Outcome:
 
 
 def main() -> None:
-    """Run once, print the table, and fail when a claim does not hold."""
-    options, folder = _arguments()
+    """Run both storms, print their tables, and fail when a promise does not hold."""
+    chosen = _arguments()
     say = partial(print, flush=True)
-    with _project(folder) as project:
-        say(f"seed {options.seed}; books and logs in {project}")
-        outcome = run(options, project, say=say)
-        print(table(options, outcome))
-    problems = list(outcome.broken)
-    if (undealt := outcome.books.provider.undealt) and options.generations >= Options().generations:
-        problems.append(f"every kind of fault is dealt: nobody met {', '.join(undealt)}")
+    problems: list[str] = []
+    with _project(chosen.folder) as project:
+        say(f"seed {chosen.options.seed}; books and logs in {project}")
+        if chosen.with_kills:
+            problems += _kills(chosen.options, project / "kills", say=say)
+        if chosen.played:
+            seed = chosen.options.seed
+            verdicts = lying_storm.rage(
+                chosen.played, project / "lies", seed=seed, scale=chosen.scale, at_once=chosen.at_once, say=say
+            )
+            say(verdict.table(verdicts))
+            problems += [f"{each.scenario.name}: {broken}" for each in verdicts for broken in each.broken]
     for problem in problems:
         print(f"BROKEN  {problem}")
     if problems:
-        raise SystemExit(f"Not everything held; repeat with --seed {options.seed}, and --folder to keep the books.")
-    print(f"All held: {', '.join(CLAIMS)}.")
+        raise SystemExit(
+            f"Not everything held; repeat with --seed {chosen.options.seed}, and --folder to keep the books."
+        )
+    print("All held.")
+
+
+def _kills(options: Options, folder: Path, *, say: Callable[[str], None]) -> list[str]:
+    """The storm of faults and kills; what did not hold in it."""
+    folder.mkdir()
+    outcome = run(options, folder, say=say)
+    say(table(options, outcome))
+    problems = list(outcome.broken)
+    if (undealt := outcome.books.provider.undealt) and options.generations >= Options().generations:
+        problems.append(f"every kind of fault is dealt: nobody met {', '.join(undealt)}")
+    if not problems:
+        say(f"All held: {', '.join(CLAIMS)}.")
+    return problems
 
 
 def run(options: Options, folder: Path, *, say: Callable[[str], None]) -> Outcome:
@@ -190,14 +215,38 @@ def _account(url: str) -> dict[str, Any]:
     return account
 
 
-def _arguments() -> tuple[Options, Path | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """What the command line asks for."""
+
+    options: Options
+    folder: Path | None
+    with_kills: bool
+    played: tuple[Scenario, ...]
+    scale: float
+    at_once: int
+
+
+def _arguments() -> _Chosen:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     for each in fields(Options):
         parser.add_argument(f"--{each.name.replace('_', '-')}", type=type(each.default), default=each.default)
     parser.add_argument("--folder", type=Path, help="keep everything in this folder, which must not exist")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="SCENARIO",
+        help=f"only scenarios whose names begin like this; {_KILLS} is the storm of faults and kills",
+    )  # fmt: skip
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the generations of scenarios")
+    parser.add_argument("--at-once", type=int, default=lying_storm.AT_ONCE, help="scenarios at the same time")
     given = vars(parser.parse_args())
-    folder = given.pop("folder")
-    return Options(**given), folder
+    only = given.pop("only")
+    named = [name for name in only if name != _KILLS]
+    try:
+        played = lying_storm.chosen(named, seed=given["seed"]) if named or not only else ()
+    except ValueError as error:
+        parser.error(str(error))
+    rest = {name: given.pop(name) for name in ("folder", "scale", "at_once")}
+    return _Chosen(options=Options(**given), with_kills=not only or _KILLS in only, played=played, **rest)
 
 
 @contextmanager

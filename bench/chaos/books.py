@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from bench.chaos.world import DEALT
 from segmind_dagster.sandbox.faults import (
-    FAULT_KINDS,
+    LATE_ERRORS,
     OUTPUT_FAULTS,
     POLL_FAULTS,
     REQUEST_FAULTS,
@@ -86,9 +87,7 @@ class Provider:
     def undealt(self) -> list[str]:
         """Kinds of fault that nobody met, and routes that met none."""
         met = sum(self.spoilt.values(), Counter(self.dealt))
-        return [
-            kind for kind in (*FAULT_KINDS, *REQUEST_FAULTS, *self.asked) if not (met[kind] or self.spoilt.get(kind))
-        ]
+        return [kind for kind in (*DEALT, *REQUEST_FAULTS, *self.asked) if not (met[kind] or self.spoilt.get(kind))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +159,7 @@ def read_provider(
         charges=tuple(
             Charge(
                 request_id=request_id,
-                wire=(job["slug"], _text({k: v for k, v in job["body"].items() if k not in images[job["slug"]]})),
+                wire=wire_of(job["slug"], job["body"], images=images),
                 cost_usd=Decimal(job["cost_usd"]),
             )
             for request_id, job in jobs.items()
@@ -255,9 +254,16 @@ def _dealt(faults: Faults, jobs: Iterable[Mapping[str, Any]]) -> tuple[Counter[s
     return dealt, faulted
 
 
-_LOST = ("gateway_timeout", "accepted_then_reset", "accepted_then_hang", "accepted_unreadable", "accepted_202")
+_LOST = (
+    "gateway_timeout", "accepted_then_reset", "accepted_then_hang", "accepted_unreadable", "accepted_202", *LATE_ERRORS
+)  # fmt: skip
 _REFUSALS = frozenset(SUBMIT_FAULTS) - frozenset(_LOST)
 FAULTS_BY_TIME = {"submitting": SUBMIT_FAULTS, "polling": POLL_FAULTS, "fetching": OUTPUT_FAULTS}
+
+
+def wire_of(slug: str, body: Mapping[str, Any], *, images: Mapping[str, frozenset[str]]) -> Wire:
+    """How a submission is told from others: its images are left out, whose addresses differ at each upload."""
+    return slug, _text({name: value for name, value in body.items() if name not in images[slug]})
 
 
 def _text(body: Mapping[str, Any]) -> str:

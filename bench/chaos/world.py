@@ -10,10 +10,10 @@ import os
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count, cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from segmind_dagster.prompts import find_prompt_set
-from segmind_dagster.sandbox import FAULT_KINDS, REQUEST_FAULTS, SANDBOX_API_KEY, Faults, SandboxSettings
+from segmind_dagster.sandbox import FAULT_KINDS, LATE_ERRORS, REQUEST_FAULTS, SANDBOX_API_KEY, Faults, SandboxSettings
 from segmind_dagster.sandbox.faults import ANSWER_FAULTS
 from segmind_dagster.settings import load_settings
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from segmind_dagster.sandbox import FaultKind, RequestFault
     from segmind_dagster.settings import Settings
 
+# errors after acceptance are dealt by scenarios
+DEALT: tuple[FaultKind, ...] = tuple(cast("FaultKind", kind) for kind in FAULT_KINDS if kind not in LATE_ERRORS)
 # three of these end a run, and one slows all of them down: dealt seldom, or nobody would get anywhere
 _SELDOM: tuple[FaultKind, ...] = ("unauthorized", "no_credits", "team_limit", "rate_limited")
 _SELDOM_SHARE, _SELDOM_DEALT = 1 / 3, 6.0
@@ -78,7 +80,7 @@ class Options:
 
 def fault_rates(fault_rate: float, generations: int) -> dict[FaultKind, float]:
     """The probability of each kind, alike but for the seldom ones, so that `fault_rate` meet one or more."""
-    kinds: list[Any] = list(FAULT_KINDS)
+    kinds = DEALT
     seldom = min(_SELDOM_SHARE * (1 - (1 - fault_rate) ** (1 / len(kinds))), _SELDOM_DEALT / generations)
     others = len(kinds) - len(_SELDOM)
     each = 1 - ((1 - fault_rate) / (1 - seldom) ** len(_SELDOM)) ** (1 / others)

@@ -17,6 +17,9 @@ from segmind_dagster.sandbox import answers, pages
 from segmind_dagster.sandbox.assets import decode_data_url
 from segmind_dagster.sandbox.faults import CONTENT_FAULTS, Faults
 from segmind_dagster.sandbox.history import HistoryQuery, generations_page, history_page, job_rows, page_number
+from segmind_dagster.sandbox.lies import Lies
+from segmind_dagster.sandbox.lying_history import NoSuchPageError
+from segmind_dagster.sandbox.lying_money import told_amount
 from segmind_dagster.sandbox.models_list import model_rows
 
 if TYPE_CHECKING:
@@ -58,7 +61,8 @@ class AccountRoutes:
         """`GET /v1/get-user-credits`."""
         self._state.requests["credits"] += 1
         self._state.book.settle_due()
-        return answers.json_answer({"credits": float(self._state.book.balance_usd), "free-credits": 0.0})
+        told = told_amount(self._state.book.balance_usd, self._state.lies.balance, key="credits")
+        return answers.json_answer({**told, "free-credits": 0.0})
 
     async def models_page(self, _: web.Request) -> web.Response:
         """`GET /v1/models/`: a page for people."""
@@ -79,18 +83,23 @@ class AccountRoutes:
             return answers.error_answer(400, str(error))
         self._state.book.settle_due()
         as_text = self._is_text()
-        return answers.json_answer(history_page(self._state, query, base=f"http://{request.host}", as_text=as_text))
+        try:
+            page = history_page(self._state, query, base=f"http://{request.host}", as_text=as_text)
+        except NoSuchPageError as error:
+            return answers.error_answer(error.status, f"page {query.page} does not exist")
+        if page is None:
+            return web.Response(text='{"data": [', content_type="application/json")
+        return answers.json_answer(page)
 
     async def history_of_one(self, request: web.Request) -> web.Response:
         """`GET /inference-request/request-history/{id}`: one request of any age, as a bare row."""
         self._state.requests["history"] += 1
         self._state.book.settle_due()
         request_id = request.match_info["request_id"]
-        job = self._state.book.jobs.get(request_id)
-        if job is None:
-            return answers.error_answer(404, f"Request {request_id} not found")
-        rows = job_rows(self._state, job, base=f"http://{request.host}", as_text=self._is_text())
-        return answers.json_answer(rows[0])
+        job = self._state.book.ever(request_id)
+        as_text = job is not None and self._is_text()
+        rows = job_rows(self._state, job, base=f"http://{request.host}", as_text=as_text) if job else []
+        return answers.json_answer(rows[0]) if rows else answers.error_answer(404, f"Request {request_id} not found")
 
     def _is_text(self) -> bool:
         """Whether the history's bodies are JSON strings in this answer."""
@@ -140,10 +149,10 @@ class AccountRoutes:
         return answers.json_answer(self._state.account(jobs=request.query.get("jobs") != "false"))
 
     async def change_settings(self, request: web.Request) -> web.Response:
-        """`POST /sandbox/settings`: any of `add_credits`, `requests_per_minute`, `faults`."""
+        """`POST /sandbox/settings`: any of `add_credits`, `requests_per_minute`, `faults`, `lies`."""
         try:
             wanted: dict[str, Any] = json.loads(await request.read())
-            unknown = set(wanted) - {"add_credits", "requests_per_minute", "faults"}
+            unknown = set(wanted) - {"add_credits", "requests_per_minute", "faults", "lies"}
             if unknown:
                 return answers.error_answer(400, f"no such setting: {', '.join(sorted(unknown))}")
             limit = wanted.get("requests_per_minute")
@@ -151,10 +160,13 @@ class AccountRoutes:
                 return answers.error_answer(400, f"requests_per_minute is {limit!r}; it must be a number or null")
             amount_usd = Decimal(str(wanted.get("add_credits", 0)))
             faults = Faults.from_json(wanted["faults"]) if "faults" in wanted else None
+            lies = Lies.from_json(wanted["lies"]) if "lies" in wanted else None
         except (ValueError, TypeError, AttributeError, InvalidOperation, SettingsError) as error:
             return answers.error_answer(400, str(error))
         if faults is not None:
             self._state.set_faults(faults)
+        if lies is not None:
+            self._state.set_lies(lies)
         if amount_usd:
             self._state.book.add_credits(amount_usd)
         if "requests_per_minute" in wanted:

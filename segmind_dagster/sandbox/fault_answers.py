@@ -32,6 +32,17 @@ _PLAIN_REFUSALS: Mapping[str, Callable[[], web.Response]] = MappingProxyType(
     }
 )
 
+_LATE_ERRORS: Mapping[str, tuple[int, str | None]] = MappingProxyType(
+    {
+        "accepted_then_500": (500, "Internal server error"),
+        "accepted_then_503": (503, "Service temporarily unavailable"),
+        "accepted_then_429": (429, None),
+        "accepted_then_400": (400, "Malformed request"),
+        "accepted_then_406": (406, "Invalid value for parameter steps"),
+        "accepted_then_422": (422, "Validation Error"),
+    }
+)
+
 
 def refusal(
     request: web.Request, fault: SubmitFault, *, reset_at: float, insufficient: Callable[[], web.Response]
@@ -56,8 +67,17 @@ def refusal(
             return refuse() if refuse else None
 
 
-async def lost_answer(request: web.Request, fault: SubmitFault) -> web.Response:
-    """What comes back although the job is accepted: nothing that tells so."""
+async def lost_answer(request: web.Request, fault: SubmitFault, *, reset_at: float) -> web.Response:
+    """What comes back although the job is accepted: nothing that tells so, or an error.
+
+    Args:
+        request: the submission.
+        fault: what it meets.
+        reset_at: when a made-up rate limit ends, UTC epoch seconds.
+    """
+    if fault in _LATE_ERRORS:
+        status, message = _LATE_ERRORS[fault]
+        return rate_limited(reset_at) if message is None else answers.error_answer(status, message)
     match fault:
         case "gateway_timeout":
             return answers.html_answer(pages.proxy_error(504, "Gateway Time-out"), 504)

@@ -17,7 +17,17 @@ from segmind_dagster.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+LateError = Literal[
+    "accepted_then_500",
+    "accepted_then_503",
+    "accepted_then_429",
+    "accepted_then_400",
+    "accepted_then_406",
+    "accepted_then_422",
+]
+"""Segmind's own JSON envelope with an error, though the job is accepted, runs and is charged."""
 SubmitFault = Literal[
+    LateError,
     "rate_limited",  # 429
     "server_error",  # 500, JSON envelope
     "unavailable",  # 503, JSON envelope
@@ -61,6 +71,7 @@ ContentFault = Literal[
 ]
 RequestFault = AnswerFault | ContentFault
 
+LATE_ERRORS: tuple[LateError, ...] = get_args(LateError)
 SUBMIT_FAULTS: tuple[str, ...] = get_args(SubmitFault)
 POLL_FAULTS: tuple[str, ...] = get_args(PollFault)
 OUTPUT_FAULTS: tuple[str, ...] = get_args(OutputFault)

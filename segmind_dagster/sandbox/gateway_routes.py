@@ -16,11 +16,14 @@ from aiohttp import web
 from segmind_dagster.sandbox import answers, media, pages
 from segmind_dagster.sandbox.fault_answers import lost_answer
 from segmind_dagster.sandbox.jobs import QUEUE_SHARE
+from segmind_dagster.sandbox.lying_money import told_amount, told_header
 from segmind_dagster.sandbox.output_routes import deliver
 from segmind_dagster.sandbox.submissions import accept
 
 if TYPE_CHECKING:
+    from segmind_dagster.sandbox.faults import SubmitFault
     from segmind_dagster.sandbox.jobs import Job
+    from segmind_dagster.sandbox.lies import Lies
     from segmind_dagster.sandbox.state import SandboxState
 
 
@@ -50,14 +53,14 @@ class GatewayRoutes:
         if isinstance(accepted, web.Response):
             return accepted
         if accepted.lost_by is not None:
-            return await lost_answer(request, accepted.lost_by)
+            return await self._lost_answer(request, accepted.lost_by)
         job = accepted.job
         base = f"http://{request.host}"
         return answers.json_answer(
             {
-                "request_id": job.request_id,
+                "request_id": job.told_id,
                 "status": "QUEUED",
-                "poll_url": f"{base}/v1/requests/{job.request_id}",
+                "poll_url": f"{base}/v1/requests/{job.told_id}",
                 **_urls(base, job),
             }
         )
@@ -69,14 +72,14 @@ class GatewayRoutes:
             return accepted
         job, lost_by = accepted.job, accepted.lost_by
         if lost_by == "gateway_timeout":
-            return await lost_answer(request, lost_by)
+            return await self._lost_answer(request, lost_by)
         if job.outcome == "stuck":
             return await answers.hang(request)
         await asyncio.sleep(job.latency_s)
         self._state.book.settle_due()
         self._state.book.settle(job)
         if lost_by is not None:
-            return await lost_answer(request, lost_by)
+            return await self._lost_answer(request, lost_by)
         if job.outcome == "failed":
             return answers.error_answer(422 if job.poll_fault == "failed_validation" else 500, job.error or "")
         return await self._v1_output(request, job)
@@ -96,10 +99,10 @@ class GatewayRoutes:
         status = job.status(self._state.now())
         if status in {"QUEUED", "PROCESSING"}:
             return answers.json_answer(self._pending(request, job, status))
-        body: dict[str, Any] = {"status": status, "request_id": job.request_id}
+        body: dict[str, Any] = {"status": status, "request_id": job.told_id}
         if status == "FAILED":
             body["error"] = job.error
-        body["metrics"] = _metrics(job)
+        body["metrics"] = _metrics(job, self._state.lies)
         return answers.json_answer(body, 422 if status == "FAILED" else 200)
 
     async def result(self, request: web.Request) -> web.StreamResponse:
@@ -112,7 +115,9 @@ class GatewayRoutes:
         if status in {"QUEUED", "PROCESSING"}:
             return answers.json_answer(self._pending(request, job, status))
         if status == "FAILED":
-            return answers.json_answer({"status": status, "error": job.error, "metrics": _metrics(job)}, 422)
+            return answers.json_answer(
+                {"status": status, "error": job.error, "metrics": _metrics(job, self._state.lies)}, 422
+            )
         return answers.json_answer(
             {
                 "status": status,
@@ -121,7 +126,7 @@ class GatewayRoutes:
                 "seed": str(job.seed),
                 "prompt": media.prompt_of(job.body),
                 "timings": {},
-                "metrics": _metrics(job),
+                "metrics": _metrics(job, self._state.lies),
             }
         )
 
@@ -129,16 +134,23 @@ class GatewayRoutes:
         book, request_id = self._state.book, request.match_info["request_id"]
         book.settle_due()
         job = book.find(request_id)
-        return answers.error_answer(404, f"Request {request_id} not found") if job is None else job
+        if job is None or self._state.now() < job.created_at + self._state.lies.not_found_s:
+            return answers.error_answer(404, f"Request {request_id} not found")
+        return job
+
+    async def _lost_answer(self, request: web.Request, fault: SubmitFault) -> web.Response:
+        return await lost_answer(
+            request, fault, reset_at=self._state.now() + self._state.faults.faults.rate_limit_reset_s
+        )
 
     def _pending(self, request: web.Request, job: Job, status: str) -> dict[str, Any]:
         urls = _urls(f"http://{request.host}", job)
-        return {"status": status, "request_id": job.request_id, **urls, "metrics": {}}
+        return {"status": status, "request_id": job.told_id, **urls, "metrics": {}}
 
     async def _outputs(self, request: web.Request, job: Job) -> dict[str, Any]:
         kind = job.offer.output
         if kind == "text":
-            completion = media.chat_completion(job.slug, job.request_id, job.body, created_at=job.created_at)
+            completion = media.chat_completion(job.slug, job.told_id, job.body, created_at=job.created_at)
             return {"output": json.dumps(completion)}
         files = [
             {
@@ -153,14 +165,15 @@ class GatewayRoutes:
         return output | ({"images": files} if kind == "image" else {kind: files[0]})
 
     async def _v1_output(self, request: web.Request, job: Job) -> web.StreamResponse:
+        lies = self._state.lies
         headers = {
-            "x-request-id": job.request_id,
-            "x-cost": str(job.cost_usd),
-            "x-remaining-credits": str(job.remaining_usd),
+            "x-request-id": job.told_id,
+            **told_header(job.cost_usd, lies.cost_in_headers, name="x-cost"),
+            **told_header(job.remaining_usd, lies.balance, name="x-remaining-credits"),
             "x-generation-time": f"{job.latency_s * (1 - QUEUE_SHARE):.3f}",
         }
         if job.offer.output == "text":
-            completion = media.chat_completion(job.slug, job.request_id, job.body, created_at=job.created_at)
+            completion = media.chat_completion(job.slug, job.told_id, job.body, created_at=job.created_at)
             return answers.json_answer(completion, headers=headers)
         headers["x-seed-value"] = str(job.seed)
         if job.body.get("base64") is True:
@@ -170,14 +183,15 @@ class GatewayRoutes:
 
 
 def _urls(base: str, job: Job) -> dict[str, str]:
-    response_url = f"{base}/v2/requests/{job.request_id}"
+    response_url = f"{base}/v2/requests/{job.told_id}"
     return {"status_url": f"{response_url}/status", "response_url": response_url}
 
 
-def _metrics(job: Job) -> dict[str, float]:
+def _metrics(job: Job, lies: Lies) -> dict[str, Any]:
     queue_s = round(job.latency_s * QUEUE_SHARE, 3)
     total_s = round(job.latency_s, 3)
     metrics = {"inference_time": round(total_s - queue_s, 3), "queue_time": queue_s, "total_time": total_s}
     if job.remaining_usd is not None:
-        return {"cost": float(job.cost_usd), "remaining_credits": float(job.remaining_usd), **metrics}
+        cost = told_amount(job.cost_usd, lies.cost_in_results, key="cost")
+        return {**cost, **told_amount(job.remaining_usd, lies.balance, key="remaining_credits"), **metrics}
     return metrics

@@ -1,6 +1,6 @@
 """The request history: which rows a query selects, and what a row says. One row per output, as documented.
 
-Reading jobs only; nothing here charges or speaks HTTP.
+Reading jobs only; nothing here charges or speaks HTTP. How the history differs from the books is in `lying_history`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from segmind_dagster.sandbox.lies import NO_LIES
 from segmind_dagster.sandbox.media import prompt_of
 from segmind_dagster.sandbox.times import day_start, iso_utc, utc_day
 
@@ -97,20 +98,24 @@ class HistoryQuery:
         )
 
 
-def history_page(state: SandboxState, query: HistoryQuery, *, base: str, as_text: bool) -> dict[str, Any]:
-    """One page of rows with its place among all pages.
+def history_page(state: SandboxState, query: HistoryQuery, *, base: str, as_text: bool) -> dict[str, Any] | None:
+    """One page of rows with its place among all pages; None for a page that nobody can read.
 
     Args:
         state: the sandbox; everything due is settled.
         query: which rows.
         base: URL of the sandbox, for links to outputs.
         as_text: whether request bodies are JSON strings instead of objects.
+
+    Raises:
+        NoSuchPageError: an error is the answer for this page.
     """
     now = state.now()
     chosen = [
         job
         for job in state.book.jobs.values()
         if query.since <= job.created_at < query.until
+        and state.lying.shows(job, now)
         and query.model_name in job.slug
         and query.status in {None, _status(job, now)}
     ]
@@ -118,13 +123,18 @@ def history_page(state: SandboxState, query: HistoryQuery, *, base: str, as_text
         chosen.sort(key=_SORT_KEYS["model_created"], reverse=query.is_descending)
     chosen.sort(key=_SORT_KEYS[query.sort_by], reverse=query.is_descending)
     outputs = [(job, index) for job in chosen for index in range(job.samples)]
-    start = (query.page - 1) * query.per_page
-    return {
-        "data": [
-            _row(job, index, now, base, as_text=as_text) for job, index in outputs[start : start + query.per_page]
-        ],
-        "pagination": _pagination(query.page, query.per_page, len(outputs)),
-    }
+    match state.lying.turn(query.page, has_rows=bool(outputs)):
+        case "unreadable":
+            return None
+        case "empty":
+            outputs = []
+    if state.lies == NO_LIES:
+        # an honest history of a million rows makes only those that it shows
+        start = (query.page - 1) * query.per_page
+        shown = [_row(job, index, now, base, as_text=as_text) for job, index in outputs[start : start + query.per_page]]
+        return {"data": shown, "pagination": _pagination(query.page, query.per_page, len(outputs))}
+    rows = [state.lying.told(_row(job, index, now, base, as_text=as_text), job) for job, index in outputs]
+    return state.lying.page(rows, page=query.page, per_page=query.per_page, now=now)
 
 
 def generations_page(state: SandboxState, *, page: int, model_name: str, base: str) -> dict[str, Any]:
@@ -153,9 +163,11 @@ def generations_page(state: SandboxState, *, page: int, model_name: str, base: s
 
 
 def job_rows(state: SandboxState, job: Job, *, base: str, as_text: bool) -> list[dict[str, Any]]:
-    """The rows of one job."""
+    """The rows of one job, none where the history does not show it."""
     now = state.now()
-    return [_row(job, index, now, base, as_text=as_text) for index in range(job.samples)]
+    if not state.lying.shows(job, now):
+        return []
+    return [state.lying.told(_row(job, index, now, base, as_text=as_text), job) for index in range(job.samples)]
 
 
 def _row(job: Job, index: int, now: float, base: str, *, as_text: bool) -> dict[str, Any]:
@@ -163,7 +175,7 @@ def _row(job: Job, index: int, now: float, base: str, *, as_text: bool) -> dict[
     names = job.output_names() if status == "COMPLETED" else []
     is_over = status != "PENDING"
     return {
-        "request_id": job.request_id,
+        "request_id": job.told_id,
         "model_name": job.slug,
         "model_status": status,
         "credits_deduction": float(job.cost_usd) if job.is_charged else 0.0,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from uuid import uuid4
 
 from segmind_dagster.sandbox.faults import NO_FAULT, Drawn, OutputFault, PollFault, unit_draw
+from segmind_dagster.sandbox.lies import NO_LIES
 from segmind_dagster.sandbox.offers import Offer, offers
 from segmind_dagster.sandbox.validation import MAX_SAMPLES
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from segmind_dagster.sandbox.journal import Journal
+    from segmind_dagster.sandbox.lies import Lies
     from segmind_dagster.sandbox.settings import SandboxSettings
 
 JobStatus = Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"]
@@ -40,7 +42,9 @@ class Job:
     """One accepted job; everything but the last group is fixed at acceptance.
 
     Args:
-        request_id: its id.
+        request_id: its id in the books.
+        told_id: the id that everybody is told; the same, unless it repeats an earlier one.
+        nth: how many submissions of its body there were before.
         slug: the model.
         body: the request's JSON object.
         seed: the seed the picture is drawn from.
@@ -58,6 +62,8 @@ class Job:
     """
 
     request_id: str
+    told_id: str
+    nth: int
     slug: str
     body: dict[str, Any]
     seed: int
@@ -148,6 +154,8 @@ class JobBook:
         self._journal = journal
         self._due: list[tuple[float, str]] = []
         self._submissions: dict[tuple[str, str], int] = {}
+        self._by_told_id: dict[str, str] = {}
+        self._told_last: str | None = None
 
     def next_attempt(self, slug: str, canonical_body: str) -> int:
         """How many submissions of that body there were before this one; counts it."""
@@ -165,6 +173,7 @@ class JobBook:
         nth: int = 0,
         drawn: Drawn = NO_FAULT,
         error: str | None = None,
+        lies: Lies = NO_LIES,
     ) -> Job:
         """Take a job on.
 
@@ -175,20 +184,27 @@ class JobBook:
             nth: how many submissions of that body there were before.
             drawn: the faults it will meet.
             error: why the job will fail; None when nothing is wrong with it.
+            lies: what it costs beside the usual price, and whether it is told an id of its own.
         """
         settings = self._settings
         outcome, error = _outcome(drawn, error)
         cost_usd = usual_price_usd(offer, body)
         if settings.price_jitter:
             cost_usd *= Decimal(repr(0.9 + 0.2 * unit_draw("price", offer.slug, key, nth)))
+        cost_usd *= Decimal(repr(lies.price_factor))
         latency_s = settings.fixed_latency_s
         if latency_s is None:
             latency_s = offer.latency_s * settings.time_scale * (0.7 + 0.6 * unit_draw("latency", offer.slug, key, nth))
         seed = body.get("seed")
         if not isinstance(seed, int) or seed < 0:
             seed = int(unit_draw("seed", offer.slug, key, nth) * 2**53)
+        request_id = told_id = str(uuid4())
+        if self._told_last is not None and unit_draw(lies.seed, "id", offer.slug, key, nth) < lies.repeated_id_share:
+            told_id = self._told_last
         job = Job(
-            request_id=str(uuid4()),
+            request_id=request_id,
+            told_id=told_id,
+            nth=nth,
             slug=offer.slug,
             body=body,
             seed=seed,
@@ -203,16 +219,20 @@ class JobBook:
         )
         self._enter(job)
         if self._journal is not None:
-            self._journal.append({"type": "job", "nth": nth, **_as_record(job)})
+            self._journal.append({"type": "job", **_as_record(job)})
             self._journal.commit()
         return job
 
     def find(self, request_id: str) -> Job | None:
-        """The job of that id while its record lives."""
-        job = self.jobs.get(request_id)
+        """The first job that was told this id, while its record lives."""
+        job = self.ever(request_id)
         if job is None or self._settings.clock() >= job.created_at + self._settings.record_ttl_s:
             return None
         return job
+
+    def ever(self, told_id: str) -> Job | None:
+        """The first job that was told this id, whatever its age."""
+        return self.jobs.get(self._by_told_id.get(told_id, ""))
 
     def settle_due(self) -> None:
         """Enter every outcome that has come about by now, in order."""
@@ -256,6 +276,8 @@ class JobBook:
 
     def _enter(self, job: Job) -> None:
         self.jobs[job.request_id] = job
+        self._by_told_id.setdefault(job.told_id, job.request_id)
+        self._told_last = job.told_id
         heapq.heappush(self._due, (job.ends_at, job.request_id))
 
     def _charge(self, job: Job) -> None:
@@ -293,10 +315,11 @@ def _as_record(job: Job) -> dict[str, Any]:
 
 
 def _from_record(record: Mapping[str, Any]) -> Job:
-    fields = {name: value for name, value in record.items() if name not in {"type", "nth"}}
+    fields = {name: value for name, value in record.items() if name != "type"}
     poll_fault, output_fault = fields.pop("poll_fault"), fields.pop("output_fault")
     return Job(
-        **{**fields, "cost_usd": Decimal(fields["cost_usd"])},
+        # journals of earlier versions know no told_id
+        **{"told_id": fields["request_id"], **fields, "cost_usd": Decimal(fields["cost_usd"])},
         poll_fault=cast("PollFault", poll_fault) if poll_fault in get_args(PollFault) else None,
         output_fault=cast("OutputFault", output_fault) if output_fault in get_args(OutputFault) else None,
     )

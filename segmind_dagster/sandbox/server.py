@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
 
     from segmind_dagster.sandbox.faults import Faults
+    from segmind_dagster.sandbox.lies import Lies
 
 _Answer = TypeVar("_Answer")
 
@@ -162,6 +163,10 @@ class SandboxServer:
     def set_faults(self, faults: Faults) -> None:
         """From now on, submissions meet these faults."""
         self._in_loop(lambda state: state.set_faults(faults))
+
+    def set_lies(self, lies: Lies) -> None:
+        """From now on, the provider lies like this."""
+        self._in_loop(lambda state: state.set_lies(lies))
 
     def add_credits(self, amount_usd: Decimal) -> None:
         """Raise the balance."""

@@ -1,4 +1,4 @@
-"""How one sandbox behaves: its address, account, prices, speed, limits, pictures and faults.
+"""How one sandbox behaves: its address, account, prices, speed, limits, pictures, faults and lies.
 
 Values only, checked when they are built. Environment variables and command lines are read elsewhere.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.sandbox.faults import Faults
+from segmind_dagster.sandbox.lies import NO_LIES, Lies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,7 @@ class SandboxSettings:
         forbidden_slugs: models answered with 403.
         retired_slugs: models answered with 410.
         faults: what goes wrong on purpose.
+        lies: how the history and prices differ from the books.
         clock: the time in UTC epoch seconds.
 
     Raises:
@@ -73,6 +75,7 @@ class SandboxSettings:
     forbidden_slugs: frozenset[str] = frozenset()
     retired_slugs: frozenset[str] = frozenset()
     faults: Faults = field(default_factory=Faults)
+    lies: Lies = NO_LIES
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from segmind_dagster.sandbox.assets import AssetStore
 from segmind_dagster.sandbox.faults import FaultDraw, Faults
 from segmind_dagster.sandbox.jobs import JobBook
 from segmind_dagster.sandbox.journal import Journal
+from segmind_dagster.sandbox.lying_history import LyingHistory
 from segmind_dagster.sandbox.rate import FixedWindow
 from segmind_dagster.sandbox.renderings import Renderings
 from segmind_dagster.sandbox.times import iso_utc
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from segmind_dagster.sandbox.faults import RequestFault
+    from segmind_dagster.sandbox.lies import Lies
     from segmind_dagster.sandbox.settings import SandboxSettings
 
 
@@ -44,6 +46,7 @@ class SandboxState:
         self.book = JobBook(settings, self.journal)
         self.rate = FixedWindow(window_s=settings.rate_window_s, limit=settings.requests_per_minute)
         self.faults = FaultDraw(settings.faults)
+        self.lying = LyingHistory(settings.lies)
         self.requests = dict.fromkeys(
             ("submit", "status", "result", "output", "history", "credits", "models", "upload"), 0
         )
@@ -54,6 +57,15 @@ class SandboxState:
     def set_faults(self, faults: Faults) -> None:
         """From now on, submissions meet these faults; the script starts anew."""
         self.faults = FaultDraw(faults)
+
+    @property
+    def lies(self) -> Lies:
+        """How the provider lies now."""
+        return self.lying.lies
+
+    def set_lies(self, lies: Lies) -> None:
+        """From now on, the provider lies like this; what it counts starts anew."""
+        self.lying = LyingHistory(lies)
 
     def fault_of(self, route: str, kinds: Sequence[RequestFault]) -> RequestFault | None:
         """The fault of these kinds that the next request of a route meets, if it meets one; it is on record then."""
@@ -81,6 +93,7 @@ class SandboxState:
             account["jobs"] = [
                 {
                     "request_id": job.request_id,
+                    "told_id": job.told_id,
                     "slug": job.slug,
                     "body": job.body,
                     "status": job.status(now),

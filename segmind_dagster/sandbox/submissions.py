@@ -64,7 +64,8 @@ async def accept(state: SandboxState, request: web.Request, version: ApiVersion)
     state.book.settle_due()
     if state.book.balance_usd < usual_price_usd(offer, body):
         return _insufficient(state, offer, body)
-    return Accepted(state.book.accept(offer, body, key=key, nth=nth, drawn=drawn, error=checked), drawn.submit)
+    job = state.book.accept(offer, body, key=key, nth=nth, drawn=drawn, error=checked, lies=state.lies)
+    return Accepted(job, drawn.submit)
 
 
 async def _read_body(request: web.Request) -> dict[str, Any] | web.Response:

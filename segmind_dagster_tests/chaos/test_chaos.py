@@ -13,8 +13,8 @@ from bench.chaos.__main__ import run
 from bench.chaos.books import Asked, Charge, Ledger, Provider, Row, Warehouse
 from bench.chaos.claims import CLAIMS, Books, broken_claims
 from bench.chaos.storm import draw_kills
-from bench.chaos.world import Options, fault_rates, request_rates
-from segmind_dagster.sandbox import FAULT_KINDS, REQUEST_FAULTS
+from bench.chaos.world import DEALT, Options, fault_rates, request_rates
+from segmind_dagster.sandbox import REQUEST_FAULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,7 +160,7 @@ def test_every_claim_is_broken_by_empty_books() -> None:
 @pytest.mark.parametrize("generations", [20, 2000])
 def test_every_kind_of_fault_is_dealt_and_together_as_often_as_asked(generations: int) -> None:
     rates = fault_rates(0.2, generations)
-    assert set(rates) == set(FAULT_KINDS)
+    assert set(rates) == set(DEALT)
     spared = 1.0
     for rate in rates.values():
         assert 0 < rate < 0.2
@@ -181,7 +181,7 @@ def test_requests_that_submit_nothing_meet_faults_as_often_as_submissions() -> N
 def test_a_kind_of_fault_or_of_request_that_met_none_is_named() -> None:
     provider = replace(
         whole_books().provider,
-        dealt=Counter(kind for kind in FAULT_KINDS if kind != "teapot"),
+        dealt=Counter(kind for kind in DEALT if kind != "teapot"),
         asked={"status": 9, "credits": 1},
         spoilt={"status": Counter(kind for kind in REQUEST_FAULTS if kind != "get_reset")},
     )

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.sandbox import FAULT_KINDS, Faults, ScriptedFault
 from segmind_dagster.sandbox.fault_answers import ROUTES
-from segmind_dagster.sandbox.faults import SUBMIT_FAULTS, FaultDraw
+from segmind_dagster.sandbox.faults import LATE_ERRORS, SUBMIT_FAULTS, FaultDraw
 
 if TYPE_CHECKING:
     from lab.sandbox import Client, Clock, Start
@@ -36,8 +36,21 @@ ANSWERED = {
     "no_credits": (406, "application/json"),
     "team_limit": (406, "application/json"),
     "invalid": (406, "application/json"),
+    "accepted_then_500": (500, "application/json"),
+    "accepted_then_503": (503, "application/json"),
+    "accepted_then_429": (429, "application/json"),
+    "accepted_then_400": (400, "application/json"),
+    "accepted_then_406": (406, "application/json"),
+    "accepted_then_422": (422, "application/json"),
 }
-ACCEPTED = {"gateway_timeout", "accepted_then_reset", "accepted_then_hang", "accepted_unreadable", "accepted_202"}
+ACCEPTED = {
+    "gateway_timeout",
+    "accepted_then_reset",
+    "accepted_then_hang",
+    "accepted_unreadable",
+    "accepted_202",
+    *LATE_ERRORS,
+}
 
 
 @pytest.fixture
