@@ -55,7 +55,8 @@ MUTANTS = (
     ),
     Mutant(
         "only what is planned is claimed: the statement",
-        f"{LEDGER}/statements.py", '.where(_OF_GENERATION, or_(*(GENERATIONS.c.state == origin for origin in origins("submitting"))))',
+        f"{LEDGER}/statements.py",
+        '.where(_OF_GENERATION, or_(*(GENERATIONS.c.state == origin for origin in origins("submitting"))))',
         ".where(_OF_GENERATION)", ("ledger/test_transitions.py",),
     ),
     Mutant(

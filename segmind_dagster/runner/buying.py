@@ -245,6 +245,7 @@ class Buyer:
             request_id=accepted.request_id,
             began=began,
             accepted=accepted_at,
+            accepted_at=self.clock.now(),
             accounting=accepted.accounting,
             fetched=accepted.fetched,
             text=accepted.text,

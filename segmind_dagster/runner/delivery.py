@@ -19,7 +19,7 @@ from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.gateway.redaction import redact, redact_values
 from segmind_dagster.ledger import Claim, Outcome, moves, writes
 from segmind_dagster.lifecycle.failures import POLICIES, classify_job, retry_delay_s
-from segmind_dagster.runner.job import Job, Refused, took_s, with_facts, with_history
+from segmind_dagster.runner.job import Job, Refused, may_be_running, took_s, with_facts, with_history
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.work import Ended
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _FETCHES = 3
 _POLL_FAILURES = 10
+# a record that is missing so often is looked for in the history
+_MISSES = 3
 _PART_S = 2.0
 _FREE = Decimal(0)
 
@@ -141,12 +143,14 @@ class Delivery:
                     # what only the status said is not thrown away
                     answer = replace(answer, accounting=answer.accounting.or_else(told))
             except GatewayError as error:
-                if error.kind == "expired":
-                    return await self.store(work, job)
                 failures += 1
-                if failures >= _POLL_FAILURES:
+                if error.kind == "expired":
+                    if (ended := await self._without_record(work, job, failures)) is not None:
+                        return ended
+                elif failures >= _POLL_FAILURES:
                     return Ended("running", error.kind, str(error))
                 continue
+            failures = 0
             self._learn(patience, job, answer)
             if answer.status == "completed":
                 self._places.finish(work.generation_id)
@@ -169,6 +173,19 @@ class Delivery:
                     return Ended("failed", kind, message, attempts=job.claim.attempt)
                 await self._clock.sleep(retry_delay_s(kind, tries.by_kind[kind], self._chance))
                 return None
+
+    async def _without_record(self, work: Work, job: Job, times: int) -> Ended | None:
+        """Segmind does not know the request; None while that may be because it was only just accepted."""
+        if not may_be_running(job.accepted_at, self._clock.now()):
+            return await self.store(work, job)
+        if times % _MISSES:
+            return None
+        row = await self._from_history(job)
+        if isinstance(row, Ended):
+            return row if row.ending == "failed" else None
+        if row is None or row.output_url is None:
+            return None
+        return await self.store(work, with_history(job, row), url=row.output_url)
 
     def _learn(self, patience: Patience, job: Job, answer: wire.JobAnswer) -> None:
         elapsed_s = self._clock.monotonic() - job.accepted

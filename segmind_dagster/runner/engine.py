@@ -228,7 +228,14 @@ class Engine:
         tries = Tries()
         if record.state == "submitted" and record.request_id:
             began = self._began(record.submitted_at)
-            job = Job(claim=claim, request_id=record.request_id, began=began, accepted=began, is_watched=False)
+            job = Job(
+                claim=claim,
+                request_id=record.request_id,
+                began=began,
+                accepted=began,
+                accepted_at=record.submitted_at,
+                is_watched=False,
+            )
             with self._buyer.in_flight():
                 ended = await self._delivery.follow(work, job, tries)
         else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.gateway import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
     from typing import Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.matching import HistoryRow
 
 _ROUND_TRIP_S = 0.02
+# how long Segmind keeps the record of a request (docs:async)
+_RECORD_KEPT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class Job:
         request_id: the provider's id.
         began: our monotonic clock when it was sent; its latency counts from here.
         accepted: the same when its acceptance was known; looks at it count from here.
+        accepted_at: when that was, on the ledger's clock; None when nobody knows.
         accounting: what the provider has said of its cost and times so far.
         fetched: the output, when it came along with the answer (v1).
         text: a text model's answer.
@@ -58,6 +63,7 @@ class Job:
     request_id: str
     began: float
     accepted: float
+    accepted_at: datetime | None = None
     accounting: wire.Accounting = wire.NOT_REPORTED
     fetched: Fetched | None = None
     text: str | None = None
@@ -65,6 +71,11 @@ class Job:
     refused: Refused | None = None
     cost_source: str = "reported"
     is_watched: bool = True
+
+
+def may_be_running(accepted_at: datetime | None, now: datetime) -> bool:
+    """Whether a request that Segmind does not know may still be under way: its record is kept longer than that."""
+    return accepted_at is not None and now - accepted_at < _RECORD_KEPT
 
 
 def took_s(accounting: wire.Accounting, noticed_after_s: float) -> float:

@@ -18,6 +18,7 @@ from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.matching import Likeness, Names, Submission, compare
 from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.clock import SystemClock
+from segmind_dagster.runner.job import may_be_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,15 +87,18 @@ def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = 
     """Write off an output that was paid for and cannot be fetched any more: the next run of its set buys it again.
 
     Args:
-        settings: which ledger.
+        settings: which ledger, with which key.
         generation: its id, or the beginning of it.
         clock: the time.
 
     Raises:
-        SegmindDagsterError: there is no such generation, or a run was first.
+        SegmindDagsterError: there is no such generation, its job may still be running, or a run was first.
+        SettingsError: it is so young that Segmind has to be asked, and there is no key.
     """
     now = _now(clock)
     with _chosen(settings, generation, _UNUSABLE, now) as (ledger, record):
+        if record.failure_kind == "expired" and may_be_running(record.submitted_at, now):
+            asyncio.run(_refuse_while_running(settings, record))
         ledger.write(writes.write_off, record, now=now)
     return record
 
@@ -159,6 +163,25 @@ def _taken_over(ledger: Ledger, record: GenerationRecord, now: datetime) -> Clai
 
 def _now(clock: ClockPort | None) -> datetime:
     return (clock or SystemClock()).now()
+
+
+async def _refuse_while_running(settings: Settings, record: GenerationRecord) -> None:
+    """A request that Segmind does not know a moment after it was accepted may still be under way."""
+    from segmind_dagster.gateway.client import Gateway
+
+    request_id = record.request_id or ""
+    async with Gateway(settings) as gateway:
+        try:
+            is_over = (await gateway.status(request_id)).status == "completed"
+        except GatewayError:
+            row = await gateway.history_row(request_id)
+            is_over = row is not None and (row.status or "").upper() == "COMPLETED"
+    if not is_over:
+        raise SegmindDagsterError(
+            f"Request {request_id} of {record.generation_id} was accepted less than an hour ago and may still be "
+            "running, so that buying it again might be paid for twice; nothing was changed. `segmind-dagster collect` "
+            "fetches it once it is done; try again after an hour."
+        )
 
 
 async def _check_request(settings: Settings, record: GenerationRecord, request_id: str) -> None:

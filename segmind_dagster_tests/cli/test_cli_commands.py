@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 
 from segmind_dagster import cli
 from segmind_dagster.data_folder import opened
-from segmind_dagster.ledger.schema import GENERATIONS
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def test_buying_again_says_what_was_paid_and_that_the_next_charge_is_wanted(proj
     with opened(load_settings()) as (ledger, _):
         spoilt = update(GENERATIONS).values(state="failed", failure_kind="bad_output", output_uri=None)
         ledger.write(lambda connection: connection.execute(spoilt))
+        ledger.write(lambda connection: connection.execute(update(ATTEMPTS).values(state="failed")))
         generation_id = ledger.read(lambda connection: connection.execute(select(GENERATIONS.c.generation_id)).scalar())
     answer = run("resolve", generation_id, "--buy-again")
     assert (answer.code, answer.err) == (0, "")
