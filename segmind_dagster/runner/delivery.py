@@ -165,14 +165,18 @@ class Delivery:
                 ended = await self.store(work, job, url=None if is_text else answer.output_url)
                 return replace(ended, remark=_remark(job, answer)) if answer.further_outputs else ended
             if answer.status == "failed":
-                kind = classify_job(answer.error or "")
-                is_final = not tries.may_again(kind)
-                message = f"Request {job.request_id} failed at Segmind: {_short(answer.error)}"
-                await fail(self._ledger, self._clock, job.claim, kind, message, is_final=is_final)
-                if is_final:
-                    return Ended("failed", kind, message, attempts=job.claim.attempt)
-                await self._clock.sleep(retry_delay_s(kind, tries.by_kind[kind], self._chance))
-                return None
+                return await self._job_failed(job, answer, tries)
+
+    async def _job_failed(self, job: Job, answer: wire.JobAnswer, tries: Tries) -> Ended | None:
+        """The job failed, free of charge; None when it may be sent again."""
+        kind = classify_job(answer.error or "")
+        is_final = not tries.may_again(kind)
+        message = f"Request {job.request_id} failed at Segmind: {_short(answer.error)}"
+        await fail(self._ledger, self._clock, job.claim, kind, message, is_final=is_final)
+        if is_final:
+            return Ended("failed", kind, message, attempts=job.claim.attempt)
+        await self._clock.sleep(retry_delay_s(kind, tries.by_kind[kind], self._chance))
+        return None
 
     async def _without_record(self, work: Work, job: Job, times: int) -> Ended | None:
         """Segmind does not know the request; None while that may be because it was only just accepted."""
