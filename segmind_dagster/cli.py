@@ -17,6 +17,7 @@ import click
 
 from segmind_dagster.commands.export import export
 from segmind_dagster.commands.pages import gallery, report
+from segmind_dagster.commands.resolve import resolve
 from segmind_dagster.errors import Problem, PromptSetError, SegmindDagsterError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def cli() -> None:
 
 cli.add_command(gallery)
 cli.add_command(report)
+cli.add_command(resolve)
 cli.add_command(export)
 
 
@@ -188,8 +190,11 @@ def plan(prompt_sets: tuple[str, ...], *, is_all: bool) -> None:
 @cli.command()
 def status() -> None:
     """Totals of the ledger by state, and the money."""
+    from datetime import UTC, datetime
+
     from segmind_dagster.data_folder import as_found
     from segmind_dagster.ledger import reads
+    from segmind_dagster.lifecycle.matching import ABSENT_REVIEW
     from segmind_dagster.settings import load_settings
 
     settings = load_settings()
@@ -200,6 +205,7 @@ def status() -> None:
         unknown = ledger.read(reads.unknown_costs)
         charged = ledger.read(reads.charged)
         reserved = ledger.read(reads.reserved)
+        inferred = ledger.read(reads.inferred_absent, since=datetime.now(UTC) - ABSENT_REVIEW)
     click.echo(f"{settings.api_origin}, data in {settings.data_dir}")
     if not totals and not charged:
         click.echo(
@@ -216,6 +222,11 @@ def status() -> None:
         click.echo(
             f"  sent and not settled: may have been charged as well, up to ${reserved:.6f}; "
             "`segmind-dagster collect` finds out and fetches it, free of charge"
+        )
+    if inferred.attempts:
+        click.echo(
+            f"  inferred never to have arrived: {inferred.attempts}, which would have cost up to "
+            f"${inferred.reserved_usd:.6f}; looked for in the history for {ABSENT_REVIEW.days} days"
         )
     if quarantined:
         size_kb = sum(each.size_bytes for each in quarantined) / 1000
@@ -250,50 +261,6 @@ def collect() -> None:
     for name, count in counts.items():
         click.echo(f"{count} {said.get(name, name)}.")
     click.echo("Nothing was bought." if counts else "Nothing to collect.")
-
-
-@cli.command()
-@click.argument("generation", required=False)
-@click.option("--adopt", "request_id", metavar="REQUEST", help="It arrived: Segmind's id of the request.")
-@click.option("--absent", "is_absent", is_flag=True, help="It never arrived: it may be bought again.")
-@click.option("--buy-again", is_flag=True, help="It was paid for, and its file is lost: the next run pays again.")
-def resolve(generation: str | None, request_id: str | None, *, is_absent: bool, buy_again: bool) -> None:
-    """Settle a submission whose outcome nobody could find out; without arguments, list them."""
-    from segmind_dagster.runner import resolving
-    from segmind_dagster.settings import load_settings
-
-    if sum((is_absent, bool(request_id), buy_again)) != (generation is not None):
-        raise click.UsageError(
-            "Give a GENERATION and just one of --adopt REQUEST, --absent and --buy-again; or nothing at all, to see "
-            "what is unresolved."
-        )
-    settings = load_settings()
-    if generation is None:
-        records = resolving.unresolved(settings)
-        for record in records:
-            when = f"{record.intent_at:%Y-%m-%d %H:%M:%S} UTC" if record.intent_at else "unknown time"
-            why = record.error or "no answer came"
-            click.echo(f"{record.generation_id}  {record.model_slug}  {record.prompt_set}  sent {when}: {why}")
-        if records:
-            click.echo(
-                f"{len(records)} unresolved. First `segmind-dagster collect`, which looks them up. Only if that cannot "
-                "tell: look for the time on segmind.com, then say --adopt REQUEST, or --absent (may buy again)."
-            )
-        else:
-            click.echo("Nothing is unresolved.")
-    elif request_id:
-        record = resolving.adopt(settings, generation, request_id)
-        click.echo(f"{record.generation_id} is request {request_id}. Fetch it with `segmind-dagster collect`.")
-    elif buy_again:
-        record = resolving.buy_again(settings, generation)
-        paid = "an unknown amount" if record.cost_usd is None else f"${record.cost_usd:.4f}"
-        click.echo(
-            f"{record.generation_id} is written off, after {paid} was paid for it; the next run of "
-            f"'{record.prompt_set}' pays for it once more. Checks show that charge as bought again by decision."
-        )
-    else:
-        record = resolving.declare_absent(settings, generation)
-        click.echo(f"{record.generation_id} counts as never sent; the next run of '{record.prompt_set}' buys it.")
 
 
 @cli.command()

@@ -10,6 +10,7 @@ from sqlalchemy import Select, and_, exists, func, or_, select, union_all
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.records import (
     GenerationRecord,
+    InferredAbsent,
     ModelDeliveries,
     OwnedRequest,
     Spent,
@@ -256,6 +257,27 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
         )
         for row in rows
     ]
+
+
+def inferred_absent(
+    connection: Connection, *, since: datetime, resource: str | None = None, prompt_set: str | None = None
+) -> InferredAbsent:
+    """What was sent since and is inferred never to have arrived, of a model and a set, or of all.
+
+    Args:
+        connection: the ledger.
+        since: nothing that was sent earlier.
+        resource: a model's resource name.
+        prompt_set: the set that pays.
+    """
+    columns = ATTEMPTS.c
+    query = select(func.count(), func.sum(columns.reserved_usd)).where(
+        columns.state == "absent", columns.intent_at >= since, columns.request_id.is_(None)
+    )
+    if resource is not None:
+        query = query.where(columns.resource == resource, columns.prompt_set == prompt_set)
+    count, usd = connection.execute(query).one()
+    return InferredAbsent(count, usd or _FREE)
 
 
 def upload_url(connection: Connection, sha256: str, *, since: datetime | None = None) -> str | None:

@@ -131,6 +131,18 @@ class UnaccountedAttempt:
     submission: Submission
 
 
+class InferredAbsent(NamedTuple):
+    """Submissions that were inferred never to have arrived.
+
+    Args:
+        attempts: how many.
+        reserved_usd: what was put aside for them, in USD.
+    """
+
+    attempts: int
+    reserved_usd: Decimal
+
+
 class OwnedRequest(NamedTuple):
     """A request that the ledger accounts for.
 

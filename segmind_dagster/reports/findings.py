@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from segmind_dagster.ledger.records import InferredAbsent
 from segmind_dagster.planning.due import KEPT
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _HURRY = timedelta(days=5)
 # the status record goes after about an hour (docs:async)
 _RECORD_KEPT = timedelta(hours=1)
 _FREE = Decimal(0)
+_NOTHING_INFERRED = InferredAbsent(0, _FREE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,11 +148,12 @@ def budget(
     return Finding(verdict="passed", description=f"{used}; ${left:.4f} is left.", figures=figures)
 
 
-def charged_once(rows: Rows) -> Finding:
+def charged_once(rows: Rows, *, inferred: InferredAbsent = _NOTHING_INFERRED) -> Finding:
     """Whether no generation was paid for twice by accident; what a person decided to buy again is shown apart.
 
     Args:
         rows: of `reconciliation.paid_twice`, by the ledger or by the warehouse.
+        inferred: submissions that were inferred never to have arrived, which later readings may show to be charged.
     """
     accidents = [row for row in rows if row["excess_usd"]]
     decided = [row for row in rows if row["decided_usd"]]
@@ -161,6 +164,11 @@ def charged_once(rows: Rows) -> Finding:
         "bought again by decision": len(decided),
         "bought again by decision (USD)": decided_usd,
     }
+    if inferred.attempts:
+        figures |= {
+            "inferred never to have arrived": inferred.attempts,
+            "would have cost up to (USD)": inferred.reserved_usd,
+        }
     lines = []
     if accidents:
         lines.append(

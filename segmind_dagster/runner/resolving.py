@@ -11,20 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segmind_dagster.data_folder import as_found, opened
-from segmind_dagster.errors import LostOwnershipError, RequestOwnedError, SegmindDagsterError
+from segmind_dagster.errors import LostOwnershipError, RequestOwnedError, SegmindDagsterError, SettingsError
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import PAID_KINDS
-from segmind_dagster.lifecycle.matching import Likeness, Names, Submission, compare
+from segmind_dagster.lifecycle.matching import CLOCK_DOUBT, Likeness, Names, Submission, compare, match
 from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.job import may_be_running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from segmind_dagster.ledger import Claim, GenerationRecord, Ledger
+    from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.runner.work import ClockPort
     from segmind_dagster.settings import Settings
 
@@ -37,6 +38,51 @@ def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[Ge
     """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
     with as_found(settings) as (ledger, _):
         return _unknown(ledger, _now(clock))
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A submission with an unknown outcome, and the requests of the history that it may be.
+
+    Args:
+        record: the generation.
+        candidates: rows that may be it, most alike first.
+    """
+
+    record: GenerationRecord
+    candidates: tuple[tuple[Likeness, HistoryRow], ...]
+
+
+def doubts(settings: Settings, *, clock: ClockPort | None = None) -> tuple[list[Doubt], str | None]:
+    """What is unresolved beside what it may be, and why the history could not be asked, if so. Free GETs only."""
+    with as_found(settings) as (ledger, _):
+        records = _unknown(ledger, _now(clock))
+        if not records:
+            return [], None
+        unanswered = ledger.read(reads.unanswered)
+        try:
+            rows = asyncio.run(_rows_since(settings, records, _now(clock)))
+        except (GatewayError, SettingsError) as error:
+            return [Doubt(record, ()) for record in records], str(error)
+        owned = ledger.read(reads.owned_requests, [row.request_id for row in rows])
+    names = Names.learnt(bundled_catalogue().entries, rows, {each: found.model_slug for each, found in owned.items()})
+    free = [row for row in rows if row.request_id not in owned]
+    keys = {record.generation_id for record in records}
+    matches = match([each for each in unanswered if each.key in keys], free, names=names)
+    found = []
+    for record in records:
+        row = matches.found.get(record.generation_id)
+        own = [(Likeness.EXACT, row)] if row is not None else []
+        found.append(Doubt(record, (*own, *matches.doubts.get(record.generation_id, ()))))
+    return found, None
+
+
+async def _rows_since(settings: Settings, records: Sequence[GenerationRecord], now: datetime) -> list[HistoryRow]:
+    from segmind_dagster.gateway.client import Gateway
+
+    since = min((record.intent_at for record in records if record.intent_at), default=now) - CLOCK_DOUBT
+    async with Gateway(settings) as gateway:
+        return await gateway.history(since=since, now=now, is_whole=False)
 
 
 def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockPort | None = None) -> GenerationRecord:

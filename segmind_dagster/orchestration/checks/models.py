@@ -13,6 +13,7 @@ import dagster as dg
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.ledger import Ledger, findings, reads
 from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.matching import ABSENT_REVIEW
 from segmind_dagster.orchestration.checks.results import (
     EVERY_MORNING,
     checked_sets,
@@ -109,7 +110,10 @@ def _spend_under_budget(desk: _Desk, resource: str, key: str) -> Finding:
 
 
 def _charged_once(desk: _Desk, resource: str, key: str) -> Finding:
-    return judged.charged_once(paid_twice(desk.ledger.read(findings.charged_again, resource=resource, prompt_set=key)))
+    charges = desk.ledger.read(findings.charged_again, resource=resource, prompt_set=key)
+    since = desk.now - ABSENT_REVIEW
+    inferred = desk.ledger.read(reads.inferred_absent, since=since, resource=resource, prompt_set=key)
+    return judged.charged_once(paid_twice(charges), inferred=inferred)
 
 
 _QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]] = {
