@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.failures import FailureKind
 
 
+_WHOLE = 4000
+
+
 class GatewayError(SegmindDagsterError):
     """An HTTP exchange with Segmind that did not give what it should.
 
@@ -58,7 +61,8 @@ def kind_of(status: int, body: bytes) -> FailureKind:
         status: HTTP status.
         body: the answer.
     """
-    return classify_submit(status, error_text(body), is_envelope=has_envelope(body))
+    # whole: the verdict may stand behind a prompt that the answer repeats
+    return classify_submit(status, error_text(body, limit=_WHOLE), is_envelope=has_envelope(body))
 
 
 def has_envelope(body: bytes) -> bool:

@@ -87,6 +87,30 @@ def test_a_refused_parameter_that_speaks_of_credit_fails_its_own_prompt_only(
     assert report.stop_message is None
 
 
+@pytest.mark.parametrize("model", [V1, V2])
+def test_prompts_that_moderation_refuses_are_sent_once_each_cost_nothing_and_stop_nobody(
+    open_lab: Any, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    lab = open_lab()
+    check = submissions._check_parameters
+
+    def refuse(state: Any, version: str, offer: Any, body: Any) -> Any:
+        said = "Request was flagged by our moderation layer."
+        if "bad" not in body.get("prompt", ""):
+            return check(state, version, offer, body)
+        # v1 refuses beforehand, v2 lets the job fail
+        return answers.error_answer(422, said) if version == "v1" else said
+
+    monkeypatch.setattr(submissions, "_check_parameters", refuse)
+    prompts = [f"bad {number}" for number in range(25)] + ["a pear", "an apple"]
+    report = lab.generate(lab.write("fruit", prompts, models=[model]))
+    assert report.units[0].endings == {"succeeded": 2, "failed": 25}
+    assert report.units[0].failures == {"refused_content": 25}
+    assert (report.stop_message, lab.posts, lab.charges) == (None, 27, 2)
+    lab.generate("fruit", is_by_person=False)
+    assert lab.posts == 27
+
+
 async def gone(_request: web.Request, _body: bytes) -> web.StreamResponse:
     return web.Response(status=404)
 
