@@ -49,6 +49,7 @@ class Policy:
         is_permanent: whether only a change (of the prompt set, the model, the account) can help.
         is_paid: whether the generation was charged, so that buying again needs a person's word.
         is_of_model: whether every generation of the model would fail the same way.
+        is_unclear: whether nobody knows what it cost, so that only a person's run touches it again.
         is_of_prompt: whether it says something of this one generation only, so that many of them stop no model.
         advice: what a person can do.
     """
@@ -58,8 +59,14 @@ class Policy:
     is_permanent: bool = False
     is_paid: bool = False
     is_of_model: bool = False
+    is_unclear: bool = False
     is_of_prompt: bool = False
     advice: str
+
+    @property
+    def may_be_paid(self) -> bool:
+        """Whether a charge is certain, or cannot be ruled out."""
+        return self.is_paid or self.is_unclear
 
 
 POLICIES: Final[Mapping[FailureKind, Policy]] = {
@@ -98,6 +105,14 @@ POLICIES: Final[Mapping[FailureKind, Policy]] = {
     "over_budget": Policy(stops_run=True, advice="Raise SEGMIND_DAILY_BUDGET_USD, or go on tomorrow."),
 }
 
+# a ledger may hold what a newer or older version wrote, or what a hand did
+UNFAMILIAR: Final = Policy(
+    is_permanent=True,
+    is_unclear=True,
+    advice="This version does not know that kind of failure, so it may have been charged: nothing tries it again by "
+    "itself. Update segmind-dagster, or materialize: that asks Segmind for it first, where it was accepted.",
+)
+
 PAID_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.is_paid)
 
 # a refused parameter may speak of credit cards and white balances
@@ -105,6 +120,21 @@ _NO_CREDITS = re.compile(r"^(?!.*(invalid value|parameter)).*(insufficient|\bcre
 _TEAM_LIMIT = re.compile(r"\bteam\b.*\blimit\b|\blimit\b.*\bteam\b")
 # what a moderator's verdict may come with; the others have a meaning of their own
 _MODERATED_STATUSES: Final = frozenset({400, 403, 404, 405, 406, 409, 415, 422, 451})
+
+
+def policy_of(stored: str | None) -> Policy:
+    """What may follow a failure whose kind was read from a ledger or a warehouse.
+
+    Args:
+        stored: the kind as it stands there; one that this version does not know, or none, is unclear.
+    """
+    kind = known_kind(stored)
+    return UNFAMILIAR if kind is None else POLICIES[kind]
+
+
+def known_kind(stored: str | None) -> FailureKind | None:
+    """A stored kind, if this version knows it."""
+    return next((kind for kind in POLICIES if kind == stored), None)
 
 
 def classify_submit(status: int, said: str, *, is_envelope: bool) -> FailureKind:  # noqa: PLR0911  one line a documented answer

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.ledger import reads, writes
-from segmind_dagster.lifecycle.failures import POLICIES
+from segmind_dagster.lifecycle.failures import known_kind
 from segmind_dagster.runner.buying import Buyer
 from segmind_dagster.runner.delivery import Delivery, Tries
 from segmind_dagster.runner.inputs import Inputs
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from segmind_dagster.ledger import GenerationRecord, Ledger
-    from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.registry import Model
     from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.lease import Lease
@@ -197,7 +196,7 @@ class Engine:
             case "succeeded":
                 return Ended("reused")
             case "failed":
-                return Ended("failed", _kind(record.failure_kind), record.error, attempts=record.attempts)
+                return Ended("failed", known_kind(record.failure_kind), record.error, attempts=record.attempts)
             case "planned":
                 return await self._buyer.buy(work)
             case _ if self.brake.is_interrupted:
@@ -259,7 +258,3 @@ class Engine:
             return self._clock.monotonic()
         ago_s = max((self._clock.now() - submitted_at).total_seconds(), 0.0)
         return self._clock.monotonic() - min(ago_s, 300.0)
-
-
-def _kind(value: str | None) -> FailureKind | None:
-    return next((kind for kind in POLICIES if kind == value), None)

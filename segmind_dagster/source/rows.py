@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.gateway.redaction import redact_values
-from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.failures import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,8 @@ def model_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
 
 def _cost(record: Mapping[str, Any]) -> Decimal | None:
     """What it cost so far; None while nobody knows: its outcome is open, or it was paid for at an unknown price."""
-    is_open = record["state"] not in {"planned", "failed"} or record["failure_kind"] in PAID_KINDS
+    kind = record["failure_kind"]
+    is_open = record["state"] not in {"planned", "failed"} or (kind is not None and policy_of(kind).may_be_paid)
     cost: Decimal | None = record["cost_usd"]
     return _FREE if cost is None and not is_open else cost
 

@@ -61,7 +61,7 @@ def test_what_a_set_paid_and_what_it_saved_never_add_up_to_more_than_the_cost(
         assert (row["cost_usd"], row["saved_usd"]) == (known, 0)
 
 
-@pytest.mark.parametrize("kind", sorted(PAID_KINDS))
+@pytest.mark.parametrize("kind", [*sorted(PAID_KINDS), "from_the_future"])
 def test_a_paid_failure_of_unknown_price_is_not_said_to_be_free(kind: str) -> None:
     row = model_row(record(cost_usd=None, state="failed", failure_kind=kind), api_origin=ORIGIN)
     assert row["cost_usd"] is None
