@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import aiohttp
 
-from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError, error_text, has_envelope
 from segmind_dagster.gateway.redaction import redact
+from segmind_dagster.lifecycle.parsing import read_instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,8 +43,8 @@ def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str
 def reset_at(headers: Mapping[str, str]) -> datetime:
     """When the window opens on our clock: the server's reset, shifted by how far its clock is from ours."""
     ours = datetime.now(UTC)
-    reset = wire.read_instant(headers.get("x-rate-limit-reset-at-utc"))
-    theirs = wire.read_instant(headers.get("Date"))
+    reset = read_instant(headers.get("x-rate-limit-reset-at-utc"))
+    theirs = read_instant(headers.get("Date"))
     if reset is None:
         return ours + timedelta(minutes=1)  # a whole window
     # the Date header has whole seconds: half of one on average

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -38,6 +37,7 @@ from segmind_dagster.gateway.repeating import repeated
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
+    from decimal import Decimal
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -53,6 +53,9 @@ _CONNECTIONS = 400
 _SUBMIT_TIMEOUT_S = 60.0
 _GET_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 10.0
+_GET = aiohttp.ClientTimeout(total=_GET_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
+# the first question must not keep a run from beginning
+_KNOCK = aiohttp.ClientTimeout(total=4.0, sock_connect=3.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +110,7 @@ class Gateway:
             connector=aiohttp.TCPConnector(
                 limit=_CONNECTIONS, ttl_dns_cache=300, resolver=PublicResolver(self._settings)
             ),
-            timeout=aiohttp.ClientTimeout(total=_GET_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S),
+            timeout=_GET,
             auto_decompress=True,
         )
         return self
@@ -185,11 +188,8 @@ class Gateway:
             GatewayError: it could not be read.
         """
         _, document = await self._get(f"{self._settings.api_url}/v1/get-user-credits", is_knock=True)
-        if not isinstance(document, dict):
-            return None
-        amounts = [document.get("credits"), document.get("free-credits")]
-        numbers = [Decimal(str(a)) for a in amounts if isinstance(a, (int, float)) and not isinstance(a, bool)]
-        return sum(numbers, Decimal(0)) if numbers else None
+        found = wire.read_credits(document)
+        return None if found is None else found.balance_usd
 
     async def history(self, *, since: datetime, now: datetime, is_whole: bool = True) -> list[HistoryRow]:
         """The account's requests since a moment, newest first, each once; see `gateway.history`.
@@ -283,7 +283,7 @@ class Gateway:
         self, url: str, query: Mapping[str, str] | None = None, *, is_knock: bool = False
     ) -> tuple[int, Any]:
         async def once() -> tuple[int, Any]:
-            status, answer, headers = await self._exchange("GET", url, query=query)
+            status, answer, headers = await self._exchange("GET", url, query=query, within=_KNOCK if is_knock else _GET)
             if status in {200, 404}:
                 return status, parse(answer)
             raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
@@ -297,10 +297,17 @@ class Gateway:
         *,
         query: Mapping[str, str] | None = None,
         payload: Any = None,
+        within: aiohttp.ClientTimeout = _GET,
     ) -> tuple[int, bytes, Mapping[str, str]]:
         try:
             async with self._http.request(
-                method, url, params=query, json=payload, headers={"x-api-key": self._key}, allow_redirects=False
+                method,
+                url,
+                params=query,
+                json=payload,
+                headers={"x-api-key": self._key},
+                timeout=within,
+                allow_redirects=False,
             ) as response:
                 return response.status, await read_limited(response), response.headers
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

@@ -36,7 +36,7 @@ async def repeated(
     Args:
         once: asks.
         on_rate_limited: told when the rate window ends, should it be refused for the rate.
-        is_knock: whether it is to be found out soon that nobody is there.
+        is_knock: whether an answer that does not come within seconds is done without.
     """
     began = time.monotonic()
     try:
@@ -54,9 +54,12 @@ async def repeated(
         return await once()
 
     def is_enough(state: RetryCallState) -> bool:
-        attempts, most_s = _ATTEMPTS, fetching.FETCH_TIMEOUT_S
-        if is_knock and isinstance(_error_of(state), UnreachableError):
-            attempts, most_s = _KNOCKS, _KNOCK_S
+        attempts, most_s = _ATTEMPTS, _KNOCK_S if is_knock else fetching.FETCH_TIMEOUT_S
+        error = _error_of(state)
+        if is_knock and isinstance(error, UnreachableError):
+            attempts = _KNOCKS
+        if is_knock and isinstance(error, GatewayError) and error.kind == "rate_limited":
+            return True
         return state.attempt_number >= attempts or time.monotonic() - began >= most_s
 
     async def note_refusal(state: RetryCallState) -> None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Works through generations until each has an ending.
+    """Works through generations until each has an ending; `warnings` holds what a person should know of the run.
 
     Args:
         gateway: the provider.
@@ -76,6 +76,7 @@ class Engine:
         self._clock = clock
         self._lease = lease
         self.progress = Progress()
+        self.warnings: list[str] = []
         self.lookup = Lookup(
             gateway,
             ledger,

@@ -102,7 +102,7 @@ def work_through(
         began = clock.monotonic()
         async with gateway:
             try:
-                reason = await why_not(gateway, cheapest_usd, remember=remember)
+                reason = await why_not(gateway, cheapest_usd, remember=remember, warn=engine.warnings.append)
             except UnreachableError as error:
                 engine.brake.stop(error.kind, str(error))
                 return {work.generation_id: _as_it_was(work, engine.brake) for work in works}

@@ -12,16 +12,16 @@ import hashlib
 import json
 import logging
 from datetime import UTC, datetime
-from decimal import Decimal
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import dlt
 from requests.exceptions import RequestException
 
 from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import error_text
 from segmind_dagster.gateway.history import PATH
+from segmind_dagster.lifecycle.parsing import read_ms, read_usd
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.catalogue import catalogue_changes
 from segmind_dagster.source.long_texts import whole_text
@@ -180,17 +180,17 @@ def _parsed(path: str, response: Response) -> Any:
 def _credits(settings: Settings) -> dict[str, Any]:
     path = "/v1/get-user-credits"
     document = _parsed(path, _get(_client(settings.api_url, settings), path))
-    paid, free = (_amount(document, name) for name in ("credits", "free-credits"))
-    if paid is None and free is None:
+    found = wire.read_credits(document)
+    if found is None:
         raise SegmindDagsterError(
             f"GET {path} answered without a balance, but with "
             + (f"the keys {sorted(document)}." if isinstance(document, dict) else "something that is no object.")
         )
     return {
         "observed_at": datetime.now(UTC),
-        "credits_usd": paid,
-        "free_credits_usd": free,
-        "balance_usd": (paid or Decimal(0)) + (free or Decimal(0)),
+        "credits_usd": found.paid_usd,
+        "free_credits_usd": found.free_usd,
+        "balance_usd": found.balance_usd,
         "api_origin": settings.api_origin,
     }
 
@@ -204,14 +204,15 @@ def _models(settings: Settings) -> list[dict[str, Any]]:
     if rows is None:
         raise SegmindDagsterError(f"GET {path} answered without a list of models.")
     return [
+        # a published mean of nothing costs nothing and takes no time: that is read as not known
         {
             "slug": row["slug"],
             "title": row.get("title"),
             "type": row.get("type"),
             "description": row.get("description"),
             "parameters": row.get("parameters"),
-            "mean_cost_usd": _mean(row, "avg_cost_usd"),
-            "mean_latency_ms": _whole_ms(_mean(row, "avg_latency_s")),
+            "mean_cost_usd": read_usd(row.get("avg_cost_usd")) or None,
+            "mean_latency_ms": read_ms(row.get("avg_latency_s")) or None,
             "is_visible": row.get("is_visible"),
             # spelt so by Segmind
             "is_deprecated": row.get("is_depreciated"),
@@ -243,20 +244,3 @@ def _models_page(settings: Settings) -> dict[str, Any]:
         "html": response.content.decode("utf-8", errors="replace"),
         "api_origin": settings.api_origin,
     }
-
-
-def _amount(document: Any, name: str) -> Decimal | None:
-    value = document.get(name) if isinstance(document, dict) else None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value):
-        return None
-    return Decimal(str(value))
-
-
-def _mean(row: Any, name: str) -> Decimal | None:
-    """A published mean; nothing costs nothing and takes no time, so that is read as not known."""
-    value = _amount(row, name)
-    return value if value is not None and value > 0 else None
-
-
-def _whole_ms(seconds: Decimal | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)

@@ -14,6 +14,7 @@ from lab.clocks import QuickClock
 from lab.project import V1, V2, png
 from lab.proxy import JOBS, Proxy
 
+from segmind_dagster.gateway import repeating
 from segmind_dagster.runner import Batch, generate
 from segmind_dagster.sandbox import Faults, answers, submissions
 
@@ -109,6 +110,27 @@ def test_prompts_that_moderation_refuses_are_sent_once_each_cost_nothing_and_sto
     assert (report.stop_message, lab.posts, lab.charges) == (None, 27, 2)
     lab.generate("fruit", is_by_person=False)
     assert lab.posts == 27
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, '{"credits": NaN}'), (200, '{"credits": -1}'), (200, '{"credits": 1e400}'), (200, "{}"), (200, "[]"),
+        (429, "slow down"), (503, "busy"), (404, '{"error": "No credits found for the user"}'),
+    ],
+)  # fmt: skip
+def test_a_balance_that_cannot_be_read_holds_up_nothing_and_is_said(
+    open_lab: Any, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str]
+) -> None:
+    monkeypatch.setattr(repeating, "_BACK_OFF", lambda _: 0.0)
+    lab = open_lab()
+    with Proxy(lab.server.url) as proxy:
+        lab.environ |= {"SEGMIND_API_URL": proxy.url}
+        proxy.statuses["/v1/get-user-credits"], text = answer
+        proxy.replace("/v1/get-user-credits", text)
+        report = lab.generate(lab.write("fruit", 1))
+    assert (report.units[0].endings, report.stop_message) == ({"succeeded": 1}, None)
+    assert "balance" in report.warnings[0]
 
 
 async def gone(_request: web.Request, _body: bytes) -> web.StreamResponse:
