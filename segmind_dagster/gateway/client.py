@@ -31,6 +31,7 @@ from segmind_dagster.gateway.answers import (
 from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnreachableError, error_text, kind_of
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.history import read_history
+from segmind_dagster.gateway.pace import Pace
 from segmind_dagster.gateway.redaction import redact
 from segmind_dagster.gateway.repeating import repeated
 
@@ -86,7 +87,6 @@ class Gateway:
         settings: addresses, key and allow-listed hosts.
         max_output_bytes: largest output that is accepted.
         submit_timeout_s: how long a v2 submission may take.
-        on_rate_limited: told when the rate window ends, should a GET be refused for the rate.
     """
 
     def __init__(
@@ -95,13 +95,12 @@ class Gateway:
         *,
         max_output_bytes: int = 1 << 30,
         submit_timeout_s: float = _SUBMIT_TIMEOUT_S,
-        on_rate_limited: Callable[[datetime], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
         self._key = settings.require_api_key()
         self._fetcher = Fetcher(settings, max_output_bytes=max_output_bytes)
         self._submit_timeout_s = submit_timeout_s
-        self._on_rate_limited = on_rate_limited
+        self._pace = Pace()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -238,7 +237,8 @@ class Gateway:
             OutputError: the host is not allowed, or what came is not whole.
             GatewayError: `expired` when it is gone, else a kind that fetching again may cure.
         """
-        return await self._repeated(lambda: self._fetcher.fetch_once(self._http, url, sink))
+        # from other hosts, at their own rate
+        return await repeated(lambda: self._fetcher.fetch_once(self._http, url, sink))
 
     @property
     def _http(self) -> aiohttp.ClientSession:
@@ -331,7 +331,7 @@ class Gateway:
         return redact(message, self._key)
 
     async def _repeated(self, once: Callable[[], Awaitable[_Answer]], *, is_knock: bool = False) -> _Answer:
-        return await repeated(once, on_rate_limited=self._on_rate_limited, is_knock=is_knock)
+        return await repeated(once, pace=self._pace, is_knock=is_knock)
 
 
 class _Withholding(aiohttp.BytesPayload):

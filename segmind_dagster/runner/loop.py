@@ -72,7 +72,7 @@ def work_through(
     slots = Slots(ledger, clock, settings.requests_per_minute)
     to_buy = [work for work in works if work.action == "submit" and work.reserve_usd is not None]
     engine = Engine(
-        gateway=(gateway := Gateway(settings, on_rate_limited=slots.cut)),
+        gateway=(gateway := Gateway(settings)),
         ledger=ledger,
         outputs=outputs,
         clock=clock,
