@@ -17,7 +17,7 @@ import aiohttp
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.addresses import PublicResolver
+from segmind_dagster.gateway.addresses import KnownHosts, PublicResolver
 from segmind_dagster.gateway.answers import (
     ANSWER_LIMIT_BYTES,
     get_failure,
@@ -100,6 +100,7 @@ class Gateway:
         self._key = settings.require_api_key()
         self._fetcher = Fetcher(settings, max_output_bytes=max_output_bytes)
         self._submit_timeout_s = submit_timeout_s
+        self._hosts = KnownHosts(settings)
         self._pace = Pace()
         self._session: aiohttp.ClientSession | None = None
 
@@ -213,7 +214,7 @@ class Gateway:
             data_url: the file as `data:image/png;base64,...`.
 
         Raises:
-            GatewayError: it was not stored.
+            GatewayError: it was not stored, or at an address that is not to be put into a body that is paid for.
         """
         url = f"{self._settings.storage_url}/upload-asset"
 
@@ -222,6 +223,12 @@ class Gateway:
             addresses = wire.read_file_urls(parse(answer))
             if status >= 300 or not addresses:  # noqa: PLR2004  HTTP
                 raise get_failure(f"POST {url}", status, answer, {}, key=self._key)
+            try:
+                self._hosts.check_upload(addresses[0])
+            except OutputError as error:
+                raise GatewayError(
+                    "invalid_request", self._say(f"POST {url}: the upload is named at {addresses[0]!r}, but {error}.")
+                ) from error
             return addresses[0]
 
         return await self._repeated(once)

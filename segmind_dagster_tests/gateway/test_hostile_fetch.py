@@ -208,7 +208,7 @@ def test_what_is_checked_is_what_would_be_connected_to(url: str) -> None:
     """Two parsers read an address: ours before, the HTTP client's when it connects."""
     fetcher = Fetcher(settings(), max_output_bytes=1)
     try:
-        fetcher._check_host(url)
+        fetcher._hosts.check(url)
     except OutputError:
         return
     try:

@@ -221,3 +221,16 @@ def test_a_cost_that_nobody_reports_is_told_apart_as_an_estimate(open_lab: Any) 
     assert unit.endings == {"succeeded": 2}
     assert unit.estimated_usd == unit.cost_usd > 0
     assert {each["cost_source"] for each in lab.attempts()} == {"estimated"}
+
+
+def test_a_picture_that_is_said_to_be_stored_elsewhere_is_put_into_nothing_that_is_paid_for(open_lab: Any) -> None:
+    lab = open_lab()
+    (lab.folder / "prompts" / "face.png").write_bytes(png())
+    key = lab.write("fruit", 2, models=["instantid"], defaults={"face_image": "face.png"})
+    with OutputProxy(lab.server.url) as proxy:
+        lab.environ |= {"SEGMIND_STORAGE_URL": proxy.url}
+        proxy.instead["/upload-asset"] = (200, json.dumps({"file_urls": ["https://evil.example/face.png"]}))
+        report = lab.generate(key)
+    assert report.units[0].endings == {"failed": 2}
+    assert "evil.example" in report.units[0].examples[0]
+    assert lab.posts == 0
