@@ -227,9 +227,9 @@ def test_a_picture_that_is_said_to_be_stored_elsewhere_is_put_into_nothing_that_
     lab = open_lab()
     (lab.folder / "prompts" / "face.png").write_bytes(png())
     key = lab.write("fruit", 2, models=["instantid"], defaults={"face_image": "face.png"})
-    with OutputProxy(lab.server.url) as proxy:
+    with Proxy(lab.server.url) as proxy:
         lab.environ |= {"SEGMIND_STORAGE_URL": proxy.url}
-        proxy.instead["/upload-asset"] = (200, json.dumps({"file_urls": ["https://evil.example/face.png"]}))
+        proxy.replace("/upload-asset", {"file_urls": ["https://evil.example/face.png"]})
         report = lab.generate(key)
     assert report.units[0].endings == {"failed": 2}
     assert "evil.example" in report.units[0].examples[0]

@@ -19,7 +19,7 @@ KINDS = ["from_the_future", "", None, "JOB_FAILED", "'; DROP TABLE generations"]
 def fail_strangely(lab: Any, kind: str | None) -> None:
     def change(connection: Connection) -> None:
         connection.execute(update(GENERATIONS).values(state="failed", failure_kind=kind, owner=None))
-        connection.execute(update(ATTEMPTS).values(failure_kind=kind))
+        connection.execute(update(ATTEMPTS).values(state="failed", failure_kind=kind))
 
     with lab.ledger() as ledger:
         ledger.write(change)
