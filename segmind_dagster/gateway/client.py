@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -32,7 +32,7 @@ from segmind_dagster.gateway.errors import GatewayError, NotSentError, Unreachab
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.pace import Pace
-from segmind_dagster.gateway.redaction import redact
+from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.gateway.repeating import repeated
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._key = settings.require_api_key()
-        self._fetcher = Fetcher(settings, max_output_bytes=max_output_bytes)
+        self._redactor = redactor_of(settings)
+        self._fetcher = Fetcher(settings, self._redactor, max_output_bytes=max_output_bytes)
         self._submit_timeout_s = submit_timeout_s
         self._hosts = KnownHosts(settings)
         self._pace = Pace()
@@ -158,13 +159,13 @@ class Gateway:
                     raise self._refusal(what, response, answer)
                 return Accepted(request_id=request_id, http_status=response.status)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise GatewayError("connect_error", self._say(f"{what}: no connection ({name_of(error)}).")) from error
+            raise GatewayError("connect_error", self._say(f"{what}: no connection ({name_of(error)}).")) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if payload.is_withheld:
-                raise NotSentError("connect_error", f"{what}: held back before anything was sent.") from error
+                raise NotSentError("connect_error", f"{what}: held back before anything was sent.") from None
             raise GatewayError(
                 "unknown_outcome", self._say(f"{what}: sent, but no answer came back ({name_of(error)}).")
-            ) from error
+            ) from None
 
     async def status(self, request_id: str) -> wire.JobAnswer:
         """The state of a job.
@@ -197,7 +198,8 @@ class Gateway:
         Raises:
             GatewayError: the history could not be read, not whole, or was not understood.
         """
-        return await read_history(self._get, self._settings.platform_url, since=since, now=now, is_whole=is_whole)
+        rows = await read_history(self._get, self._settings.platform_url, since=since, now=now, is_whole=is_whole)
+        return [self._as_shown(row) for row in rows]
 
     async def history_row(self, request_id: str) -> HistoryRow | None:
         """What the history remembers of a request, if it does."""
@@ -205,7 +207,7 @@ class Gateway:
         status, document = await self._get(url)
         row = wire.read_history_row(document) if status == 200 else None  # noqa: PLR2004  HTTP
         # a server that ignored the id must not hand us the output of another request
-        return row if row is not None and row.request_id == request_id else None
+        return self._as_shown(row) if row is not None and row.request_id == request_id else None
 
     async def upload(self, data_url: str) -> str:
         """Store an input file with Segmind and return its address; storing costs nothing.
@@ -222,13 +224,13 @@ class Gateway:
             status, answer, _ = await self._exchange("POST", url, payload={"data_urls": [data_url]})
             addresses = wire.read_file_urls(parse(answer))
             if status >= 300 or not addresses:  # noqa: PLR2004  HTTP
-                raise get_failure(f"POST {url}", status, answer, {}, key=self._key)
+                raise get_failure(f"POST {url}", status, answer, {}, self._redactor)
             try:
                 self._hosts.check_upload(addresses[0])
             except OutputError as error:
                 raise GatewayError(
                     "invalid_request", self._say(f"POST {url}: the upload is named at {addresses[0]!r}, but {error}.")
-                ) from error
+                ) from None
             return addresses[0]
 
         return await self._repeated(once)
@@ -279,10 +281,10 @@ class Gateway:
             job = wire.read_job(parse(answer))
             # a failed job answers 422 with its own body (SDK 1.3.0, v2.py)
             if job is not None and (status == 200 or job.status == "failed"):  # noqa: PLR2004  HTTP
-                return job
+                return replace(job, error=self._redactor.short(job.error)) if job.error else job
             if status == 404:  # noqa: PLR2004  HTTP
                 raise GatewayError("expired", f"GET {url}: the record is gone.", http_status=status)
-            raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
+            raise get_failure(f"GET {url}", status, answer, headers, self._redactor)
 
         return await self._repeated(once)
 
@@ -293,7 +295,7 @@ class Gateway:
             status, answer, headers = await self._exchange("GET", url, query=query, within=_KNOCK if is_knock else _GET)
             if status in {200, 404}:
                 return status, parse(answer)
-            raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
+            raise get_failure(f"GET {url}", status, answer, headers, self._redactor)
 
         return await self._repeated(once, is_knock=is_knock)
 
@@ -320,13 +322,13 @@ class Gateway:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UnreachableError(
                 "connect_error", self._say(f"{method} {url}: no connection ({name_of(error)}).")
-            ) from error
+            ) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({name_of(error)}).")) from error
+            raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({name_of(error)}).")) from None
 
     def _refusal(self, what: str, response: aiohttp.ClientResponse, answer: bytes) -> GatewayError:
         kind = kind_of(response.status, answer)
-        said = error_text(answer) or "nothing"
+        said = self._redactor.short(error_text(answer)) or "nothing"
         return GatewayError(
             kind,
             self._say(f"{what}: answered {response.status}: {said}"),
@@ -334,8 +336,11 @@ class Gateway:
             reset_at=reset_at(response.headers) if kind == "rate_limited" else None,
         )
 
+    def _as_shown(self, row: HistoryRow) -> HistoryRow:
+        return replace(row, error=self._redactor.short(row.error)) if row.error else row
+
     def _say(self, message: str) -> str:
-        return redact(message, self._key)
+        return self._redactor.text(message)
 
     async def _repeated(self, once: Callable[[], Awaitable[_Answer]], *, is_knock: bool = False) -> _Answer:
         return await repeated(once, pace=self._pace, is_knock=is_knock)

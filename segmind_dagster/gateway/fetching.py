@@ -13,11 +13,12 @@ from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway.addresses import KnownHosts
 from segmind_dagster.gateway.answers import get_failure, name_of
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.gateway.redaction import redact, without_query
+from segmind_dagster.gateway.redaction import without_query
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.settings import Settings
 
 _CHUNK_BYTES = 1 << 16
@@ -47,11 +48,12 @@ class Fetcher:
 
     Args:
         settings: API address and allow-listed hosts.
+        redactor: takes the key out of messages.
         max_output_bytes: largest output that is accepted.
     """
 
-    def __init__(self, settings: Settings, *, max_output_bytes: int) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, redactor: Redactor, *, max_output_bytes: int) -> None:
+        self._redactor = redactor
         self._max_output_bytes = max_output_bytes
         self._hosts = KnownHosts(settings)
 
@@ -86,14 +88,12 @@ class Fetcher:
                             "expired", f"GET {shown}: answered {response.status}.", http_status=response.status
                         )
                     if response.status != 200:  # noqa: PLR2004  HTTP
-                        raise get_failure(
-                            f"GET {shown}", response.status, b"", response.headers, key=self._settings.api_key
-                        )
+                        raise get_failure(f"GET {shown}", response.status, b"", response.headers, self._redactor)
                     return await self.stream(response, sink)
             except (aiohttp.ClientError, TimeoutError) as error:
                 # the client's own messages may repeat the address, signature included
-                said = redact(f"GET {shown}: no answer ({name_of(error)}).", self._settings.api_key)
-                raise GatewayError("connect_error", said) from error
+                said = self._redactor.text(f"GET {shown}: no answer ({name_of(error)}).")
+                raise GatewayError("connect_error", said) from None
         raise OutputError(f"more than {_MAX_REDIRECTS} redirects", is_permanent=True)
 
     async def stream(self, response: aiohttp.ClientResponse, sink: Path) -> Fetched:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from segmind_dagster.errors import OutputError, SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.gateway.redaction import redact, redact_values
 from segmind_dagster.ledger import Claim, Outcome, moves, writes
 from segmind_dagster.lifecycle.failures import POLICIES, classify_job, retry_delay_s
 from segmind_dagster.runner.job import Job, Refused, may_be_running, took_s, with_facts, with_history
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segmind_dagster.gateway.fetching import Fetched
+    from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.failures import FailureKind
@@ -96,6 +96,7 @@ class Delivery:
         clock: the time.
         patience: what is known of how long jobs of each model slug take.
         chance: source of jitter.
+        redactor: takes the key out of what is written beside a file.
         progress: where the run is.
         places: given up when the provider is done with a generation.
         prices: told what generations cost.
@@ -110,6 +111,7 @@ class Delivery:
         clock: ClockPort,
         patience: MutableMapping[str, Patience],
         chance: random.Random,
+        redactor: Redactor,
         progress: Progress,
         places: Places,
         prices: SeenPrices,
@@ -119,6 +121,7 @@ class Delivery:
         self._outputs = outputs
         self._clock = clock
         self._chance = chance
+        self._redactor = redactor
         self._patience = patience
         self._progress = progress
         self._places = places
@@ -318,7 +321,7 @@ class Delivery:
             resource=work.model.resource,
             generation_id=work.generation_id,
             attempt=job.claim.attempt,
-            facts=redact_values(facts),
+            facts=self._redactor.values(facts),
         )
 
     @contextmanager
@@ -429,5 +432,5 @@ def _remark(job: Job, answer: wire.JobAnswer) -> str:
 
 
 def _short(error: str | None) -> str:
-    """A provider's text as it may be stored and shown: bounded, with keys and signatures taken out."""
-    return redact((error or "no reason given")[:1000])[:300]
+    """A provider's text as it may be stored and shown; the gateway has taken keys and signatures out."""
+    return (error or "no reason given")[:300]

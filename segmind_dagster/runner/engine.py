@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
+    from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.ledger import GenerationRecord, Ledger
     from segmind_dagster.registry import Model
     from segmind_dagster.runner.brake import Brake
@@ -51,6 +52,7 @@ class Engine:
         slots: its share of the request rate.
         patience: what is known of how long jobs of each model slug take.
         slugs: models that Segmind sells, as far as we know.
+        redactor: takes the key out of what is written.
         brake: what stops submitting.
         run_id: Dagster's id of the run, if there is one.
     """
@@ -67,6 +69,7 @@ class Engine:
         slots: Slots,
         patience: Mapping[str, Patience],
         slugs: Collection[str],
+        redactor: Redactor,
         brake: Brake,
         run_id: str | None = None,
     ) -> None:
@@ -97,6 +100,7 @@ class Engine:
             clock=clock,
             patience=self._patience,
             chance=chance,
+            redactor=redactor,
             progress=self.progress,
             places=self._places,
             prices=prices,

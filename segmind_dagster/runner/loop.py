@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from segmind_dagster.gateway.errors import UnreachableError
+from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.ledger import entries, reads
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.registry import bundled_catalogue
@@ -87,6 +88,7 @@ def work_through(
         patience=_patience(ledger, works),
         slugs=bundled_catalogue().entries.keys() | {work.model.slug for work in works},
         brake=_brake(ledger, outputs, works, is_by_person=is_by_person),
+        redactor=redactor_of(settings),
         run_id=run_id,
     )
     if all(work.action in {"reuse", "leave"} for work in works):

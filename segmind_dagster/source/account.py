@@ -21,6 +21,7 @@ from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import error_text
 from segmind_dagster.gateway.history import PATH
+from segmind_dagster.gateway.redaction import Redactor, redactor_of
 from segmind_dagster.lifecycle.parsing import read_ms, read_usd
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.catalogue import catalogue_changes
@@ -130,11 +131,13 @@ def _history_resource(settings: Callable[[], Settings]) -> DltResource:
         client = _client(current.platform_url, current)
 
         def ask(query: dict[str, str]) -> tuple[int, Any]:
-            response = _get(client, PATH, query)
+            response = _get(client, PATH, query, redactor=redactor_of(current))
             return response.status_code, _parsed(PATH, response)
 
         state = dlt.current.resource_state()
-        yield from history.history_rows(ask, state, api_origin=current.api_origin, now=datetime.now(UTC))
+        yield from history.history_rows(
+            ask, state, api_origin=current.api_origin, redactor=redactor_of(current), now=datetime.now(UTC)
+        )
 
     return request_history
 
@@ -148,19 +151,20 @@ def _client(base_url: str, settings: Settings) -> RESTClient:
     return RESTClient(base_url=base_url, auth=auth)
 
 
-def _get(client: RESTClient, path: str, params: dict[str, Any] | None = None) -> Response:
+def _get(client: RESTClient, path: str, params: dict[str, Any] | None = None, *, redactor: Redactor) -> Response:
     try:
         # requests would carry the key along to wherever a redirect points
         response = client.get(path, params=params, allow_redirects=False)
+    # its own words may quote the header with the key
     except RequestException as error:
         raise SegmindDagsterError(
             f"GET {path} brought no answer ({type(error).__name__}). Nothing of it was loaded; check the network and "
             "SEGMIND_API_URL, then materialize again."
-        ) from error
+        ) from None
     if response.status_code != 200:  # noqa: PLR2004  HTTP
         raise SegmindDagsterError(
-            f"GET {path}: answered {response.status_code}: {error_text(response.content) or 'nothing'}. "
-            "Nothing of it was loaded."
+            f"GET {path}: answered {response.status_code}: "
+            f"{redactor.short(error_text(response.content)) or 'nothing'}. Nothing of it was loaded."
         )
     return response
 
@@ -179,7 +183,7 @@ def _parsed(path: str, response: Response) -> Any:
 
 def _credits(settings: Settings) -> dict[str, Any]:
     path = "/v1/get-user-credits"
-    document = _parsed(path, _get(_client(settings.api_url, settings), path))
+    document = _parsed(path, _get(_client(settings.api_url, settings), path, redactor=redactor_of(settings)))
     found = wire.read_credits(document)
     if found is None:
         raise SegmindDagsterError(
@@ -198,7 +202,7 @@ def _credits(settings: Settings) -> dict[str, Any]:
 def _models(settings: Settings) -> list[dict[str, Any]]:
     client = _client(settings.platform_url, settings)
     path = "/inference-model-information/list"
-    document = _parsed(path, _get(client, path, {"segmind_model": "True"}))
+    document = _parsed(path, _get(client, path, {"segmind_model": "True"}, redactor=redactor_of(settings)))
     lists = [value for value in document.values() if isinstance(value, list)] if isinstance(document, dict) else []
     rows = document if isinstance(document, list) else next(iter(lists), None)
     if rows is None:
@@ -237,7 +241,7 @@ def _remember_prices(settings: Settings, rows: list[dict[str, Any]]) -> None:
 
 
 def _models_page(settings: Settings) -> dict[str, Any]:
-    response = _get(_client(settings.api_url, settings), "/v1/models/")
+    response = _get(_client(settings.api_url, settings), "/v1/models/", redactor=redactor_of(settings))
     return {
         "html_sha256": hashlib.sha256(response.content).hexdigest(),
         "fetched_at": datetime.now(UTC),

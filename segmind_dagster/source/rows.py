@@ -6,12 +6,13 @@ from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.gateway.redaction import redact_values
 from segmind_dagster.lifecycle.failures import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
+
+    from segmind_dagster.gateway.redaction import Redactor
 
 _NOT_PARAMETERS = frozenset({"prompt", "negative_prompt", "seed", "messages"})
 _FREE = Decimal(0)
@@ -67,16 +68,17 @@ _ATTEMPT_SAME_NAME = (
 )
 
 
-def model_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
+def model_row(record: Mapping[str, Any], *, api_origin: str, redactor: Redactor) -> dict[str, Any]:
     """A row of a model table.
 
     Args:
         record: a generation as one prompt set sees it; see `ledger.reads.set_rows`.
         api_origin: where it came from.
+        redactor: takes keys out of what is shown.
     """
     cost = _cost(record)
     is_reused = record["is_reused"] and record["state"] == "succeeded"
-    params = redact_values({name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS})
+    params = redactor.values({name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS})
     params |= {name: f"sha256:{digest}" for name, digest in record["images"].items()}
     return {
         **{name: record[name] for name in _SAME_NAME},
