@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.outputs import Quarantined, Stored
+    from segmind_dagster.runner.odd_prices import OddPrices
     from segmind_dagster.runner.places import Places
     from segmind_dagster.runner.prices import SeenPrices
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
@@ -100,6 +101,7 @@ class Delivery:
         progress: where the run is.
         places: given up when the provider is done with a generation.
         prices: told what generations cost.
+        odd_prices: stops the run when one cost implausibly much.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Delivery:
         progress: Progress,
         places: Places,
         prices: SeenPrices,
+        odd_prices: OddPrices,
     ) -> None:
         self._gateway = gateway
         self._ledger = ledger
@@ -126,6 +129,7 @@ class Delivery:
         self._progress = progress
         self._places = places
         self._prices = prices
+        self._odd_prices = odd_prices
 
     async def follow(self, work: Work, job: Job, tries: Tries) -> Ended | None:
         """Poll until the job is done; None when it failed free of charge and may be sent again."""
@@ -287,6 +291,7 @@ class Delivery:
             self._ledger, self._clock, job.claim, kind, message, is_final=True,
             cost_usd=job.accounting.cost_usd, cost_source=job.cost_source, estimate_usd=work.estimate_usd,
         )  # fmt: skip
+        self._odd_prices.look(work, job)
         # not in the ledger: an address does not belong into what is exported, and changes when outputs are moved
         where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
         return Ended("failed", kind, f"{message}{where}", *charge, attempts=job.claim.attempt)
@@ -395,6 +400,7 @@ class Delivery:
             estimate_usd=work.estimate_usd,
         )
         charge = await self._ledger.awrite(moves.mark_succeeded, job.claim, outcome)
+        self._odd_prices.look(work, job)
         return Ended(
             "succeeded",
             cost_usd=charge.usd,

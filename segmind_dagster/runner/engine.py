@@ -20,6 +20,7 @@ from segmind_dagster.runner.delivery import Delivery, Tries
 from segmind_dagster.runner.inputs import Inputs
 from segmind_dagster.runner.job import Job
 from segmind_dagster.runner.lookup import Lookup
+from segmind_dagster.runner.odd_prices import OddPrices
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.places import Places
 from segmind_dagster.runner.prices import SeenPrices
@@ -29,6 +30,7 @@ from segmind_dagster.runner.work import Ended, Progress
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
     from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.ledger import GenerationRecord, Ledger
@@ -54,6 +56,7 @@ class Engine:
         slugs: models that Segmind sells, as far as we know.
         redactor: takes the key out of what is written.
         brake: what stops submitting.
+        highest_usd: the most that a generation of each model slug has cost so far.
         run_id: Dagster's id of the run, if there is one.
     """
 
@@ -71,6 +74,7 @@ class Engine:
         slugs: Collection[str],
         redactor: Redactor,
         brake: Brake,
+        highest_usd: Mapping[str, Decimal],
         run_id: str | None = None,
     ) -> None:
         self._ledger = ledger
@@ -104,6 +108,7 @@ class Engine:
             progress=self.progress,
             places=self._places,
             prices=prices,
+            odd_prices=OddPrices(brake, highest_usd),
         )
         self.brake = brake
         self._watch = Watch(ledger, clock, owner=lease.owner, may_wait=lambda: not self.brake.is_interrupted)

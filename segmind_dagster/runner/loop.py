@@ -89,6 +89,7 @@ def work_through(
         slugs=bundled_catalogue().entries.keys() | {work.model.slug for work in works},
         brake=_brake(ledger, outputs, works, is_by_person=is_by_person),
         redactor=redactor_of(settings),
+        highest_usd=ledger.read(reads.highest_costs, sorted({work.model.slug for work in works})),
         run_id=run_id,
     )
     if all(work.action in {"reuse", "leave"} for work in works):
