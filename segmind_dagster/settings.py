@@ -140,6 +140,8 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
     for name in ("api_url", "platform_url", "storage_url"):
         if overrides.get(name):
             overrides[name] = reader.checked_url(name, str(overrides[name]))
+    if isinstance(overrides.get("api_key"), str):
+        overrides["api_key"] = reader.checked_key(overrides["api_key"].strip())
     for name in ("data_dir", "prompts_dir"):
         if overrides.get(name):
             overrides[name] = reader.absolute(overrides[name])
@@ -255,7 +257,9 @@ class _Reader:
         return None, _PREFIXES[0] + name.upper()
 
     def api_key(self) -> str | None:
-        key = self.text("api_key")
+        return self.checked_key(self.text("api_key"))
+
+    def checked_key(self, key: str | None) -> str | None:
         # dlt writes placeholders such as <configure me>; the other stands in .dlt/example.secrets.toml
         if key is None or key.startswith("<") or key == "YOUR_SEGMIND_API_KEY":
             return None

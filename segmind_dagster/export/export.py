@@ -19,6 +19,7 @@ from segmind_dagster.errors import ExportError, OutputError
 from segmind_dagster.export.files import read_all
 from segmind_dagster.export.layouts import LAYOUTS
 from segmind_dagster.export.rows import LeftOut, choose, left
+from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.ledger import reads
 from segmind_dagster.registry import MODELS
 
@@ -93,7 +94,9 @@ def export_set(
             f"The ledger holds nothing{which} for a prompt set {prompt_set!r}. `segmind-dagster plan --all` lists the "
             "sets; materialize one before it is exported."
         )
-    items, left_out = choose(records, api_origin=settings.api_origin, also_former=also_former)
+    items, left_out = choose(
+        records, api_origin=settings.api_origin, redactor=redactor_of(settings), also_former=also_former
+    )
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
     counts: dict[str, int] = {}
     size_bytes = 0

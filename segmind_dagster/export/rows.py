@@ -17,6 +17,8 @@ from segmind_dagster.source.rows import model_row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from segmind_dagster.gateway.redaction import Redactor
+
 # the columns of a dataset besides its files, and their types: dlt's names, as in the warehouse
 COLUMNS: Final[Mapping[str, type]] = {
     "generation_id": str,
@@ -77,20 +79,21 @@ class LeftOut:
 
 
 def choose(
-    records: Iterable[Mapping[str, Any]], *, api_origin: str, also_former: bool
+    records: Iterable[Mapping[str, Any]], *, api_origin: str, redactor: Redactor, also_former: bool
 ) -> tuple[list[Item], list[LeftOut]]:
     """Sort a set's generations into what is exported and what is not.
 
     Args:
         records: as the ledger has them; see `ledger.reads.set_rows`.
         api_origin: where they came from.
+        redactor: takes keys out of what is exported.
         also_former: whether what the set asked for once, and no longer does, is wanted too.
     """
     items, left_out = [], []
     for record in records:
         if not (record["is_current"] or also_former):
             continue
-        row = model_row(record, api_origin=api_origin)
+        row = model_row(record, api_origin=api_origin, redactor=redactor)
         if record["state"] != "succeeded" or not record["output_uri"]:
             why = record["failure_kind"] or record["state"]
             left_out.append(left(record, why, record["error"] or ""))

@@ -1,7 +1,7 @@
-"""Refuses output hosts that resolve to private addresses, at the moment of connecting.
+"""Which addresses in an answer are believed: hosts by name, and what a name resolves to at the moment of connecting.
 
-A name on the list may point anywhere, and elsewhere a second later: what is checked here is what is connected to.
-Which names are on the list is decided in `fetching`.
+Outputs are fetched from, and uploaded inputs are named at, Segmind's hosts and those that the settings list. A name on
+the list may point anywhere, and elsewhere a second later: what `PublicResolver` checks is what is connected to.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import socket
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import DefaultResolver
 
 from segmind_dagster.errors import OutputError
+from segmind_dagster.gateway.redaction import without_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +23,70 @@ if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
 
     from segmind_dagster.settings import Settings
+
+_HTTPS = 443
+
+
+class KnownHosts:
+    """The hosts that an address in an answer may name.
+
+    Args:
+        settings: our own API, and the allow-list.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._own = frozenset(_origin(url) for url in (settings.api_url, settings.storage_url))
+        self._api = _origin(settings.api_url)
+        self._listed = frozenset(settings.output_hosts)
+
+    def check(self, url: str) -> None:
+        """Refuse an address that an output is not to be fetched from.
+
+        Raises:
+            OutputError: it is not allowed; the message says why.
+        """
+        parts = _split(url)
+        names = {(parts.hostname or "").lower(), parts.netloc.lower()}
+        if not names & {self._api[1], *self._listed}:
+            raise OutputError(
+                f"its host {parts.hostname!r} is not among the allowed ones; if it is right, add it to "
+                "SEGMIND_OUTPUT_HOSTS",
+                is_permanent=True,
+            )
+        if parts.username is not None or parts.password is not None or parts.port == 0:
+            raise OutputError("its address carries a user name, or no real port", is_permanent=True)
+        if parts.scheme != "https" and _origin(url) != self._api:
+            raise OutputError(f"its address is not https: {without_query(url)}", is_permanent=True)
+
+    def check_upload(self, url: str) -> None:
+        """Refuse an address that an input is not to be named at: the body it goes into is paid for.
+
+        Raises:
+            OutputError: it is not allowed; the message says why.
+        """
+        if not url.isascii() or not url.isprintable() or set(url) & set(" \\<>\"'"):
+            raise OutputError("its address holds characters that no address holds", is_permanent=True)
+        if _origin(url) in self._own and "@" not in _split(url).netloc:
+            return
+        self.check(url)
+        parts = _split(url)
+        if parts.port not in {None, _HTTPS} and parts.netloc.lower() not in self._listed:
+            raise OutputError(f"its address has the port {parts.port}", is_permanent=True)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        url.encode()  # half of a surrogate pair, which JSON can hold, is no character
+    except ValueError as error:
+        raise OutputError("its address is not a URL", is_permanent=True) from error
+    return parts
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = _split(url)
+    return parts.scheme, parts.netloc.lower()
 
 
 class PublicResolver(AbstractResolver):

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import aiohttp
 
-from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError, error_text, has_envelope
-from segmind_dagster.gateway.redaction import redact
+from segmind_dagster.lifecycle.parsing import read_instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from segmind_dagster.gateway.redaction import Redactor
+
 ANSWER_LIMIT_BYTES = 64 << 20
 
 
-def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str], *, key: str | None) -> GatewayError:
+def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str], redactor: Redactor) -> GatewayError:
     """The error that a GET's answer amounts to, when it is not what was asked for.
 
     Args:
@@ -26,9 +27,9 @@ def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str
         status: HTTP status.
         answer: the body.
         headers: for the rate reset.
-        key: taken out of the message, should the answer repeat it.
+        redactor: takes the key out of the message, should the answer repeat it.
     """
-    message = redact(f"{what}: answered {status}: {error_text(answer) or 'nothing'}", key)
+    message = redactor.text(f"{what}: answered {status}: {redactor.short(error_text(answer)) or 'nothing'}")
     match status:
         case 429:
             return GatewayError("rate_limited", message, http_status=status, reset_at=reset_at(headers))
@@ -43,8 +44,8 @@ def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str
 def reset_at(headers: Mapping[str, str]) -> datetime:
     """When the window opens on our clock: the server's reset, shifted by how far its clock is from ours."""
     ours = datetime.now(UTC)
-    reset = wire.read_instant(headers.get("x-rate-limit-reset-at-utc"))
-    theirs = wire.read_instant(headers.get("Date"))
+    reset = read_instant(headers.get("x-rate-limit-reset-at-utc"))
+    theirs = read_instant(headers.get("Date"))
     if reset is None:
         return ours + timedelta(minutes=1)  # a whole window
     # the Date header has whole seconds: half of one on average

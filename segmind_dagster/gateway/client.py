@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -18,7 +17,7 @@ import aiohttp
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.addresses import PublicResolver
+from segmind_dagster.gateway.addresses import KnownHosts, PublicResolver
 from segmind_dagster.gateway.answers import (
     ANSWER_LIMIT_BYTES,
     get_failure,
@@ -32,12 +31,14 @@ from segmind_dagster.gateway.answers import (
 from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnreachableError, error_text, kind_of
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.history import read_history
-from segmind_dagster.gateway.redaction import redact
+from segmind_dagster.gateway.pace import Pace
+from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.gateway.repeating import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
+    from decimal import Decimal
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -53,6 +54,9 @@ _CONNECTIONS = 400
 _SUBMIT_TIMEOUT_S = 60.0
 _GET_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 10.0
+_GET = aiohttp.ClientTimeout(total=_GET_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
+# the first question must not keep a run from beginning
+_KNOCK = aiohttp.ClientTimeout(total=4.0, sock_connect=3.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +87,6 @@ class Gateway:
         settings: addresses, key and allow-listed hosts.
         max_output_bytes: largest output that is accepted.
         submit_timeout_s: how long a v2 submission may take.
-        on_rate_limited: told when the rate window ends, should a GET be refused for the rate.
     """
 
     def __init__(
@@ -92,13 +95,14 @@ class Gateway:
         *,
         max_output_bytes: int = 1 << 30,
         submit_timeout_s: float = _SUBMIT_TIMEOUT_S,
-        on_rate_limited: Callable[[datetime], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
         self._key = settings.require_api_key()
-        self._fetcher = Fetcher(settings, max_output_bytes=max_output_bytes)
+        self._redactor = redactor_of(settings)
+        self._fetcher = Fetcher(settings, self._redactor, max_output_bytes=max_output_bytes)
         self._submit_timeout_s = submit_timeout_s
-        self._on_rate_limited = on_rate_limited
+        self._hosts = KnownHosts(settings)
+        self._pace = Pace()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -107,7 +111,7 @@ class Gateway:
             connector=aiohttp.TCPConnector(
                 limit=_CONNECTIONS, ttl_dns_cache=300, resolver=PublicResolver(self._settings)
             ),
-            timeout=aiohttp.ClientTimeout(total=_GET_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S),
+            timeout=_GET,
             auto_decompress=True,
         )
         return self
@@ -155,13 +159,13 @@ class Gateway:
                     raise self._refusal(what, response, answer)
                 return Accepted(request_id=request_id, http_status=response.status)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise GatewayError("connect_error", self._say(f"{what}: no connection ({name_of(error)}).")) from error
+            raise GatewayError("connect_error", self._say(f"{what}: no connection ({name_of(error)}).")) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if payload.is_withheld:
-                raise NotSentError("connect_error", f"{what}: held back before anything was sent.") from error
+                raise NotSentError("connect_error", f"{what}: held back before anything was sent.") from None
             raise GatewayError(
                 "unknown_outcome", self._say(f"{what}: sent, but no answer came back ({name_of(error)}).")
-            ) from error
+            ) from None
 
     async def status(self, request_id: str) -> wire.JobAnswer:
         """The state of a job.
@@ -185,11 +189,8 @@ class Gateway:
             GatewayError: it could not be read.
         """
         _, document = await self._get(f"{self._settings.api_url}/v1/get-user-credits", is_knock=True)
-        if not isinstance(document, dict):
-            return None
-        amounts = [document.get("credits"), document.get("free-credits")]
-        numbers = [Decimal(str(a)) for a in amounts if isinstance(a, (int, float)) and not isinstance(a, bool)]
-        return sum(numbers, Decimal(0)) if numbers else None
+        found = wire.read_credits(document)
+        return None if found is None else found.balance_usd
 
     async def history(self, *, since: datetime, now: datetime, is_whole: bool = True) -> list[HistoryRow]:
         """The account's requests since a moment, newest first, each once; see `gateway.history`.
@@ -197,7 +198,8 @@ class Gateway:
         Raises:
             GatewayError: the history could not be read, not whole, or was not understood.
         """
-        return await read_history(self._get, self._settings.platform_url, since=since, now=now, is_whole=is_whole)
+        rows = await read_history(self._get, self._settings.platform_url, since=since, now=now, is_whole=is_whole)
+        return [self._as_shown(row) for row in rows]
 
     async def history_row(self, request_id: str) -> HistoryRow | None:
         """What the history remembers of a request, if it does."""
@@ -205,7 +207,7 @@ class Gateway:
         status, document = await self._get(url)
         row = wire.read_history_row(document) if status == 200 else None  # noqa: PLR2004  HTTP
         # a server that ignored the id must not hand us the output of another request
-        return row if row is not None and row.request_id == request_id else None
+        return self._as_shown(row) if row is not None and row.request_id == request_id else None
 
     async def upload(self, data_url: str) -> str:
         """Store an input file with Segmind and return its address; storing costs nothing.
@@ -214,7 +216,7 @@ class Gateway:
             data_url: the file as `data:image/png;base64,...`.
 
         Raises:
-            GatewayError: it was not stored.
+            GatewayError: it was not stored, or at an address that is not to be put into a body that is paid for.
         """
         url = f"{self._settings.storage_url}/upload-asset"
 
@@ -222,7 +224,13 @@ class Gateway:
             status, answer, _ = await self._exchange("POST", url, payload={"data_urls": [data_url]})
             addresses = wire.read_file_urls(parse(answer))
             if status >= 300 or not addresses:  # noqa: PLR2004  HTTP
-                raise get_failure(f"POST {url}", status, answer, {}, key=self._key)
+                raise get_failure(f"POST {url}", status, answer, {}, self._redactor)
+            try:
+                self._hosts.check_upload(addresses[0])
+            except OutputError as error:
+                raise GatewayError(
+                    "invalid_request", self._say(f"POST {url}: the upload is named at {addresses[0]!r}, but {error}.")
+                ) from None
             return addresses[0]
 
         return await self._repeated(once)
@@ -238,7 +246,8 @@ class Gateway:
             OutputError: the host is not allowed, or what came is not whole.
             GatewayError: `expired` when it is gone, else a kind that fetching again may cure.
         """
-        return await self._repeated(lambda: self._fetcher.fetch_once(self._http, url, sink))
+        # from other hosts, at their own rate
+        return await repeated(lambda: self._fetcher.fetch_once(self._http, url, sink))
 
     @property
     def _http(self) -> aiohttp.ClientSession:
@@ -272,10 +281,10 @@ class Gateway:
             job = wire.read_job(parse(answer))
             # a failed job answers 422 with its own body (SDK 1.3.0, v2.py)
             if job is not None and (status == 200 or job.status == "failed"):  # noqa: PLR2004  HTTP
-                return job
+                return replace(job, error=self._redactor.short(job.error)) if job.error else job
             if status == 404:  # noqa: PLR2004  HTTP
                 raise GatewayError("expired", f"GET {url}: the record is gone.", http_status=status)
-            raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
+            raise get_failure(f"GET {url}", status, answer, headers, self._redactor)
 
         return await self._repeated(once)
 
@@ -283,10 +292,10 @@ class Gateway:
         self, url: str, query: Mapping[str, str] | None = None, *, is_knock: bool = False
     ) -> tuple[int, Any]:
         async def once() -> tuple[int, Any]:
-            status, answer, headers = await self._exchange("GET", url, query=query)
+            status, answer, headers = await self._exchange("GET", url, query=query, within=_KNOCK if is_knock else _GET)
             if status in {200, 404}:
                 return status, parse(answer)
-            raise get_failure(f"GET {url}", status, answer, headers, key=self._key)
+            raise get_failure(f"GET {url}", status, answer, headers, self._redactor)
 
         return await self._repeated(once, is_knock=is_knock)
 
@@ -297,22 +306,29 @@ class Gateway:
         *,
         query: Mapping[str, str] | None = None,
         payload: Any = None,
+        within: aiohttp.ClientTimeout = _GET,
     ) -> tuple[int, bytes, Mapping[str, str]]:
         try:
             async with self._http.request(
-                method, url, params=query, json=payload, headers={"x-api-key": self._key}, allow_redirects=False
+                method,
+                url,
+                params=query,
+                json=payload,
+                headers={"x-api-key": self._key},
+                timeout=within,
+                allow_redirects=False,
             ) as response:
                 return response.status, await read_limited(response), response.headers
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UnreachableError(
                 "connect_error", self._say(f"{method} {url}: no connection ({name_of(error)}).")
-            ) from error
+            ) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({name_of(error)}).")) from error
+            raise GatewayError("connect_error", self._say(f"{method} {url}: no answer ({name_of(error)}).")) from None
 
     def _refusal(self, what: str, response: aiohttp.ClientResponse, answer: bytes) -> GatewayError:
         kind = kind_of(response.status, answer)
-        said = error_text(answer) or "nothing"
+        said = self._redactor.short(error_text(answer)) or "nothing"
         return GatewayError(
             kind,
             self._say(f"{what}: answered {response.status}: {said}"),
@@ -320,11 +336,14 @@ class Gateway:
             reset_at=reset_at(response.headers) if kind == "rate_limited" else None,
         )
 
+    def _as_shown(self, row: HistoryRow) -> HistoryRow:
+        return replace(row, error=self._redactor.short(row.error)) if row.error else row
+
     def _say(self, message: str) -> str:
-        return redact(message, self._key)
+        return self._redactor.text(message)
 
     async def _repeated(self, once: Callable[[], Awaitable[_Answer]], *, is_knock: bool = False) -> _Answer:
-        return await repeated(once, on_rate_limited=self._on_rate_limited, is_knock=is_knock)
+        return await repeated(once, pace=self._pace, is_knock=is_knock)
 
 
 class _Withholding(aiohttp.BytesPayload):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.failures import FailureKind
 
 
+_WHOLE = 4000
+
+
 class GatewayError(SegmindDagsterError):
     """An HTTP exchange with Segmind that did not give what it should.
 
@@ -58,6 +61,7 @@ def kind_of(status: int, body: bytes) -> FailureKind:
         status: HTTP status.
         body: the answer.
     """
+    # whole: the verdict may stand behind a prompt that the answer repeats
     return classify_submit(status, error_text(body), is_envelope=has_envelope(body))
 
 
@@ -67,7 +71,7 @@ def has_envelope(body: bytes) -> bool:
     return isinstance(document, dict) and ("error" in document or "status" in document)
 
 
-def error_text(body: bytes, *, limit: int = 300) -> str:
+def error_text(body: bytes, *, limit: int = _WHOLE) -> str:
     """The readable part of an error answer: the envelope's `error`, else the first characters."""
     document = _json(body)
     if isinstance(document, dict):

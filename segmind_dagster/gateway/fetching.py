@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import aiohttp
 
 from segmind_dagster.errors import OutputError
+from segmind_dagster.gateway.addresses import KnownHosts
 from segmind_dagster.gateway.answers import get_failure, name_of
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.gateway.redaction import redact, without_query
+from segmind_dagster.gateway.redaction import without_query
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.settings import Settings
 
 _CHUNK_BYTES = 1 << 16
@@ -46,14 +48,14 @@ class Fetcher:
 
     Args:
         settings: API address and allow-listed hosts.
+        redactor: takes the key out of messages.
         max_output_bytes: largest output that is accepted.
     """
 
-    def __init__(self, settings: Settings, *, max_output_bytes: int) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, redactor: Redactor, *, max_output_bytes: int) -> None:
+        self._redactor = redactor
         self._max_output_bytes = max_output_bytes
-        api_host = urlsplit(settings.api_url).netloc.lower()
-        self._output_hosts = frozenset({api_host, *settings.output_hosts})
+        self._hosts = KnownHosts(settings)
 
     async def fetch_once(self, session: aiohttp.ClientSession, url: str, sink: Path) -> Fetched:
         """Stream an output to a file, whole.
@@ -68,7 +70,7 @@ class Fetcher:
             GatewayError: `expired` when it is gone, else a kind that fetching again may cure.
         """
         for _ in range(_MAX_REDIRECTS + 1):
-            self._check_host(url)
+            self._hosts.check(url)
             shown = without_query(url)
             try:
                 async with session.get(
@@ -86,14 +88,12 @@ class Fetcher:
                             "expired", f"GET {shown}: answered {response.status}.", http_status=response.status
                         )
                     if response.status != 200:  # noqa: PLR2004  HTTP
-                        raise get_failure(
-                            f"GET {shown}", response.status, b"", response.headers, key=self._settings.api_key
-                        )
+                        raise get_failure(f"GET {shown}", response.status, b"", response.headers, self._redactor)
                     return await self.stream(response, sink)
             except (aiohttp.ClientError, TimeoutError) as error:
                 # the client's own messages may repeat the address, signature included
-                said = redact(f"GET {shown}: no answer ({name_of(error)}).", self._settings.api_key)
-                raise GatewayError("connect_error", said) from error
+                said = self._redactor.text(f"GET {shown}: no answer ({name_of(error)}).")
+                raise GatewayError("connect_error", said) from None
         raise OutputError(f"more than {_MAX_REDIRECTS} redirects", is_permanent=True)
 
     async def stream(self, response: aiohttp.ClientResponse, sink: Path) -> Fetched:
@@ -123,26 +123,6 @@ class Fetcher:
         if announced.isdecimal() and int(announced) != size and not response.headers.get("content-encoding"):
             raise OutputError(f"{size} bytes came, {announced} were announced")
         return Fetched(path=sink, sha256=digest.hexdigest(), size_bytes=size, content_type=response.content_type or "")
-
-    def _check_host(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            is_bare = parts.username is None and parts.password is None and parts.port != 0
-            url.encode()  # half of a surrogate pair, which JSON can hold, is no character
-        except ValueError as error:
-            raise OutputError("its address is not a URL", is_permanent=True) from error
-        names = {(parts.hostname or "").lower(), parts.netloc.lower()}
-        api = urlsplit(self._settings.api_url)
-        if not names & self._output_hosts:
-            raise OutputError(
-                f"its host {parts.hostname!r} is not among the allowed ones; if it is right, add it to "
-                "SEGMIND_OUTPUT_HOSTS",
-                is_permanent=True,
-            )
-        if not is_bare:
-            raise OutputError("its address carries a user name, or no real port", is_permanent=True)
-        if parts.scheme != "https" and (parts.scheme, parts.netloc.lower()) != (api.scheme, api.netloc.lower()):
-            raise OutputError(f"its address is not https: {without_query(url)}", is_permanent=True)
 
 
 def _joined(base: str, location: str) -> str:

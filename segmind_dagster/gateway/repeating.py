@@ -18,6 +18,8 @@ from segmind_dagster.gateway.errors import GatewayError, UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from segmind_dagster.gateway.pace import Pace
+
 _Answer = TypeVar("_Answer")
 _ATTEMPTS = 6
 # nobody there at the first knock may be somebody who is just starting; after these, and no later, it is said
@@ -28,20 +30,21 @@ _BACK_OFF = wait_random_exponential(multiplier=0.3, max=20)
 async def repeated(
     once: Callable[[], Awaitable[_Answer]],
     *,
-    on_rate_limited: Callable[[datetime], Awaitable[None]] | None = None,
+    pace: Pace | None = None,
     is_knock: bool = False,
 ) -> _Answer:
     """What asking brings, asked again a few times where that can help.
 
     Args:
         once: asks.
-        on_rate_limited: told when the rate window ends, should it be refused for the rate.
-        is_knock: whether it is to be found out soon that nobody is there.
+        pace: the pace of such questions, which a refusal for the rate slows down.
+        is_knock: whether an answer that does not come within seconds is done without.
     """
     began = time.monotonic()
+
     try:
         # nearly every request succeeds at once, and the machinery of a retry costs as much as the request
-        return await once()
+        return await _at_pace(once, pace)
     except (GatewayError, OutputError) as error:
         # an output that drips is given up for this run after one time-out, not after six
         if time.monotonic() - began >= fetching.FETCH_TIMEOUT_S:
@@ -51,27 +54,38 @@ async def repeated(
     async def again() -> _Answer:
         if made:
             raise made.pop()
-        return await once()
+        return await _at_pace(once, pace)
 
     def is_enough(state: RetryCallState) -> bool:
-        attempts, most_s = _ATTEMPTS, fetching.FETCH_TIMEOUT_S
-        if is_knock and isinstance(_error_of(state), UnreachableError):
-            attempts, most_s = _KNOCKS, _KNOCK_S
-        return state.attempt_number >= attempts or time.monotonic() - began >= most_s
-
-    async def note_refusal(state: RetryCallState) -> None:
+        attempts, most_s = _ATTEMPTS, _KNOCK_S if is_knock else fetching.FETCH_TIMEOUT_S
         error = _error_of(state)
-        if on_rate_limited is not None and isinstance(error, GatewayError) and error.reset_at is not None:
-            await on_rate_limited(error.reset_at)
+        if is_knock and isinstance(error, UnreachableError):
+            attempts = _KNOCKS
+        if is_knock and isinstance(error, GatewayError) and error.kind == "rate_limited":
+            return True
+        return state.attempt_number >= attempts or time.monotonic() - began >= most_s
 
     retrying = AsyncRetrying(
         retry=retry_if_exception(_may_ask_again),
         stop=is_enough,
         wait=_wait_s,
-        before_sleep=note_refusal,
         reraise=True,
     )
     return await retrying(again)
+
+
+async def _at_pace(once: Callable[[], Awaitable[_Answer]], pace: Pace | None) -> _Answer:
+    if pace is None:
+        return await once()
+    sent_at = await pace.turn()
+    try:
+        answer = await once()
+    except GatewayError as error:
+        if error.kind == "rate_limited":
+            pace.refuse(sent_at, _until_reset_s(error))
+        raise
+    pace.accept()
+    return answer
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:
@@ -81,8 +95,13 @@ def _error_of(state: RetryCallState) -> BaseException | None:
 def _wait_s(state: RetryCallState) -> float:
     error = _error_of(state)
     if isinstance(error, GatewayError) and error.reset_at is not None:
-        return min(max((error.reset_at - datetime.now(UTC)).total_seconds(), 0.1), 120.0)
+        return _until_reset_s(error)
     return _BACK_OFF(state)
+
+
+def _until_reset_s(error: GatewayError) -> float:
+    left_s = (error.reset_at - datetime.now(UTC)).total_seconds() if error.reset_at is not None else 0.0
+    return min(max(left_s, 0.1), 120.0)
 
 
 def _may_ask_again(error: BaseException) -> bool:

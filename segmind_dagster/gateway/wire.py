@@ -9,20 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
-from email.utils import parsedate_to_datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 from segmind_dagster.lifecycle.matching import HistoryRow
+from segmind_dagster.lifecycle.parsing import (
+    read_balance_usd,
+    read_instant,
+    read_integer,
+    read_ms,
+    read_usd,
+)
 
-# no generation costs that much, and none takes that long: a report that says so is none, and would spoil every sum
-_ABSURD_USD = 10**5
-_ABSURD_S = 10**9
 # how an envelope may say that it went wrong
 _ILL = ("error", "fail", "unauthorized", "forbidden", "denied", "unavailable", "timeout", "timed out")
 _NO = (False, "false", "False")
 _NOT_OK = 400
+_NOTHING = Decimal(0)
 JobStatus = Literal["pending", "completed", "failed"]
 
 
@@ -71,6 +74,19 @@ class JobAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Credits:
+    """What the account holds; None for a part that is not told."""
+
+    paid_usd: Decimal | None
+    free_usd: Decimal | None
+
+    @property
+    def balance_usd(self) -> Decimal:
+        """Both together."""
+        return sum((part for part in (self.paid_usd, self.free_usd) if part is not None), _NOTHING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryPage:
     """One page of the request history.
 
@@ -109,9 +125,9 @@ def read_job(document: Any) -> JobAnswer | None:
 def read_headers(headers: Mapping[str, str]) -> Accounting:
     """The accounting that v1 answers carry in their headers."""
     return Accounting(
-        cost_usd=usd(headers.get("x-cost")),
-        inference_ms=_milliseconds(headers.get("x-generation-time")),
-        seed=_integer(headers.get("x-seed-value")),
+        cost_usd=read_usd(headers.get("x-cost")),
+        inference_ms=read_ms(headers.get("x-generation-time")),
+        seed=read_integer(headers.get("x-seed-value")),
     )
 
 
@@ -150,30 +166,14 @@ def read_file_urls(document: Any) -> list[str]:
     return [storable(url) for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
 
 
-def read_instant(text: str | None) -> datetime | None:
-    """A moment given in ISO 8601, as an HTTP date, or as a Unix time; UTC where it says nothing."""
-    if not text:
+def read_credits(document: Any) -> Credits | None:
+    """The account's balance; None when it is not understood: a part that is nonsense makes the whole unknown."""
+    if not isinstance(document, Mapping):
         return None
-    # ten digits and more are a Unix time; ISO 8601 without separators would read some of them as years ago
-    is_number = text.strip().isdecimal() and len(text.strip()) >= 10  # noqa: PLR2004  seconds since 1970
-    try:
-        moment = None if is_number else datetime.fromisoformat(text.strip())
-    except ValueError:
-        moment = None
-    if is_number:
-        text = text.strip()
-    if moment is None and not is_number:
-        try:
-            moment = parsedate_to_datetime(text)
-        except (ValueError, OverflowError):
-            moment = None
-    if moment is None:
-        try:
-            number = float(text)
-            return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, UTC)  # noqa: PLR2004  milliseconds
-        except (ValueError, OverflowError, OSError):
-            return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    given = [document.get(name) for name in ("credits", "free-credits")]
+    paid, free = map(read_balance_usd, given)
+    is_nonsense = any(value is not None and read_balance_usd(value) is None for value in given)
+    return None if is_nonsense or paid is free is None else Credits(paid_usd=paid, free_usd=free)
 
 
 def _history_row(row: Any) -> HistoryRow | None:
@@ -190,10 +190,10 @@ def _history_row(row: Any) -> HistoryRow | None:
         request_id=storable(row["request_id"]),
         model_slug=storable(str(row.get("model_name") or "")),
         body=body if isinstance(body, Mapping) else None,
-        created_at=read_instant(None if created is None else str(created)),
+        created_at=read_instant(created),
         status=storable(str(row.get("model_status") or row.get("status") or "")) or None,
-        cost_usd=usd(row.get("credits_deduction")),
-        latency_ms=_integer(row.get("latency_ms")),
+        cost_usd=read_usd(row.get("credits_deduction")),
+        latency_ms=read_integer(row.get("latency_ms")),
         error=storable(str(row["error"])) if row.get("error") else None,
         output_url=storable(url) if isinstance(url, str) and url.startswith("http") else None,
     )
@@ -206,7 +206,7 @@ def _reports_an_error(envelope: Mapping[str, Any]) -> bool:
     if any(envelope.get(name, True) in _NO for name in ("success", "ok", "succeeded")):
         return True
     status = envelope.get("status", envelope.get("code"))
-    number = _integer(status)
+    number = read_integer(status)
     if number is not None:
         return number < 0 or number >= _NOT_OK
     return any(word in str(status).lower() for word in _ILL)
@@ -224,7 +224,7 @@ def _total(document: Any) -> int | None:
     for place in (document.get("pagination"), document.get("meta"), document):
         if isinstance(place, Mapping):
             for name in ("total", "total_count", "total_items", "total_records", "total_results"):
-                if (total := _integer(place.get(name))) is not None and total >= 0:
+                if (total := read_integer(place.get(name))) is not None and total >= 0:
                     return total
     return None
 
@@ -264,39 +264,8 @@ def _accounting(document: Mapping[str, Any]) -> Accounting:
     metrics = document.get("metrics")
     metrics = metrics if isinstance(metrics, Mapping) else {}
     return Accounting(
-        cost_usd=usd(metrics.get("cost")),
-        queue_ms=_milliseconds(metrics.get("queue_time")),
-        inference_ms=_milliseconds(metrics.get("inference_time")),
-        seed=_integer(document.get("seed")),
+        cost_usd=read_usd(metrics.get("cost")),
+        queue_ms=read_ms(metrics.get("queue_time")),
+        inference_ms=read_ms(metrics.get("inference_time")),
+        seed=read_integer(document.get("seed")),
     )
-
-
-def usd(value: Any) -> Decimal | None:
-    """An amount of dollars, however it is written; None when it is none, or none that a generation can cost."""
-    return _amount(value, _ABSURD_USD)
-
-
-def _amount(value: Any, limit: int) -> Decimal | None:
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        number = Decimal(str(value).strip().removeprefix("$"))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and 0 <= number < limit else None
-
-
-def _milliseconds(seconds: Any) -> int | None:
-    number = _amount(seconds, _ABSURD_S)
-    return None if number is None else int(number * 1000)
-
-
-def _integer(value: Any) -> int | None:
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        number = int(str(value))
-    except ValueError:
-        return None
-    # seeds are unsigned 64-bit in places; the ledger's integers are signed
-    return number if -(2**63) <= number < 2**63 else None

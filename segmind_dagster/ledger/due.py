@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import BigInteger, and_, case, func, literal_column, or_, select, true, type_coerce, union, union_all
 
 from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, RUNS, SET_GENERATIONS, Utc
+from segmind_dagster.lifecycle.parsing import read_balance_usd, read_instant
 from segmind_dagster.lifecycle.states import IN_PROGRESS, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+    from decimal import Decimal
 
     from sqlalchemy import ColumnElement, Connection, ScalarSelect
 
@@ -330,9 +332,12 @@ def balance(connection: Connection) -> Balance | None:
         return None
     try:
         document = json.loads(text)
-        return Balance(
-            balance_usd=Decimal(document["balance_usd"]),
-            observed_at=datetime.fromisoformat(document["observed_at"]),
-        )
-    except (ValueError, KeyError, TypeError, InvalidOperation):
-        return None  # a note that cannot be read says nothing; the next look at the account replaces it
+        balance_usd, observed_at = read_balance_usd(document["balance_usd"]), read_instant(document["observed_at"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        balance_usd = observed_at = None
+    # a note that cannot be read says nothing; the next look at the account replaces it
+    return (
+        Balance(balance_usd=balance_usd, observed_at=observed_at)
+        if balance_usd is not None and observed_at is not None
+        else None
+    )

@@ -155,6 +155,24 @@ def deliveries(
     return found
 
 
+def highest_costs(connection: Connection, model_slugs: Iterable[str]) -> dict[str, Decimal]:
+    """The most that a recent attempt of each model was charged, as somebody reported it; used or not."""
+    columns = ATTEMPTS.c
+    found: dict[str, Decimal] = {}
+    for slug in model_slugs:
+        for state in ("succeeded", "failed"):
+            costs = connection.execute(
+                select(columns.cost_usd)
+                .where(columns.model_slug == slug, columns.state == state, columns.cost_usd > _FREE)
+                .where(func.coalesce(columns.cost_source, "") != "estimated")
+                .order_by(columns.completed_at.desc())
+                .limit(_RECENT)
+            ).scalars()
+            for cost_usd in costs:
+                found[slug] = max(cost_usd, found.get(slug, _FREE))
+    return found
+
+
 def model_prices(connection: Connection, model_slugs: Sequence[str]) -> dict[str, tuple[Decimal | None, int | None]]:
     """Mean cost in USD and mean latency in ms of each model, as the models list gave them last."""
     rows = connection.execute(select(MODEL_PRICES).where(MODEL_PRICES.c.model_slug.in_(model_slugs)))

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from segmind_dagster.lifecycle.error_text import spoken, topic_of
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
@@ -25,6 +27,7 @@ FailureKind = Literal[
     "invalid_request",
     "forbidden_model",
     "retired_model",
+    "refused_content",
     "job_failed",
     "invalid_job",
     "bad_output",
@@ -46,6 +49,8 @@ class Policy:
         is_permanent: whether only a change (of the prompt set, the model, the account) can help.
         is_paid: whether the generation was charged, so that buying again needs a person's word.
         is_of_model: whether every generation of the model would fail the same way.
+        is_unclear: whether nobody knows what it cost, so that only a person's run touches it again.
+        is_of_prompt: whether it says something of this one generation only, so that many of them stop no model.
         advice: what a person can do.
     """
 
@@ -54,7 +59,14 @@ class Policy:
     is_permanent: bool = False
     is_paid: bool = False
     is_of_model: bool = False
+    is_unclear: bool = False
+    is_of_prompt: bool = False
     advice: str
+
+    @property
+    def may_be_paid(self) -> bool:
+        """Whether a charge is certain, or cannot be ruled out."""
+        return self.is_paid or self.is_unclear
 
 
 POLICIES: Final[Mapping[FailureKind, Policy]] = {
@@ -72,6 +84,11 @@ POLICIES: Final[Mapping[FailureKind, Policy]] = {
     "retired_model": Policy(
         is_permanent=True, is_of_model=True, advice="Segmind has retired the model; choose another one."
     ),
+    "refused_content": Policy(
+        is_permanent=True,
+        is_of_prompt=True,
+        advice="Moderation refused it, free of charge; reword the prompt or leave it out. The rest goes on.",
+    ),
     "job_failed": Policy(attempts=3, advice="The job failed on Segmind's side, free of charge; materialize again."),
     "invalid_job": Policy(is_permanent=True, advice="Segmind refused the inputs; correct the prompt set."),
     "bad_output": Policy(
@@ -88,13 +105,36 @@ POLICIES: Final[Mapping[FailureKind, Policy]] = {
     "over_budget": Policy(stops_run=True, advice="Raise SEGMIND_DAILY_BUDGET_USD, or go on tomorrow."),
 }
 
+# a ledger may hold what a newer or older version wrote, or what a hand did
+UNFAMILIAR: Final = Policy(
+    is_permanent=True,
+    is_unclear=True,
+    advice="This version does not know that kind of failure, so it may have been charged: nothing tries it again by "
+    "itself. Update segmind-dagster, or materialize: that asks Segmind for it first, where it was accepted.",
+)
+
 PAID_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.is_paid)
 
 # a refused parameter may speak of credit cards and white balances
 _NO_CREDITS = re.compile(r"^(?!.*(invalid value|parameter)).*(insufficient|\bcredits\b|\bbalance\b)", re.DOTALL)
 _TEAM_LIMIT = re.compile(r"\bteam\b.*\blimit\b|\blimit\b.*\bteam\b")
-_OF_THE_MACHINE = re.compile(r"\b(cuda|memory|device|worker|upstream|timed? ?out)\b")
-_VALIDATION_WORDS = ("mandatory", "must be", "invalid", "required", "not allowed", "should be", "unsupported")
+# what a moderator's verdict may come with; the others have a meaning of their own
+_MODERATED_STATUSES: Final = frozenset({400, 403, 404, 405, 406, 409, 415, 422, 451})
+
+
+def policy_of(stored: str | None) -> Policy:
+    """What may follow a failure whose kind was read from a ledger or a warehouse.
+
+    Args:
+        stored: the kind as it stands there; one that this version does not know, or none, is unclear.
+    """
+    kind = known_kind(stored)
+    return UNFAMILIAR if kind is None else POLICIES[kind]
+
+
+def known_kind(stored: str | None) -> FailureKind | None:
+    """A stored kind, if this version knows it."""
+    return next((kind for kind in POLICIES if kind == stored), None)
 
 
 def classify_submit(status: int, said: str, *, is_envelope: bool) -> FailureKind:  # noqa: PLR0911  one line a documented answer
@@ -107,21 +147,23 @@ def classify_submit(status: int, said: str, *, is_envelope: bool) -> FailureKind
         said: the readable part of the answer.
         is_envelope: whether the answer is Segmind's own JSON error envelope.
     """
-    lowered = said.lower()
+    words = spoken(said)
     match status:
         case 429:
             return "rate_limited"
         case 401:
             return "unauthorized"
+        case 406 if _TEAM_LIMIT.search(words):
+            return "team_limit"
+        case 406 if _NO_CREDITS.search(words):
+            return "no_credits"
+        case _ if _is_moderated(status, said, is_envelope=is_envelope):
+            return "refused_content"
         # a firewall's page says nothing of the model
         case 403 if is_envelope:
             return "forbidden_model"
         case 410:
             return "retired_model"
-        case 406 if _TEAM_LIMIT.search(lowered):
-            return "team_limit"
-        case 406 if _NO_CREDITS.search(lowered):
-            return "no_credits"
         case 400 | 404 | 405 | 406 | 422:
             return "invalid_request"
         # without the JSON envelope it may come from a proxy, behind which the job may run
@@ -131,15 +173,25 @@ def classify_submit(status: int, said: str, *, is_envelope: bool) -> FailureKind
             return "unknown_outcome"
 
 
+def _is_moderated(status: int, said: str, *, is_envelope: bool) -> bool:
+    """Whether an answer to a POST is a moderator's; a page without the envelope may be a firewall's."""
+    is_free = status in {400, 406, 422} or (is_envelope and status in _MODERATED_STATUSES)
+    return is_free and topic_of(said) == "moderation"
+
+
 def classify_job(error: str) -> FailureKind:
     """What a job's own failure means: refused inputs never get better, anything else may.
 
     Args:
         error: the `error` text of a FAILED answer.
     """
-    lowered = error.lower()
-    is_about_inputs = any(word in lowered for word in _VALIDATION_WORDS)
-    return "invalid_job" if is_about_inputs and not _OF_THE_MACHINE.search(lowered) else "job_failed"
+    match topic_of(error):
+        case "moderation":
+            return "refused_content"
+        case "inputs":
+            return "invalid_job"
+        case _:
+            return "job_failed"
 
 
 def retry_delay_s(kind: FailureKind, attempt: int, chance: random.Random) -> float:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-from segmind_dagster.lifecycle.failures import POLICIES, FailureKind
+from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.planning.estimate import Estimate, UnitCost
 
 if TYPE_CHECKING:
@@ -162,13 +162,30 @@ def _decide(  # noqa: PLR0911  one line a state
         case "planned":
             return Decision(request, "submit", "not generated yet", unit)
         case "failed":
-            pass
-    kind = cast("FailureKind", record.failure_kind or "job_failed")
-    policy = POLICIES[kind]
+            return _decide_on_failed(
+                request, record, unit, is_left_to_people=is_left_to_people, is_given_up=is_given_up
+            )
+
+
+def _decide_on_failed(
+    request: GenerationRequest,
+    record: GenerationRecord,
+    unit: UnitCost | None,
+    *,
+    is_left_to_people: bool,
+    is_given_up: bool,
+) -> Decision:
+    kind = record.failure_kind or "no kind recorded"
+    policy = policy_of(record.failure_kind)
     if policy.is_paid:
         return Decision(request, "collect", f"paid for, but {kind}: fetched again, not bought again")
     if is_left_to_people and (policy.is_permanent or is_given_up):
         return Decision(request, "leave", f"{kind}: {policy.advice}")
+    if policy.is_unclear and record.request_id is not None:
+        # with its price: if it failed free of charge, this run buys it
+        return Decision(request, "collect", f"may have been paid for ({kind}): asked for first, not bought again", unit)
+    if policy.is_unclear:
+        return Decision(request, "submit", f"never accepted as far as is recorded ({kind})", unit, is_retry=True)
     return Decision(request, "submit", f"failed earlier ({kind}), free of charge", unit, is_retry=True)
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.gateway import wire
+from segmind_dagster.lifecycle.parsing import read_instant, read_integer, read_usd
 from segmind_dagster.prompts.identity import canonical_json
 from segmind_dagster.prompts.keys import key_complaint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LARGEST_USD = 10**9
 _LARGEST_INTEGER = 2**63
 _LARGEST_ATTEMPT = 10**6
 # a database cannot hold every year that text can name
@@ -90,11 +89,11 @@ def read_facts(document: Any, *, generation_id: str) -> Facts | None:
         },
         prompt_set=prompt_set if prompt_set and key_complaint(prompt_set) is None else None,
         request_id=_text(document.get("request_id")),
-        attempt=_integer(document.get("attempt"), 1, _LARGEST_ATTEMPT),
-        seed=_integer(document.get("seed"), -_LARGEST_INTEGER, _LARGEST_INTEGER),
-        cost_usd=_usd(document.get("cost_usd")),
+        attempt=read_integer(document.get("attempt"), least=1, below=_LARGEST_ATTEMPT),
+        seed=read_integer(document.get("seed"), least=-_LARGEST_INTEGER, below=_LARGEST_INTEGER),
+        cost_usd=read_usd(document.get("cost_usd")),
         cost_source=source if isinstance(source, str) and source in _SOURCES else None,
-        latency_ms=_integer(document.get("latency_ms"), 0, _LARGEST_INTEGER),
+        latency_ms=read_integer(document.get("latency_ms"), least=0, below=_LARGEST_INTEGER),
         stored_at=_instant(document.get("stored_at")),
         output_sha256=sha256 if sha256 and _SHA256.fullmatch(sha256) else None,
     )
@@ -116,21 +115,6 @@ def _body(value: Any) -> Mapping[str, Any] | None:
     return value
 
 
-def _integer(value: Any, least: int, below: int) -> int | None:
-    is_integer = isinstance(value, int) and not isinstance(value, bool) and least <= value < below
-    return value if is_integer else None
-
-
-def _usd(value: Any) -> Decimal | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        amount = Decimal(value)
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() and 0 <= amount < _LARGEST_USD else None
-
-
 def _instant(value: Any) -> datetime | None:
-    moment = wire.read_instant(value) if isinstance(value, str) else None
+    moment = read_instant(value)
     return moment if moment is not None and moment.year in _YEARS else None

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal
 
-from segmind_dagster.lifecycle.failures import POLICIES, FailureKind
+from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.planning.due import KEPT, MOST_RUNS
 from segmind_dagster.reports.findings import SAMPLE, Finding, Verdict, counted
 
@@ -114,7 +114,7 @@ def _trouble(row: OpenRow, now: datetime) -> _Trouble | None:
             return "given up" if row.runs >= MOST_RUNS else "not bought"
         case _:
             pass
-    policy = POLICIES[_kind(row)]
+    policy = policy_of(row.failure_kind)
     if policy.is_paid:
         is_gone = row.failure_kind == "expired" or (row.since is not None and now - row.since >= KEPT)
         return "lost" if is_gone else "damaged"
@@ -143,12 +143,13 @@ def _recovery(found: Mapping[_Trouble, Sequence[OpenRow]], prompt_set: str) -> l
     """What to do, a line each: for every kind of failure what the policy advises, then what happens by itself."""
     # what was not bought has a kind of its own only if something stopped the whole run
     kinds = Counter(
-        _kind(row)
+        row.failure_kind
         for rows in found.values()
         for row in rows
-        if row.state == "failed" or (row.state == "planned" and row.failure_kind and POLICIES[_kind(row)].stops_run)
+        if row.state == "failed"
+        or (row.state == "planned" and row.failure_kind and policy_of(row.failure_kind).stops_run)
     )
-    lines = [f"{kind} ({count}): {POLICIES[kind].advice}" for kind, count in kinds.most_common()]
+    lines = [f"{kind or 'no kind recorded'} ({count}): {policy_of(kind).advice}" for kind, count in kinds.most_common()]
     if "unknown" in found:
         lines.append(
             "Unknown outcomes are looked up in Segmind's history: run `segmind-dagster collect`. What stays unknown "
@@ -167,7 +168,3 @@ def _recovery(found: Mapping[_Trouble, Sequence[OpenRow]], prompt_set: str) -> l
     if total > SAMPLE:
         lines.append(f"The table shows {SAMPLE} of {total}; the model's table in the warehouse holds them all.")
     return lines
-
-
-def _kind(row: OpenRow) -> FailureKind:
-    return cast("FailureKind", row.failure_kind if row.failure_kind in POLICIES else "job_failed")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dlt
 
-from segmind_dagster.gateway.redaction import redact_values
+from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.ledger import findings, reads
 from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.reports import reconciliation, spend_sql
@@ -113,7 +113,10 @@ def _unexplained(desk: _Desk) -> list[dict[str, Any]]:
             since=first["first_at"],
             owned=lambda ids: ledger.read(reads.owned_requests, ids),
             # as the history was redacted before it was loaded
-            unanswered=[replace(each, body=redact_values(each.body)) for each in ledger.read(reads.unanswered)],
+            unanswered=[
+                replace(each, body=redactor_of(desk.settings).values(each.body))
+                for each in ledger.read(reads.unanswered)
+            ],
         )
 
 

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 async def why_not(
-    gateway: GatewayPort, cheapest_usd: Decimal, *, remember: Callable[[Decimal], Awaitable[None]]
+    gateway: GatewayPort,
+    cheapest_usd: Decimal,
+    *,
+    remember: Callable[[Decimal], Awaitable[None]],
+    warn: Callable[[str], None],
 ) -> tuple[FailureKind, str] | None:
     """Why nothing can be submitted, and what to do; None when something can.
 
@@ -24,6 +28,7 @@ async def why_not(
         gateway: the provider.
         cheapest_usd: what the cheapest generation of this run may cost.
         remember: told the balance, for sensors to know.
+        warn: told that the balance is not known; that holds up nothing.
 
     Raises:
         UnreachableError: nobody is there, so that asking for anything else would only take time.
@@ -37,12 +42,15 @@ async def why_not(
             "`segmind-dagster collect`, or the next run, fetches it once there is an answer.",
         ) from error
     except GatewayError as error:
-        if error.kind in {"unauthorized", "connect_error"}:
+        if error.kind == "unauthorized":
             return error.kind, f"{error} {POLICIES[error.kind].advice}"
+        warn(f"The account's balance could not be read ({error}); nothing waited for it.")
         return None
-    if balance is not None:
-        await remember(balance)
-    if balance is not None and balance < cheapest_usd:
+    if balance is None:
+        warn("The account's balance is not known: Segmind's answer holds none that can be read. Nothing waited for it.")
+        return None
+    await remember(balance)
+    if balance < cheapest_usd:
         return (
             "no_credits",
             (

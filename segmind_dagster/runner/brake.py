@@ -172,7 +172,7 @@ class Brake:
             self._alike[slug] = Counter()
             self._working.add(slug)
         kind = ended.failure_kind
-        if ended.ending != "failed" or kind is None or POLICIES[kind].is_paid:
+        if ended.ending != "failed" or kind is None or POLICIES[kind].is_paid or POLICIES[kind].is_of_prompt:
             return
         alike = self._alike.setdefault(slug, Counter())
         words = (kind, _PARTICULARS.sub("", ended.error or ""))

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from segmind_dagster.errors import OutputError, SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.gateway.redaction import redact, redact_values
 from segmind_dagster.ledger import Claim, Outcome, moves, writes
 from segmind_dagster.lifecycle.failures import POLICIES, classify_job, retry_delay_s
 from segmind_dagster.runner.job import Job, Refused, may_be_running, took_s, with_facts, with_history
@@ -29,11 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segmind_dagster.gateway.fetching import Fetched
+    from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.outputs import Quarantined, Stored
+    from segmind_dagster.runner.odd_prices import OddPrices
     from segmind_dagster.runner.places import Places
     from segmind_dagster.runner.prices import SeenPrices
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
@@ -96,9 +97,11 @@ class Delivery:
         clock: the time.
         patience: what is known of how long jobs of each model slug take.
         chance: source of jitter.
+        redactor: takes the key out of what is written beside a file.
         progress: where the run is.
         places: given up when the provider is done with a generation.
         prices: told what generations cost.
+        odd_prices: stops the run when one cost implausibly much.
     """
 
     def __init__(
@@ -110,19 +113,23 @@ class Delivery:
         clock: ClockPort,
         patience: MutableMapping[str, Patience],
         chance: random.Random,
+        redactor: Redactor,
         progress: Progress,
         places: Places,
         prices: SeenPrices,
+        odd_prices: OddPrices,
     ) -> None:
         self._gateway = gateway
         self._ledger = ledger
         self._outputs = outputs
         self._clock = clock
         self._chance = chance
+        self._redactor = redactor
         self._patience = patience
         self._progress = progress
         self._places = places
         self._prices = prices
+        self._odd_prices = odd_prices
 
     async def follow(self, work: Work, job: Job, tries: Tries) -> Ended | None:
         """Poll until the job is done; None when it failed free of charge and may be sent again."""
@@ -284,6 +291,7 @@ class Delivery:
             self._ledger, self._clock, job.claim, kind, message, is_final=True,
             cost_usd=job.accounting.cost_usd, cost_source=job.cost_source, estimate_usd=work.estimate_usd,
         )  # fmt: skip
+        self._odd_prices.look(work, job)
         # not in the ledger: an address does not belong into what is exported, and changes when outputs are moved
         where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
         return Ended("failed", kind, f"{message}{where}", *charge, attempts=job.claim.attempt)
@@ -318,7 +326,7 @@ class Delivery:
             resource=work.model.resource,
             generation_id=work.generation_id,
             attempt=job.claim.attempt,
-            facts=redact_values(facts),
+            facts=self._redactor.values(facts),
         )
 
     @contextmanager
@@ -392,6 +400,7 @@ class Delivery:
             estimate_usd=work.estimate_usd,
         )
         charge = await self._ledger.awrite(moves.mark_succeeded, job.claim, outcome)
+        self._odd_prices.look(work, job)
         return Ended(
             "succeeded",
             cost_usd=charge.usd,
@@ -429,5 +438,5 @@ def _remark(job: Job, answer: wire.JobAnswer) -> str:
 
 
 def _short(error: str | None) -> str:
-    """A provider's text as it may be stored and shown: bounded, with keys and signatures taken out."""
-    return redact((error or "no reason given")[:1000])[:300]
+    """A provider's text as it may be stored and shown; the gateway has taken keys and signatures out."""
+    return (error or "no reason given")[:300]

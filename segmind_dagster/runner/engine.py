@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.ledger import reads, writes
-from segmind_dagster.lifecycle.failures import POLICIES
+from segmind_dagster.lifecycle.failures import known_kind
 from segmind_dagster.runner.buying import Buyer
 from segmind_dagster.runner.delivery import Delivery, Tries
 from segmind_dagster.runner.inputs import Inputs
 from segmind_dagster.runner.job import Job
 from segmind_dagster.runner.lookup import Lookup
+from segmind_dagster.runner.odd_prices import OddPrices
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.places import Places
 from segmind_dagster.runner.prices import SeenPrices
@@ -29,9 +30,10 @@ from segmind_dagster.runner.work import Ended, Progress
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
+    from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.ledger import GenerationRecord, Ledger
-    from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.registry import Model
     from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.lease import Lease
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Works through generations until each has an ending.
+    """Works through generations until each has an ending; `warnings` holds what a person should know of the run.
 
     Args:
         gateway: the provider.
@@ -52,7 +54,9 @@ class Engine:
         slots: its share of the request rate.
         patience: what is known of how long jobs of each model slug take.
         slugs: models that Segmind sells, as far as we know.
+        redactor: takes the key out of what is written.
         brake: what stops submitting.
+        highest_usd: the most that a generation of each model slug has cost so far.
         run_id: Dagster's id of the run, if there is one.
     """
 
@@ -68,7 +72,9 @@ class Engine:
         slots: Slots,
         patience: Mapping[str, Patience],
         slugs: Collection[str],
+        redactor: Redactor,
         brake: Brake,
+        highest_usd: Mapping[str, Decimal],
         run_id: str | None = None,
     ) -> None:
         self._ledger = ledger
@@ -77,6 +83,7 @@ class Engine:
         self._clock = clock
         self._lease = lease
         self.progress = Progress()
+        self.warnings: list[str] = []
         self.lookup = Lookup(
             gateway,
             ledger,
@@ -97,9 +104,11 @@ class Engine:
             clock=clock,
             patience=self._patience,
             chance=chance,
+            redactor=redactor,
             progress=self.progress,
             places=self._places,
             prices=prices,
+            odd_prices=OddPrices(brake, highest_usd),
         )
         self.brake = brake
         self._watch = Watch(ledger, clock, owner=lease.owner, may_wait=lambda: not self.brake.is_interrupted)
@@ -197,7 +206,7 @@ class Engine:
             case "succeeded":
                 return Ended("reused")
             case "failed":
-                return Ended("failed", _kind(record.failure_kind), record.error, attempts=record.attempts)
+                return Ended("failed", known_kind(record.failure_kind), record.error, attempts=record.attempts)
             case "planned":
                 return await self._buyer.buy(work)
             case _ if self.brake.is_interrupted:
@@ -259,7 +268,3 @@ class Engine:
             return self._clock.monotonic()
         ago_s = max((self._clock.now() - submitted_at).total_seconds(), 0.0)
         return self._clock.monotonic() - min(ago_s, 300.0)
-
-
-def _kind(value: str | None) -> FailureKind | None:
-    return next((kind for kind in POLICIES if kind == value), None)

@@ -156,7 +156,7 @@ def generate(
         )  # fmt: skip
         records = _reread(ledger, plans)
         remarks = tuple(ended.remark for ended in endings.values() if ended.remark)[:_EXAMPLES]
-        warnings = (*_exceeded(ledger, caps, run_id=run_id, now=clock.now()), *remarks)
+        warnings = (*_exceeded(ledger, caps, run_id=run_id, now=clock.now()), *engine.warnings, *remarks)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
         units = tuple(_report(plan, works, endings, records, aimed_at[plan.prompt_set]) for plan in plans)
     refusals = [plan.refusal for plan in plans if plan.refusal]

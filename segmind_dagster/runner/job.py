@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.gateway import wire
+from segmind_dagster.lifecycle.parsing import read_usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,5 +100,5 @@ def with_facts(job: Job, facts: Mapping[str, Any]) -> Job:
     """The job with the cost that only the facts beside its output still tell."""
     if job.accounting.cost_usd is not None or not isinstance(facts.get("cost_usd"), str):
         return job
-    accounting = replace(job.accounting, cost_usd=wire.usd(facts["cost_usd"]))
+    accounting = replace(job.accounting, cost_usd=read_usd(facts["cost_usd"]))
     return replace(job, accounting=accounting, cost_source=str(facts.get("cost_source", "reported")))

@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from segmind_dagster.gateway.errors import UnreachableError
+from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.ledger import entries, reads
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.registry import bundled_catalogue
@@ -72,7 +73,7 @@ def work_through(
     slots = Slots(ledger, clock, settings.requests_per_minute)
     to_buy = [work for work in works if work.action == "submit" and work.reserve_usd is not None]
     engine = Engine(
-        gateway=(gateway := Gateway(settings, on_rate_limited=slots.cut)),
+        gateway=(gateway := Gateway(settings)),
         ledger=ledger,
         outputs=outputs,
         clock=clock,
@@ -87,6 +88,8 @@ def work_through(
         patience=_patience(ledger, works),
         slugs=bundled_catalogue().entries.keys() | {work.model.slug for work in works},
         brake=_brake(ledger, outputs, works, is_by_person=is_by_person),
+        redactor=redactor_of(settings),
+        highest_usd=ledger.read(reads.highest_costs, sorted({work.model.slug for work in works})),
         run_id=run_id,
     )
     if all(work.action in {"reuse", "leave"} for work in works):
@@ -102,7 +105,7 @@ def work_through(
         began = clock.monotonic()
         async with gateway:
             try:
-                reason = await why_not(gateway, cheapest_usd, remember=remember)
+                reason = await why_not(gateway, cheapest_usd, remember=remember, warn=engine.warnings.append)
             except UnreachableError as error:
                 engine.brake.stop(error.kind, str(error))
                 return {work.generation_id: _as_it_was(work, engine.brake) for work in works}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import RegistryError
-from segmind_dagster.gateway.redaction import redact_values
+from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.ledger import reads
 from segmind_dagster.prompts import ImageInput
 from segmind_dagster.registry import find_model
@@ -87,7 +87,7 @@ def _facts(generation_id: str, slug: str, body: Mapping[str, Any], settings: Set
     return {
         "generation_id": generation_id,
         "model": slug,
-        "parameters": redact_values(body),
+        "parameters": redactor_of(settings).values(body),
         "api_origin": settings.api_origin,
         "generator": "segmind-dagster",
     }

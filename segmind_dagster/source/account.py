@@ -12,16 +12,17 @@ import hashlib
 import json
 import logging
 from datetime import UTC, datetime
-from decimal import Decimal
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import dlt
 from requests.exceptions import RequestException
 
 from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import error_text
 from segmind_dagster.gateway.history import PATH
+from segmind_dagster.gateway.redaction import Redactor, redactor_of
+from segmind_dagster.lifecycle.parsing import read_ms, read_usd
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.catalogue import catalogue_changes
 from segmind_dagster.source.long_texts import whole_text
@@ -130,11 +131,13 @@ def _history_resource(settings: Callable[[], Settings]) -> DltResource:
         client = _client(current.platform_url, current)
 
         def ask(query: dict[str, str]) -> tuple[int, Any]:
-            response = _get(client, PATH, query)
+            response = _get(client, PATH, query, redactor=redactor_of(current))
             return response.status_code, _parsed(PATH, response)
 
         state = dlt.current.resource_state()
-        yield from history.history_rows(ask, state, api_origin=current.api_origin, now=datetime.now(UTC))
+        yield from history.history_rows(
+            ask, state, api_origin=current.api_origin, redactor=redactor_of(current), now=datetime.now(UTC)
+        )
 
     return request_history
 
@@ -148,19 +151,20 @@ def _client(base_url: str, settings: Settings) -> RESTClient:
     return RESTClient(base_url=base_url, auth=auth)
 
 
-def _get(client: RESTClient, path: str, params: dict[str, Any] | None = None) -> Response:
+def _get(client: RESTClient, path: str, params: dict[str, Any] | None = None, *, redactor: Redactor) -> Response:
     try:
         # requests would carry the key along to wherever a redirect points
         response = client.get(path, params=params, allow_redirects=False)
+    # its own words may quote the header with the key
     except RequestException as error:
         raise SegmindDagsterError(
             f"GET {path} brought no answer ({type(error).__name__}). Nothing of it was loaded; check the network and "
             "SEGMIND_API_URL, then materialize again."
-        ) from error
+        ) from None
     if response.status_code != 200:  # noqa: PLR2004  HTTP
         raise SegmindDagsterError(
-            f"GET {path}: answered {response.status_code}: {error_text(response.content) or 'nothing'}. "
-            "Nothing of it was loaded."
+            f"GET {path}: answered {response.status_code}: "
+            f"{redactor.short(error_text(response.content)) or 'nothing'}. Nothing of it was loaded."
         )
     return response
 
@@ -179,18 +183,18 @@ def _parsed(path: str, response: Response) -> Any:
 
 def _credits(settings: Settings) -> dict[str, Any]:
     path = "/v1/get-user-credits"
-    document = _parsed(path, _get(_client(settings.api_url, settings), path))
-    paid, free = (_amount(document, name) for name in ("credits", "free-credits"))
-    if paid is None and free is None:
+    document = _parsed(path, _get(_client(settings.api_url, settings), path, redactor=redactor_of(settings)))
+    found = wire.read_credits(document)
+    if found is None:
         raise SegmindDagsterError(
             f"GET {path} answered without a balance, but with "
             + (f"the keys {sorted(document)}." if isinstance(document, dict) else "something that is no object.")
         )
     return {
         "observed_at": datetime.now(UTC),
-        "credits_usd": paid,
-        "free_credits_usd": free,
-        "balance_usd": (paid or Decimal(0)) + (free or Decimal(0)),
+        "credits_usd": found.paid_usd,
+        "free_credits_usd": found.free_usd,
+        "balance_usd": found.balance_usd,
         "api_origin": settings.api_origin,
     }
 
@@ -198,20 +202,21 @@ def _credits(settings: Settings) -> dict[str, Any]:
 def _models(settings: Settings) -> list[dict[str, Any]]:
     client = _client(settings.platform_url, settings)
     path = "/inference-model-information/list"
-    document = _parsed(path, _get(client, path, {"segmind_model": "True"}))
+    document = _parsed(path, _get(client, path, {"segmind_model": "True"}, redactor=redactor_of(settings)))
     lists = [value for value in document.values() if isinstance(value, list)] if isinstance(document, dict) else []
     rows = document if isinstance(document, list) else next(iter(lists), None)
     if rows is None:
         raise SegmindDagsterError(f"GET {path} answered without a list of models.")
     return [
+        # a published mean of nothing costs nothing and takes no time: that is read as not known
         {
             "slug": row["slug"],
             "title": row.get("title"),
             "type": row.get("type"),
             "description": row.get("description"),
             "parameters": row.get("parameters"),
-            "mean_cost_usd": _mean(row, "avg_cost_usd"),
-            "mean_latency_ms": _whole_ms(_mean(row, "avg_latency_s")),
+            "mean_cost_usd": read_usd(row.get("avg_cost_usd")) or None,
+            "mean_latency_ms": read_ms(row.get("avg_latency_s")) or None,
             "is_visible": row.get("is_visible"),
             # spelt so by Segmind
             "is_deprecated": row.get("is_depreciated"),
@@ -236,27 +241,10 @@ def _remember_prices(settings: Settings, rows: list[dict[str, Any]]) -> None:
 
 
 def _models_page(settings: Settings) -> dict[str, Any]:
-    response = _get(_client(settings.api_url, settings), "/v1/models/")
+    response = _get(_client(settings.api_url, settings), "/v1/models/", redactor=redactor_of(settings))
     return {
         "html_sha256": hashlib.sha256(response.content).hexdigest(),
         "fetched_at": datetime.now(UTC),
         "html": response.content.decode("utf-8", errors="replace"),
         "api_origin": settings.api_origin,
     }
-
-
-def _amount(document: Any, name: str) -> Decimal | None:
-    value = document.get(name) if isinstance(document, dict) else None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value):
-        return None
-    return Decimal(str(value))
-
-
-def _mean(row: Any, name: str) -> Decimal | None:
-    """A published mean; nothing costs nothing and takes no time, so that is read as not known."""
-    value = _amount(row, name)
-    return value if value is not None and value > 0 else None
-
-
-def _whole_ms(seconds: Decimal | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)

@@ -11,11 +11,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from segmind_dagster.gateway.history import SPAN, Pages, TooLongError
-from segmind_dagster.gateway.redaction import redact, redact_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 
+    from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.lifecycle.matching import HistoryRow
 
 RESOURCE: Final = "request_history"
@@ -69,6 +69,7 @@ def history_rows(
     state: MutableMapping[str, Any],
     *,
     api_origin: str,
+    redactor: Redactor,
     now: datetime,
 ) -> Iterator[list[dict[str, Any]]]:
     """Rows of `request_history`, one a request, page by page; remembers how far it came.
@@ -77,6 +78,7 @@ def history_rows(
         ask: GETs a page: query to status and parsed answer.
         state: dlt's state of the resource.
         api_origin: whose history it is.
+        redactor: takes keys out of what is loaded.
         now: the time.
 
     Raises:
@@ -94,7 +96,7 @@ def history_rows(
             fresh = {row.request_id: row for row in page if row.request_id not in seen}
             seen.update(fresh)
             pending += [row.created_at for row in fresh.values() if row.created_at and _is_pending(row)]
-            yield [_row(row, api_origin) for row in fresh.values()]
+            yield [_row(row, api_origin, redactor) for row in fresh.values()]
         begin = stop + timedelta(days=1)
     covered_from = before.covered_from if before else start
     Reading(covered_from, now, min(pending, default=None)).remember(state, api_origin)
@@ -118,7 +120,7 @@ def _is_pending(row: HistoryRow) -> bool:
     return (row.status or "").upper() not in {"COMPLETED", "FAILED"}
 
 
-def _row(row: HistoryRow, api_origin: str) -> dict[str, Any]:
+def _row(row: HistoryRow, api_origin: str, redactor: Redactor) -> dict[str, Any]:
     ended_at = None
     if row.created_at is not None and not _is_pending(row):
         ended_at = row.created_at.astimezone(UTC) + timedelta(milliseconds=row.latency_ms or 0)
@@ -128,8 +130,8 @@ def _row(row: HistoryRow, api_origin: str) -> dict[str, Any]:
         "status": row.status,
         "cost_usd": row.cost_usd,
         "latency_ms": row.latency_ms,
-        "request_body": redact_values(row.body),
-        "error": redact(row.error) if row.error else None,
+        "request_body": redactor.values(row.body),
+        "error": redactor.short(row.error, limit=1000) if row.error else None,
         "created_at": row.created_at,
         "ended_at": ended_at,
         "api_origin": api_origin,

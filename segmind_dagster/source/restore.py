@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from dlt.common.exceptions import DltException
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from segmind_dagster.errors import DestinationError
+from segmind_dagster.lifecycle.parsing import read_instant, read_integer, read_usd
 from segmind_dagster.source import tables
 from segmind_dagster.source.destinations import duckdb_path
 from segmind_dagster.source.pipeline import warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
 
     from dlt.destinations.sql_client import SqlClientBase
 
@@ -169,25 +169,6 @@ def _inputs(params: Any) -> dict[str, Any]:
     }
 
 
-def _instant(value: Any) -> datetime | None:
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if not isinstance(value, datetime):
-        return None
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-
-
-def _usd(value: Any) -> Decimal | None:
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
-
-
 def _document(value: Any) -> Any:
     if not isinstance(value, str | bytes):
         return value
@@ -201,10 +182,10 @@ def _document(value: Any) -> Any:
 _ATTEMPT_COLUMNS = {name: column for name, column in tables.ATTEMPT_COLUMNS.items() if name != "day"}
 _MODEL_COLUMNS = {name: column for name, column in tables.MODEL_COLUMNS.items() if name != "asked_day"}
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    "timestamp": _instant,
-    "decimal": _usd,
+    "timestamp": read_instant,
+    "decimal": read_usd,
     "json": _document,
-    "bigint": int,
+    "bigint": read_integer,
     "bool": bool,
     "text": str,
 }

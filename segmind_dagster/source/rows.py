@@ -6,12 +6,13 @@ from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.gateway.redaction import redact_values
-from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.failures import policy_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
+
+    from segmind_dagster.gateway.redaction import Redactor
 
 _NOT_PARAMETERS = frozenset({"prompt", "negative_prompt", "seed", "messages"})
 _FREE = Decimal(0)
@@ -67,16 +68,17 @@ _ATTEMPT_SAME_NAME = (
 )
 
 
-def model_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
+def model_row(record: Mapping[str, Any], *, api_origin: str, redactor: Redactor) -> dict[str, Any]:
     """A row of a model table.
 
     Args:
         record: a generation as one prompt set sees it; see `ledger.reads.set_rows`.
         api_origin: where it came from.
+        redactor: takes keys out of what is shown.
     """
     cost = _cost(record)
     is_reused = record["is_reused"] and record["state"] == "succeeded"
-    params = redact_values({name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS})
+    params = redactor.values({name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS})
     params |= {name: f"sha256:{digest}" for name, digest in record["images"].items()}
     return {
         **{name: record[name] for name in _SAME_NAME},
@@ -93,7 +95,8 @@ def model_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
 
 def _cost(record: Mapping[str, Any]) -> Decimal | None:
     """What it cost so far; None while nobody knows: its outcome is open, or it was paid for at an unknown price."""
-    is_open = record["state"] not in {"planned", "failed"} or record["failure_kind"] in PAID_KINDS
+    kind = record["failure_kind"]
+    is_open = record["state"] not in {"planned", "failed"} or (kind is not None and policy_of(kind).may_be_paid)
     cost: Decimal | None = record["cost_usd"]
     return _FREE if cost is None and not is_open else cost
 

@@ -15,6 +15,7 @@ from dlt.common.configuration.container import Container
 from dlt.common.storages.load_package import LoadPackageStateInjectableContext
 
 from segmind_dagster.errors import BudgetError, DatasetOriginError, SegmindDagsterError, interrupted
+from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.registry import MODELS, find_model
 from segmind_dagster.settings import load_settings
 from segmind_dagster.source import tables
@@ -174,7 +175,7 @@ def _model_resource(
         yield from _pages(
             current,
             lambda connection: reads.set_rows(connection, resource=model.resource, prompt_sets=prompt_sets),
-            lambda record: model_row(record, api_origin=current.api_origin),
+            lambda record: model_row(record, api_origin=current.api_origin, redactor=redactor_of(current)),
         )
 
     rows.__doc__ = f"{model.title}: one row for each generation a prompt set asks for ({model.modality})."

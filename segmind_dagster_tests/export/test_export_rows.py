@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from segmind_dagster.export.export import _cell
 from segmind_dagster.export.files import file_name
 from segmind_dagster.export.rows import COLUMNS, choose
+from segmind_dagster.gateway.redaction import Redactor
 
 ORIGIN = "https://api.segmind.com"
 
@@ -36,7 +37,7 @@ def record(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_stored_generation_is_told_by_the_names_of_the_columns() -> None:
-    (item,), left_out = choose([record()], api_origin=ORIGIN, also_former=False)
+    (item,), left_out = choose([record()], api_origin=ORIGIN, redactor=Redactor(None), also_former=False)
     assert left_out == []
     assert set(item.facts) == set(COLUMNS)
     assert item.facts["params"] == '{"steps": 3}'
@@ -55,15 +56,15 @@ def test_a_stored_generation_is_told_by_the_names_of_the_columns() -> None:
     ],
 )
 def test_what_is_not_stored_is_left_out_with_the_reason(changes: dict[str, Any], why: str) -> None:
-    items, (left,) = choose([record(**changes)], api_origin=ORIGIN, also_former=False)
+    items, (left,) = choose([record(**changes)], api_origin=ORIGIN, redactor=Redactor(None), also_former=False)
     assert items == []
     assert (left.why, left.prompt) == (why, "a pear")
 
 
 def test_what_the_set_no_longer_asks_for_comes_only_when_asked() -> None:
     former = [record(is_current=False)]
-    assert choose(former, api_origin=ORIGIN, also_former=False) == ([], [])
-    (item,), _ = choose(former, api_origin=ORIGIN, also_former=True)
+    assert choose(former, api_origin=ORIGIN, redactor=Redactor(None), also_former=False) == ([], [])
+    (item,), _ = choose(former, api_origin=ORIGIN, redactor=Redactor(None), also_former=True)
     assert item.facts["is_current"] is False
 
 
@@ -71,13 +72,18 @@ def test_what_the_set_no_longer_asks_for_comes_only_when_asked() -> None:
     ("form", "kind"), [("jpeg", "image"), ("mp4", "video"), ("mp3", "audio"), ("json", "text"), (None, "image")]
 )
 def test_a_model_that_left_the_registry_is_known_by_its_format(form: str | None, kind: str) -> None:
-    (item,), _ = choose([record(model_slug="long-gone", output_format=form)], api_origin=ORIGIN, also_former=False)
+    (item,), _ = choose(
+        [record(model_slug="long-gone", output_format=form)],
+        api_origin=ORIGIN,
+        redactor=Redactor(None),
+        also_former=False,
+    )
     assert item.kind == kind
 
 
 def test_a_signed_url_among_the_parameters_does_not_leave() -> None:
     body = {"prompt": "a pear", "image": "https://bucket.example/x.png?X-Amz-Signature=abcdef"}
-    (item,), _ = choose([record(body=body)], api_origin=ORIGIN, also_former=False)
+    (item,), _ = choose([record(body=body)], api_origin=ORIGIN, redactor=Redactor(None), also_former=False)
     assert "Signature" not in item.facts["params"]
 
 

@@ -159,7 +159,16 @@ def test_the_address_of_a_job_is_built_from_its_id_and_never_taken_from_it(bench
         ({"credits": 1.5, "free-credits": 0.25}, Decimal("1.75")),
         ({"credits": 0.0, "free-credits": 0.0184921035}, Decimal("0.0184921035")),
         ({"credits": 2}, Decimal(2)),
-        ({"credits": "2"}, None),
+        ({"credits": "2"}, Decimal(2)),
+        ({"credits": "NaN"}, None),
+        ({"credits": float("nan")}, None),
+        ({"credits": float("inf"), "free-credits": 1}, None),
+        ({"credits": 5, "free-credits": float("-inf")}, None),
+        ({"credits": -3}, None),
+        ({"credits": 1e30}, None),
+        ({"credits": [1]}, None),
+        ({"credits": "a lot", "free-credits": 2}, None),
+        ({"credits": None, "free-credits": 2}, Decimal(2)),
         ({"credits": True}, None),
         ({}, None),
         ([], None),
@@ -210,15 +219,54 @@ def test_an_upload_is_kept_by_the_sandbox_under_the_address_it_returns(bench: Be
 )
 def test_an_upload_is_read_in_both_documented_shapes(bench: Bench, answer: Any) -> None:
     handler, seen = answering(lambda: web.json_response(answer))
-    assert bench.against(handler, lambda gateway, _: upload(gateway)) == "https://a/1"
+    allowed = {"SEGMIND_OUTPUT_HOSTS": "a"}
+    assert bench.against(handler, lambda gateway, _: upload(gateway), variables=allowed) == "https://a/1"
     assert (seen[0].method, seen[0].path) == ("POST", "/upload-asset")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://evil.example/1.png", "http://images.segmind.com/1.png", "https://me:you@images.segmind.com/1.png",
+        "https://images.segmind.com@evil.example/1", "https://images.segmind.com:8443/1", "https://203.0.113.9/1",
+        "https://[2001:db8::1]/1", "https://images.segmind.com.evil.example/1", "https://images.segmind.com./1",
+        "https://images.segmind.com:0/1", "https://images.segmind.com:x/1", "//images.segmind.com/1", "images/1.png",
+        "file:///etc/passwd", "data:image/png;base64,AAAA", "https://images.segmind.com\\@evil.example/1",
+        "https://images.segmind.com/a\n1", "https://\uff49mages.segmind.com/1", "https:///1", "https://[::1/1", "", " ",
+        "HTTPS://evil.example/1", "https://127.0.0.1/1", "ftp://images.segmind.com/1", "\ud800",
+    ],
+)  # fmt: skip
+def test_an_upload_that_names_another_host_is_refused_at_once(bench: Bench, address: str) -> None:
+    handler, seen = answering(lambda: web.json_response({"file_urls": [address]}))
+    variables = {"SEGMIND_OUTPUT_HOSTS": "images.segmind.com"}
+    with pytest.raises(GatewayError) as raised:
+        bench.against(handler, lambda gateway, _: upload(gateway), variables=variables)
+    assert raised.value.kind in {"invalid_request", "server_error"}
+    assert "you@" not in str(raised.value)
+    if raised.value.kind == "invalid_request":
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "listed"),
+    [
+        ("https://images.segmind.com/1.png?sig=1", "images.segmind.com"),
+        ("https://Images.Segmind.com:443/1", "images.segmind.com"),
+        ("https://bucket.example:8443/1", "bucket.example:8443"),
+    ],
+)
+def test_an_upload_at_a_listed_host_is_believed(bench: Bench, address: str, listed: str) -> None:
+    handler, _ = answering(lambda: web.json_response({"file_urls": [address]}))
+    variables = {"SEGMIND_OUTPUT_HOSTS": listed}
+    assert bench.against(handler, lambda gateway, _: upload(gateway), variables=variables) == address
 
 
 def test_an_upload_costs_nothing_and_is_repeated(bench: Bench) -> None:
     handler, seen = answering(
         lambda: web.Response(text=HTML, status=502), lambda: web.json_response({"file_urls": ["https://a/1"]})
     )
-    assert bench.against(handler, lambda gateway, _: upload(gateway)) == "https://a/1"
+    allowed = {"SEGMIND_OUTPUT_HOSTS": "a"}
+    assert bench.against(handler, lambda gateway, _: upload(gateway), variables=allowed) == "https://a/1"
     assert len(seen) == 2
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 from lab.gateway import answering
 
-from segmind_dagster.gateway import repeating
+from segmind_dagster.gateway import client, repeating
 from segmind_dagster.gateway.errors import GatewayError, UnreachableError
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from segmind_dagster.gateway.client import Gateway
+
+
+CLIENT_KNOCK, KNOCK_S = client._KNOCK, repeating._KNOCK_S
 
 
 def the_balance(gateway: Gateway) -> Awaitable[Any]:
@@ -79,6 +83,30 @@ def test_knocking_ends_when_its_seconds_are_over(
     with pytest.raises(UnreachableError):
         bench.run(f"http://127.0.0.1:{closed_port}", the_balance)
     assert pauses == [1]
+
+
+def test_a_balance_that_does_not_come_is_given_up_within_seconds(
+    bench: Bench, pauses: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_KNOCK", ClientTimeout(total=0.2))
+    monkeypatch.setattr(repeating, "_KNOCK_S", 0.1)
+
+    async def silent(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    with pytest.raises(GatewayError, match="no answer") as raised:
+        bench.against(silent, lambda gateway, _: gateway.credits_usd())
+    assert not isinstance(raised.value, UnreachableError)
+    assert pauses == [1]
+    assert (CLIENT_KNOCK.total or 99) + KNOCK_S < 10
+
+
+def test_a_balance_that_met_the_rate_limit_is_not_waited_for(bench: Bench, pauses: list[int]) -> None:
+    handler, seen = answering(lambda: web.Response(status=429))
+    with pytest.raises(GatewayError) as raised:
+        bench.against(handler, lambda gateway, _: gateway.credits_usd())
+    assert (raised.value.kind, len(seen)) == ("rate_limited", 1)
 
 
 def test_a_host_that_answers_badly_is_asked_as_often_as_ever(bench: Bench, pauses: list[int]) -> None:

@@ -137,6 +137,18 @@ def test_nothing_that_may_have_been_paid_for_is_ever_bought_again(state: State, 
             assert not may_be_paid
 
 
+@pytest.mark.parametrize("kind", ["from_the_future", "", None, "RATE_LIMITED", "written_off", "\0", "job_failed "])
+def test_a_failure_of_a_kind_that_is_not_known_is_left_to_people_and_asked_for_before_it_is_bought(
+    kind: str | None,
+) -> None:
+    accepted = record("failed", failure_kind=kind, request_id="r-1")
+    never_accepted = record("failed", failure_kind=kind)
+    assert {action(each, is_by_person=False) for each in (accepted, never_accepted)} == {"leave"}
+    assert (action(accepted), action(never_accepted)) == ("collect", "submit")
+    (decision,) = plan(accepted, is_by_person=False).decisions
+    assert "does not know that kind" in decision.reason
+
+
 def test_what_a_sensor_leaves_alone_says_what_a_person_can_do() -> None:
     (decision,) = plan(record("failed", failure_kind="invalid_request"), is_by_person=False).decisions
     assert decision.reason == f"invalid_request: {POLICIES['invalid_request'].advice}"

@@ -50,7 +50,10 @@ def judged(*rows: OpenRow, asked_for: int = 10) -> Finding:
         (row("planned", "server_error", runs=MOST_RUNS), "error", "1 failed for good"),
         (row("planned", "no_credits"), "warning", "no_credits (1): Top up the account"),
         (row("planned", "over_budget"), "warning", "SEGMIND_DAILY_BUDGET_USD"),
-        (row(kind="something of a later version"), "warning", "1 failed and can be tried again"),
+        (row(kind="from_the_future"), "error", "from_the_future (1): This version does not know"),
+        (row(kind=""), "error", "1 failed for good"),
+        (row(kind=None), "error", "no kind recorded (1): This version does not know"),
+        (row("planned", "from_the_future"), "warning", "1 not bought yet"),
     ],
 )
 def test_what_is_left_open_has_its_verdict_and_its_remedy(open_row: OpenRow, verdict: str, words: str) -> None:
@@ -92,7 +95,7 @@ def test_one_error_among_warnings_makes_an_error_and_comes_first_in_the_sample()
     assert found.sample[0]["prompt"] == "a plum"
 
 
-@given(st.lists(st.sampled_from([*POLICIES, None]), max_size=40))
+@given(st.lists(st.sampled_from([*POLICIES, None, "from_the_future", "\0"]), max_size=40))
 def test_counts_are_exact_and_the_sample_is_short_whatever_failed(kinds: list[str | None]) -> None:
     found = judged(*(row(kind=kind) for kind in kinds), asked_for=50)
     others = ("generations asked for", "paid for and not usable (USD)", "of these with a file in quarantine")

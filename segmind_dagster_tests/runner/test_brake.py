@@ -168,3 +168,10 @@ def test_the_first_reason_for_a_stop_counts_and_everything_held_back_is_told_onc
     brake.hold_set("a", "empty")
     brake.hold_set("b", "spent")
     assert (brake.stopped_by, brake.messages) == ("no_credits", ["empty", "spent"])
+
+
+def test_no_number_of_prompts_that_moderation_refuses_stops_the_model() -> None:
+    brake = Brake()
+    for number in range(100):
+        brake.learn(work(number), Ended("failed", "refused_content", "NSFW content detected"))
+    assert brake.allows(work())

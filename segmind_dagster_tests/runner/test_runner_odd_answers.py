@@ -14,6 +14,7 @@ from lab.clocks import QuickClock
 from lab.project import V1, V2, png
 from lab.proxy import JOBS, Proxy
 
+from segmind_dagster.gateway import repeating
 from segmind_dagster.runner import Batch, generate
 from segmind_dagster.sandbox import Faults, answers, submissions
 
@@ -85,6 +86,51 @@ def test_a_refused_parameter_that_speaks_of_credit_fails_its_own_prompt_only(
     assert report.units[0].endings == {"succeeded": 2, "failed": 1}
     assert report.units[0].failures == {"invalid_request": 1}
     assert report.stop_message is None
+
+
+@pytest.mark.parametrize("model", [V1, V2])
+def test_prompts_that_moderation_refuses_are_sent_once_each_cost_nothing_and_stop_nobody(
+    open_lab: Any, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    lab = open_lab()
+    check = submissions._check_parameters
+
+    def refuse(state: Any, version: str, offer: Any, body: Any) -> Any:
+        said = "Request was flagged by our moderation layer."
+        if "bad" not in body.get("prompt", ""):
+            return check(state, version, offer, body)
+        # v1 refuses beforehand, v2 lets the job fail
+        return answers.error_answer(422, said) if version == "v1" else said
+
+    monkeypatch.setattr(submissions, "_check_parameters", refuse)
+    prompts = [f"bad {number}" for number in range(25)] + ["a pear", "an apple"]
+    report = lab.generate(lab.write("fruit", prompts, models=[model]))
+    assert report.units[0].endings == {"succeeded": 2, "failed": 25}
+    assert report.units[0].failures == {"refused_content": 25}
+    assert (report.stop_message, lab.posts, lab.charges) == (None, 27, 2)
+    lab.generate("fruit", is_by_person=False)
+    assert lab.posts == 27
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, '{"credits": NaN}'), (200, '{"credits": -1}'), (200, '{"credits": 1e400}'), (200, "{}"), (200, "[]"),
+        (429, "slow down"), (503, "busy"), (404, '{"error": "No credits found for the user"}'),
+    ],
+)  # fmt: skip
+def test_a_balance_that_cannot_be_read_holds_up_nothing_and_is_said(
+    open_lab: Any, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str]
+) -> None:
+    monkeypatch.setattr(repeating, "_BACK_OFF", lambda _: 0.0)
+    lab = open_lab()
+    with Proxy(lab.server.url) as proxy:
+        lab.environ |= {"SEGMIND_API_URL": proxy.url}
+        proxy.statuses["/v1/get-user-credits"], text = answer
+        proxy.replace("/v1/get-user-credits", text)
+        report = lab.generate(lab.write("fruit", 1))
+    assert (report.units[0].endings, report.stop_message) == ({"succeeded": 1}, None)
+    assert "balance" in report.warnings[0]
 
 
 async def gone(_request: web.Request, _body: bytes) -> web.StreamResponse:
@@ -175,3 +221,16 @@ def test_a_cost_that_nobody_reports_is_told_apart_as_an_estimate(open_lab: Any) 
     assert unit.endings == {"succeeded": 2}
     assert unit.estimated_usd == unit.cost_usd > 0
     assert {each["cost_source"] for each in lab.attempts()} == {"estimated"}
+
+
+def test_a_picture_that_is_said_to_be_stored_elsewhere_is_put_into_nothing_that_is_paid_for(open_lab: Any) -> None:
+    lab = open_lab()
+    (lab.folder / "prompts" / "face.png").write_bytes(png())
+    key = lab.write("fruit", 2, models=["instantid"], defaults={"face_image": "face.png"})
+    with Proxy(lab.server.url) as proxy:
+        lab.environ |= {"SEGMIND_STORAGE_URL": proxy.url}
+        proxy.replace("/upload-asset", {"file_urls": ["https://evil.example/face.png"]})
+        report = lab.generate(key)
+    assert report.units[0].endings == {"failed": 2}
+    assert "evil.example" in report.units[0].examples[0]
+    assert lab.posts == 0

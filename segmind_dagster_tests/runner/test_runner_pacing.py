@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.clocks import HandClock
+from sqlalchemy import select
 
 from segmind_dagster.ledger import open_ledger
+from segmind_dagster.ledger.schema import RATE_LIMIT
 from segmind_dagster.runner.pacing import Patience, Slots
+from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,3 +187,14 @@ def test_the_rate_recovers_after_some_quiet_minutes(ledger: Ledger) -> None:
 
     sent = asyncio.run(scene())
     assert sent[-1] - sent[0] == pytest.approx(1.0, abs=0.3)
+
+
+def test_polls_that_are_refused_for_the_rate_wait_and_submissions_keep_their_own(open_lab: Any) -> None:
+    lab = open_lab(faults=Faults(request_rates={"get_rate_limited": 0.5}, rate_limit_reset_s=0.2))
+    lab.environ["SEGMIND_REQUESTS_PER_MINUTE"] = "60000"
+    lab.generate(lab.write("fruit", 12))
+    lab.check_all_bought_once(12)
+    with lab.ledger() as ledger, ledger.reading() as connection:
+        rate = connection.execute(select(RATE_LIMIT.c.per_minute)).scalar_one()
+    assert rate == 60000
+    assert {each["failure_kind"] for each in lab.attempts()} == {None}

@@ -15,6 +15,7 @@ from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import history as pages
+from segmind_dagster.gateway.redaction import Redactor
 from segmind_dagster.source.history import Reading, history_rows
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ def made(request_id: str, at: datetime, *, status: str = "COMPLETED", cost: str 
 def read(
     provider: Provider, state: dict[str, Any], *, now: datetime = NOW, origin: str = ORIGIN
 ) -> list[dict[str, Any]]:
-    return [row for page in history_rows(provider, state, api_origin=origin, now=now) for row in page]
+    return [
+        row
+        for page in history_rows(provider, state, api_origin=origin, redactor=Redactor(None), now=now)
+        for row in page
+    ]
 
 
 def test_the_first_reading_covers_ninety_days_in_windows_of_at_most_thirty_one() -> None:
@@ -119,7 +124,7 @@ def test_a_reading_that_breaks_off_remembers_nothing() -> None:
 
     rows = [made(f"r{n}", NOW) for n in range(5)]
     with pytest.raises(SegmindDagsterError, match="page 2 of the history is not understood"):
-        list(history_rows(broken, state, api_origin=ORIGIN, now=NOW + DAY))
+        list(history_rows(broken, state, api_origin=ORIGIN, redactor=Redactor(None), now=NOW + DAY))
     assert json.dumps(state) == before
 
 

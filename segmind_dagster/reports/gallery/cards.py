@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.gateway.redaction import redact
 from segmind_dagster.ledger import reads
 from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.registry import MODELS
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
+    from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.registry import Model, OutputKind
 
@@ -123,13 +123,14 @@ class Card:
         return self.charges.in_words()
 
 
-def read_cards(ledger: Ledger, *, prompt_set: str, api_origin: str) -> tuple[list[Card], Charges]:
+def read_cards(ledger: Ledger, *, prompt_set: str, api_origin: str, redactor: Redactor) -> tuple[list[Card], Charges]:
     """All generations a set holds, in its own order, and what it has paid for them.
 
     Args:
         ledger: an open ledger.
         prompt_set: key of the set.
         api_origin: where the ledger's rows come from.
+        redactor: takes keys out of what is shown.
     """
     resources = [model.resource for model in MODELS]
     by_generation: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -142,7 +143,7 @@ def read_cards(ledger: Ledger, *, prompt_set: str, api_origin: str) -> tuple[lis
             records = reads.set_rows(connection, resource=model.resource, prompt_sets=[prompt_set])
             for place, record in enumerate(records):
                 charges = add_up(by_generation[record["generation_id"]])
-                found.append((place, _card(record, model, charges, api_origin)))
+                found.append((place, _card(record, model, charges, api_origin, redactor)))
     # the set's order first, so that what was asked for together stands together
     cards = [card for _, card in sorted(found, key=lambda each: each[0])]
     return cards, add_up(attempt for attempt in attempts if attempt["prompt_set"] == prompt_set)
@@ -180,15 +181,15 @@ def usd_in_short(amount: Decimal) -> str:
     return "<$0.0001" if 0 < amount < Decimal("0.0001") else f"${amount:.4f}"
 
 
-def _card(record: Mapping[str, Any], model: Model, charges: Charges, api_origin: str) -> Card:
-    row = model_row(record, api_origin=api_origin)
+def _card(record: Mapping[str, Any], model: Model, charges: Charges, api_origin: str, redactor: Redactor) -> Card:
+    row = model_row(record, api_origin=api_origin, redactor=redactor)
     same = Card.__dataclass_fields__.keys() - {"model", "charges", "paid_by", "prompt", "negative_prompt", "error"}
     return Card(
         model=model,
         charges=charges,
         paid_by=record["prompt_set"] if record["is_reused"] else None,
-        prompt=redact(row["prompt"]),
-        negative_prompt=redact(row["negative_prompt"]) if row["negative_prompt"] else None,
-        error=redact(row["error"]) if row["error"] else None,
+        prompt=redactor.text(row["prompt"]),
+        negative_prompt=redactor.text(row["negative_prompt"]) if row["negative_prompt"] else None,
+        error=redactor.text(row["error"]) if row["error"] else None,
         **{name: row[name] for name in same},
     )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.ledger import reads
 from segmind_dagster.prompts.keys import key_complaint
 from segmind_dagster.reports.gallery.cards import Charges, read_cards
@@ -82,7 +83,9 @@ def write_gallery(ledger: Ledger, settings: Settings, prompt_set: str, *, output
     if complaint := key_complaint(prompt_set):
         raise SegmindDagsterError(f"No gallery was written: {complaint}.")
     shelf, folder = _place(settings, prompt_set, output)
-    found, charges = read_cards(ledger, prompt_set=prompt_set, api_origin=settings.api_origin)
+    found, charges = read_cards(
+        ledger, prompt_set=prompt_set, api_origin=settings.api_origin, redactor=redactor_of(settings)
+    )
     cards = sorted(found, key=lambda card: not card.is_current)[:MOST_CARDS]
     previews = make_previews(cards, shelf, f"{folder}/{_PREVIEWS}")
     sheet = draw_sheet(cards, previews, title=prompt_set)

@@ -1,0 +1,58 @@
+"""Failures of a kind that this version does not know: from a newer or an older one, or by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import update
+
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
+from segmind_dagster.sandbox import Faults
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+KINDS = ["from_the_future", "", None, "JOB_FAILED", "'; DROP TABLE generations"]
+
+
+def fail_strangely(lab: Any, kind: str | None) -> None:
+    def change(connection: Connection) -> None:
+        connection.execute(update(GENERATIONS).values(state="failed", failure_kind=kind, owner=None))
+        connection.execute(update(ATTEMPTS).values(state="failed", failure_kind=kind))
+
+    with lab.ledger() as ledger:
+        ledger.write(change)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_was_accepted_is_fetched_by_a_person_and_never_bought_again(open_lab: Any, kind: str | None) -> None:
+    lab = open_lab()
+    lab.generate(lab.write("fruit", 2))
+    fail_strangely(lab, kind)
+    assert lab.generate("fruit", is_by_person=False).units[0].endings == {"left": 2}
+    lab.generate("fruit")
+    assert lab.states() == ["succeeded"] * 2
+    assert (lab.posts, lab.charges) == (2, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_was_never_accepted_is_bought_by_a_person_only(open_lab: Any, kind: str | None) -> None:
+    lab = open_lab(faults=Faults(script=["invalid", "invalid"]))
+    lab.generate(lab.write("fruit", 2))
+    fail_strangely(lab, kind)
+    assert lab.generate("fruit", is_by_person=False).units[0].endings == {"left": 2}
+    assert lab.charges == 0
+    lab.generate("fruit")
+    lab.check_all_bought_once(2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_whose_job_failed_after_all_costs_nothing_and_is_bought(open_lab: Any, kind: str | None) -> None:
+    lab = open_lab(faults=Faults(script=["failed_validation"]))
+    lab.generate(lab.write("fruit", 1))
+    fail_strangely(lab, kind)
+    lab.generate("fruit")
+    assert (lab.states(), lab.charges) == (["failed"], 0)
+    lab.generate("fruit")
+    lab.check_all_bought_once(1)
