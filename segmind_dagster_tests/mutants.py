@@ -14,6 +14,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 ROOT = Path(__file__).resolve().parents[1]
 LEDGER, RUNNER = "segmind_dagster/ledger", "segmind_dagster/runner"
@@ -28,7 +32,7 @@ class Mutant:
         file: where.
         old: the exact text, once in the file.
         new: what stands there instead.
-        tests: files below `segmind_dagster_tests` of which one test has to fail.
+        tests: test files, or tests, below `segmind_dagster_tests`; one has to fail.
     """
 
     guard: str
@@ -86,7 +90,7 @@ MUTANTS = (
     Mutant(
         "what is stored is not bought",
         f"{RUNNER}/generate.py", "_refuse_to_buy_what_is_stored(ledger, outputs, settings, works.values())", "pass",
-        ("recovery/test_rebuild_damage.py", "runner/test_runner_outputs.py"),
+        ("recovery/test_rebuild_damage.py",),
     ),
     Mutant(
         "a POST without a known outcome is not sent again at once",
@@ -95,41 +99,44 @@ MUTANTS = (
 )  # fmt: skip
 
 
-def is_killed(mutant: Mutant) -> bool:
-    """Whether a test fails with the guard taken out."""
+def passes(tests: Collection[str], mutant: Mutant | None = None) -> bool:
+    """Whether tests pass in a copy of the tree, with the guard of a mutant taken out or as it is."""
     with tempfile.TemporaryDirectory(prefix="segmind-mutant-") as folder:
         tree = Path(folder)
         for name in ("segmind_dagster", "segmind_dagster_tests", "prompts", "pyproject.toml"):
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, tree / name)
-        path = tree / mutant.file
-        text = path.read_text(encoding="utf-8")
-        if text.count(mutant.old) != 1:
-            sys.exit(f"{mutant.file} holds {text.count(mutant.old)} times, not once: {mutant.old}")
-        path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-        tests = [f"segmind_dagster_tests/{name}" for name in mutant.tests]
+        if mutant is not None:
+            path = tree / mutant.file
+            path.write_text(path.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
-            cwd=tree,
+            cwd=tree / "segmind_dagster_tests",
             env={**os.environ, "PYTHONPATH": str(tree)},
             capture_output=True,
             text=True,
             check=False,
         )
     if done.returncode not in (0, 1):
-        sys.exit(f"pytest ended with {done.returncode} for {mutant.guard}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.returncode == 1
+        sys.exit(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
 
 
 def main(words: list[str]) -> int:
     """Try the mutants whose guard or file holds one of the words, or all of them."""
+    tried = [each for each in MUTANTS if not words or any(word in f"{each.guard} {each.file}" for word in words)]
+    for mutant in tried:
+        found = (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.old)
+        if found != 1:
+            sys.exit(f"{mutant.file} holds {found} times, not once: {mutant.old}")
+    # a test that fails anyway would seem to notice
+    if not passes({test for mutant in tried for test in mutant.tests}):
+        sys.exit("A test that should notice a mutant fails without one: mend that first.")
     survivors = 0
-    for mutant in MUTANTS:
-        if words and not any(word in f"{mutant.guard} {mutant.file}" for word in words):
-            continue
-        killed = is_killed(mutant)
-        survivors += not killed
-        print(f"{'killed  ' if killed else 'SURVIVED'} {mutant.guard} ({mutant.file})", flush=True)  # noqa: T201
+    for mutant in tried:
+        survives = passes(mutant.tests, mutant)
+        survivors += survives
+        print(f"{'SURVIVED' if survives else 'killed  '} {mutant.guard} ({mutant.file})", flush=True)  # noqa: T201
     return int(survivors > 0)
 
 
