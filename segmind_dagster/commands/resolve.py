@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.lifecycle.matching import HistoryRow, Likeness
     from segmind_dagster.runner.resolving import Doubt
     from segmind_dagster.settings import Settings
@@ -55,14 +56,16 @@ def resolve(generation: str | None, request_id: str | None, *, is_absent: bool, 
 
 
 def _list(settings: Settings) -> None:
+    from segmind_dagster.gateway.redaction import redactor_of
     from segmind_dagster.runner import resolving
 
     found, problem = resolving.doubts(settings)
     if not found:
         click.echo("Nothing is unresolved.")
         return
+    redactor = redactor_of(settings)
     for doubt in found:
-        for line in _told(doubt):
+        for line in _told(doubt, redactor):
             click.echo(line)
     if problem:
         click.echo(f"Segmind's history could not be asked what they may be: {problem}")
@@ -73,15 +76,15 @@ def _list(settings: Settings) -> None:
     )
 
 
-def _told(doubt: Doubt) -> Iterator[str]:
+def _told(doubt: Doubt, redactor: Redactor) -> Iterator[str]:
     """A submission and what it may be, one under the other."""
     record = doubt.record
     when = f"{record.intent_at:%Y-%m-%d %H:%M:%S} UTC" if record.intent_at else "unknown time"
     why = record.error or "no answer came"
     yield f"{record.generation_id}  {record.model_slug}  {record.prompt_set}  sent {when}: {why}"
-    yield f"    sent:    {_shown(record.body)}"
+    yield f"    sent:    {_shown(record.body, redactor)}"
     for likeness, row in doubt.candidates[:_CANDIDATES]:
-        yield f"    may be:  {_shown(row.body)}"
+        yield f"    may be:  {_shown(row.body, redactor)}"
         yield f"             {_request(likeness, row)}"
     if len(doubt.candidates) > _CANDIDATES:
         yield f"    and {len(doubt.candidates) - _CANDIDATES} more"
@@ -102,10 +105,8 @@ _LIKENESS: Final[Mapping[str, str]] = {
 }
 
 
-def _shown(body: Mapping[str, Any] | None) -> str:
-    from segmind_dagster.gateway.redaction import redact_values
-
+def _shown(body: Mapping[str, Any] | None, redactor: Redactor) -> str:
     if body is None:
         return "(not readable)"
-    text = json.dumps(redact_values(body), ensure_ascii=False)
+    text = json.dumps(redactor.values(body), ensure_ascii=False)
     return text if len(text) <= _BODY else f"{text[:_BODY]}..."
