@@ -232,13 +232,13 @@ def _refusal(
         ), False
     needed = estimate.high_usd
     limits = (
-        ("the set's `budget_usd`", caps.set_usd, spent.set_usd, f"`budget_usd` in prompt set '{prompt_set}'"),
-        ("the run's cap", caps.run_usd, spent.run_usd, "SEGMIND_RUN_BUDGET_USD"),
+        ("the set's `budget_usd`", caps.set_usd, spent.set_usd, f"`budget_usd` in prompt set '{prompt_set}'", False),
+        ("the run's cap", caps.run_usd, spent.run_usd, "SEGMIND_RUN_BUDGET_USD", True),
     )
-    for name, cap, used, remedy in limits:
+    for name, cap, used, remedy, is_of_run in limits:
         if cap is not None and needed and used + needed > cap:
             return (
                 f"Nothing was submitted: {name} is ${cap}, ${used:.4f} of it is used or reserved, and '{prompt_set}' "
                 f"needs up to ${needed:.4f} more for {resource}. Raise {remedy}, or ask for fewer generations."
-            ), cap is caps.run_usd
+            ), is_of_run
     return None, False

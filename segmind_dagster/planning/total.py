@@ -98,9 +98,13 @@ class Total:
 
 def _asked_for_before(plans: Sequence[Plan]) -> list[Decision]:
     """What is to be bought for one plan, and for an earlier one as well."""
-    bought = [decision for plan in plans for decision in plan.decisions if decision.action == "submit"]
-    first = {decision.request.generation_id: decision for decision in reversed(bought)}
-    return [decision for decision in bought if first[decision.request.generation_id] is not decision]
+    seen: set[str] = set()
+    again = []
+    for decision in (decision for plan in plans for decision in plan.decisions if decision.action == "submit"):
+        if decision.request.generation_id in seen:
+            again.append(decision)
+        seen.add(decision.request.generation_id)
+    return again
 
 
 def _models(plans: Sequence[Plan]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -267,6 +268,19 @@ def test_a_cap_that_would_be_exceeded_is_named_with_cap_used_needed_and_remedy(
         check(made)
     for fact in ("Nothing was submitted", "'still_life'", "fast_flux_schnell", "ask for fewer", *facts):
         assert fact in str(raised.value)
+
+
+@pytest.mark.parametrize("is_one_object", [True, False])
+def test_two_caps_of_the_same_amount_are_told_apart(is_one_object: bool) -> None:
+    cap = Decimal("0.05")
+    limits = Caps(set_usd=cap, run_usd=cap if is_one_object else Decimal("0.05"))
+    of_set = plan(count=3, limits=limits)
+    assert "`budget_usd`" in (of_set.refusal or "")
+    # another set of the same run has a budget of its own
+    assert not of_set.is_run_refused
+    of_run = plan(count=3, limits=replace(limits, set_usd=None))
+    assert "the run's cap" in (of_run.refusal or "")
+    assert of_run.is_run_refused
 
 
 def test_a_refused_plan_still_says_what_would_have_happened() -> None:

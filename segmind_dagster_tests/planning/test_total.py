@@ -86,3 +86,10 @@ def test_what_several_sets_ask_for_is_said_to_be_bought_once() -> None:
     total = Total.of([plan("a", "b", resource="still"), plan("b", "c", resource="still"), plan("b", resource="still")])
     assert (total.shared, total.shared_usd) == (2, Decimal("0.4"))
     assert total.sentences()[-1].startswith("It holds 2 generations (about $0.4000) more than will be bought")
+
+
+def test_a_plan_that_is_listed_twice_is_bought_once_like_two_equal_ones() -> None:
+    made = plan("one", "two", resource="flux")
+    for plans in ([made, made], [made, plan("one", "two", resource="flux")]):
+        total = Total.of(plans)
+        assert (total.shared, total.shared_usd) == (2, 2 * PRICE.expected)
