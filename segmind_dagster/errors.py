@@ -14,6 +14,7 @@ SegmindDagsterError
 │   ├── RequestOwnedError      a request id belongs to another generation or attempt
 │   ├── OriginMismatchError    the data folder belongs to another API origin
 │   ├── LedgerMissingError     outputs or rows exist, but the ledger is empty
+│   ├── LedgerGoneError        the ledger's file disappeared while it was open
 │   └── LedgerOutdatedError    outputs exist of generations that the ledger would buy
 ├── ExportError                a dataset cannot be written where it should be
 ├── DestinationError           the warehouse cannot be used, or refused a load
@@ -251,6 +252,25 @@ class LedgerMissingError(LedgerError):
             f"The ledger at {ledger} is empty, but {outputs} holds outputs that were paid for. Starting from an "
             "empty ledger could pay for them again. Run `segmind-dagster rebuild`, which restores it free of charge, "
             "or set SEGMIND_DATA_DIR to a new folder."
+        )
+
+
+class LedgerGoneError(LedgerError):
+    """The ledger's file was deleted, moved or replaced while it was open; nothing more can be recorded.
+
+    Args:
+        path: the file.
+        seen: what is there instead.
+    """
+
+    def __init__(self, path: str, seen: str) -> None:
+        self.path = path
+        self.seen = seen
+        super().__init__(
+            f"The ledger {path} disappeared while it was in use ({seen}): the file was deleted, moved or replaced, or "
+            "its folder is no longer mounted. Nothing more is submitted. Put the same file back, together with its "
+            "-wal and -shm files; if it is lost, run `segmind-dagster rebuild`, which restores from the outputs and "
+            "from Segmind's history what was paid for. Then materialize again."
         )
 
 

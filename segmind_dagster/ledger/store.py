@@ -24,6 +24,7 @@ from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismat
 from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.commits import GroupCommitter
 from segmind_dagster.ledger.database_errors import remedy, translating
+from segmind_dagster.ledger.ledger_file import LedgerFile
 from segmind_dagster.ledger.schema import META
 
 if TYPE_CHECKING:
@@ -197,7 +198,8 @@ def open_ledger(
     try:
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        writing = _engine(url, writes=True)
+        file = LedgerFile(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+        writing = _engine(url, writes=True, file=file)
         with _let_go_of(writing), writing.begin() as connection:
             _migrate(connection)
             recorded = reads.meta(connection, "api_origin")
@@ -212,7 +214,9 @@ def open_ledger(
                     connection.execute(insert(META), {"key": "api_origin", "value": api_origin})
             elif recorded != api_origin:
                 raise OriginMismatchError(recorded, api_origin, where)
-        return Ledger(engine=_engine(url, writes=False), writer=GroupCommitter(writing))
+        if file is not None:
+            file.remember()
+        return Ledger(engine=_engine(url, writes=False, file=file), writer=GroupCommitter(writing))
     except (SQLAlchemyError, OSError) as error:
         cause = error.__cause__ or error
         raise LedgerError(
@@ -231,7 +235,7 @@ def _let_go_of(engine: Engine) -> Iterator[None]:
         raise
 
 
-def _engine(url: str, *, writes: bool) -> Engine:
+def _engine(url: str, *, writes: bool, file: LedgerFile | None) -> Engine:
     engine = create_engine(url)
     # a writer that was stopped amid a transaction, or whose machine is gone, must not keep all others out
     limits = f"-c idle_in_transaction_session_timeout={_STUCK_MS} -c lock_timeout={_PATIENCE_MS}"
@@ -239,6 +243,10 @@ def _engine(url: str, *, writes: bool) -> Engine:
         engine = create_engine(url, connect_args={"options": limits})
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+        if file is not None:
+            # before a connection is made, which would make an empty file, and before anything is written
+            event.listen(engine, "do_connect", lambda *_: file.check())
+            event.listen(engine, "begin", file.check_connection)
         event.listen(engine, "begin", partial(_begin, "BEGIN IMMEDIATE" if writes else "BEGIN"))
     elif writes:
         # one writer at a time, as with SQLite: slots and caps are read before they are written
