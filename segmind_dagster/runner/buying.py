@@ -130,6 +130,8 @@ class Buyer:
             with self.places.submitting():
                 claim = await self._claim(work, reserve_usd, waited_ms)
         except BudgetError as error:
+            # what the same commit has granted is in flight a moment later
+            await asyncio.sleep(0)
             if not self._may_make_room:
                 self._stop_for(work, error)
                 return self.brake.held_back(work)
@@ -145,7 +147,7 @@ class Buyer:
     def _may_make_room(self) -> bool:
         """Whether money that is kept now may come free: what is in flight mostly costs less than is put aside."""
         is_others = self.progress.waiting or self.lookup.is_busy
-        return bool(self.progress.in_flight or self.prices.are_awaited or is_others)
+        return bool(self.progress.in_flight or is_others)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -233,6 +235,7 @@ class Buyer:
                 http_status=accepted.http_status,
                 now=self.clock.now(),
             )
+            self.progress.steps += 1
         except LostOwnershipError:
             self.outputs.discard(sink)
             raise

@@ -138,10 +138,11 @@ class Delivery:
         failures = 0
         while True:
             elapsed_s = self._clock.monotonic() - job.accepted
-            if elapsed_s > patience.deadline_s():
+            deadline_s = patience.deadline_s()
+            self._progress.expect_by(job.accepted + deadline_s)
+            if elapsed_s > deadline_s:
                 return Ended("running", error=f"Request {job.request_id} is not done after {elapsed_s:.0f} s.")
             await self._pause(patience, elapsed_s, is_scout=is_scout)
-            self._progress.steps += 1
             try:
                 answer = await self._gateway.status(job.request_id)
                 if answer.status == "completed":
@@ -180,6 +181,7 @@ class Delivery:
         is_final = not tries.may_again(kind)
         message = f"Request {job.request_id} failed at Segmind: {_short(answer.error)}"
         await fail(self._ledger, self._clock, job.claim, kind, message, is_final=is_final)
+        self._progress.steps += 1
         if is_final:
             return Ended("failed", kind, message, attempts=job.claim.attempt)
         await self._clock.sleep(retry_delay_s(kind, tries.by_kind[kind], self._chance))
@@ -212,8 +214,6 @@ class Delivery:
             part_s = min(left_s, _PART_S)
             await self._clock.sleep(part_s)
             waited_s += part_s
-            # waiting for a long job is no standstill
-            self._progress.steps += 1
 
     async def store(self, work: Work, job: Job, *, url: str | None = None) -> Ended:
         """Bring paid bytes home: what came along, else what the result names, else what the history remembers.

@@ -32,10 +32,13 @@ _SAME_ORDER_S = 2.0
 class Watchdog:
     """Notices, from outside the event loop, that nothing moves any more.
 
+    Only a change of state moves a run. What may take longer than that says until when (`Progress.expect_by`); after
+    that moment it is not waited for any more, and the time without a change begins to count.
+
     Args:
         progress: where the run is.
         clock: the time.
-        stalled_s: how long nothing may move.
+        stalled_s: how long nothing may move that has not said so.
     """
 
     def __init__(self, progress: Progress, clock: ClockPort, stalled_s: float) -> None:
@@ -54,7 +57,7 @@ class Watchdog:
         now = self._clock.monotonic()
         if self._steps != self._progress.steps or not self._progress.is_at_work:
             self._steps, self._moved_at = self._progress.steps, now
-        elif now - self._moved_at > self._stalled_s:
+        elif now - max(self._moved_at, self._progress.expected_by) > self._stalled_s:
             raise SegmindDagsterError(
                 f"Nothing has moved for {now - self._moved_at:.0f} s ({self._progress.line()}), so the run was given "
                 "up; a disk or a network share that hangs is the usual reason. What was submitted is recorded: "

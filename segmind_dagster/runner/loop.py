@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.work import ClockPort, Progress, Work
     from segmind_dagster.settings import Settings
 
-# longer than anything that may take its time: a v1 call, a rate window, a poll of a long job
+# longer than a rate window, a back-off or a fetch
 _STALLED_S = 1800.0
 _MOST_DISK_THREADS, _BUCKET_THREADS = 4, 24
 _PROGRESS_EVERY_S = 5.0
@@ -129,7 +129,10 @@ def work_through(
                 if on_progress is not None:
                     on_progress(engine.progress)
 
-    stalled_s = max(_STALLED_S, 2 * settings.v1_timeout_seconds)
+    # each of what takes its time ends by itself before that: a v1 call, and looking for a lost one
+    stalled_s = max(
+        _STALLED_S, 2 * settings.v1_timeout_seconds + (COLLECT_STAYS_OPEN + 1) * settings.unknown_settle_seconds
+    )
     watchdog = Watchdog(engine.progress, clock, stalled_s)
     # few for a disk: each one more that is awake makes the event loop wait for Python's lock
     threads = min(_MOST_DISK_THREADS, os.cpu_count() or 1) if outputs.is_local else _BUCKET_THREADS

@@ -59,11 +59,6 @@ class SeenPrices:
         """What to put aside for one generation: as planned, or as much as one has cost in this run."""
         return max(planned_usd, self._highest_usd.get(slug, _FREE))
 
-    @property
-    def are_awaited(self) -> bool:
-        """Whether anything is on its way that will show what it costs."""
-        return any(count for count, _ in self._out.values())
-
     def room(self, slug: str) -> RoomFor:
         """What a claim for a generation of a model has to leave free."""
         return RoomFor(self, slug)

@@ -113,7 +113,8 @@ class Progress:
         cost_usd: charged so far in this run.
         elapsed_s: since the run began.
         waiting: left to other runs, which have them.
-        steps: answers that came and steps that were recorded; when it stands still, nothing moves.
+        steps: changes of state that were recorded; looks, polls and waits are none.
+        expected_by: our monotonic clock when the last job that is waited for has to be done, or is left to a later run.
     """
 
     total: int = 0
@@ -123,6 +124,11 @@ class Progress:
     elapsed_s: float = 0.0
     waiting: int = 0
     steps: int = 0
+    expected_by: float = float("-inf")
+
+    def expect_by(self, moment: float) -> None:
+        """Something takes its time, until this moment of our monotonic clock at most: that is no standstill."""
+        self.expected_by = max(self.expected_by, moment)
 
     @property
     def is_at_work(self) -> bool:

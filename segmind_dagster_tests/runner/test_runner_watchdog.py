@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from itertools import count
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 from lab.clocks import HandClock
@@ -13,6 +16,10 @@ from segmind_dagster.runner import interrupts
 from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.interrupts import Watchdog
 from segmind_dagster.runner.work import Progress
+from segmind_dagster.sandbox import jobs
+
+if TYPE_CHECKING:
+    from conftest import OpenLab
 
 HOUR_S = 3600.0
 
@@ -37,6 +44,18 @@ def test_every_step_begins_the_half_hour_again() -> None:
     for _ in range(10):
         clock.advance(1700)
         progress.steps += 1
+        watchdog.look()
+
+
+def test_what_says_how_long_it_may_take_is_waited_for_until_then_and_no_longer() -> None:
+    progress, clock, watchdog = watched()
+    progress.expect_by(3 * HOUR_S)
+    # one that ends earlier does not shorten the other's time
+    progress.expect_by(2 * HOUR_S)
+    clock.advance(3 * HOUR_S + 1799)
+    watchdog.look()
+    clock.advance(2)
+    with pytest.raises(SegmindDagsterError, match="Nothing has moved for"):
         watchdog.look()
 
 
@@ -72,3 +91,31 @@ def test_a_run_that_hangs_is_stopped_and_its_tasks_are_cancelled(monkeypatch: py
         interrupts.run_interruptibly(hang, brake, watchdog)
     assert ended == ["cancelled"]
     assert brake.message is not None
+
+
+def steps_of_a_run(open_lab: OpenLab, latency_s: float) -> int:
+    lab = open_lab(fixed_latency_s=latency_s)
+    seen: list[Progress] = []
+    lab.generate(lab.write("fruit", 2), on_progress=seen.append)
+    lab.check_all_bought_once(2)
+    return seen[-1].steps
+
+
+def test_looking_again_and_again_is_no_progress(open_lab: OpenLab) -> None:
+    # a job that takes seventy times as long is polled many times more, and changes its state as often
+    assert steps_of_a_run(open_lab, 0.02) == steps_of_a_run(open_lab, 1.5)
+
+
+def test_a_provider_that_repeats_request_ids_while_a_cap_binds_comes_to_an_end(
+    open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = count()
+    monkeypatch.setattr(jobs, "uuid4", lambda: UUID(int=next(numbers) // 2))
+    lab = open_lab(price_jitter=False)
+    key = lab.write("fruit", 80)
+    # it waited for money that nothing was to bring back, until the watchdog ended it
+    monkeypatch.setattr("segmind_dagster.runner.loop._STALLED_S", 15.0)
+    report = lab.generate(key, settings=lab.settings(SEGMIND_DAILY_BUDGET_USD="0.25"))
+    assert report.stopped_by == "over_budget"
+    assert report.units[0].endings["held_back"]
+    assert sum(report.units[0].endings.values()) == 80
