@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import aiohttp
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from segmind_dagster.gateway.redaction import Redactor
 
 ANSWER_LIMIT_BYTES = 64 << 20
+_WINDOW_S, _LONGEST_RESET_S = 60.0, 300.0
+_SAME_CLOCK_S = 2.0
 
 
 def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str], redactor: Redactor) -> GatewayError:
@@ -32,7 +34,7 @@ def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str
     message = redactor.text(f"{what}: answered {status}: {redactor.short(error_text(answer)) or 'nothing'}")
     match status:
         case 429:
-            return GatewayError("rate_limited", message, http_status=status, reset_at=reset_at(headers))
+            return GatewayError("rate_limited", message, http_status=status, reset_s=reset_s(headers))
         case 401:
             return GatewayError("unauthorized", message, http_status=status)
         case _ if status >= 500 or not has_envelope(answer):  # noqa: PLR2004  HTTP
@@ -41,20 +43,18 @@ def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str
             return GatewayError("invalid_request", message, http_status=status)
 
 
-def reset_at(headers: Mapping[str, str]) -> datetime:
-    """When the window opens on our clock: the server's reset, shifted by how far its clock is from ours."""
-    ours = datetime.now(UTC)
+def reset_s(headers: Mapping[str, str]) -> float:
+    """In how many seconds the window opens: the server's reset by the server's clock, else by ours."""
     reset = read_instant(headers.get("x-rate-limit-reset-at-utc"))
-    theirs = read_instant(headers.get("Date"))
     if reset is None:
-        return ours + timedelta(minutes=1)  # a whole window
+        return _WINDOW_S
+    ours = datetime.now(UTC)
+    theirs = read_instant(headers.get("Date"))
     # the Date header has whole seconds: half of one on average
-    shift = ours - theirs - timedelta(seconds=0.5) if theirs is not None else timedelta(0)
-    if abs(shift) < timedelta(seconds=2):
-        shift = timedelta(0)
-    farthest = timedelta(minutes=5)
-    # bounded before it is added: a clock may name a year that cannot be reached
-    return ours + max(min(reset - ours + shift, farthest), -farthest)
+    shift_s = (ours - theirs).total_seconds() - 0.5 if theirs is not None else 0.0
+    if abs(shift_s) < _SAME_CLOCK_S:
+        shift_s = 0.0
+    return max(min((reset - ours).total_seconds() + shift_s, _LONGEST_RESET_S), 0.0)
 
 
 def request_id_of(answer: bytes) -> str | None:

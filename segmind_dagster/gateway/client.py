@@ -26,7 +26,7 @@ from segmind_dagster.gateway.answers import (
     parse,
     read_limited,
     request_id_of,
-    reset_at,
+    reset_s,
 )
 from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnreachableError, error_text, kind_of
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
@@ -333,7 +333,7 @@ class Gateway:
             kind,
             self._say(f"{what}: answered {response.status}: {said}"),
             http_status=response.status,
-            reset_at=reset_at(response.headers) if kind == "rate_limited" else None,
+            reset_s=reset_s(response.headers) if kind == "rate_limited" else None,
         )
 
     def _as_shown(self, row: HistoryRow) -> HistoryRow:

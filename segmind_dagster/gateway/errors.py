@@ -13,8 +13,6 @@ from segmind_dagster.gateway.wire import storable
 from segmind_dagster.lifecycle.failures import classify_submit
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from segmind_dagster.lifecycle.failures import FailureKind
 
 
@@ -28,7 +26,7 @@ class GatewayError(SegmindDagsterError):
         kind: what it means; see `POLICIES`.
         message: what was attempted and seen, with keys and signed URLs taken out.
         http_status: of the answer; None when there was none.
-        reset_at: when the rate window opens again, for `rate_limited`.
+        reset_s: in how many seconds the rate window opens again, for `rate_limited`.
     """
 
     def __init__(
@@ -37,11 +35,11 @@ class GatewayError(SegmindDagsterError):
         message: str,
         *,
         http_status: int | None = None,
-        reset_at: datetime | None = None,
+        reset_s: float | None = None,
     ) -> None:
         self.kind = kind
         self.http_status = http_status
-        self.reset_at = reset_at
+        self.reset_s = reset_s
         # it goes into the ledger, and may quote anything
         super().__init__(storable(message))
 

@@ -6,7 +6,6 @@ What may follow a failure after that is in `failures`; POSTs that may cost money
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
@@ -94,14 +93,13 @@ def _error_of(state: RetryCallState) -> BaseException | None:
 
 def _wait_s(state: RetryCallState) -> float:
     error = _error_of(state)
-    if isinstance(error, GatewayError) and error.reset_at is not None:
+    if isinstance(error, GatewayError) and error.reset_s is not None:
         return _until_reset_s(error)
     return _BACK_OFF(state)
 
 
 def _until_reset_s(error: GatewayError) -> float:
-    left_s = (error.reset_at - datetime.now(UTC)).total_seconds() if error.reset_at is not None else 0.0
-    return min(max(left_s, 0.1), 120.0)
+    return min(max(error.reset_s or 0.0, 0.1), 120.0)
 
 
 def _may_ask_again(error: BaseException) -> bool:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 BALANCE_KEY = "balance"
 _CHUNK = 500
+# more than a wall clock jumps
+_WRONG_BY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,16 +300,19 @@ def standing(connection: Connection, prompt_set: str) -> Mapping[str, Counter[St
 
 
 def leases(connection: Connection, *, now: datetime, run_ids: Collection[str]) -> list[RunLease]:
-    """The leases that hold, and those of these Dagster runs.
+    """The leases that may hold, and those of these Dagster runs; which do hold is told by `Ledger.liveness`.
 
     Args:
         connection: the ledger.
-        now: the time.
+        now: the time, which may be wrong by hours.
         run_ids: Dagster runs.
     """
     rows = connection.execute(
         select(RUNS.c.owner, RUNS.c.run_id, RUNS.c.lease_until).where(
-            or_(RUNS.c.lease_until > now, RUNS.c.run_id.in_(sorted(run_ids)))
+            or_(
+                and_(RUNS.c.lease_until > now - _WRONG_BY, RUNS.c.ended_at.is_(None)),
+                RUNS.c.run_id.in_(sorted(run_ids)),
+            )
         )
     )
     return [RunLease(**row) for row in rows.mappings()]

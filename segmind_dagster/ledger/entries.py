@@ -1,6 +1,6 @@
-"""What a run enters before it acts: what sets ask for, that it lives, where inputs were uploaded to.
+"""What a run enters before it acts: what sets ask for, where inputs were uploaded to.
 
-State changes of generations, and money, are in `writes`.
+State changes of generations, and money, are in `writes`; that a run lives, in `leases`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.due import BALANCE_KEY
-from segmind_dagster.ledger.schema import GENERATIONS, META, MODEL_PRICES, RUNS, SET_GENERATIONS, UPLOADS
+from segmind_dagster.ledger.schema import GENERATIONS, META, MODEL_PRICES, SET_GENERATIONS, UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,31 +74,6 @@ def register_set(
             }
             for position, row in enumerate(generations)
         ],
-    )
-
-
-def record_run(
-    connection: Connection,
-    *,
-    owner: str,
-    run_id: str | None,
-    place: str,
-    pid: int,
-    now: datetime,
-    lease_until: datetime,
-) -> None:
-    """Enter a run, or renew its lease."""
-    rows = upsert(connection, RUNS)
-    connection.execute(
-        rows.on_conflict_do_update(index_elements=["owner"], set_={"lease_until": rows.excluded.lease_until}),
-        {
-            "owner": owner,
-            "run_id": run_id,
-            "place": place,
-            "pid": pid,
-            "started_at": now,
-            "lease_until": lease_until,
-        },
     )
 
 

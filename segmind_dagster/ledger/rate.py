@@ -8,6 +8,7 @@ the rate grows back towards the configured bound. Only a 429 cuts, never another
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, update
 
 from segmind_dagster.ledger.entries import upsert
+from segmind_dagster.ledger.leases import Moment
 from segmind_dagster.ledger.schema import ATTEMPTS, RATE_LIMIT
 
 if TYPE_CHECKING:
@@ -33,7 +35,38 @@ _PATIENCE_WINDOWS = 3
 _GROWTH_PER_WINDOW = 1.03
 
 
-def reserve_slots(connection: Connection, *, count: int, per_minute: float, now: datetime) -> list[datetime]:
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """What is recorded of the rate, its moments on the wall clock of whoever asks."""
+
+    per_minute: float
+    next_slot_at: datetime
+    cut_at: datetime | None
+
+
+def _recorded(connection: Connection, now: datetime, moment: Moment | None) -> _Rate | None:
+    """The rate as somebody wrote it, by a wall clock that may have been another: only what passed since counts."""
+    row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one_or_none()
+    if row is None:
+        return None
+    shift = timedelta(0)
+    if row.written_at is not None and moment is not None:
+        passed_s = moment.since_s(Moment(row.boot, row.written_s))
+        # by a clock of which nobody knows more than what it says: if it went back, nothing has passed
+        passed = max(now - row.written_at, timedelta(0)) if passed_s is None else timedelta(seconds=passed_s)
+        shift = now - passed - row.written_at
+    return _Rate(row.per_minute, row.next_slot_at + shift, None if row.cut_at is None else row.cut_at + shift)
+
+
+def _written(now: datetime, moment: Moment | None) -> dict[str, Any]:
+    if moment is None:
+        return {"written_at": None, "boot": None, "written_s": None}
+    return {"written_at": now, "boot": moment.clock, "written_s": moment.at_s}
+
+
+def reserve_slots(
+    connection: Connection, *, count: int, per_minute: float, now: datetime, at_s: float | None = None
+) -> list[datetime]:
     """Take the next `count` moments at which a request may be sent.
 
     Args:
@@ -41,8 +74,10 @@ def reserve_slots(connection: Connection, *, count: int, per_minute: float, now:
         count: how many.
         per_minute: the configured upper bound.
         now: the time.
+        at_s: the clock of this machine that does not jump.
     """
-    row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one_or_none()
+    moment = None if at_s is None else Moment.of(connection, at_s)
+    row = _recorded(connection, now, moment)
     rate = _rate_now(row, per_minute, now)
     # rounded up: a minute must never hold one slot too many
     step = timedelta(microseconds=ceil(60_000_000 / (rate * _HEADROOM)))
@@ -51,13 +86,24 @@ def reserve_slots(connection: Connection, *, count: int, per_minute: float, now:
     slots = [start + step * k for k in range(count)]
     rows = upsert(connection, RATE_LIMIT)
     connection.execute(
-        rows.on_conflict_do_update(index_elements=["scope"], set_={"next_slot_at": rows.excluded.next_slot_at}),
-        {"scope": _SCOPE, "per_minute": rate, "next_slot_at": start + step * count},
+        rows.on_conflict_do_update(
+            index_elements=["scope"],
+            set_={name: rows.excluded[name] for name in ("next_slot_at", "cut_at", "written_at", "boot", "written_s")},
+        ),
+        {
+            "scope": _SCOPE,
+            "per_minute": rate,
+            "next_slot_at": start + step * count,
+            "cut_at": None if row is None else row.cut_at,
+            **_written(now, moment),
+        },
     )
     return slots
 
 
-def reserve_a_second(connection: Connection, *, most: int, per_minute: float, now: datetime) -> list[datetime]:
+def reserve_a_second(
+    connection: Connection, *, most: int, per_minute: float, now: datetime, at_s: float | None = None
+) -> list[datetime]:
     """Take about a second's worth of slots: few writes when fast, nothing hoarded when slow.
 
     Args:
@@ -65,12 +111,16 @@ def reserve_a_second(connection: Connection, *, most: int, per_minute: float, no
         most: slots at once.
         per_minute: the configured upper bound.
         now: the time.
+        at_s: the clock of this machine that does not jump.
     """
-    rate = current_rate(connection, per_minute=per_minute, now=now)
-    return reserve_slots(connection, count=max(1, min(most, int(rate / 60))), per_minute=per_minute, now=now)
+    rate = current_rate(connection, per_minute=per_minute, now=now, at_s=at_s)
+    count = max(1, min(most, int(rate / 60)))
+    return reserve_slots(connection, count=count, per_minute=per_minute, now=now, at_s=at_s)
 
 
-def cut_rate(connection: Connection, *, reset_at: datetime, per_minute: float, now: datetime) -> None:
+def cut_rate(
+    connection: Connection, *, reset_at: datetime, per_minute: float, now: datetime, at_s: float | None = None
+) -> None:
     """A 429 came back: nobody sends before the reset, and the rate falls, once per window.
 
     Args:
@@ -78,8 +128,10 @@ def cut_rate(connection: Connection, *, reset_at: datetime, per_minute: float, n
         reset_at: when the provider's window ends.
         per_minute: the configured upper bound.
         now: the time.
+        at_s: the clock of this machine that does not jump.
     """
-    reserve_slots(connection, count=0, per_minute=per_minute, now=now)
+    # from here on all moments are by our wall clock
+    reserve_slots(connection, count=0, per_minute=per_minute, now=now, at_s=at_s)
     row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one()
     changes: dict[str, Any] = {"next_slot_at": max(row.next_slot_at, reset_at)}
     # `cut_at` is the end of the window that the last cut was for: further refusals of that burst change nothing
@@ -91,16 +143,17 @@ def cut_rate(connection: Connection, *, reset_at: datetime, per_minute: float, n
     connection.execute(update(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE).values(**changes))
 
 
-def current_rate(connection: Connection, *, per_minute: float, now: datetime) -> float:
+def current_rate(connection: Connection, *, per_minute: float, now: datetime, at_s: float | None = None) -> float:
     """Requests a minute that are sent at present: the configured bound, or what refusals have taught.
 
     Args:
         connection: the ledger.
         per_minute: the configured upper bound.
         now: the time.
+        at_s: the clock of this machine that does not jump.
     """
-    row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one_or_none()
-    return _rate_now(row, per_minute, now)
+    moment = None if at_s is None else Moment.of(connection, at_s)
+    return _rate_now(_recorded(connection, now, moment), per_minute, now)
 
 
 def _accepted_since(connection: Connection, moment: datetime) -> int:

@@ -22,7 +22,6 @@ from segmind_dagster.ledger.schema import (
     IS_OPEN,
     META,
     MODEL_PRICES,
-    RUNS,
     SET_GENERATIONS,
     UPLOADS,
 )
@@ -81,17 +80,9 @@ def unfinished(
     return [record for record in records if not record.is_owner_alive]
 
 
-def owners(connection: Connection) -> dict[str, tuple[str, int, datetime]]:
-    """Place, process id and lease end of every run that still owns something."""
-    owning = select(GENERATIONS.c.owner).where(_IN_PROGRESS).distinct()
-    rows = connection.execute(select(RUNS).where(RUNS.c.owner.in_(owning)))
-    return {row.owner: (row.place, row.pid, row.lease_until) for row in rows}
-
-
-def run(connection: Connection, owner: str) -> tuple[str, int, datetime] | None:
-    """Place, process id and lease end of a run."""
-    row = connection.execute(select(RUNS).where(RUNS.c.owner == owner)).one_or_none()
-    return None if row is None else (row.place, row.pid, row.lease_until)
+def owners(connection: Connection) -> list[str]:
+    """Every run that still owns something."""
+    return list(connection.execute(select(GENERATIONS.c.owner).where(_IN_PROGRESS).distinct()).scalars())
 
 
 def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: str) -> Spent:

@@ -185,7 +185,12 @@ RUNS = Table(
     Column("place", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("started_at", Utc, nullable=False),
+    # by the holder's wall clock, for people; the two below decide, see `leases`
     Column("lease_until", Utc, nullable=False),
+    Column("process_started", BigInteger),
+    Column("until_s", Float),
+    Column("until_database_s", Float),
+    Column("ended_at", Utc),
     Index("runs_by_run", "run_id"),
     Index("runs_by_lease", "lease_until"),
 )
@@ -224,6 +229,10 @@ RATE_LIMIT = Table(
     Column("per_minute", Float, nullable=False),
     Column("next_slot_at", Utc, nullable=False),
     Column("cut_at", Utc),
+    # when these moments were written: by the writer's wall clock, and on the clock of its machine
+    Column("written_at", Utc),
+    Column("boot", Text),
+    Column("written_s", Float),
 )
 
 META = Table(

@@ -6,8 +6,6 @@ in `moves`, `writes`, `entries` and `rate`; here is only who may, and on which c
 
 from __future__ import annotations
 
-import os
-import socket
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +22,12 @@ from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismat
 from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.commits import GroupCommitter
 from segmind_dagster.ledger.database_errors import remedy, translating
+from segmind_dagster.ledger.leases import Process, Standing, lease_of, since_boot_s, standing
 from segmind_dagster.ledger.ledger_file import LedgerFile
 from segmind_dagster.ledger.schema import META
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
@@ -54,28 +52,6 @@ _PATIENCE_MS = 2 * _STUCK_MS
 _VERSION_TABLE = "ledger_version"
 # any number, the same in every process: the advisory lock of those who write
 _WRITERS_LOCK = 5_366_719_104
-
-
-def place() -> str:
-    """This machine and its process-id space: where a process id means something."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    namespace = Path("/proc/self/ns/pid")
-    parts = [socket.gethostname()]
-    if boot.is_file():
-        parts.append(boot.read_text(encoding="ascii").strip())
-    if namespace.is_symlink():
-        parts.append(str(namespace.readlink()))
-    return "/".join(parts)
-
-
-def _is_process_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +88,32 @@ class Ledger:
         """The same, while other tasks go on."""
         return await self.writer.run_async(operation, *args, **kwargs)
 
-    def liveness(self, now: datetime) -> Liveness:
-        """Tells whether a run is still there: its lease holds, and its process if that was on this machine."""
-        here = place()
+    def standing(self, owner: str, at_s: float, connection: Connection | None = None) -> Standing:
+        """Whether a run is still there, see `leases`.
+
+        Args:
+            owner: the run.
+            at_s: when, on the clock of this machine.
+            connection: the one to ask on, if there is one.
+        """
+        lease = self.read(lease_of, owner) if connection is None else lease_of(connection, owner)
+        key = self.engine.url.render_as_string(), owner
+        return standing(lease, key=key, here=Process.this(), at_s=at_s)
+
+    def liveness(self, at_s: float | None = None) -> Liveness:
+        """Tells whether a run is still there, or may be.
+
+        Args:
+            at_s: when, on the clock of this machine; now when None.
+        """
+        at_s = since_boot_s() if at_s is None else at_s
         known: dict[str, bool] = {}
 
         def is_alive(owner: str, connection: Connection | None = None) -> bool:
             # looked up when a row names it, so that a run which began meanwhile is not taken for gone; on the
             # connection that read the row: waiting for a second one, many readers would wait for each other
             if owner not in known:
-                found = self.read(reads.run, owner) if connection is None else reads.run(connection, owner)
-                at, pid, lease_until = found or ("", 0, now)
-                known[owner] = lease_until > now and (at != here or _is_process_alive(pid))
+                known[owner] = self.standing(owner, at_s, connection) != "over"
             return known[owner]
 
         return is_alive

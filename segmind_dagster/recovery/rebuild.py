@@ -22,6 +22,8 @@ from segmind_dagster.recovery.joining import Evidence, join
 from segmind_dagster.recovery.memberships import memberships
 from segmind_dagster.recovery.report import Rebuilt, report
 from segmind_dagster.recovery.requests import ask_history
+from segmind_dagster.runner.clock import SystemClock
+from segmind_dagster.runner.lease import watch_leases
 from segmind_dagster.runner.prices import current_catalogue
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: boo
         settings.ledger_url, api_origin=settings.api_origin, holds_outputs=lambda: None, is_rebuilt=True
     )
     try:
-        _refuse_beside_a_run(ledger, now)
+        _refuse_beside_a_run(ledger)
         say("Reading the warehouse.")
         remembered = read_back(settings, say=say)
         say(f"Comparing the outputs in {settings.outputs_url} with what was recorded of them.")
@@ -145,8 +147,9 @@ def _prompt_sets(settings: Settings) -> list[PromptSet]:
     return sets
 
 
-def _refuse_beside_a_run(ledger: Ledger, now: datetime) -> None:
-    is_alive = ledger.liveness(now)
+def _refuse_beside_a_run(ledger: Ledger) -> None:
+    watch_leases(ledger, SystemClock())
+    is_alive = ledger.liveness()
     if any(is_alive(owner) for owner in ledger.read(reads.owners)):
         raise LedgerError(
             "A run is at work in this ledger; nothing was restored. Let it finish or stop it, then run it again."

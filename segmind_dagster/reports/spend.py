@@ -131,16 +131,16 @@ def _not_held(desk: _Desk) -> list[dict[str, Any]]:
         return []
     rows = list(desk.ask(spend_sql.charged_in_vain(with_history=desk.has_history)))
     now = datetime.now(UTC)
-    settled = _settled(desk.settings, [row["generation_id"] for row in rows], now=now) if rows else frozenset()
+    settled = _settled(desk.settings, [row["generation_id"] for row in rows]) if rows else frozenset()
     return reconciliation.not_held(rows, settled=settled, now=now)
 
 
-def _settled(settings: Settings, generation_ids: Sequence[str], *, now: datetime) -> Collection[str]:
+def _settled(settings: Settings, generation_ids: Sequence[str]) -> Collection[str]:
     """Of these generations, those that are stored by now or that a run is at."""
     from segmind_dagster.data_folder import opened
 
     with opened(settings) as (ledger, _):
-        known = ledger.read(reads.snapshot, generation_ids, is_alive=ledger.liveness(now))
+        known = ledger.read(reads.snapshot, generation_ids, is_alive=ledger.liveness())
     return {
         generation_id
         for generation_id, record in known.items()

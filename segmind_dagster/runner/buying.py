@@ -318,8 +318,8 @@ class Buyer:
             )
             return await self.find(work, claim, body, intent_at, tries, error=error)
         policy = POLICIES[error.kind]
-        if error.reset_at is not None:
-            await self.slots.cut(error.reset_at)
+        if error.reset_s is not None:
+            await self.slots.cut(error.reset_s)
         if policy.stops_run:
             await self._fail(claim, error, is_final=False)
             self.brake.stop(error.kind, f"{error} {policy.advice}")

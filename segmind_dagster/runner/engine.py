@@ -217,7 +217,7 @@ class Engine:
     async def _take_over(self, work: Work) -> Ended:
         """Continue what a run that is gone left behind: fetch what it bought, find what it lost sight of."""
         now = self._clock.now()
-        is_alive = await asyncio.to_thread(self._ledger.liveness, now)
+        is_alive = await asyncio.to_thread(self._ledger.liveness, self._clock.monotonic())
         record = await self._reread(work.generation_id)
         if record.state == "succeeded":
             return Ended("reused")

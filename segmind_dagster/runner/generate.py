@@ -19,6 +19,7 @@ from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.planning import Plan, hold_together, make_plan
 from segmind_dagster.planning.due import MOST_RUNS, UNCOUNTED
 from segmind_dagster.runner.clock import SystemClock
+from segmind_dagster.runner.lease import watch_leases
 from segmind_dagster.runner.loop import work_through
 from segmind_dagster.runner.prices import unit_costs
 from segmind_dagster.runner.to_do import orphans_of, works_of
@@ -72,13 +73,14 @@ def plan_set(
         is_by_person: whether somebody asked for it, rather than a sensor.
         clock: the time.
     """
-    now = (clock or SystemClock()).now()
+    clock = clock or SystemClock()
+    now = clock.now()
     prompt_set = batch.prompt_set
     spent = ledger.read(reads.spent, run_id=run_id, day=now.date().isoformat(), prompt_set=prompt_set.key)
     spent = replace(spent, run_usd=spent.run_usd + planned_usd)
     caps = _caps(prompt_set, settings)
-    per_minute = ledger.read(current_rate, per_minute=settings.requests_per_minute, now=now)
-    is_alive = ledger.liveness(now)
+    per_minute = ledger.read(current_rate, per_minute=settings.requests_per_minute, now=now, at_s=clock.monotonic())
+    is_alive = ledger.liveness(clock.monotonic())
     plans = []
     for resource in batch.resources:
         requests = prompt_set.requests_for(resource)
@@ -187,6 +189,7 @@ def collect(
     settings.require_api_key()
     clock = clock or SystemClock()
     with as_found(settings) as (ledger, outputs):
+        watch_leases(ledger, clock)
         orphans = orphans_of(ledger, settings, clock, known=frozenset(), also_failed=PAID_KINDS)
         endings, engine = work_through(
             settings, ledger, outputs, orphans,

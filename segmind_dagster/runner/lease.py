@@ -1,28 +1,28 @@
 """A run's right to act: an entry in the ledger that it renews while it lives.
 
 A run that stops renewing (killed, frozen, cut off) loses its right after `LEASE_S`, and others take over what
-it left. It asks `holds` right before every POST, so that a run woken after its lease sends nothing.
+it left. It asks `holds` right before every POST, so that a run woken after its lease sends nothing. By which clock
+others judge it is in `ledger.leases`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import os
+import logging
 import secrets
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LedgerError
-from segmind_dagster.ledger import entries
-from segmind_dagster.ledger.store import place
+from segmind_dagster.ledger import leases, reads
+from segmind_dagster.ledger.leases import Process
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.runner.work import ClockPort
 
-LEASE_S = 60.0
+LOGGER = logging.getLogger(__name__)
+LEASE_S = leases.LEASE_S
 
 
 class Lease:
@@ -39,7 +39,7 @@ class Lease:
         self._clock = clock
         self._run_id = run_id
         self.owner = secrets.token_hex(8)
-        self._until = clock.now()
+        self._until_s = clock.monotonic()
         self.term = 0
 
     def holds(self, term: int | None = None) -> bool:
@@ -50,16 +50,30 @@ class Lease:
                 now, even though the lease was renewed since.
         """
         is_same = term is None or term == self.term
-        return is_same and self._clock.now() < self._until - timedelta(seconds=LEASE_S / 6)
+        return is_same and self._clock.monotonic() < self._until_s - LEASE_S / 6
 
     async def renew(self) -> None:
         """Extend the lease; valid only once that is durable."""
-        await self._record(self._clock.now() + timedelta(seconds=LEASE_S))
+        # counted from before it is written: others must not see it end later than we do
+        at_s = self._clock.monotonic()
+        await self._ledger.awrite(
+            leases.record_lease,
+            owner=self.owner,
+            run_id=self._run_id,
+            process=Process.this(),
+            at_s=at_s,
+            now=self._clock.now(),
+            lease_s=LEASE_S,
+        )
+        if self._clock.monotonic() >= self._until_s:
+            self.term += 1
+        self._until_s = at_s + LEASE_S
 
     async def give_up(self) -> None:
         """End the lease, so that others need not wait for it to run out; should that fail, it runs out."""
+        self._until_s = self._clock.monotonic()
         with contextlib.suppress(LedgerError):
-            await self._record(self._clock.now())
+            await self._ledger.awrite(leases.end_lease, owner=self.owner, now=self._clock.now())
 
     async def keep_alive(self) -> None:
         """Renew for as long as the run lives; cancel it to stop."""
@@ -69,16 +83,12 @@ class Lease:
             with contextlib.suppress(LedgerError):
                 await self.renew()
 
-    async def _record(self, until: datetime) -> None:
-        await self._ledger.awrite(
-            entries.record_run,
-            owner=self.owner,
-            run_id=self._run_id,
-            place=place(),
-            pid=os.getpid(),
-            now=self._clock.now(),
-            lease_until=until,
-        )
-        if self._clock.now() >= self._until:
-            self.term += 1
-        self._until = until
+
+def watch_leases(ledger: Ledger, clock: ClockPort) -> None:
+    """Watch those leases for as long as one lasts that no shared clock can judge; whoever is gone is known then.
+
+    For what looks once and ends: a run that goes on watches anyway.
+    """
+    if any(ledger.standing(owner, clock.monotonic()) == "not known" for owner in ledger.read(reads.owners)):
+        LOGGER.warning("Waiting for %.0f s: a run on another machine may have what is not settled.", leases.LEASE_S)
+        asyncio.run(clock.sleep(leases.LEASE_S + 1))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.ledger.rate import cut_rate, reserve_a_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.runner.work import ClockPort
@@ -42,7 +42,8 @@ class Slots:
         self._ledger = ledger
         self._clock = clock
         self._per_minute = per_minute
-        self._reserved: deque[datetime] = deque()
+        # on our monotonic clock
+        self._reserved: deque[float] = deque()
         self._waiting: deque[_Waiting] = deque()
         self._handing_out: asyncio.Task[None] | None = None
 
@@ -68,9 +69,9 @@ class Slots:
                     await self._reserve()
                     continue
                 slot = self._reserved[0]
-                delay_s = (slot - self._clock.now()).total_seconds()
+                delay_s = slot - self._clock.monotonic()
                 # slept while nobody holds the slot, and in parts, so that a stop or a 429 reaches all who wait
-                while self._drop_the_idle() and self._reserved and self._reserved[0] is slot:
+                while self._drop_the_idle() and self._reserved and self._reserved[0] == slot:
                     if delay_s <= 0:
                         self._reserved.popleft()
                         self._waiting.popleft().has_come.set_result(None)
@@ -94,23 +95,22 @@ class Slots:
         return bool(self._waiting)
 
     async def _reserve(self) -> None:
-        self._reserved.extend(
-            await self._ledger.awrite(
-                reserve_a_second,
-                most=_LARGEST_RESERVATION,
-                per_minute=self._per_minute,
-                now=self._clock.now(),
-            )
+        now, at_s = self._clock.now(), self._clock.monotonic()
+        slots = await self._ledger.awrite(
+            reserve_a_second, most=_LARGEST_RESERVATION, per_minute=self._per_minute, now=now, at_s=at_s
         )
+        self._reserved.extend(at_s + (slot - now).total_seconds() for slot in slots)
 
     def give_back(self) -> None:
         """The request whose turn it was is not sent: the next one may go at once."""
-        self._reserved.appendleft(self._clock.now())
+        self._reserved.appendleft(self._clock.monotonic())
 
-    async def cut(self, reset_at: datetime) -> None:
-        """A 429 came back: wait for the reset, and go slower afterwards."""
+    async def cut(self, reset_s: float) -> None:
+        """A 429 came back: wait for the reset, which is so many seconds away, and go slower afterwards."""
         self._reserved.clear()
-        await self._ledger.awrite(cut_rate, reset_at=reset_at, per_minute=self._per_minute, now=self._clock.now())
+        now, at_s = self._clock.now(), self._clock.monotonic()
+        reset_at = now + timedelta(seconds=reset_s)
+        await self._ledger.awrite(cut_rate, reset_at=reset_at, per_minute=self._per_minute, now=now, at_s=at_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from segmind_dagster.lifecycle.matching import CLOCK_DOUBT, Likeness, Names, Sub
 from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.job import may_be_running
+from segmind_dagster.runner.lease import watch_leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +38,7 @@ _SHORTEST = 6
 def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[GenerationRecord]:
     """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
     with as_found(settings) as (ledger, _):
-        return _unknown(ledger, _now(clock))
+        return _unknown(ledger, clock or SystemClock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,14 @@ class Doubt:
 
 def doubts(settings: Settings, *, clock: ClockPort | None = None) -> tuple[list[Doubt], str | None]:
     """What is unresolved beside what it may be, and why the history could not be asked, if so. Free GETs only."""
+    clock = clock or SystemClock()
     with as_found(settings) as (ledger, _):
-        records = _unknown(ledger, _now(clock))
+        records = _unknown(ledger, clock)
         if not records:
             return [], None
         unanswered = ledger.read(reads.unanswered)
         try:
-            rows = asyncio.run(_rows_since(settings, records, _now(clock)))
+            rows = asyncio.run(_rows_since(settings, records, clock.now()))
         except (GatewayError, SettingsError) as error:
             return [Doubt(record, ()) for record in records], str(error)
         owned = ledger.read(reads.owned_requests, [row.request_id for row in rows])
@@ -99,8 +101,9 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
             another generation has it already.
     """
     settings.require_api_key()
-    now = _now(clock)
-    with _chosen(settings, generation, _UNKNOWN, now) as (ledger, record):
+    clock = clock or SystemClock()
+    now = clock.now()
+    with _chosen(settings, generation, _UNKNOWN, clock) as (ledger, record):
         asyncio.run(_check_request(settings, record, request_id))
         claim = _taken_over(ledger, record, now)
         try:
@@ -121,8 +124,9 @@ def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | No
     Raises:
         SegmindDagsterError: there is no such unresolved generation, or a run was first.
     """
-    now = _now(clock)
-    with _chosen(settings, generation, _UNKNOWN, now) as (ledger, record):
+    clock = clock or SystemClock()
+    now = clock.now()
+    with _chosen(settings, generation, _UNKNOWN, clock) as (ledger, record):
         claim = _taken_over(ledger, record, now)
         reason = "A person said that this submission never arrived."
         ledger.write(writes.mark_absent, claim, reason=reason, now=now)
@@ -141,21 +145,25 @@ def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = 
         SegmindDagsterError: there is no such generation, its job may still be running, or a run was first.
         SettingsError: it is so young that Segmind has to be asked, and there is no key.
     """
-    now = _now(clock)
-    with _chosen(settings, generation, _UNUSABLE, now) as (ledger, record):
+    clock = clock or SystemClock()
+    now = clock.now()
+    with _chosen(settings, generation, _UNUSABLE, clock) as (ledger, record):
         if record.failure_kind == "expired" and may_be_running(record.submitted_at, now):
             asyncio.run(_refuse_while_running(settings, record))
         ledger.write(writes.write_off, record, now=now)
     return record
 
 
-def _unknown(ledger: Ledger, now: datetime) -> list[GenerationRecord]:
-    records = ledger.read(reads.unfinished, is_alive=ledger.liveness(now))
+def _unknown(ledger: Ledger, clock: ClockPort) -> list[GenerationRecord]:
+    watch_leases(ledger, clock)
+    records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()))
     return [record for record in records if record.state != "submitted"]
 
 
-def _unusable(ledger: Ledger, now: datetime) -> list[GenerationRecord]:
-    records = ledger.read(reads.unfinished, is_alive=ledger.liveness(now), also_failed=PAID_KINDS)
+def _unusable(ledger: Ledger, clock: ClockPort) -> list[GenerationRecord]:
+    watch_leases(ledger, clock)
+    is_alive = ledger.liveness(clock.monotonic())
+    records = ledger.read(reads.unfinished, is_alive=is_alive, also_failed=PAID_KINDS)
     return [record for record in records if record.state == "failed"]
 
 
@@ -164,7 +172,7 @@ class _Kind:
     """What a person may settle: its name, which generations are of it, and what to say when one is not."""
 
     name: str
-    find: Callable[[Ledger, datetime], list[GenerationRecord]]
+    find: Callable[[Ledger, ClockPort], list[GenerationRecord]]
     advice: str
 
 
@@ -182,11 +190,11 @@ _UNUSABLE = _Kind(
 
 @contextmanager
 def _chosen(
-    settings: Settings, generation: str, kind: _Kind, now: datetime
+    settings: Settings, generation: str, kind: _Kind, clock: ClockPort
 ) -> Iterator[tuple[Ledger, GenerationRecord]]:
     """The ledger and the one generation of a kind whose id begins so."""
     with opened(settings) as (ledger, _):
-        found = [each for each in kind.find(ledger, now) if each.generation_id.startswith(generation)]
+        found = [each for each in kind.find(ledger, clock) if each.generation_id.startswith(generation)]
         if len(found) != 1 or len(generation) < _SHORTEST:
             raise SegmindDagsterError(
                 f"{len(found) or 'No'} {kind.name} generation{'s' * (len(found) != 1)} begin{'s' * (len(found) == 1)} "
@@ -205,10 +213,6 @@ def _taken_over(ledger: Ledger, record: GenerationRecord, now: datetime) -> Clai
     return ledger.write(
         writes.take_over, generation_id=record.generation_id, old_owner=record.owner, owner=_A_PERSON, now=now
     )
-
-
-def _now(clock: ClockPort | None) -> datetime:
-    return (clock or SystemClock()).now()
 
 
 async def _refuse_while_running(settings: Settings, record: GenerationRecord) -> None:

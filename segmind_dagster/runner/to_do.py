@@ -58,7 +58,7 @@ def orphans_of(
 ) -> list[Work]:
     """What earlier runs submitted and never stored, of any set, as long as no live run is at it."""
     works = []
-    records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.now()), also_failed=also_failed)
+    records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()), also_failed=also_failed)
     costs = unit_costs(ledger, sorted({record.model_slug for record in records}))
     for record in records:
         if record.generation_id in known:

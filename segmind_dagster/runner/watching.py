@@ -74,5 +74,5 @@ class Watch:
                 await self._clock.sleep(_LOOK_EVERY_S)
 
     def _records(self, generation_ids: list[str]) -> dict[str, GenerationRecord]:
-        is_alive = self._ledger.liveness(self._clock.now())
+        is_alive = self._ledger.liveness(self._clock.monotonic())
         return self._ledger.read(reads.snapshot, generation_ids, is_alive=is_alive)

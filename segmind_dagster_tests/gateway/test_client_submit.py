@@ -222,8 +222,8 @@ def test_the_reset_of_a_rate_limit_is_told_in_our_own_time(bench: Bench, clock_s
     headers = {"x-rate-limit-reset-at-utc": text[notation], "Date": format_datetime(theirs, usegmt=True)}
     error = refused_by(bench, lambda: web.json_response({"error": "Rate limit"}, status=429, headers=headers))
     assert error.kind == "rate_limited"
-    assert error.reset_at is not None
-    assert abs((error.reset_at - datetime.now(UTC)).total_seconds() - 30) < 3
+    assert error.reset_s is not None
+    assert abs(error.reset_s - 30) < 3
 
 
 @pytest.mark.parametrize(("header", "at_most_s"), [(None, 60), ("soon", 60), ("2999-01-01T00:00:00Z", 300)])
@@ -232,8 +232,8 @@ def test_a_reset_that_is_missing_or_absurd_does_not_stop_the_world(
 ) -> None:
     headers = {"x-rate-limit-reset-at-utc": header} if header else {}
     error = refused_by(bench, lambda: web.json_response({}, status=429, headers=headers))
-    assert error.reset_at is not None
-    assert 0 < (error.reset_at - datetime.now(UTC)).total_seconds() <= at_most_s
+    assert error.reset_s is not None
+    assert 0 < error.reset_s <= at_most_s
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 406, 418, 500, 502])

@@ -155,7 +155,7 @@ def freeze(*_: Any, **__: Any) -> None:
 def main() -> None:
     # a shell's background jobs ignore Ctrl-C, and so would what they start
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    lease.LEASE_S = float(os.environ.get("LEASE_S", lease.LEASE_S))
+    lease.LEASE_S = float(os.environ.get("LEASE_S", lease.LEASE_S))  # type: ignore[misc]
     interrupts.DRAIN_S = float(os.environ.get("DRAIN_S", interrupts.DRAIN_S))
     if gap := os.environ.get("STOP_AT"):
         kill_points.die = freeze

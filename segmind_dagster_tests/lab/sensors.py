@@ -15,7 +15,7 @@ from sqlalchemy import delete, insert
 
 from lab.dagster_project import asset_key
 from segmind_dagster.data_folder import opened
-from segmind_dagster.ledger import Caps, Claim, Ledger, entries, moves, writes
+from segmind_dagster.ledger import Caps, Claim, Ledger, entries, leases, moves, writes
 from segmind_dagster.ledger.due import BALANCE_KEY
 from segmind_dagster.ledger.schema import META
 from segmind_dagster.orchestration.build import build_definitions
@@ -188,11 +188,11 @@ class Past:
             self._submitted(ledger, self._claim(ledger, number, at, owner), at, request_id)
 
     def leases(self, owner: str, until: datetime, *, run_id: str | None = None) -> None:
-        """A run has, or had, a lease, on another machine."""
+        """A run has a lease until then, or had one."""
         with self._ledger() as ledger:
-            ledger.write(
-                entries.record_run, owner=owner, run_id=run_id, place="elsewhere", pid=1, now=ago(), lease_until=until
-            )
+            left_s = (until - ago()).total_seconds()
+            facts = {"owner": owner, "run_id": run_id, "process": leases.Process.this(), "now": ago()}
+            ledger.write(leases.record_lease, at_s=leases.since_boot_s(), lease_s=left_s, **facts)
 
     def lets_go(self, number: int, *, owner: str = "gone", at: datetime) -> None:
         with self._ledger() as ledger:

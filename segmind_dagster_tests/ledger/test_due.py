@@ -12,7 +12,7 @@ from lab.ledger import NOON, Book
 from sqlalchemy import insert
 from test_query_plans import plans
 
-from segmind_dagster.ledger import due, entries
+from segmind_dagster.ledger import due, leases
 from segmind_dagster.ledger.schema import META
 
 if TYPE_CHECKING:
@@ -140,8 +140,11 @@ def test_a_set_stands_as_its_current_generations_do(book: Book) -> None:
 def test_leases_are_those_that_hold_and_those_asked_for(book: Book) -> None:
     for owner, until in (("old", NOON), ("asked", NOON), ("living", LATER)):
         book.ledger.write(
-            entries.record_run, owner=owner, run_id=f"run-{owner}", place="p", pid=1, now=NOON, lease_until=until
-        )
+            leases.record_lease, owner=owner, run_id=f"run-{owner}", process=leases.Process("p", 1, None), at_s=0,
+            now=NOON, lease_s=(until - NOON).total_seconds(),
+        )  # fmt: skip
+    for owner in ("old", "asked"):
+        book.ledger.write(leases.end_lease, owner=owner, now=NOON)
     found = book.ledger.read(due.leases, now=NOON, run_ids=["run-asked"])
     assert {each.owner for each in found} == {"asked", "living"}
 

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from ledger_book import NOON, ORIGIN, Book
+from lab.ledger import NOON, ORIGIN, Book
 
 from segmind_dagster.errors import LedgerError, LedgerGoneError
 from segmind_dagster.ledger import open_ledger, reads

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,8 @@ import pytest
 from lab.project import FACE, TEXT, V1, V2, VIDEO, png
 
 from segmind_dagster.errors import LedgerError, LedgerMissingError, OriginMismatchError, SettingsError
-from segmind_dagster.ledger import Caps, entries, moves
+from segmind_dagster.ledger import Caps, entries, leases, moves
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS, SPENDING
-from segmind_dagster.ledger.store import place
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.reports.spend import spend_source
 from segmind_dagster.source import load
@@ -147,8 +146,8 @@ def test_it_refuses_beside_a_run_that_is_at_work(lab: Lab) -> None:
     now = datetime.now(UTC)
     with lab.ledger() as ledger:
         ledger.write(
-            entries.record_run,
-            owner="other", run_id=None, place=place(), pid=os.getpid(), now=now, lease_until=now + timedelta(minutes=1),
+            leases.record_lease, owner="other", run_id=None, process=leases.Process.this(),
+            at_s=leases.since_boot_s(), now=now,
         )  # fmt: skip
         (row,) = lab.generations()
         lab.write("harvest", 1)

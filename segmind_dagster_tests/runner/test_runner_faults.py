@@ -11,6 +11,7 @@ from lab.clocks import QuickClock
 from lab.project import V1, V2
 
 from segmind_dagster.gateway import client
+from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -188,22 +189,16 @@ def test_an_answer_that_never_comes_is_found_in_the_history(
 
 
 def test_a_job_that_does_not_finish_is_left_to_a_later_run_and_not_bought_again(
-    faulty: Any,
+    faulty: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Patience, "deadline_s", lambda _: 0.3)
     lab = faulty("stuck")
     key = lab.write("fruit", 1)
-
-    class LongClock(QuickClock):
-        """Ten minutes pass in a moment, for whoever measures them."""
-
-        def monotonic(self) -> float:
-            return super().monotonic() * 2000
-
-    (unit,) = lab.generate(key, clock=LongClock()).units
+    (unit,) = lab.generate(key).units
     assert (unit.endings, unit.is_complete) == ({"running": 1}, False)
     assert (lab.states(), lab.posts) == (["submitted"], 1)
     assert lab.committed_usd() > 0
-    assert lab.generate(key, clock=LongClock(ahead=timedelta(minutes=11))).units[0].endings == {"running": 1}
+    assert lab.generate(key, clock=QuickClock(ahead=timedelta(minutes=11))).units[0].endings == {"running": 1}
     assert lab.posts == 1
 
 

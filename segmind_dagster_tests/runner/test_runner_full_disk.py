@@ -18,7 +18,7 @@ from lab.runner_project import Lab
 from PIL import Image
 
 from segmind_dagster.errors import LedgerError, SegmindDagsterError
-from segmind_dagster.ledger import entries, moves
+from segmind_dagster.ledger import entries, leases, moves
 from segmind_dagster.outputs import OutputStore
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def test_a_ledger_that_finds_no_room_stops_the_run_and_the_next_one_finishes(
 def test_a_full_disk_at_the_beginning_buys_nothing(open_lab: OpenLab, disk: Any) -> None:
     lab = open_lab()
     key = lab.write("fruit", GENERATIONS)
-    for moment in ("register_set", "record_run"):
-        with disk(entries, moment, nth=1), pytest.raises(LedgerError, match="Make room on the disk"):
+    for module, moment in ((entries, "register_set"), (leases, "record_lease")):
+        with disk(module, moment, nth=1), pytest.raises(LedgerError, match="Make room on the disk"):
             lab.generate(key)
         assert lab.posts == 0
     lab.generate(key, clock=QuickClock(ahead=LATER))

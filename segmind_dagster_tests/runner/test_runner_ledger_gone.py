@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runner_lab import V2
+from lab.project import V2
 
 from segmind_dagster.errors import LedgerGoneError
 from segmind_dagster.outputs import OutputStore

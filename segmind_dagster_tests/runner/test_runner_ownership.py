@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import pytest
 from lab.clocks import HandClock
 
 from segmind_dagster.ledger import Caps, entries, moves, open_ledger, reads, writes
-from segmind_dagster.ledger.store import place
+from segmind_dagster.ledger.leases import Process, place, record_lease
 from segmind_dagster.runner.lease import LEASE_S, Lease
 from segmind_dagster.runner.watching import Watch
 
@@ -56,10 +56,10 @@ def record(
     lease_s: float = LEASE_S,
 ) -> None:  # fmt: skip
     """A run that has just renewed its lease."""
-    until = clock.now() + timedelta(seconds=lease_s)
+    process = Process(where or place(), pid or os.getpid(), None)
     ledger.write(
-        entries.record_run, owner=owner, run_id=None, place=where or place(), pid=pid or os.getpid(), now=clock.now(),
-        lease_until=until,
+        record_lease, owner=owner, run_id=None, process=process, at_s=clock.monotonic(), now=datetime.now(UTC),
+        lease_s=lease_s,
     )  # fmt: skip
 
 
@@ -87,9 +87,9 @@ def test_others_see_a_run_as_alive_exactly_while_its_lease_lasts(ledger: Ledger,
     lease = Lease(ledger, clock, "monday")
     asyncio.run(lease.renew())
     claimed(ledger, clock, lease.owner)
-    assert ledger.liveness(clock.now())(lease.owner)
+    assert ledger.liveness(clock.monotonic())(lease.owner)
     clock.advance(LEASE_S)
-    assert not ledger.liveness(clock.now())(lease.owner)
+    assert not ledger.liveness(clock.monotonic())(lease.owner)
 
 
 def test_a_lease_that_is_given_up_frees_at_once_what_the_run_owned(ledger: Ledger, clock: HandClock) -> None:
@@ -98,7 +98,7 @@ def test_a_lease_that_is_given_up_frees_at_once_what_the_run_owned(ledger: Ledge
     claimed(ledger, clock, lease.owner)
     asyncio.run(lease.give_up())
     assert not lease.holds()
-    assert not ledger.liveness(clock.now())(lease.owner)
+    assert not ledger.liveness(clock.monotonic())(lease.owner)
 
 
 def test_a_living_run_renews_long_before_its_lease_ends(ledger: Ledger, clock: HandClock) -> None:
@@ -197,4 +197,4 @@ def test_closing_a_watch_stops_its_looks(ledger: Ledger, clock: HandClock) -> No
 
 def test_a_run_that_owns_nothing_is_not_asked_about(ledger: Ledger, clock: HandClock) -> None:
     record(ledger, clock, "idle")
-    assert ledger.read(reads.owners) == {}
+    assert ledger.read(reads.owners) == []

@@ -12,7 +12,7 @@ from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.ledger import entries, writes
+from segmind_dagster.ledger import leases, writes
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.runner import resolving
 from segmind_dagster.runner.resolving import adopt, buy_again, declare_absent, unresolved
@@ -174,8 +174,8 @@ def test_what_a_living_run_looks_after_is_left_to_it(lab: Lab) -> None:
     now = datetime.now(UTC)
     with lab.ledger() as ledger:
         ledger.write(
-            entries.record_run, owner="another", run_id=None, place="elsewhere", pid=1, now=now,
-            lease_until=now + timedelta(minutes=5),
+            leases.record_lease, owner="another", run_id=None, process=leases.Process.this(),
+            at_s=leases.since_boot_s(), now=now, lease_s=300,
         )  # fmt: skip
         ledger.write(
             writes.take_over, generation_id=record.generation_id, old_owner=record.owner, owner="another", now=now

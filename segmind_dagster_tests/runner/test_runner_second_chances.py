@@ -11,20 +11,13 @@ import pytest
 from lab.clocks import QuickClock
 from lab.project import V1, V2
 
-from segmind_dagster.ledger import Caps, entries, moves, reads
-from segmind_dagster.ledger.store import place
+from segmind_dagster.ledger import Caps, leases, moves, reads
+from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
     from conftest import OpenLab
     from lab.runner_project import Lab
-
-
-class LongClock(QuickClock):
-    """Ten minutes pass in a moment, for whoever measures them."""
-
-    def monotonic(self) -> float:
-        return super().monotonic() * 2000
 
 
 @pytest.mark.parametrize("kind", ["invalid", "failed_validation"])
@@ -82,11 +75,11 @@ def test_a_run_that_began_after_we_looked_is_not_taken_for_gone(lab: Lab) -> Non
     (row,) = lab.generations()
     now = datetime.now(UTC)
     with lab.ledger() as ledger:
-        is_alive = ledger.liveness(now)
+        is_alive = ledger.liveness()
+        one = leases.Process(leases.place(), 1, None)
         ledger.write(
-            entries.record_run, owner="another", run_id=None, place=place(), pid=1, now=now,
-            lease_until=now + timedelta(seconds=60),
-        )  # fmt: skip
+            leases.record_lease, owner="another", run_id=None, process=one, at_s=leases.since_boot_s(), now=now
+        )
         ledger.write(
             moves.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=key,
             reserved_usd=Decimal("0.01"), caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
@@ -135,11 +128,14 @@ def test_a_file_that_is_gone_is_booked_with_the_historys_cost(open_lab: OpenLab)
     assert lab.charges == 1
 
 
-def test_a_job_that_failed_while_nobody_looked_is_free_and_tried_again(open_lab: OpenLab) -> None:
+def test_a_job_that_failed_while_nobody_looked_is_free_and_tried_again(
+    open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Patience, "deadline_s", lambda _: 0.3)
     ahead_s = [0.0]
     lab = open_lab(faults=Faults(script=["stuck"]), clock=lambda: time.time() + ahead_s[0])
     key = lab.write("fruit", 1)
-    assert lab.generate(key, clock=LongClock()).units[0].endings == {"running": 1}
+    assert lab.generate(key, clock=QuickClock()).units[0].endings == {"running": 1}
     ahead_s[0] = 3700
     later = QuickClock(ahead=timedelta(seconds=3700))
     (unit,) = lab.generate(key, clock=later).units

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,7 @@ import pytest
 from lab.project import V1, V2
 from lab.proxy import HISTORY, Proxy
 
-from segmind_dagster.ledger import Caps, entries, moves
-from segmind_dagster.ledger.store import place
+from segmind_dagster.ledger import Caps, leases, moves
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -218,8 +216,8 @@ def test_what_a_living_run_of_another_set_is_at_is_left_to_it(lab: Lab) -> None:
     now = datetime.now(UTC)
     with lab.ledger() as ledger:
         ledger.write(
-            entries.record_run, owner="another", run_id=None, place=place(), pid=os.getpid(), now=now,
-            lease_until=now + timedelta(seconds=60),
+            leases.record_lease, owner="another", run_id=None, process=leases.Process.this(),
+            at_s=leases.since_boot_s(), now=now,
         )  # fmt: skip
         ledger.write(
             moves.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=other,

@@ -81,7 +81,7 @@ def _nothing_left_open(desk: _Desk, resource: str, key: str) -> Finding:
         findings.open_rows,
         resource=resource,
         prompt_set=key,
-        is_alive=desk.ledger.liveness(desk.now),
+        is_alive=desk.ledger.liveness(),
         uncounted_kinds=UNCOUNTED,
     )
     found = left_open(asked_for, rows, prompt_set=key, now=desk.now, quarantined=desk.quarantined(resource, rows))

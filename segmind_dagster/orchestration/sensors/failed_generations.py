@@ -221,12 +221,8 @@ class _Tick:
         self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RunLease]
     ) -> dict[str, list[OpenWork]]:
         """What nobody is at, nobody has stopped, and Dagster has a partition for."""
-        is_alive = self.ledger.liveness(self.now)
-        is_a_stranger_at_work = any(
-            lease.run_id not in active.run_ids and is_alive(lease.owner)
-            for lease in leases
-            if lease.lease_until > self.now
-        )
+        is_alive = self.ledger.liveness()
+        is_a_stranger_at_work = any(lease.run_id not in active.run_ids and is_alive(lease.owner) for lease in leases)
         exists = set(partition_keys(self.instance))
         gone = sorted(set(found) - exists)
         if gone:

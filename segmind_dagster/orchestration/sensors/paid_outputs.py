@@ -177,7 +177,7 @@ class _Ready:
 
 
 def _ready(ledger: Ledger, now: datetime) -> _Ready:
-    is_alive = ledger.liveness(now)
+    is_alive = ledger.liveness()
     held = ledger.read(due.held)
     abandoned = [each for each in held if not is_alive(each.owner)]
     busy = sum(each.generations for each in held) - sum(each.generations for each in abandoned)

@@ -1,0 +1,63 @@
+"""The wall clock is set while runs go on: nothing is bought twice, nothing hangs, nothing changes."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from lab.clocks import JumpingClock
+from lab.project import V2
+
+from segmind_dagster.ledger import leases
+from segmind_dagster.runner import clock as clocks
+from segmind_dagster.runner.clock import SystemClock
+
+if TYPE_CHECKING:
+    from conftest import OpenLab
+
+HOUR = timedelta(hours=1)
+JUMPS = {"back": -HOUR, "forward": HOUR}
+
+
+def test_a_run_reads_the_wall_clock_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SystemClock()
+    before = clock.now()
+
+    class Set(clocks.datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> clocks.datetime:  # type: ignore[override]
+            return super().now(tz) + HOUR  # type: ignore[arg-type]
+
+    monkeypatch.setattr(clocks, "datetime", Set)
+    assert timedelta(0) <= clock.now() - before < timedelta(minutes=1)
+    assert SystemClock().now() - before > timedelta(minutes=59)
+
+
+def test_two_clocks_of_one_machine_measure_alike() -> None:
+    assert abs(SystemClock().monotonic() - leases.since_boot_s()) < 5
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+@pytest.mark.parametrize("reading", [1, 5, 12, 25, 40])
+def test_a_clock_that_jumps_amid_a_run_changes_nothing(open_lab: OpenLab, jump: str, reading: int) -> None:
+    lab = open_lab()
+    clock = JumpingClock({reading: JUMPS[jump]})
+    began = time.monotonic()
+    report = lab.generate(lab.write("fruit", 12, models=[V2]), clock=clock)
+    assert clock.readings > reading
+    assert report.units[0].endings == {"succeeded": 12}
+    lab.check_all_bought_once(12)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_run_after_a_jump_waits_for_nothing_that_the_clock_before_it_wrote(open_lab: OpenLab, jump: str) -> None:
+    lab = open_lab(environ={"SEGMIND_REQUESTS_PER_MINUTE": "6000"})
+    lab.generate(lab.write("fruit", 6))
+    began = time.monotonic()
+    clock = JumpingClock({0: JUMPS[jump]})
+    assert lab.generate(lab.write("harvest", 6), clock=clock).units[0].endings == {"succeeded": 6}
+    # an hour of slots, even in naps, would take a minute and a half
+    assert time.monotonic() - began < 20
