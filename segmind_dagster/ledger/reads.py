@@ -362,6 +362,39 @@ def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> D
     return total
 
 
+def outstanding(
+    connection: Connection, generation_ids: Sequence[str], *, paid_kinds: Collection[str]
+) -> list[tuple[str, Decimal]]:
+    """State and cost of those of these generations that are paid for, or may be, and are not stored.
+
+    Args:
+        connection: the ledger.
+        generation_ids: which.
+        paid_kinds: failures that cost money.
+
+    The cost is what was charged, else what is put aside.
+    """
+    columns, latest = GENERATIONS.c, ATTEMPTS.c
+    is_paid_failure = and_(columns.state == "failed", columns.failure_kind.in_(sorted(paid_kinds)))
+    usd = func.coalesce(latest.cost_usd, latest.reserved_usd).label("usd")
+    found: list[tuple[str, Decimal]] = []
+    for start in range(0, len(generation_ids), _CHUNK):
+        rows = connection.execute(
+            select(columns.state, usd)
+            .join_from(
+                GENERATIONS,
+                ATTEMPTS,
+                and_(latest.generation_id == columns.generation_id, latest.attempt == columns.attempts),
+            )
+            .where(
+                columns.generation_id.in_(generation_ids[start : start + _CHUNK]),
+                or_(columns.state.in_(IN_PROGRESS), is_paid_failure),
+            )
+        )
+        found += [(row.state, row.usd or _FREE) for row in rows]
+    return found
+
+
 def set_keys(connection: Connection) -> list[str]:
     """Keys of the prompt sets that ever asked for something, in order."""
     keys = select(SET_GENERATIONS.c.prompt_set).distinct().order_by(SET_GENERATIONS.c.prompt_set)

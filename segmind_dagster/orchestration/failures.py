@@ -24,4 +24,6 @@ def as_failure() -> Iterator[None]:
     try:
         yield
     except SegmindDagsterError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+        # with what was added to it on its way: the money that is outstanding
+        description = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        raise dg.Failure(description=description, allow_retries=False) from error

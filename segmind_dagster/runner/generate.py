@@ -21,6 +21,7 @@ from segmind_dagster.planning.due import MOST_RUNS, UNCOUNTED
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.lease import watch_leases
 from segmind_dagster.runner.loop import work_through
+from segmind_dagster.runner.outstanding import outstanding, told_of_outstanding
 from segmind_dagster.runner.prices import unit_costs
 from segmind_dagster.runner.to_do import orphans_of, works_of
 from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport, Work
@@ -152,13 +153,19 @@ def generate(
                 works.setdefault(work.generation_id, work)
         _refuse_to_buy_what_is_stored(ledger, outputs, settings, works.values())
         orphans = orphans_of(ledger, settings, clock, known=works.keys())
-        endings, engine = work_through(
-            settings, ledger, outputs, [*orphans, *works.values()],
-            run_id=run_id, is_by_person=is_by_person, on_progress=on_progress, clock=clock,
-        )  # fmt: skip
+        everything = [*orphans, *works.values()]
+        ids = [work.generation_id for work in everything]
+        with told_of_outstanding(ledger, ids):
+            endings, engine = work_through(
+                settings, ledger, outputs, everything,
+                run_id=run_id, is_by_person=is_by_person, on_progress=on_progress, clock=clock,
+            )  # fmt: skip
+        left = outstanding(ledger, ids)
         records = _reread(ledger, plans)
         remarks = tuple(ended.remark for ended in endings.values() if ended.remark)[:_EXAMPLES]
-        warnings = (*_exceeded(ledger, caps, run_id=run_id, now=clock.now()), *engine.warnings, *remarks)
+        told = [left.sentence()] if left else []
+        exceeded = _exceeded(ledger, caps, run_id=run_id, now=clock.now())
+        warnings = (*told, *exceeded, *engine.warnings, *remarks)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
         units = tuple(_report(plan, works, endings, records, aimed_at[plan.prompt_set]) for plan in plans)
     refusals = [plan.refusal for plan in plans if plan.refusal]
@@ -172,6 +179,7 @@ def generate(
         stop_message="\n".join(messages) or None,
         elapsed_s=engine.progress.elapsed_s,
         warnings=warnings,
+        outstanding=left,
         also_collected=frozenset(work.prompt_set for work in orphans),
     )
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from segmind_dagster.ledger import Caps
+from segmind_dagster.runner.outstanding import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from segmind_dagster.planning import Action
     from segmind_dagster.prompts import ImageInput
     from segmind_dagster.registry import Model, OutputKind
+    from segmind_dagster.runner.outstanding import Outstanding
 
 NO_CAPS: Final = Caps()
 
@@ -205,6 +207,7 @@ class RunReport:
         elapsed_s: how long it took.
         warnings: caps that were exceeded all the same, and other things that a person should know.
         also_collected: other prompt sets, for which it collected what earlier runs had left behind.
+        outstanding: what is paid for, or may be, and not stored; its sentence is the first of the warnings.
     """
 
     units: tuple[UnitReport, ...]
@@ -213,6 +216,7 @@ class RunReport:
     elapsed_s: float = 0.0
     warnings: tuple[str, ...] = ()
     also_collected: frozenset[str] = frozenset()
+    outstanding: Outstanding = NOTHING
 
 
 class GatewayPort(Protocol):

@@ -8,6 +8,7 @@ Building a source needs no key, file or network.
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import dlt
@@ -137,14 +138,20 @@ class _Generation:
 
         try:
             report = generate(settings, [Batch(prompt_set, wanted) for prompt_set in sets], on_progress=say)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(interrupted(line)) from None
+        except KeyboardInterrupt as stop:
+            words = [interrupted(line), *getattr(stop, "__notes__", ())]
+            raise KeyboardInterrupt("\n".join(words)) from None
         _raise_if_nothing_came(report)
 
 
 def _raise_if_nothing_came(report: RunReport) -> None:
+    said = report.outstanding.sentence() if report.outstanding else None
+    if said is not None:
+        # a script that ends well must not end without a word about it, whatever it does with its log
+        sys.stderr.write(f"{said}\n")
     for warning in report.warnings:
-        LOGGER.warning(warning)
+        if warning != said:
+            LOGGER.warning(warning)
     if report.stopped_by is None:
         return
     message = report.stop_message or report.stopped_by

@@ -14,6 +14,7 @@ from lab.source_project import ROWS
 
 from segmind_dagster.errors import DatasetOriginError, SegmindDagsterError
 from segmind_dagster.registry import MODELS
+from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.sandbox import Faults
 from segmind_dagster.source import build_source, load, segmind_pipeline, segmind_source, tables
 
@@ -210,3 +211,18 @@ def test_rows_of_another_account_never_replace_those_that_are_there(
     with duckdb.connect(str(tmp_path / "shared.duckdb")) as connection:
         rows = connection.execute("SELECT api_origin, sum(cost_usd) FROM segmind_data.attempts GROUP BY 1").fetchall()
     assert rows == [(mine.server.url, mine.charged_usd)]
+
+
+def test_a_script_that_ends_well_while_paid_work_is_not_stored_says_so_on_standard_error(
+    open_project: OpenProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = open_project(faults=Faults(script=["stuck"]))
+    project.write("fruit", ["a pear", "a plum", "a fig"])
+    for name, value in project.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Patience, "deadline_s", lambda _: 0.5)
+    rows = list(segmind_source(prompt_sets=["fruit"], models=[FLUX]).resources[FLUX])
+    assert len(rows) == 3
+    said = capsys.readouterr().err
+    assert said.count("1 generation is paid for, or may be, and not stored") == 1
+    assert "segmind-dagster collect" in said

@@ -1,0 +1,79 @@
+"""What a run has left at the provider: paid for, or perhaps, and not stored; and in which words that is said.
+
+Told at the end of every run, however it ends: in its report, in its error, by a script on standard error. Which runs
+are complete is decided from the report; fetching it is `delivery`'s business.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.ledger import reads
+from segmind_dagster.lifecycle.failures import PAID_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from segmind_dagster.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """Generations that are paid for, or may be, and whose output is not stored.
+
+    Args:
+        accepted: accepted by the provider.
+        in_doubt: submitted, and nobody saw the answer.
+        usd: what they cost together, or may cost as far as that is known.
+    """
+
+    accepted: int = 0
+    in_doubt: int = 0
+    usd: Decimal = Decimal(0)
+
+    def __bool__(self) -> bool:
+        return bool(self.accepted or self.in_doubt)
+
+    def sentence(self) -> str:
+        """What a person has to know, and the command that helps."""
+        parts = [f"{self.accepted} accepted by Segmind"] if self.accepted else []
+        parts += [f"{self.in_doubt} whose answer nobody saw"] if self.in_doubt else []
+        count = self.accepted + self.in_doubt
+        settle = " `segmind-dagster resolve` settles what it cannot find." if self.in_doubt else ""
+        return (
+            f"{count} generation{'s are' if count != 1 else ' is'} paid for, or may be, and not stored: "
+            f"{' and '.join(parts)}, ${self.usd:.4f} in all. `segmind-dagster collect`, or the next run, fetches them "
+            f"and does not pay again; Segmind keeps outputs for 7 days.{settle}"
+        )
+
+
+NOTHING: Final = Outstanding()
+
+
+def outstanding(ledger: Ledger, generation_ids: Collection[str]) -> Outstanding:
+    """What of these generations is outstanding.
+
+    Args:
+        ledger: where it is recorded.
+        generation_ids: what a run was about.
+    """
+    rows = ledger.read(reads.outstanding, sorted(generation_ids), paid_kinds=PAID_KINDS)
+    in_doubt = sum(state in {"submitting", "unknown"} for state, _ in rows)
+    return Outstanding(len(rows) - in_doubt, in_doubt, sum((usd for _, usd in rows), Decimal(0)))
+
+
+@contextmanager
+def told_of_outstanding(ledger: Ledger, generation_ids: Collection[str]) -> Iterator[None]:
+    """Whatever ends the block with an error says with it what is outstanding."""
+    try:
+        yield
+    except BaseException as error:
+        # a ledger that cannot be asked has said so itself
+        with suppress(SegmindDagsterError):
+            if left := outstanding(ledger, generation_ids):
+                error.add_note(left.sentence())
+        raise
