@@ -15,7 +15,7 @@ from segmind_dagster.orchestration.assets.spend import build_spend_assets
 from segmind_dagster.orchestration.assets.usage import build_usage_assets
 from segmind_dagster.orchestration.assets.usage_report import usage_report
 from segmind_dagster.orchestration.checks import CHECKS
-from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.resources import SegmindResource, SegmindRunResource
 from segmind_dagster.orchestration.schedules import account_refresh, check_refresh, prompt_set_refresh
 from segmind_dagster.orchestration.sensors import (
     collect_job,
@@ -47,6 +47,7 @@ def build_definitions(
         extra_assets: further assets.
         extra_resources: further resources; they win over those of the same name.
     """
+    given = {"segmind": segmind or SegmindResource(), **(extra_resources or {})}
     return dg.Definitions(
         assets=[
             prompt_set,
@@ -76,8 +77,8 @@ def build_definitions(
         schedules=[account_refresh, check_refresh, prompt_set_refresh],
         resources={
             "dlt": DagsterDltResource(),
-            "segmind": segmind or SegmindResource(),
-            **(extra_resources or {}),
+            "segmind_run": SegmindRunResource(segmind=given["segmind"]),
+            **given,
         },
         # a run is one step that works and a few that look: a process for each would only add to its start-up
         executor=dg.in_process_executor,

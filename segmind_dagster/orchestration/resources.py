@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 import dagster as dg
+from pydantic import PrivateAttr
 
+from segmind_dagster.data_folder import RunContext
 from segmind_dagster.settings import Settings, load_settings
 
 
@@ -41,3 +43,29 @@ class SegmindResource(dg.ConfigurableResource[Any]):
         if self.api_url:
             overrides |= {"api_url": self.api_url, "platform_url": self.api_url, "storage_url": self.api_url}
         return load_settings(**overrides)
+
+
+class SegmindRunResource(dg.ConfigurableResource[Any]):
+    """What the steps of one run open and read once: each takes it up where another has left it.
+
+    Apart from `SegmindResource`, which sensors use as well: this one has an end, when Dagster is done with the run.
+    """
+
+    segmind: SegmindResource
+    _run: Optional[RunContext] = PrivateAttr(None)  # noqa: UP045
+
+    def context(self) -> RunContext:
+        """The ledger, the outputs and the prompt files of this run.
+
+        Raises:
+            SettingsError: one of the settings cannot be used.
+        """
+        if self._run is None:
+            self._run = RunContext(self.segmind.load())
+        return self._run
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002  Dagster's signature
+        """Let go of what the run has open."""
+        if self._run is not None:
+            self._run.close()
+            self._run = None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from segmind_dagster.data_folder import RunContext
     from segmind_dagster.ledger import GenerationRecord, Ledger
     from segmind_dagster.outputs import OutputStore
     from segmind_dagster.prompts import GenerationRequest, PromptSet
@@ -113,6 +114,7 @@ def generate(
     is_by_person: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
     clock: ClockPort | None = None,
+    run: RunContext | None = None,
 ) -> RunReport:
     """Generate what the batches ask for and the ledger does not hold yet; collect what was paid for earlier.
 
@@ -123,6 +125,7 @@ def generate(
         is_by_person: whether somebody asked for it, rather than a sensor.
         on_progress: told every few seconds, and at the end.
         clock: the time.
+        run: what the run has open and goes on to use.
 
     Raises:
         SettingsError: there is no key.
@@ -130,7 +133,7 @@ def generate(
     """
     settings.require_api_key()
     clock = clock or SystemClock()
-    with opened(settings) as (ledger, outputs):
+    with opened(settings, run) as (ledger, outputs):
         outputs.check_writable()
         outputs.sweep()
         plans: list[Plan] = []

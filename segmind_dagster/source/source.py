@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dlt.extract.resource import DltResource
     from dlt.extract.source import DltSource
 
+    from segmind_dagster.data_folder import RunContext
     from segmind_dagster.registry import Model
     from segmind_dagster.runner.work import Progress, RunReport
     from segmind_dagster.settings import Settings
@@ -54,7 +55,11 @@ def segmind_source(
 
 
 def build_source(
-    settings: Settings, *, prompt_sets: Sequence[str] | None, models: Sequence[str] | None = None
+    settings: Settings,
+    *,
+    prompt_sets: Sequence[str] | None,
+    models: Sequence[str] | None = None,
+    run: RunContext | None = None,
 ) -> DltSource:
     """The same source for given settings, reading the ledger only.
 
@@ -65,6 +70,7 @@ def build_source(
         settings: which ledger, which account.
         prompt_sets: keys of the sets whose rows are loaded; every row of the ledger when None.
         models: resource names of the models whose rows are loaded; all when None.
+        run: what the run has open.
     """
 
     def segmind() -> Any:
@@ -75,6 +81,7 @@ def build_source(
             with_rows=models,
             should_generate=False,
             is_restored=True,
+            run=run,
         )
 
     return dlt.source(segmind, name="segmind", section="segmind")()
@@ -88,16 +95,17 @@ def _resources(
     should_generate: bool,
     with_rows: Sequence[str] | None = None,
     is_restored: bool = False,
+    run: RunContext | None = None,
 ) -> list[DltResource]:
     chosen = MODELS if models is None else tuple(find_model(name) for name in models)
     filled = [model for model in chosen if with_rows is None or model.resource in with_rows]
     generation = _Generation(settings, prompt_sets, chosen) if should_generate else None
     return [
         *(
-            _model_resource(model, settings, prompt_sets if model in filled else [], generation, is_restored)
+            _model_resource(model, settings, prompt_sets if model in filled else [], generation, is_restored, run)
             for model in chosen
         ),
-        _attempts_resource(filled, settings, prompt_sets, generation, is_restored),
+        _attempts_resource(filled, settings, prompt_sets, generation, is_restored, run),
         *account_resources(settings),
     ]
 
@@ -167,6 +175,7 @@ def _model_resource(
     prompt_sets: Sequence[str] | None,
     generation: _Generation | None,
     is_restored: bool,
+    run: RunContext | None,
 ) -> DltResource:
     def rows() -> Iterator[Any]:
         from segmind_dagster.ledger import reads
@@ -183,6 +192,7 @@ def _model_resource(
             current,
             lambda connection: reads.set_rows(connection, resource=model.resource, prompt_sets=prompt_sets),
             lambda record: model_row(record, api_origin=current.api_origin, redactor=redactor_of(current)),
+            run,
         )
 
     rows.__doc__ = f"{model.title}: one row for each generation a prompt set asks for ({model.modality})."
@@ -217,6 +227,7 @@ def _attempts_resource(
     prompt_sets: Sequence[str] | None,
     generation: _Generation | None,
     is_restored: bool,
+    run: RunContext | None,
 ) -> DltResource:
     resources = [model.resource for model in models]
 
@@ -241,6 +252,7 @@ def _attempts_resource(
             current,
             lambda connection: reads.attempt_rows(connection, resources=resources, prompt_sets=prompt_sets),
             lambda record: attempt_row(record, api_origin=current.api_origin),
+            run,
         )
 
     return attempts
@@ -256,10 +268,11 @@ def _pages(
     settings: Settings,
     read: Callable[[Any], Iterator[Mapping[str, Any]]],
     to_row: Callable[[Mapping[str, Any]], dict[str, Any]],
+    run: RunContext | None,
 ) -> Iterator[list[dict[str, Any]]]:
     from segmind_dagster.data_folder import opened
 
-    with opened(settings) as (ledger, _), ledger.reading() as connection:
+    with opened(settings, run) as (ledger, _), ledger.reading() as connection:
         page: list[dict[str, Any]] = []
         for record in read(connection):
             page.append(to_row(record))

@@ -85,7 +85,7 @@ class Ticks:
 def _located(sensor: dg.SensorDefinition) -> dg.RepositoryDefinition:
     """A code location with this very sensor, whose clock may be a test's, instead of its own."""
     return dg.Definitions(
-        assets=build_definitions().assets, resources={"dlt": None, "segmind": None}, sensors=[sensor]
+        assets=build_definitions().assets, resources=dict.fromkeys(("dlt", "segmind", "segmind_run")), sensors=[sensor]
     ).get_repository_def()
 
 

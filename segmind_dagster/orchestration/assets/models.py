@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster_dlt import DagsterDltResource, dlt_assets
 
+from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError, interrupted
 from segmind_dagster.orchestration.checks import follow_up
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.loads import asked_units, recorded_load
 from segmind_dagster.orchestration.metadata import log_report, table_metadata, unit_metadata
 from segmind_dagster.orchestration.partitions import prompt_sets
-from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.resources import SegmindRunResource
 from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslator, column_schema
 from segmind_dagster.orchestration.units import REQUESTED_BY, Unit
 from segmind_dagster.registry import MODELS
@@ -43,15 +44,16 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
         backfill_policy=backfill_policy,
     )
     def segmind_models(
-        context: dg.AssetExecutionContext, dlt: DagsterDltResource, segmind: SegmindResource
+        context: dg.AssetExecutionContext, dlt: DagsterDltResource, segmind_run: SegmindRunResource
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckEvaluation]:
         from segmind_dagster.runner import generate
 
         resources = tuple(key.path[-1] for key in MODEL_KEYS if key in context.selected_asset_keys)
         with as_failure():
-            settings = segmind.load()
+            run = segmind_run.context()
+            settings = run.settings
             check_destination(settings)
-            batches, problems = _read_sets(settings, context.partition_keys, resources)
+            batches, problems = _read_sets(run, context.partition_keys, resources)
             with _told_of_money(context.log) as say:
                 report = generate(
                     settings,
@@ -60,6 +62,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
                     # somebody who executes a sensor's run again asks for it, although its tags are copied
                     is_by_person=REQUESTED_BY not in context.run.tags or context.run.parent_run_id is not None,
                     on_progress=say,
+                    run=run,
                 )
             log_report(context.log, report)
             keys = [batch.prompt_set.key for batch in batches]
@@ -68,18 +71,19 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
                 settings,
                 prompt_sets=[*keys, *sorted(report.also_collected)],
                 models=None if report.also_collected else resources,
+                run=run,
             ).with_resources(*_NAMES, "attempts")
             try:
-                with recorded_load(context.instance, context.run_id, also=_also_loaded(settings, report)):
+                with recorded_load(context.instance, context.run_id, also=_also_loaded(run, report)):
                     info, pipeline = load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
             # whatever dlt or a driver raises: what was bought is stored, and the checks have to say so; raised again
             except Exception as error:
-                yield from follow_up(context, settings, resources, context.partition_keys, is_loaded=False)
+                yield from follow_up(context, run, resources, context.partition_keys, is_loaded=False)
                 raise SegmindDagsterError(_not_loaded(error)) from error
         stop = "\n".join(filter(None, [report.stop_message, *map(str, problems), *_unfinished(report)]))
         units = _publish(context, settings, report, is_whole=not stop)
         if stop:
-            yield from follow_up(context, settings, resources, context.partition_keys, is_loaded=True)
+            yield from follow_up(context, run, resources, context.partition_keys, is_loaded=True)
             raise dg.Failure(description=stop, allow_retries=False)
         for resource in resources:
             loaded = dlt.extract_resource_metadata(context, source.resources[resource], info, pipeline)
@@ -109,16 +113,15 @@ def _told_of_money(log: dg.DagsterLogManager) -> "Iterator[Callable[[Progress], 
 
 
 def _read_sets(
-    settings: Settings, keys: list[str], resources: tuple[str, ...]
+    run: RunContext, keys: list[str], resources: tuple[str, ...]
 ) -> "tuple[list[Batch], list[PromptSetError]]":
     """The prompt sets of a run; one that cannot be read does not stop the others."""
-    from segmind_dagster.prompts import find_prompt_set
     from segmind_dagster.runner import Batch
 
     batches, problems = [], []
     for key in keys:
         try:
-            found = find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir)
+            found = run.prompt_set(key)
         except PromptSetError as error:
             problems.append(error)
         else:
@@ -128,14 +131,12 @@ def _read_sets(
     return batches, problems
 
 
-def _also_loaded(settings: Settings, report: "RunReport") -> list[Unit]:
+def _also_loaded(run: RunContext, report: "RunReport") -> list[Unit]:
     """Units of the other prompt sets for which the run has collected something."""
-    from segmind_dagster.data_folder import opened
-
     if not report.also_collected:
         return []
-    with opened(settings) as (ledger, _):
-        return asked_units(ledger, sorted(report.also_collected))
+    ledger, _ = run.folder()
+    return asked_units(ledger, sorted(report.also_collected))
 
 
 def _not_loaded(error: Exception) -> str:

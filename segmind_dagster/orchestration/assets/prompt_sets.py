@@ -9,7 +9,7 @@ from segmind_dagster.orchestration.checks import prompt_file_evaluation
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.metadata import plan_metadata
 from segmind_dagster.orchestration.partitions import prompt_sets
-from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.resources import SegmindRunResource
 from segmind_dagster.orchestration.translator import OWNERS
 
 
@@ -22,26 +22,23 @@ from segmind_dagster.orchestration.translator import OWNERS
     description="A prompt file: validated, expanded into generations and priced, before anything is bought.",
 )
 def prompt_set(
-    context: dg.AssetExecutionContext, segmind: SegmindResource
+    context: dg.AssetExecutionContext, segmind_run: SegmindRunResource
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckEvaluation]:
     """Read, validate and price one prompt file."""
-    from segmind_dagster.data_folder import opened
-    from segmind_dagster.prompts import find_prompt_set
     from segmind_dagster.runner import Batch, plan_set
 
     with as_failure():
-        settings = segmind.load()
+        run = segmind_run.context()
+        settings = run.settings
         try:
-            found = find_prompt_set(
-                context.partition_key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir
-            )
+            found = run.prompt_set(context.partition_key)
         except PromptSetError:
             # the check of this run will be skipped
-            yield prompt_file_evaluation(context.instance, settings, context.partition_key)
+            yield prompt_file_evaluation(context.instance, run, context.partition_key)
             raise
         batch = Batch(found, tuple(model.resource for model in found.models))
-        with opened(settings) as (ledger, _):
-            plans = plan_set(ledger, settings, batch)
+        ledger, _ = run.folder()
+        plans = plan_set(ledger, settings, batch)
     for plan in plans:
         if plan.refusal:
             context.log.warning(plan.refusal)

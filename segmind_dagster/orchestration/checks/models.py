@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,6 +9,7 @@ from typing import Final
 
 import dagster as dg
 
+from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.ledger import Ledger, findings, reads
 from segmind_dagster.lifecycle.failures import PAID_KINDS
@@ -24,7 +24,7 @@ from segmind_dagster.orchestration.checks.results import (
 )
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.loads import unloaded
-from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.resources import SegmindRunResource
 from segmind_dagster.orchestration.sensors.activity import unfinished_runs
 from segmind_dagster.orchestration.translator import MODEL_KEYS, asset_key
 from segmind_dagster.orchestration.units import Unit
@@ -34,7 +34,6 @@ from segmind_dagster.reports import findings as judged
 from segmind_dagster.reports.findings import Finding
 from segmind_dagster.reports.left_open import left_open
 from segmind_dagster.reports.reconciliation import paid_twice
-from segmind_dagster.settings import Settings
 
 _OPEN: Final = "nothing_left_open"
 _WAITING: Final = "nothing_about_to_expire"
@@ -44,7 +43,7 @@ _WAITING: Final = "nothing_about_to_expire"
 class _Desk:
     """What the questions of one run share: the ledger, the time, what is not loaded, and the budgets in the files."""
 
-    settings: Settings
+    run: RunContext
     ledger: Ledger
     outputs: OutputStore
     now: datetime
@@ -63,13 +62,9 @@ class _Desk:
 
     def budget(self, key: str) -> tuple[Decimal | None, str | None]:
         """A prompt set's budget, and why its file cannot tell, if so."""
-        from segmind_dagster.prompts import find_prompt_set
-
         if key not in self._budgets:
             try:
-                found = find_prompt_set(
-                    key, prompts_dir=self.settings.prompts_dir, project_dir=self.settings.project_dir
-                )
+                found = self.run.prompt_set(key)
                 self._budgets[key] = found.budget_usd, None
             except PromptSetError as error:
                 self._budgets[key] = None, str(error.problems[0])
@@ -142,10 +137,13 @@ _QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]
     ],
     can_subset=True,
 )
-def model_checks(context: dg.AssetCheckExecutionContext, segmind: SegmindResource) -> Iterator[dg.AssetCheckEvaluation]:
+def model_checks(
+    context: dg.AssetCheckExecutionContext, segmind_run: SegmindRunResource
+) -> Iterator[dg.AssetCheckEvaluation]:
     """What a model has made of a prompt set."""
     expect_evaluations(context)
-    with as_failure(), _opened(segmind.load(), _not_loaded(context.instance)) as desk:
+    with as_failure():
+        desk = _desk(segmind_run.context(), _not_loaded(context.instance))
         found = _ask(desk, context.selected_asset_check_keys, checked_sets(context))
     yield from partitioned(context.instance, found)
 
@@ -164,18 +162,19 @@ def model_checks(context: dg.AssetCheckExecutionContext, segmind: SegmindResourc
     can_subset=True,
 )
 def outputs_waiting(
-    context: dg.AssetCheckExecutionContext, segmind: SegmindResource
+    context: dg.AssetCheckExecutionContext, segmind_run: SegmindRunResource
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """What Segmind still has to give; of all prompt sets, also those whose file is gone."""
     expect_evaluations(context)
-    with as_failure(), _opened(segmind.load()) as desk:
+    with as_failure():
+        desk = _desk(segmind_run.context())
         found = {check: _waiting(desk, check.asset_key) for check in sorted(context.selected_asset_check_keys)}
     yield from whole(found)
 
 
 def follow_up(
     context: dg.AssetExecutionContext,
-    settings: Settings,
+    run: RunContext,
     resources: Iterable[str],
     keys: Sequence[str],
     *,
@@ -185,43 +184,40 @@ def follow_up(
 
     Args:
         context: of the run.
-        settings: its settings.
+        run: what the run has open.
         resources: the models it was for.
         keys: the prompt sets it was for.
         is_loaded: whether what it has generated came to the warehouse.
     """
     assets = [asset_key(resource) for resource in resources]
     not_loaded = {} if is_loaded else {(key, asset): context.run_id for key in keys for asset in assets}
-    with _opened(settings, not_loaded) as desk:
-        found = _ask(desk, [dg.AssetCheckKey(asset, name) for asset in assets for name in _QUESTIONS], keys)
-        waiting = {dg.AssetCheckKey(asset, _WAITING): _waiting(desk, asset) for asset in assets}
+    desk = _desk(run, not_loaded)
+    found = _ask(desk, [dg.AssetCheckKey(asset, name) for asset in assets for name in _QUESTIONS], keys)
+    waiting = {dg.AssetCheckKey(asset, _WAITING): _waiting(desk, asset) for asset in assets}
     yield from partitioned(context.instance, found)
     yield from whole(waiting)
 
 
 def not_loaded(
-    context: dg.OpExecutionContext, settings: Settings, units: Iterable[Unit]
+    context: dg.OpExecutionContext, run: RunContext, units: Iterable[Unit]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """The results of `nothing_left_open` for what a run has stored and could not load.
 
     Args:
         context: of the run.
-        settings: its settings.
+        run: what the run has open.
         units: what it could not load.
     """
     found: defaultdict[dg.AssetCheckKey, dict[str, Finding]] = defaultdict(dict)
-    with _opened(settings, dict.fromkeys(units, context.run_id)) as desk:
-        for key, asset in desk.unloaded:
-            found[dg.AssetCheckKey(asset, _OPEN)][key] = _nothing_left_open(desk, asset.path[-1], key)
+    desk = _desk(run, dict.fromkeys(units, context.run_id))
+    for key, asset in desk.unloaded:
+        found[dg.AssetCheckKey(asset, _OPEN)][key] = _nothing_left_open(desk, asset.path[-1], key)
     yield from partitioned(context.instance, found)
 
 
-@contextmanager
-def _opened(settings: Settings, not_loaded: Mapping[Unit, str] | None = None) -> Iterator[_Desk]:
-    from segmind_dagster.data_folder import opened
-
-    with opened(settings) as (ledger, outputs):
-        yield _Desk(settings, ledger, outputs, datetime.now(UTC), not_loaded or {})
+def _desk(run: RunContext, not_loaded: Mapping[Unit, str] | None = None) -> _Desk:
+    ledger, outputs = run.folder()
+    return _Desk(run, ledger, outputs, datetime.now(UTC), not_loaded or {})
 
 
 def _not_loaded(instance: dg.DagsterInstance) -> dict[Unit, str]:

@@ -5,6 +5,7 @@ from typing import Final
 
 import dagster as dg
 
+from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.orchestration.checks.results import (
     checked_sets,
@@ -14,10 +15,9 @@ from segmind_dagster.orchestration.checks.results import (
 )
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.loads import latest_materializations
-from segmind_dagster.orchestration.resources import SegmindResource
+from segmind_dagster.orchestration.resources import SegmindRunResource
 from segmind_dagster.orchestration.translator import PROMPT_SET_KEY
 from segmind_dagster.reports.findings import Finding, file_current
-from segmind_dagster.settings import Settings
 
 _FILE: Final = dg.AssetCheckKey(PROMPT_SET_KEY, "file_is_current")
 
@@ -34,35 +34,33 @@ _FILE: Final = dg.AssetCheckKey(PROMPT_SET_KEY, "file_is_current")
     can_subset=True,
 )
 def prompt_set_checks(
-    context: dg.AssetCheckExecutionContext, segmind: SegmindResource
+    context: dg.AssetCheckExecutionContext, segmind_run: SegmindRunResource
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """The prompt files themselves."""
     expect_evaluations(context)
     with as_failure():
-        settings = segmind.load()
-        found = {key: _look(context.instance, settings, key) for key in checked_sets(context)}
+        run = segmind_run.context()
+        found = {key: _look(context.instance, run, key) for key in checked_sets(context)}
     yield from partitioned(context.instance, {_FILE: found})
 
 
-def prompt_file_evaluation(instance: dg.DagsterInstance, settings: Settings, key: str) -> dg.AssetCheckEvaluation:
+def prompt_file_evaluation(instance: dg.DagsterInstance, run: RunContext, key: str) -> dg.AssetCheckEvaluation:
     """The same for one prompt set, for a run that fails over its file and whose check step will be skipped.
 
     Not for `report_runless_asset_event`: of those, Dagster keeps one for each check and partition, and refuses more.
 
     Args:
         instance: where materializations are recorded.
-        settings: where the prompt files are.
+        run: what the run has read.
         key: the prompt set.
     """
-    return next(partitioned(instance, {_FILE: {key: _look(instance, settings, key)}}))
+    return next(partitioned(instance, {_FILE: {key: _look(instance, run, key)}}))
 
 
-def _look(instance: dg.DagsterInstance, settings: Settings, key: str) -> Finding:
-    from segmind_dagster.prompts import find_prompt_set
-
+def _look(instance: dg.DagsterInstance, run: RunContext, key: str) -> Finding:
     digest = problem = None
     try:
-        digest = find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir).digest
+        digest = run.prompt_set(key).digest
     except PromptSetError as error:
         problem = str(error)
     latest = latest_materializations(instance, PROMPT_SET_KEY, [key]).get(key)

@@ -6,12 +6,14 @@ paid for waits neither for a budget nor for the back-off of failures. It buys no
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
 import dagster as dg
 
+from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import Ledger, due
 from segmind_dagster.lifecycle.failures import PAID_KINDS
@@ -71,7 +73,8 @@ def _collect_and_load(
             load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
     # whatever dlt or a driver raises: what was collected is stored, and the checks have to say so
     except Exception as error:  # noqa: BLE001  returned, to be raised with what else went wrong
-        yield from not_loaded(context, settings, units)
+        with closing(RunContext(settings)) as run:
+            yield from not_loaded(context, run, units)
         said = [_not_loaded(error, sets)] if trouble is None else [str(trouble), _not_loaded(error, sets)]
         return SegmindDagsterError("\n".join(said))
     _record(context, settings, sets)
