@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,13 +41,14 @@ def test_a_run_whose_ledger_disappears_submits_nothing_more(
 ) -> None:
     lab = open_lab(price_jitter=False)
     key = lab.write("fruit", GENERATIONS, models=[V2])
-    keep, posts = OutputStore.keep, []
+    keep, posts, turn = OutputStore.keep, [], Lock()
 
     def keep_and_lose_the_ledger(self: OutputStore, *args: Any, **kwargs: Any) -> Any:
         stored = keep(self, *args, **kwargs)
-        if not posts:
-            posts.append(lab.posts)
-            go(lab.folder / "data" / "ledger.sqlite")
+        with turn:
+            if not posts:
+                posts.append(lab.posts)
+                go(lab.folder / "data" / "ledger.sqlite")
         return stored
 
     monkeypatch.setattr(OutputStore, "keep", keep_and_lose_the_ledger)
