@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from lab.ledger import CENT, NOON, ORIGIN, Book
 from sqlalchemy import text
 
 from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError, OriginMismatchError
-from segmind_dagster.ledger import Caps, Claim, due, open_ledger, rate, reads
+from segmind_dagster.ledger import Caps, Claim, due, leases, open_ledger, rate, reads
 from segmind_dagster.ledger.schema import METADATA
 
 if TYPE_CHECKING:
@@ -234,3 +234,22 @@ def test_whoever_waits_for_one_that_is_stuck_outlasts_it(ledgers: Any) -> None:
 
     stuck_s = ledgers[0].write(seconds, "idle_in_transaction_session_timeout")
     assert 0 < stuck_s < ledgers[0].write(seconds, "lock_timeout")
+
+
+@pytest.mark.parametrize("off_hours", [-1, 0, 1])
+def test_the_databases_clock_judges_leases_and_slots_of_other_machines(ledgers: list[Ledger], off_hours: int) -> None:
+    one, other = ledgers[:2]
+    elsewhere = leases.Process("another/boot/pid:[1]", 1, None)
+    now = datetime.now(UTC) + timedelta(hours=off_hours)
+    facts = {"owner": f"run{off_hours}", "run_id": None, "process": elsewhere, "at_s": 7.0, "now": now}
+    one.write(leases.record_lease, **facts, lease_s=60)
+    assert other.standing(f"run{off_hours}", 5000.0) == "held"
+    # it has run out by the database's clock, whatever the holder's wall clock said
+    one.write(leases.record_lease, **facts, lease_s=-1)
+    assert other.standing(f"run{off_hours}", 5000.0) == "over"
+    (first,) = one.write(rate.reserve_slots, count=1, per_minute=6, now=now, at_s=7.0)
+    here = datetime.now(UTC)
+    (second,) = other.write(rate.reserve_slots, count=1, per_minute=6, now=here, at_s=5000.0)
+    assert abs((first - now).total_seconds()) < 1
+    # the next slot of six a minute, for another machine with another wall clock
+    assert 8 < (second - here).total_seconds() < 11

@@ -15,7 +15,7 @@ from lab.clocks import HandClock
 
 from segmind_dagster.ledger import Caps, entries, moves, open_ledger, reads, writes
 from segmind_dagster.ledger.leases import Process, place, record_lease
-from segmind_dagster.runner.lease import LEASE_S, Lease
+from segmind_dagster.runner.lease import LEASE_S, Lease, watch_leases
 from segmind_dagster.runner.watching import Watch
 
 if TYPE_CHECKING:
@@ -198,3 +198,17 @@ def test_closing_a_watch_stops_its_looks(ledger: Ledger, clock: HandClock) -> No
 def test_a_run_that_owns_nothing_is_not_asked_about(ledger: Ledger, clock: HandClock) -> None:
     record(ledger, clock, "idle")
     assert ledger.read(reads.owners) == []
+
+
+def test_who_looks_once_watches_the_lease_of_another_machine_for_as_long_as_one_lasts(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    record(ledger, clock, "other", where="elsewhere")
+    claimed(ledger, clock, "other")
+    assert ledger.liveness(clock.monotonic())("other")
+    watch_leases(ledger, clock)
+    assert LEASE_S <= clock.monotonic() <= LEASE_S + 2
+    assert not ledger.liveness(clock.monotonic())("other")
+    # what is known needs no watching
+    watch_leases(ledger, clock)
+    assert len(clock.slept) == 1
