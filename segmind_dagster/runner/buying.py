@@ -126,16 +126,19 @@ class Buyer:
         term = self.lease.term
         slug = work.model.slug
         reserve_usd = self.prices.reserve_usd(slug, planned_usd)
+        is_last_word = not self._may_make_room
         try:
             with self.places.submitting():
                 claim = await self._claim(work, reserve_usd, waited_ms)
         except BudgetError as error:
             # what the same commit has granted is in flight a moment later
             await asyncio.sleep(0)
-            if not self._may_make_room:
+            if self._may_make_room:
+                await self.clock.sleep(_SHORT_OF_MONEY_S)
+            elif is_last_word:
                 self._stop_for(work, error)
                 return self.brake.held_back(work)
-            await self.clock.sleep(_SHORT_OF_MONEY_S)
+            # else what was in flight when it was asked has ended since, and may have made room
             return None
         try:
             with self.in_flight():
