@@ -7,8 +7,9 @@ lost ledger its rows back, `store` opens it all.
 Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning`.
 """
 
-from segmind_dagster.ledger.records import Caps, Claim, GenerationRecord, Outcome, Spent
+from segmind_dagster.ledger.records import Claim, GenerationRecord, Outcome, Spent
 from segmind_dagster.ledger.store import Ledger, is_absent, open_ledger, shown
+from segmind_dagster.lifecycle.budget import Caps
 from segmind_dagster.lifecycle.states import State
 
 __all__ = [

@@ -20,6 +20,7 @@ from segmind_dagster.ledger.schema import (
     ATTEMPTS,
     GENERATIONS,
     IS_OPEN,
+    IS_UNREPORTED,
     META,
     MODEL_PRICES,
     RUNS,
@@ -195,6 +196,28 @@ def was_adopted(connection: Connection, request_id: str) -> bool:
     query = select(ATTEMPTS.c.http_status).where(ATTEMPTS.c.request_id == request_id)
     row = connection.execute(query).one_or_none()
     return row is not None and row.http_status is None
+
+
+def unreported(connection: Connection, *, since: datetime, most: int) -> dict[str, datetime]:
+    """Requests that were charged at an estimate because no answer reported their cost, the newest first.
+
+    Args:
+        connection: the ledger.
+        since: only what was sent from then on.
+        most: at most so many.
+
+    Returns when their intent was recorded, by request id.
+    """
+    columns = ATTEMPTS.c
+    rows = connection.execute(
+        select(columns.request_id, columns.intent_at)
+        .where(
+            IS_UNREPORTED, columns.cost_usd.is_not(None), columns.request_id.is_not(None), columns.intent_at >= since
+        )
+        .order_by(columns.intent_at.desc())
+        .limit(most)
+    )
+    return {row.request_id: row.intent_at for row in rows}
 
 
 def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:

@@ -168,23 +168,6 @@ class Charge(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """The limits on money, in USD; None where there is no such cap.
-
-    Args:
-        set_usd: a prompt set's budget, over its lifetime.
-        run_usd: one run's.
-        day_usd: one UTC day's.
-        max_unit_usd: the most one generation of the set may cost.
-    """
-
-    set_usd: Decimal | None = None
-    run_usd: Decimal | None = None
-    day_usd: Decimal | None = None
-    max_unit_usd: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
     """Money committed so far: charged, plus reserved for what is in progress, in USD.
 

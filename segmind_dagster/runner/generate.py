@@ -153,6 +153,7 @@ def generate(
         endings, engine = work_through(
             settings, ledger, outputs, [*orphans, *works.values()],
             run_id=run_id, is_by_person=is_by_person, on_progress=on_progress, clock=clock,
+            prompt_files={batch.prompt_set.key: batch.prompt_set.path for batch in batches},
         )  # fmt: skip
         records = _reread(ledger, plans)
         remarks = tuple(ended.remark for ended in endings.values() if ended.remark)[:_EXAMPLES]
