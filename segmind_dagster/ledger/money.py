@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _FREE = Decimal(0)
 _FIRST_DAY = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def exposures(connection: Connection, *, since: datetime) -> list[Exposure]:
@@ -45,6 +46,11 @@ def exposures(connection: Connection, *, since: datetime) -> list[Exposure]:
         )
         for row in connection.execute(statements.EXPOSURES, {"since": since})
     ]
+
+
+def open_exposures(connection: Connection) -> list[Exposure]:
+    """Everything that is sent and not charged yet, by all runs."""
+    return [each for each in exposures(connection, since=_NEVER) if each.is_open]
 
 
 def reported_prices(connection: Connection, slugs: Collection[str]) -> dict[str, ReportedPrice]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, and_, exists, func, or_, select, union_all
 
-from segmind_dagster.ledger import statements
+from segmind_dagster.ledger import money
 from segmind_dagster.ledger.records import (
     GenerationRecord,
     InferredAbsent,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
+
+    from segmind_dagster.lifecycle.budget import Scope
 
 _CHUNK = 500
 _RECENT = 200
@@ -97,10 +100,16 @@ def run(connection: Connection, owner: str) -> tuple[str, int, datetime] | None:
 
 def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: str) -> Spent:
     """Money committed by a run, on a day and by a set: charged, or reserved for what is in progress."""
-    names = {"run": run_id, "day": day, "set": prompt_set}
-    rows = connection.execute(statements.COMMITTED, {"names": [name for name in names.values() if name is not None]})
-    committed = {(row.scope, row.name): row.committed_usd for row in rows}
-    return Spent(**{f"{scope}_usd": committed.get((scope, name), _FREE) for scope, name in names.items()})
+    names: dict[Scope, str | None] = {"run": run_id, "day": day, "set": prompt_set}
+    committed = money.committed(connection, {name for name in names.values() if name is not None})
+    open_usd: defaultdict[tuple[Scope, str], Decimal] = defaultdict(Decimal)
+    for exposure in money.open_exposures(connection):
+        for key in exposure.scopes.pairs():
+            open_usd[key] += exposure.counted_usd
+    return Spent(
+        **{f"{scope}_usd": committed.get((scope, name or ""), _FREE) for scope, name in names.items()},
+        reserved={scope: open_usd[scope, name or ""] for scope, name in names.items()},
+    )
 
 
 def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tuple[list[Decimal], list[int]]]:

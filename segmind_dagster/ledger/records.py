@@ -6,13 +6,14 @@ How they are stored is `schema`'s business.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from decimal import Decimal
 
+    from segmind_dagster.lifecycle.budget import Scope
     from segmind_dagster.lifecycle.matching import Submission
     from segmind_dagster.lifecycle.states import State
 
@@ -175,11 +176,21 @@ class Spent:
         run_usd: by one Dagster run.
         day_usd: on one UTC day.
         set_usd: by one prompt set, ever.
+        reserved: what of that is not charged yet, by scope.
     """
 
     run_usd: Decimal
     day_usd: Decimal
     set_usd: Decimal
+    reserved: Mapping[Scope, Decimal] = field(default_factory=dict)
+
+    def of(self, scope: Scope) -> Decimal:
+        """Committed by a scope."""
+        return {"set": self.set_usd, "run": self.run_usd, "day": self.day_usd}[scope]
+
+    def reserved_by(self, scope: Scope) -> Decimal:
+        """What of that is not charged yet."""
+        return self.reserved.get(scope, Decimal(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,7 +170,7 @@ class Refused:
         reserved_usd: kept for what is open or was never reported.
         needed_usd: what is asked for.
         is_final: whether nothing that ends can make room for it.
-        awaits_outcome: whether something on its way, of any run, stands in the way as well.
+        awaits_outcome: whether the outcome of something on its way, of any run, may make room.
         awaits_report: whether costs that nobody has reported yet do.
     """
 
@@ -341,6 +341,7 @@ class Budget:
             reserved_usd=kept_usd,
             needed_usd=needed_usd,
             is_final=spent_usd + reserve_usd > cap_usd,
-            awaits_outcome=(scope, name) in self._awaiting,
+            # whatever is out of this model, for anybody, will show its price
+            awaits_outcome=(scope, name) in self._awaiting or needed_usd > reserve_usd,
             awaits_report=(scope, name) in self._unreported,
         )

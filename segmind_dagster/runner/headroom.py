@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # what other runs make free, a cap that was raised and a new day announce themselves to nobody
 _ASK_EVERY_S = 2.0
 # so long, with nothing of its own in flight, a run waits for what others have in flight
-_OTHERS_S = 60.0
+_OTHERS_S = 300.0
 
 
 class Headroom:

@@ -203,7 +203,7 @@ def test_what_is_put_aside_for_jobs_in_flight_does_not_end_a_run_that_has_money_
     settings = lab.settings(SEGMIND_DAILY_BUDGET_USD="0.1")
     report = lab.generate(lab.write("fruit", 40), settings=settings)
     assert report.stopped_by == "over_budget"
-    assert "used or reserved" in (report.stop_message or "")
+    assert "$0.0000 reserved" in (report.stop_message or "")
     # a price of half a cent: no further one fits
     assert lab.charged_usd <= settings.daily_budget_usd < lab.charged_usd + 2 * lab.charged_usd / lab.charges
 
