@@ -16,12 +16,11 @@ from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
 from segmind_dagster.ledger.money import Totals, missing, report_prices, reservations
 from segmind_dagster.ledger.records import Charge, Claim
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, Usd, Utc, whole_nanos
-from segmind_dagster.lifecycle.budget import ScopeNames
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, whole_nanos
 from segmind_dagster.lifecycle.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger.records import GenerationRecord
     from segmind_dagster.lifecycle.states import AttemptState
 
-_CHUNK = 500
 _FREE = Decimal(0)
 
 
@@ -87,52 +85,6 @@ def mark_failed(
     totals.write()
     report_prices(connection, [(reserved.model_slug, cost_usd, now)])
     return cost.anew
-
-
-def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: datetime) -> dict[str, Decimal]:
-    """The provider's history tells what requests cost that were charged at an estimate; others stay as they are.
-
-    Spending, the caps and later estimates follow at once.
-
-    Args:
-        connection: the ledger.
-        costs: in USD, by request id.
-        now: the time.
-
-    Returns what that adds to what was charged before, by generation id; less than zero where it was too much.
-    """
-    columns = ATTEMPTS.c
-    told: dict[str, Decimal] = {}
-    totals, prices = Totals(connection), []
-    for ids in _chunks(sorted(costs)):
-        rows = connection.execute(
-            select(
-                columns.generation_id, columns.attempt, columns.request_id, columns.model_slug, columns.prompt_set,
-                columns.intent_at, columns.cost_usd, func.coalesce(columns.run_id, columns.owner).label("run"),
-            ).where(columns.request_id.in_(ids), columns.cost_source == "estimated", columns.cost_usd.is_not(None))
-        ).all()  # fmt: skip
-        if not rows:
-            continue
-        changes, of_generations = [], []
-        for row in rows:
-            cost_usd = whole_nanos(costs[row.request_id])
-            values = {"cost_usd": cost_usd, "cost_source": "history"}
-            changes.append(change(Claim(row.generation_id, row.attempt, ""), values))
-            of_generations.append({"id_": row.generation_id, "request": row.request_id, "usd": cost_usd, "at": now})
-            told[row.generation_id] = told.get(row.generation_id, _FREE) + cost_usd - row.cost_usd
-            totals.add(ScopeNames(row.intent_at.date().isoformat(), row.run, row.prompt_set), cost_usd - row.cost_usd)
-            prices.append((row.model_slug, cost_usd, now))
-        change_all(connection, statements.change_attempt(statements.names_in(changes[0])), changes)
-        # a generation that was sent again since carries the cost of its last request
-        connection.execute(
-            update(GENERATIONS)
-            .where(GENERATIONS.c.generation_id == bindparam("id_"), GENERATIONS.c.request_id == bindparam("request"))
-            .values(cost_usd=bindparam("usd", type_=Usd), cost_source="history", updated_at=bindparam("at", type_=Utc)),
-            of_generations,
-        )
-    totals.write()
-    report_prices(connection, prices)
-    return told
 
 
 def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: str, error: str, now: datetime) -> None:
@@ -239,8 +191,9 @@ def charge_late(
         )  # fmt: skip
     committed_usd = row.reserved_usd if charged_usd is None else charged_usd
     totals = Totals(connection)
-    totals.add(reserved.purses, committed_usd - reserved.amount_usd)
+    totals.add(reserved.scopes, committed_usd - reserved.amount_usd)
     totals.write()
+    report_prices(connection, [(reserved.model_slug, cost_usd, now)])
     return target
 
 
@@ -348,11 +301,6 @@ def let_go(connection: Connection, generation_id: str, *, owner: str, now: datet
         )
         .values(owner=None, updated_at=now)
     )
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _CHUNK):
-        yield ids[start : start + _CHUNK]
 
 
 def _move(

