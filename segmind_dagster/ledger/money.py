@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,29 +28,44 @@ if TYPE_CHECKING:
 
 
 _FREE = Decimal(0)
-_FIRST_DAY = datetime(1970, 1, 1, tzinfo=UTC)
+_A_DAY = timedelta(days=1)
+_AWAITED = frozenset({"submitting", "submitted"})
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-def exposures(connection: Connection, *, since: datetime) -> list[Exposure]:
-    """Everything that is open, and what was charged since a moment without a report; by all runs."""
-    return [
-        Exposure(
-            model_slug=row.model_slug,
-            scopes=ScopeNames((_FIRST_DAY + timedelta(days=row.day)).date().isoformat(), row.run, row.prompt_set),
-            reserved_usd=row.reserved_usd,
-            count=row.attempts,
-            counted_usd=row.counted_usd,
-            is_awaited=bool(row.is_awaited),
-            is_open=bool(row.is_open),
-        )
-        for row in connection.execute(statements.EXPOSURES, {"since": since})
-    ]
+def exposures(connection: Connection, *, day: date, since: datetime) -> list[Exposure]:
+    """Everything that is open, and what was charged since a moment without a report; by all runs.
+
+    Args:
+        connection: the ledger.
+        day: the UTC day that is told apart; all else counts as of the day before.
+        since: the moment.
+    """
+    begins = datetime.combine(day, time(), UTC)
+    rows = connection.execute(statements.EXPOSURES, {"day_begins": begins, "day_ends": begins + _A_DAY, "since": since})
+    found = []
+    for row in rows:
+        is_open = row.cost_usd is None
+        each_usd = row.reserved_usd if is_open else row.cost_usd
+        for of_day, count in ((day, row.of_day), (day - _A_DAY, row.attempts - row.of_day)):
+            if count:
+                found.append(
+                    Exposure(
+                        model_slug=row.model_slug,
+                        scopes=ScopeNames(of_day.isoformat(), row.run_id or row.owner, row.prompt_set),
+                        reserved_usd=row.reserved_usd,
+                        count=count,
+                        counted_usd=each_usd * count,
+                        is_awaited=row.state in _AWAITED,
+                        is_open=is_open,
+                    )
+                )
+    return found
 
 
-def open_exposures(connection: Connection) -> list[Exposure]:
-    """Everything that is sent and not charged yet, by all runs."""
-    return [each for each in exposures(connection, since=_NEVER) if each.is_open]
+def open_exposures(connection: Connection, *, day: date) -> list[Exposure]:
+    """Everything that is sent and not charged yet, by all runs; of a day, or of others."""
+    return [each for each in exposures(connection, day=day, since=_NEVER) if each.is_open]
 
 
 def reported_prices(connection: Connection, slugs: Collection[str]) -> dict[str, ReportedPrice]:
@@ -61,7 +76,7 @@ def reported_prices(connection: Connection, slugs: Collection[str]) -> dict[str,
 
 def budget(connection: Connection, spends: Sequence[Spend], *, now: datetime) -> Budget:
     """What the caps allow now, as far as it concerns what is about to be sent."""
-    exposed = exposures(connection, since=now - REPORTABLE)
+    exposed = exposures(connection, day=now.astimezone(UTC).date(), since=now - REPORTABLE)
     slugs = {spend.model_slug for spend in spends} | {each.model_slug for each in exposed}
     return Budget(
         committed=committed(connection, {name for spend in spends for name in spend.scopes}),

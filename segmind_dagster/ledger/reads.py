@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: s
     names: dict[Scope, str | None] = {"run": run_id, "day": day, "set": prompt_set}
     committed = money.committed(connection, {name for name in names.values() if name is not None})
     open_usd: defaultdict[tuple[Scope, str], Decimal] = defaultdict(Decimal)
-    for exposure in money.open_exposures(connection):
+    for exposure in money.open_exposures(connection, day=date.fromisoformat(day)):
         for key in exposure.scopes.pairs():
             open_usd[key] += exposure.counted_usd
     return Spent(
@@ -218,12 +219,13 @@ def unreported(connection: Connection, *, since: datetime, most: int) -> dict[st
     Returns when their intent was recorded, by request id.
     """
     columns = ATTEMPTS.c
+    # as expressions, so that `attempts_unreported` answers: what is recent may be millions, what is unreported is not
+    sent_at = func.coalesce(columns.intent_at, columns.submitted_at)
+    has_request = func.coalesce(columns.request_id, "") != ""
     rows = connection.execute(
         select(columns.request_id, columns.intent_at)
-        .where(
-            IS_UNREPORTED, columns.cost_usd.is_not(None), columns.request_id.is_not(None), columns.intent_at >= since
-        )
-        .order_by(columns.intent_at.desc())
+        .where(IS_UNREPORTED, columns.cost_usd.is_not(None), has_request, sent_at >= since)
+        .order_by(sent_at.desc())
         .limit(most)
     )
     return {row.request_id: row.intent_at for row in rows}

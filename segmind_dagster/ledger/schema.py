@@ -175,11 +175,12 @@ ATTEMPTS = Table(
         sqlite_where=text("failure_kind IS NOT NULL"),
         postgresql_where=text("failure_kind IS NOT NULL"),
     ),
-    # every claim asks what is open or was never reported: few of all, and answered from the index alone
+    # every claim asks what is open or was never reported: few of all, answered from the index alone, in groups as it is
+    # ordered
     Index(
         "attempts_unreported",
-        "model_slug", "prompt_set", "state", "intent_at", "run_id", "owner", "reserved_usd", "cost_usd",
-        "cost_source",
+        "model_slug", "prompt_set", "state", "run_id", "owner", "reserved_usd", "cost_usd", "cost_source",
+        "intent_at",
         sqlite_where=text("cost_usd IS NULL OR cost_source = 'estimated'"),
         postgresql_where=text("cost_usd IS NULL OR cost_source = 'estimated'"),
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Update, bindparam, func, insert, literal_column, or_, select, type_coerce, update
+from sqlalchemy import Update, and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_UNREPORTED, REPORTED_PRICES, SPENDING, Utc
@@ -50,24 +50,23 @@ RESERVED = select(
 REQUESTS = select(ATTEMPTS.c.request_id, ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt).where(
     ATTEMPTS.c.request_id.in_(bindparam("ids", expanding=True))
 )
-_DAY_US = literal_column("86400000000", BigInteger)
-_UNREPORTED = (
+# in the order of `attempts_unreported`, so that nothing is sorted
+_ALIKE = (
     ATTEMPTS.c.model_slug,
     ATTEMPTS.c.prompt_set,
-    ATTEMPTS.c.state.in_(("submitting", "submitted")).label("is_awaited"),
-    ATTEMPTS.c.cost_usd.is_(None).label("is_open"),
-    (type_coerce(ATTEMPTS.c.intent_at, BigInteger) // _DAY_US).label("day"),
-    func.coalesce(ATTEMPTS.c.run_id, ATTEMPTS.c.owner).label("run"),
+    ATTEMPTS.c.state,
+    ATTEMPTS.c.run_id,
+    ATTEMPTS.c.owner,
     ATTEMPTS.c.reserved_usd,
+    ATTEMPTS.c.cost_usd,
+)
+_IS_OF_DAY = and_(
+    ATTEMPTS.c.intent_at >= bindparam("day_begins", type_=Utc), ATTEMPTS.c.intent_at < bindparam("day_ends", type_=Utc)
 )
 EXPOSURES = (
-    select(
-        *_UNREPORTED,
-        func.count().label("attempts"),
-        func.sum(func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd)).label("counted_usd"),
-    )
+    select(*_ALIKE, func.count().label("attempts"), func.sum(case((_IS_OF_DAY, 1), else_=0)).label("of_day"))
     .where(IS_UNREPORTED, or_(ATTEMPTS.c.cost_usd.is_(None), ATTEMPTS.c.intent_at >= bindparam("since", type_=Utc)))
-    .group_by(*_UNREPORTED)
+    .group_by(*_ALIKE)
 )
 PRICES = select(REPORTED_PRICES).where(REPORTED_PRICES.c.model_slug.in_(bindparam("slugs", expanding=True)))
 CLAIM = (

@@ -17,7 +17,7 @@ def upgrade() -> None:
     is_unreported = sa.text("cost_usd IS NULL OR cost_source = 'estimated'")
     op.create_index(
         'attempts_unreported', 'attempts',
-        ['model_slug', 'prompt_set', 'state', 'intent_at', 'run_id', 'owner', 'reserved_usd', 'cost_usd',
-         'cost_source'],
+        ['model_slug', 'prompt_set', 'state', 'run_id', 'owner', 'reserved_usd', 'cost_usd', 'cost_source',
+         'intent_at'],
         unique=False, sqlite_where=is_unreported, postgresql_where=is_unreported,
     )
