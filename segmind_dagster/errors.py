@@ -147,12 +147,26 @@ class BudgetError(SegmindDagsterError):
     """A cap stands in the way; nothing was submitted beyond it.
 
     Args:
-        message: which cap, what is used, what is needed, how to raise it.
+        message: which cap, what is spent and reserved, what is needed, how to raise it.
         scope: whose cap: `set`, `run` or `day`; None when it stood in the way of a whole plan.
+        is_final: whether nothing that ends can make room.
+        awaits_outcome: whether the outcome of something on its way, of any run, may make room.
+        awaits_report: whether costs that nobody has reported yet do.
     """
 
-    def __init__(self, message: str, *, scope: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        scope: str | None = None,
+        is_final: bool = True,
+        awaits_outcome: bool = False,
+        awaits_report: bool = False,
+    ) -> None:
         self.scope = scope
+        self.is_final = is_final
+        self.awaits_outcome = awaits_outcome
+        self.awaits_report = awaits_report
         super().__init__(message)
 
 

@@ -1,12 +1,14 @@
-"""Caps and running totals: what each UTC day, run and prompt set has spent, together with what is reserved.
+"""Money inside one transaction: running totals, open reservations, reported prices.
 
-When money is put aside and settled is decided in `moves` and `writes`.
+What the caps allow is decided in `lifecycle.budget`, from what is read here; when money is put aside and settled, in
+`moves` and `writes`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,30 +16,114 @@ from segmind_dagster.errors import BudgetError, LedgerError
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.records import Charge
 from segmind_dagster.ledger.schema import whole_nanos
+from segmind_dagster.lifecycle.budget import REPORTABLE, Budget, Exposure, ReportedPrice, ScopeNames, with_report
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Sequence
 
     from sqlalchemy import Connection
 
-    from segmind_dagster.ledger.records import Caps, Claim
+    from segmind_dagster.ledger.records import Claim
+    from segmind_dagster.lifecycle.budget import Refused, Scope, Spend
 
 
 _FREE = Decimal(0)
+_A_DAY = timedelta(days=1)
+_AWAITED = frozenset({"submitting", "submitted"})
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-class Purses(NamedTuple):
-    """The names of those an attempt's cost counts against.
+def exposures(connection: Connection, *, day: date, since: datetime) -> list[Exposure]:
+    """Everything that is open, and what was charged since a moment without a report; by all runs.
 
     Args:
-        day: UTC day of the intent, ISO 8601.
-        run: Dagster's id of the run, or the owner's own.
-        set: key of the prompt set that pays.
+        connection: the ledger.
+        day: the UTC day that is told apart; all else counts as of the day before.
+        since: the moment.
     """
+    begins = datetime.combine(day, time(), UTC)
+    rows = connection.execute(statements.EXPOSURES, {"day_begins": begins, "day_ends": begins + _A_DAY, "since": since})
+    found = []
+    for row in rows:
+        is_open = row.cost_usd is None
+        each_usd = row.reserved_usd if is_open else row.cost_usd
+        for of_day, count in ((day, row.of_day), (day - _A_DAY, row.attempts - row.of_day)):
+            if count:
+                found.append(
+                    Exposure(
+                        model_slug=row.model_slug,
+                        scopes=ScopeNames(of_day.isoformat(), row.run_id or row.owner, row.prompt_set),
+                        reserved_usd=row.reserved_usd,
+                        count=count,
+                        counted_usd=each_usd * count,
+                        is_awaited=row.state in _AWAITED,
+                        is_open=is_open,
+                    )
+                )
+    return found
 
-    day: str
-    run: str
-    set: str
+
+def open_exposures(connection: Connection, *, day: date) -> list[Exposure]:
+    """Everything that is sent and not charged yet, by all runs; of a day, or of others."""
+    return [each for each in exposures(connection, day=day, since=_NEVER) if each.is_open]
+
+
+def reported_prices(connection: Connection, slugs: Collection[str]) -> dict[str, ReportedPrice]:
+    """What was reported lately as the price of these models."""
+    rows = connection.execute(statements.PRICES, {"slugs": sorted(slugs)})
+    return {row.model_slug: ReportedPrice(row.highest_usd, row.reported_at) for row in rows}
+
+
+def budget(connection: Connection, spends: Sequence[Spend], *, now: datetime) -> Budget:
+    """What the caps allow now, as far as it concerns what is about to be sent."""
+    exposed = exposures(connection, day=now.astimezone(UTC).date(), since=now - REPORTABLE)
+    slugs = {spend.model_slug for spend in spends} | {each.model_slug for each in exposed}
+    return Budget(
+        committed=committed(connection, {name for spend in spends for name in spend.scopes}),
+        exposures=exposed,
+        prices=reported_prices(connection, slugs),
+        now=now,
+    )
+
+
+def over_budget(refused: Refused) -> BudgetError:
+    """The error that the refusal of a claim amounts to."""
+    return BudgetError(
+        refused.explain("the next generation needs"),
+        scope=refused.scope,
+        is_final=refused.is_final,
+        awaits_outcome=refused.awaits_outcome,
+        awaits_report=refused.awaits_report,
+    )
+
+
+def committed(connection: Connection, names: Collection[str]) -> dict[tuple[Scope, str], Decimal]:
+    """Charged and reserved together, by scope and name."""
+    rows = connection.execute(statements.COMMITTED, {"names": sorted(names)})
+    return {(row.scope, row.name): row.committed_usd for row in rows}
+
+
+def report_prices(connection: Connection, costs: Iterable[tuple[str, Decimal | None, datetime]]) -> None:
+    """Note what was reported for models; nothing, or $0, is no price.
+
+    Args:
+        connection: the ledger, with a write transaction.
+        costs: model slug, cost in USD and when it was reported.
+    """
+    told = [(slug, whole_nanos(cost_usd), at) for slug, cost_usd, at in costs if cost_usd]
+    if not told:
+        return
+    before = reported_prices(connection, {slug for slug, _, _ in told})
+    prices = dict(before)
+    for slug, cost_usd, at in told:
+        prices[slug] = with_report(prices.get(slug), cost_usd, at)
+    changes = [
+        {"model_slug": slug, "highest_usd": price.highest_usd, "reported_at": price.reported_at}
+        for slug, price in prices.items()
+        if price != before.get(slug)
+    ]
+    if changes:
+        connection.execute(statements.enter_prices(connection.dialect.name), changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +132,15 @@ class Reservation:
 
     Args:
         amount_usd: charged, or put aside until that is known.
-        purses: whose totals it is part of.
+        scopes: whose totals it is part of.
+        model_slug: the model.
         source: who said so.
         is_charged: whether it was charged already.
     """
 
     amount_usd: Decimal
-    purses: Purses
+    scopes: ScopeNames
+    model_slug: str
     source: str
     is_charged: bool
 
@@ -100,7 +188,8 @@ def reservations(connection: Connection, held: Collection[Claim]) -> dict[Claim,
     return {
         wanted[row.generation_id, row.attempt]: Reservation(
             row.usd,
-            Purses(row.intent_at.date().isoformat(), row.run, row.prompt_set),
+            ScopeNames(row.intent_at.date().isoformat(), row.run, row.prompt_set),
+            row.model_slug,
             # an amount that was reported once stays so when a later look brings none
             row.cost_source or "estimated",
             row.is_charged,
@@ -116,52 +205,19 @@ def missing(held: Claim) -> LedgerError:
 
 
 class Totals:
-    """Running totals inside one transaction: read once, changed together.
+    """Changes of running totals inside one transaction, written together.
 
     Args:
         connection: the ledger, with a write transaction.
-        purses: whose totals are looked at before they are changed.
     """
 
-    def __init__(self, connection: Connection, purses: Iterable[Purses] = ()) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._committed: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
         self._changes: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-        names = {name for each in purses for name in each}
-        if names:
-            rows = connection.execute(statements.COMMITTED, {"names": sorted(names)})
-            self._committed.update({(row.scope, row.name): row.committed_usd for row in rows})
 
-    def reserve(self, caps: Caps, purses: Purses, needed_usd: Decimal, *, margin_usd: Decimal = _FREE) -> None:
-        """Put money aside, if no cap stands in the way.
-
-        Args:
-            caps: the limits.
-            purses: whose totals it counts against.
-            needed_usd: what is put aside.
-            margin_usd: what a cap has to leave free beside it.
-
-        Raises:
-            BudgetError: one does; nothing is put aside.
-        """
-        for scope, cap_usd in (("set", caps.set_usd), ("run", caps.run_usd), ("day", caps.day_usd)):
-            used_usd = self._committed[scope, getattr(purses, scope)]
-            if cap_usd is not None and used_usd + needed_usd + margin_usd > cap_usd:
-                whose, remedy = _EXPLANATIONS[scope]
-                raise BudgetError(
-                    f"The {scope} cap stands in the way: ${used_usd:.4f} of ${cap_usd} is used "
-                    f"or reserved {whose.format(purses)} and the next generation may cost ${needed_usd:.4f}. {remedy}.",
-                    scope=scope,
-                )
-        self.add(purses, needed_usd)
-
-    def add(self, purses: Purses, difference_usd: Decimal) -> None:
+    def add(self, scopes: ScopeNames, difference_usd: Decimal) -> None:
         """Count an amount, or take one back."""
-        if not difference_usd:
-            return
-        for scope in purses._fields:
-            key = scope, getattr(purses, scope)
-            self._committed[key] += difference_usd
+        for key in scopes.pairs():
             self._changes[key] += difference_usd
 
     def write(self) -> None:
@@ -172,13 +228,3 @@ class Totals:
         if changes:
             self._connection.execute(statements.add_spending(self._connection.dialect.name), changes)
         self._changes.clear()
-
-
-_EXPLANATIONS: Mapping[str, tuple[str, str]] = {
-    "set": ("by prompt set '{0.set}'", "Raise its `budget_usd`, or ask for less"),
-    "run": ("by this run", "Raise SEGMIND_RUN_BUDGET_USD, or materialize again: the rest resumes"),
-    "day": (
-        "on {0.day} (UTC)",
-        "Raise SEGMIND_DAILY_BUDGET_USD, or materialize again tomorrow: what is missing resumes by itself",
-    ),
-}

@@ -7,36 +7,38 @@ turns (see `store`), so that what is read here still holds when it is changed. W
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from segmind_dagster.errors import BudgetError, LostOwnershipError, RequestOwnedError, SegmindDagsterError
+from segmind_dagster.errors import LostOwnershipError, RequestOwnedError, SegmindDagsterError
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.batching import batched
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
-from segmind_dagster.ledger.money import Purses, Totals, missing, reservations
-from segmind_dagster.ledger.records import Caps, Charge, Claim, Outcome
+from segmind_dagster.ledger.money import Totals, budget, missing, over_budget, report_prices, reservations
+from segmind_dagster.ledger.records import Charge, Claim, Outcome
 from segmind_dagster.ledger.schema import whole_nanos
+from segmind_dagster.lifecycle.budget import Refused, ScopeNames, Spend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from decimal import Decimal
 
     from sqlalchemy import Connection
 
+    from segmind_dagster.lifecycle.budget import Caps
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """Who wants to send a POST for what, and what it may cost.
+class ClaimRequest:
+    """Who is about to send a POST for what, and what it may cost.
 
     Args:
         generation_id: the generation.
         owner: the run that sends it.
         run_id: Dagster's id of that run, whose cap it counts against; the owner's own when None.
         prompt_set: the set that pays.
-        reserved_usd: what it may cost.
+        reserved_usd: its estimate; put aside is what was reported lately, where that is more.
         caps: the limits on money.
-        room: what these have to leave free beside what is put aside; nothing when None.
         rate_wait_ms: how long it waited for the request rate.
         now: the time.
     """
@@ -49,17 +51,15 @@ class Wish:
     caps: Caps
     rate_wait_ms: int
     now: datetime
-    room: Room | None = None
 
-
-class Room(Protocol):
-    """Knows how much more than is put aside what is on its way may cost; asked when a claim is decided."""
-
-    def margin_usd(self, needed_usd: Decimal, /) -> Decimal:
-        """Beyond what is put aside, with this much more."""
-
-    def take(self, reserved_usd: Decimal, /) -> None:
-        """A claim is granted."""
+    def spend(self, model_slug: str) -> Spend:
+        """What it asks of the caps."""
+        return Spend(
+            model_slug=model_slug,
+            scopes=ScopeNames(self.now.date().isoformat(), self.run_id or self.owner, self.prompt_set),
+            caps=self.caps,
+            planned_usd=whole_nanos(self.reserved_usd),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,48 +87,58 @@ class Success:
     outcome: Outcome
 
 
-@batched(Wish)
-def claim(connection: Connection, wishes: Sequence[Wish]) -> list[Claim | SegmindDagsterError]:
+@batched(ClaimRequest)
+def claim(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Claim | SegmindDagsterError]:
     """Take planned generations for one POST each and reserve their cost: `planned` to `submitting`.
+
+    The caps are decided here, from what all runs have open at this moment. Nothing outside the transaction changes:
+    it may be repeated.
 
     Refusals:
         BudgetError: a cap would be exceeded.
         LostOwnershipError: another run was first.
     """
-    rows = generations(connection, [wish.generation_id for wish in wishes])
-    free = {generation_id for generation_id, row in rows.items() if row.state == "planned"}
-    purses = [Purses(wish.now.date().isoformat(), wish.run_id or wish.owner, wish.prompt_set) for wish in wishes]
-    totals = Totals(connection, purses)
+    rows = generations(connection, [request.generation_id for request in requests])
+    free = {generation_id: row for generation_id, row in rows.items() if row.state == "planned"}
+    spends = [
+        request.spend(free[request.generation_id].model_slug) if request.generation_id in free else None
+        for request in requests
+    ]
+    allowed = budget(connection, [spend for spend in spends if spend], now=max(each.now for each in requests))
+    totals = Totals(connection)
     answers: list[Claim | SegmindDagsterError] = []
     claims: list[dict[str, Any]] = []
     attempts: list[dict[str, Any]] = []
-    for wish, of_wish in zip(wishes, purses, strict=True):
-        if wish.generation_id not in free:
-            answers.append(LostOwnershipError(wish.generation_id))
+    for request, spend in zip(requests, spends, strict=True):
+        row = free.get(request.generation_id)
+        if row is None or spend is None:
+            answers.append(LostOwnershipError(request.generation_id))
             continue
-        reserved_usd = whole_nanos(wish.reserved_usd)
-        try:
-            totals.reserve(wish.caps, of_wish, reserved_usd, margin_usd=_margin_usd(wish))
-        except BudgetError as refusal:
-            answers.append(refusal)
+        decision = allowed.decide(spend)
+        if isinstance(decision, Refused):
+            answers.append(over_budget(decision))
             continue
-        if wish.room is not None:
-            wish.room.take(wish.reserved_usd)
-        free.remove(wish.generation_id)
-        row = rows[wish.generation_id]
-        answers.append(Claim(wish.generation_id, row.attempts + 1, wish.owner))
-        common = {"owner": wish.owner, "prompt_set": wish.prompt_set, "run_id": wish.run_id, "intent_at": wish.now}
-        claims.append({"held_id": wish.generation_id, **statements.new(common), "new_updated_at": wish.now})
+        allowed.reserve(spend, decision)
+        totals.add(spend.scopes, decision.reserve_usd)
+        del free[request.generation_id]
+        answers.append(Claim(request.generation_id, row.attempts + 1, request.owner))
+        common = {
+            "owner": request.owner,
+            "prompt_set": request.prompt_set,
+            "run_id": request.run_id,
+            "intent_at": request.now,
+        }
+        claims.append({"held_id": request.generation_id, **statements.new(common), "new_updated_at": request.now})
         attempts.append(
             {
                 **common,
-                "generation_id": wish.generation_id,
+                "generation_id": request.generation_id,
                 "attempt": row.attempts + 1,
                 "model_slug": row.model_slug,
                 "resource": row.resource,
                 "state": "submitting",
-                "reserved_usd": reserved_usd,
-                "rate_wait_ms": wish.rate_wait_ms,
+                "reserved_usd": decision.reserve_usd,
+                "rate_wait_ms": request.rate_wait_ms,
             }
         )
     if claims:
@@ -136,10 +146,6 @@ def claim(connection: Connection, wishes: Sequence[Wish]) -> list[Claim | Segmin
         connection.execute(statements.ENTER_ATTEMPT, attempts)
         totals.write()
     return answers
-
-
-def _margin_usd(wish: Wish) -> Decimal:
-    return Decimal(0) if wish.room is None else wish.room.margin_usd(wish.reserved_usd)
 
 
 @batched(Acceptance)
@@ -188,6 +194,7 @@ def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list
     totals = Totals(connection)
     answers: list[Charge | SegmindDagsterError] = []
     moves, attempts = [], []
+    prices: list[tuple[str, Decimal | None, datetime]] = []
     for each in successes:
         if each.held in refusals:
             answers.append(refusals[each.held])
@@ -222,7 +229,9 @@ def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list
         }
         moves.append(move(each.held, accounting, **output))
         attempts.append(change(each.held, accounting))
-        totals.add(before.purses, cost.usd - before.amount_usd)
+        totals.add(before.scopes, cost.usd - before.amount_usd)
+        prices.append((before.model_slug, outcome.cost_usd, outcome.completed_at))
     move_all(connection, "succeeded", moves, attempts, attempt_target="succeeded")
     totals.write()
+    report_prices(connection, prices)
     return answers

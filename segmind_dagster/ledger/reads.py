@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, and_, exists, func, or_, select, union_all
 
-from segmind_dagster.ledger import statements
+from segmind_dagster.ledger import money
 from segmind_dagster.ledger.records import (
     GenerationRecord,
     InferredAbsent,
@@ -20,6 +22,7 @@ from segmind_dagster.ledger.schema import (
     ATTEMPTS,
     GENERATIONS,
     IS_OPEN,
+    IS_UNREPORTED,
     META,
     MODEL_PRICES,
     SET_GENERATIONS,
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
+
+    from segmind_dagster.lifecycle.budget import Scope
 
 _CHUNK = 500
 _RECENT = 200
@@ -87,10 +92,16 @@ def owners(connection: Connection) -> list[str]:
 
 def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: str) -> Spent:
     """Money committed by a run, on a day and by a set: charged, or reserved for what is in progress."""
-    names = {"run": run_id, "day": day, "set": prompt_set}
-    rows = connection.execute(statements.COMMITTED, {"names": [name for name in names.values() if name is not None]})
-    committed = {(row.scope, row.name): row.committed_usd for row in rows}
-    return Spent(**{f"{scope}_usd": committed.get((scope, name), _FREE) for scope, name in names.items()})
+    names: dict[Scope, str | None] = {"run": run_id, "day": day, "set": prompt_set}
+    committed = money.committed(connection, {name for name in names.values() if name is not None})
+    open_usd: defaultdict[tuple[Scope, str], Decimal] = defaultdict(Decimal)
+    for exposure in money.open_exposures(connection, day=date.fromisoformat(day)):
+        for key in exposure.scopes.pairs():
+            open_usd[key] += exposure.counted_usd
+    return Spent(
+        **{f"{scope}_usd": committed.get((scope, name or ""), _FREE) for scope, name in names.items()},
+        reserved={scope: open_usd[scope, name or ""] for scope, name in names.items()},
+    )
 
 
 def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tuple[list[Decimal], list[int]]]:
@@ -186,6 +197,29 @@ def was_adopted(connection: Connection, request_id: str) -> bool:
     query = select(ATTEMPTS.c.http_status).where(ATTEMPTS.c.request_id == request_id)
     row = connection.execute(query).one_or_none()
     return row is not None and row.http_status is None
+
+
+def unreported(connection: Connection, *, since: datetime, most: int) -> dict[str, datetime]:
+    """Requests that were charged at an estimate because no answer reported their cost, the newest first.
+
+    Args:
+        connection: the ledger.
+        since: only what was sent from then on.
+        most: at most so many.
+
+    Returns when their intent was recorded, by request id.
+    """
+    columns = ATTEMPTS.c
+    # as expressions, so that `attempts_unreported` answers: what is recent may be millions, what is unreported is not
+    sent_at = func.coalesce(columns.intent_at, columns.submitted_at)
+    has_request = func.coalesce(columns.request_id, "") != ""
+    rows = connection.execute(
+        select(columns.request_id, columns.intent_at)
+        .where(IS_UNREPORTED, columns.cost_usd.is_not(None), has_request, sent_at >= since)
+        .order_by(sent_at.desc())
+        .limit(most)
+    )
+    return {row.request_id: row.intent_at for row in rows}
 
 
 def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:

@@ -6,13 +6,14 @@ How they are stored is `schema`'s business.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from decimal import Decimal
 
+    from segmind_dagster.lifecycle.budget import Scope
     from segmind_dagster.lifecycle.matching import Submission
     from segmind_dagster.lifecycle.states import State
 
@@ -168,23 +169,6 @@ class Charge(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """The limits on money, in USD; None where there is no such cap.
-
-    Args:
-        set_usd: a prompt set's budget, over its lifetime.
-        run_usd: one run's.
-        day_usd: one UTC day's.
-        max_unit_usd: the most one generation of the set may cost.
-    """
-
-    set_usd: Decimal | None = None
-    run_usd: Decimal | None = None
-    day_usd: Decimal | None = None
-    max_unit_usd: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
     """Money committed so far: charged, plus reserved for what is in progress, in USD.
 
@@ -192,11 +176,21 @@ class Spent:
         run_usd: by one Dagster run.
         day_usd: on one UTC day.
         set_usd: by one prompt set, ever.
+        reserved: what of that is not charged yet, by scope.
     """
 
     run_usd: Decimal
     day_usd: Decimal
     set_usd: Decimal
+    reserved: Mapping[Scope, Decimal] = field(default_factory=dict)
+
+    def of(self, scope: Scope) -> Decimal:
+        """Committed by a scope."""
+        return {"set": self.set_usd, "run": self.run_usd, "day": self.day_usd}[scope]
+
+    def reserved_by(self, scope: Scope) -> Decimal:
+        """What of that is not charged yet."""
+        return self.reserved.get(scope, Decimal(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

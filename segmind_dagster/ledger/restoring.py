@@ -14,8 +14,9 @@ from sqlalchemy import select
 
 from segmind_dagster.ledger import moves, writes
 from segmind_dagster.ledger.entries import upsert
-from segmind_dagster.ledger.records import Caps, Outcome
+from segmind_dagster.ledger.records import Outcome
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
+from segmind_dagster.lifecycle.budget import Caps
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

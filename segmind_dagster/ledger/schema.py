@@ -175,7 +175,19 @@ ATTEMPTS = Table(
         sqlite_where=text("failure_kind IS NOT NULL"),
         postgresql_where=text("failure_kind IS NOT NULL"),
     ),
+    # every claim asks what is open or was never reported: few of all, answered from the index alone, in groups as it is
+    # ordered
+    Index(
+        "attempts_unreported",
+        "model_slug", "prompt_set", "state", "run_id", "owner", "reserved_usd", "cost_usd", "cost_source",
+        "intent_at",
+        sqlite_where=text("cost_usd IS NULL OR cost_source = 'estimated'"),
+        postgresql_where=text("cost_usd IS NULL OR cost_source = 'estimated'"),
+    ),
 )  # fmt: skip
+
+# spelled out where `attempts_unreported` is to answer, as with `IS_OPEN`
+IS_UNREPORTED = ATTEMPTS.c.cost_usd.is_(None) | (ATTEMPTS.c.cost_source == literal_column("'estimated'"))
 
 RUNS = Table(
     "runs",
@@ -212,6 +224,15 @@ MODEL_PRICES = Table(
     Column("cost_usd", Usd),
     Column("latency_ms", BigInteger),
     Column("observed_at", Utc, nullable=False),
+)
+
+# the highest cost reported lately: what a cap goes by until the rest is reported
+REPORTED_PRICES = Table(
+    "reported_prices",
+    METADATA,
+    Column("model_slug", Text, primary_key=True),
+    Column("highest_usd", Usd, nullable=False),
+    Column("reported_at", Utc, nullable=False),
 )
 
 UPLOADS = Table(

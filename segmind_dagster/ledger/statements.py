@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Update, bindparam, func, insert, or_, select, update
+from sqlalchemy import Update, and_, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_UNREPORTED, REPORTED_PRICES, SPENDING, Utc
 from segmind_dagster.lifecycle.states import attempt_origins, origins
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ RESERVED = select(
     ATTEMPTS.c.generation_id,
     ATTEMPTS.c.attempt,
     ATTEMPTS.c.intent_at,
+    ATTEMPTS.c.model_slug,
     ATTEMPTS.c.prompt_set,
     func.coalesce(ATTEMPTS.c.run_id, ATTEMPTS.c.owner).label("run"),
     ATTEMPTS.c.cost_source,
@@ -49,6 +50,25 @@ RESERVED = select(
 REQUESTS = select(ATTEMPTS.c.request_id, ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt).where(
     ATTEMPTS.c.request_id.in_(bindparam("ids", expanding=True))
 )
+# in the order of `attempts_unreported`, so that nothing is sorted
+_ALIKE = (
+    ATTEMPTS.c.model_slug,
+    ATTEMPTS.c.prompt_set,
+    ATTEMPTS.c.state,
+    ATTEMPTS.c.run_id,
+    ATTEMPTS.c.owner,
+    ATTEMPTS.c.reserved_usd,
+    ATTEMPTS.c.cost_usd,
+)
+_IS_OF_DAY = and_(
+    ATTEMPTS.c.intent_at >= bindparam("day_begins", type_=Utc), ATTEMPTS.c.intent_at < bindparam("day_ends", type_=Utc)
+)
+EXPOSURES = (
+    select(*_ALIKE, func.count().label("attempts"), func.sum(case((_IS_OF_DAY, 1), else_=0)).label("of_day"))
+    .where(IS_UNREPORTED, or_(ATTEMPTS.c.cost_usd.is_(None), ATTEMPTS.c.intent_at >= bindparam("since", type_=Utc)))
+    .group_by(*_ALIKE)
+)
+PRICES = select(REPORTED_PRICES).where(REPORTED_PRICES.c.model_slug.in_(bindparam("slugs", expanding=True)))
 CLAIM = (
     update(GENERATIONS)
     .where(_OF_GENERATION, or_(*(GENERATIONS.c.state == origin for origin in origins("submitting"))))
@@ -75,6 +95,20 @@ def add_spending(dialect_name: str) -> Any:
     return rows.on_conflict_do_update(
         index_elements=["scope", "name"],
         set_={"committed_usd": SPENDING.c.committed_usd + rows.excluded.committed_usd},
+    )
+
+
+@cache
+def enter_prices(dialect_name: str) -> Any:
+    """What is known of models' prices by now.
+
+    Args:
+        dialect_name: of the connection, as above.
+    """
+    rows = (postgresql if dialect_name == "postgresql" else sqlite).insert(REPORTED_PRICES)
+    return rows.on_conflict_do_update(
+        index_elements=["model_slug"],
+        set_={name: rows.excluded[name] for name in ("highest_usd", "reported_at")},
     )
 
 

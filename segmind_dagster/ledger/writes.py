@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, func, select, update
 from segmind_dagster.errors import IllegalTransitionError, LostOwnershipError
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
-from segmind_dagster.ledger.money import Totals, missing, reservations
+from segmind_dagster.ledger.money import Totals, missing, report_prices, reservations
 from segmind_dagster.ledger.records import Charge, Claim
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, whole_nanos
 from segmind_dagster.lifecycle.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
@@ -81,8 +81,9 @@ def mark_failed(
     values = {**reason, **(money if cost.usd or reserved.is_charged else {}), "owner": None, "updated_at": now}
     _move(connection, held, target, values, attempt, attempt_target=attempt_target)
     totals = Totals(connection)
-    totals.add(reserved.purses, cost.usd - reserved.amount_usd)
+    totals.add(reserved.scopes, cost.usd - reserved.amount_usd)
     totals.write()
+    report_prices(connection, [(reserved.model_slug, cost_usd, now)])
     return cost.anew
 
 
@@ -190,8 +191,9 @@ def charge_late(
         )  # fmt: skip
     committed_usd = row.reserved_usd if charged_usd is None else charged_usd
     totals = Totals(connection)
-    totals.add(reserved.purses, committed_usd - reserved.amount_usd)
+    totals.add(reserved.scopes, committed_usd - reserved.amount_usd)
     totals.write()
+    report_prices(connection, [(reserved.model_slug, cost_usd, now)])
     return target
 
 

@@ -1,24 +1,26 @@
 """Decides what happens to each generation a prompt set asks for, and whether the caps allow it.
 
-A plan is all or nothing: if the set's or the run's cap stands in the way, nothing of it is submitted. Every
-cap is looked at again at each claim (`ledger.moves.claim`), because other runs spend too; the day's only there,
-so that what it holds back resumes the next day.
+Plans are all or nothing: if the set's or the run's cap stands in the way of what they need together, nothing of them
+is submitted. Every cap is looked at again at each claim (`lifecycle.budget`), because other runs spend too; the day's
+only there, so that what it holds back resumes the next day.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
+from segmind_dagster.lifecycle.budget import Refused
 from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.planning.estimate import Estimate, UnitCost
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from segmind_dagster.ledger.records import Caps, GenerationRecord, Spent
+    from segmind_dagster.ledger.records import GenerationRecord, Spent
+    from segmind_dagster.lifecycle.budget import Caps, Scope
     from segmind_dagster.prompts import GenerationRequest
 
 Action = Literal["submit", "reuse", "collect", "settle", "wait", "leave"]
@@ -54,7 +56,6 @@ class Plan:
         decisions: one per generation asked for, in the set's order.
         estimate: what submitting will cost and take.
         refusal: why nothing may be submitted, if that is so.
-        is_run_refused: whether it is the run's cap that stands in the way, so that nothing of the run may go.
     """
 
     prompt_set: str
@@ -62,7 +63,6 @@ class Plan:
     decisions: tuple[Decision, ...]
     estimate: Estimate
     refusal: str | None = None
-    is_run_refused: bool = False
 
     @property
     def counts(self) -> Counter[Action]:
@@ -78,12 +78,11 @@ def make_plan(
     known: Mapping[str, GenerationRecord],
     unit_costs: Mapping[str, UnitCost | None],
     caps: Caps,
-    spent: Spent,
     requests_per_minute: float,
     is_by_person: bool = True,
     given_up: Container[str] = frozenset(),
 ) -> Plan:
-    """Decide.
+    """Decide about each generation; whether the set's and the run's cap allow it all, `hold_together` decides.
 
     Args:
         prompt_set: the set.
@@ -91,8 +90,7 @@ def make_plan(
         requests: what the set asks of the model.
         known: what the ledger knows about these generations.
         unit_costs: by model slug.
-        caps: the limits.
-        spent: what they have been used for.
+        caps: the limits; of these, what one generation may cost.
         requests_per_minute: the configured rate.
         is_by_person: a person's run also tries again what failed permanently, once; it was never paid.
         given_up: generations that failed in enough runs; only a person's run tries them again.
@@ -109,31 +107,62 @@ def make_plan(
         for request in requests
     )
     estimate = _estimate([d for d in decisions if d.action == "submit"], requests_per_minute)
-    refusal, is_run_refused = _refusal(prompt_set, resource, estimate, unit_costs, caps, spent)
     return Plan(
         prompt_set=prompt_set,
         resource=resource,
         decisions=decisions,
         estimate=estimate,
-        refusal=refusal,
-        is_run_refused=is_run_refused,
+        refusal=_refusal(prompt_set, resource, estimate, unit_costs, caps),
     )
 
 
-def hold_together(plans: Sequence[Plan]) -> list[Plan]:
+def hold_together(plans: Sequence[Plan], *, caps: Mapping[str, Caps], spent: Mapping[str, Spent]) -> list[Plan]:
     """Plans that are all or nothing: what refuses one plan of a set refuses the set, and a run's cap the run.
+
+    A cap is compared with what all plans it is about need together, and its refusal is one sentence for all of them.
 
     Args:
         plans: of one run, in the order they were made.
+        caps: the limits, by prompt set.
+        spent: what they have been used for, by prompt set.
     """
-    of_run = next((plan.refusal for plan in plans if plan.is_run_refused), None)
-    of_set = {plan.prompt_set: plan.refusal for plan in reversed(plans) if plan.refusal}
+    of_set: defaultdict[str, list[Plan]] = defaultdict(list)
+    for plan in plans:
+        of_set[plan.prompt_set].append(plan)
+    refusals = {
+        key: next((plan.refusal for plan in found if plan.refusal), None)
+        or _over_cap("set", key, found, caps[key], spent[key], needing=f"'{key}'")
+        for key, found in of_set.items()
+    }
+    sent = [plan for plan in plans if not refusals[plan.prompt_set]]
+    # every set of a run has the run's cap, and the run's spending
+    of_run = next((_over_cap("run", "", sent, caps[key], spent[key], needing="it all") for key in of_set), None)
     return [
-        replace(plan, refusal=plan.refusal or of_set.get(plan.prompt_set) or of_run)
+        replace(plan, refusal=plan.refusal or refusals[plan.prompt_set] or of_run)
         if any(decision.unit for decision in plan.decisions)
         else plan
         for plan in plans
     ]
+
+
+def _over_cap(scope: Scope, name: str, plans: Sequence[Plan], caps: Caps, spent: Spent, *, needing: str) -> str | None:
+    needed_usd = sum((plan.estimate.high_usd for plan in plans), Decimal(0))
+    cap_usd, committed_usd, reserved_usd = caps.of(scope), spent.of(scope), spent.reserved_by(scope)
+    if cap_usd is None or not needed_usd or committed_usd + needed_usd <= cap_usd:
+        return None
+    refused = Refused(
+        scope=scope,
+        name=name,
+        cap_usd=cap_usd,
+        spent_usd=committed_usd - reserved_usd,
+        reserved_usd=reserved_usd,
+        needed_usd=needed_usd,
+    )
+    buying = [plan for plan in plans if plan.counts["submit"]]
+    count = sum(plan.counts["submit"] for plan in buying)
+    resources = ", ".join(dict.fromkeys(plan.resource for plan in buying))
+    what = f"{needing} ({count} generation{'s' * (count != 1)} of {resources}) needs"
+    return f"Nothing was submitted. {refused.explain(what)}"
 
 
 def _decide(  # noqa: PLR0911  one line a state
@@ -217,28 +246,17 @@ def _refusal(
     estimate: Estimate,
     unit_costs: Mapping[str, UnitCost | None],
     caps: Caps,
-    spent: Spent,
-) -> tuple[str | None, bool]:
+) -> str | None:
+    """Why a generation of the model may not be bought, whatever it costs together."""
     if estimate.unpriced:
         return (
             f"Nothing was submitted: nobody knows what a generation of {resource} costs, so no cap can hold. "
             f"Give prompt set '{prompt_set}' a `max_unit_cost_usd`, the most you would pay for one."
-        ), False
+        )
     dearest = max((unit.dearest for unit in unit_costs.values() if unit), default=Decimal(0))
     if caps.max_unit_usd is not None and estimate.high_usd and dearest > caps.max_unit_usd:
         return (
             f"Nothing was submitted: a generation of {resource} costs up to ${dearest:.4f}, and `max_unit_cost_usd` of "
             f"prompt set '{prompt_set}' is ${caps.max_unit_usd}. Raise it, or choose a cheaper model."
-        ), False
-    needed = estimate.high_usd
-    limits = (
-        ("the set's `budget_usd`", caps.set_usd, spent.set_usd, f"`budget_usd` in prompt set '{prompt_set}'", False),
-        ("the run's cap", caps.run_usd, spent.run_usd, "SEGMIND_RUN_BUDGET_USD", True),
-    )
-    for name, cap, used, remedy, is_of_run in limits:
-        if cap is not None and needed and used + needed > cap:
-            return (
-                f"Nothing was submitted: {name} is ${cap}, ${used:.4f} of it is used or reserved, and '{prompt_set}' "
-                f"needs up to ${needed:.4f} more for {resource}. Raise {remedy}, or ask for fewer generations."
-            ), is_of_run
-    return None, False
+        )
+    return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError, RequestOwnedError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Mapping
     from datetime import datetime
-    from decimal import Decimal
     from pathlib import Path
     from typing import Any
 
@@ -33,16 +33,17 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Claim, Ledger
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.runner.brake import Brake
+    from segmind_dagster.runner.costs import CostReader
+    from segmind_dagster.runner.file_budgets import FileBudgets
+    from segmind_dagster.runner.headroom import Headroom
     from segmind_dagster.runner.inputs import Inputs
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.pacing import Slots
     from segmind_dagster.runner.places import Places
-    from segmind_dagster.runner.prices import SeenPrices
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
 
 
 _V1_AT_ONCE = 200
-_SHORT_OF_MONEY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +62,14 @@ class Buyer:
         delivery: brings accepted ones home.
         places: told while something is being submitted.
         brake: whether anything may still be submitted.
-        prices: what generations have cost in this run.
+        headroom: where those wait that a cap stands in the way of.
+        costs: reads costs that no answer reported.
+        budgets: what the prompt files allow by now.
         progress: where the run is.
         chance: source of jitter.
         run_id: Dagster's id of the run, if there is one.
         v1_room: bounds the v1 calls under way.
+        unsent: what is still to be submitted, by generation id.
     """
 
     gateway: GatewayPort
@@ -79,11 +83,14 @@ class Buyer:
     delivery: Delivery
     places: Places
     brake: Brake
-    prices: SeenPrices
+    headroom: Headroom
+    costs: CostReader
+    budgets: FileBudgets
     progress: Progress
     chance: random.Random
     run_id: str | None
     v1_room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_V1_AT_ONCE))
+    unsent: dict[str, Work] = field(default_factory=dict)
 
     async def buy(self, work: Work) -> Ended:
         """Submit a planned generation and bring its output home.
@@ -117,6 +124,8 @@ class Buyer:
             ended = await self._send_within_caps(work, body, tries, reserve_usd, waited_ms)
             if ended is not None:
                 return ended
+        # whoever waits for room learns the same
+        self.headroom.changed()
         return self.brake.held_back(work)
 
     async def _send_within_caps(
@@ -124,40 +133,27 @@ class Buyer:
     ) -> Ended | None:
         """One attempt, if the caps leave room for it; None when another try is due."""
         term = self.lease.term
-        slug = work.model.slug
-        reserve_usd = self.prices.reserve_usd(slug, planned_usd)
-        is_last_word = not self._may_make_room
         try:
-            with self.places.submitting():
-                claim = await self._claim(work, reserve_usd, waited_ms)
+            with self.places.submitting(), self.headroom.asking() as changes:
+                claim = await self._claim(work, planned_usd, waited_ms)
         except BudgetError as error:
-            # what the same commit has granted is in flight a moment later
-            await asyncio.sleep(0)
-            if self._may_make_room:
-                await self.clock.sleep(_SHORT_OF_MONEY_S)
-            elif is_last_word:
+            if error.awaits_report:
+                self.costs.wanted()
+            if not await self.headroom.wait(work, error, changes):
                 self._stop_for(work, error)
-                return self.brake.held_back(work)
-            # else what was in flight when it was asked has ended since, and may have made room
             return None
-        try:
-            with self.in_flight():
-                return await self._send(work, claim, body, tries, term)
-        finally:
-            self.prices.give_back(slug, reserve_usd)
-
-    @property
-    def _may_make_room(self) -> bool:
-        """Whether money that is kept now may come free: what is in flight mostly costs less than is put aside."""
-        is_others = self.progress.waiting or self.lookup.is_busy
-        return bool(self.progress.in_flight or is_others)
+        self.unsent.pop(work.generation_id, None)
+        self.headroom.granted()
+        with self.in_flight():
+            return await self._send(work, claim, body, tries, term)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
         """Count a generation as in flight meanwhile."""
         self.progress.in_flight += 1
         try:
-            yield
+            with self.headroom.in_flight():
+                yield
         finally:
             self.progress.in_flight -= 1
 
@@ -176,8 +172,7 @@ class Buyer:
                 run_id=self.run_id,
                 prompt_set=work.prompt_set,
                 reserved_usd=reserve_usd,
-                caps=work.caps,
-                room=self.prices.room(work.model.slug),
+                caps=await self.budgets.caps(work),
                 rate_wait_ms=waited_ms,
                 now=self.clock.now(),
             )
@@ -187,10 +182,17 @@ class Buyer:
 
     def _stop_for(self, work: Work, error: BudgetError) -> None:
         """A cap is reached, and nothing in flight will make room: that set, or the run, submits nothing more."""
+        held = [
+            each
+            for each in {work.generation_id: work, **self.unsent}.values()
+            if error.scope != "set" or each.prompt_set == work.prompt_set
+        ]
+        needed_usd = sum((each.reserve_usd or Decimal(0) for each in held), Decimal(0))
+        message = f"{error} Held back: {len(held)} generation{'s' * (len(held) != 1)}, up to ${needed_usd:.4f}."
         if error.scope == "set":
-            self.brake.hold_set(work.prompt_set, str(error))
+            self.brake.hold_set(work.prompt_set, message)
         else:
-            self.brake.stop("over_budget", str(error))
+            self.brake.stop("over_budget", message)
 
     async def _not_uploaded(self, work: Work, error: GatewayError, tries: Tries) -> Ended | None:
         """An input file did not reach the provider; None when another try is due. Nothing was submitted."""

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from segmind_dagster.outputs import Quarantined, Stored
     from segmind_dagster.runner.odd_prices import OddPrices
     from segmind_dagster.runner.places import Places
-    from segmind_dagster.runner.prices import SeenPrices
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
 
 _FETCHES = 3
@@ -100,7 +99,6 @@ class Delivery:
         redactor: takes the key out of what is written beside a file.
         progress: where the run is.
         places: given up when the provider is done with a generation.
-        prices: told what generations cost.
         odd_prices: stops the run when one cost implausibly much.
     """
 
@@ -116,7 +114,6 @@ class Delivery:
         redactor: Redactor,
         progress: Progress,
         places: Places,
-        prices: SeenPrices,
         odd_prices: OddPrices,
     ) -> None:
         self._gateway = gateway
@@ -128,7 +125,6 @@ class Delivery:
         self._patience = patience
         self._progress = progress
         self._places = places
-        self._prices = prices
         self._odd_prices = odd_prices
 
     async def follow(self, work: Work, job: Job, tries: Tries) -> Ended | None:
@@ -286,7 +282,6 @@ class Delivery:
             refused.append(await self._written(work, job, job.unread, problem))
         quarantined = await self._put_aside(work, job, refused)
         message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
-        self._prices.learn(work.model.slug, job.accounting.cost_usd)
         charge = await fail(
             self._ledger, self._clock, job.claim, kind, message, is_final=True,
             cost_usd=job.accounting.cost_usd, cost_source=job.cost_source, estimate_usd=work.estimate_usd,
@@ -381,7 +376,6 @@ class Delivery:
         return books
 
     async def _succeed(self, work: Work, job: Job, stored: Stored, provider_sha256: str) -> Ended:
-        self._prices.learn(work.model.slug, job.accounting.cost_usd)
         outcome = Outcome(
             output_uri=stored.uri,
             output_sha256=stored.sha256,

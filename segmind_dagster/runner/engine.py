@@ -16,14 +16,16 @@ from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.ledger import reads, writes
 from segmind_dagster.lifecycle.failures import known_kind
 from segmind_dagster.runner.buying import Buyer
+from segmind_dagster.runner.costs import CostReader
 from segmind_dagster.runner.delivery import Delivery, Tries
+from segmind_dagster.runner.file_budgets import FileBudgets
+from segmind_dagster.runner.headroom import Headroom
 from segmind_dagster.runner.inputs import Inputs
 from segmind_dagster.runner.job import Job
 from segmind_dagster.runner.lookup import Lookup
 from segmind_dagster.runner.odd_prices import OddPrices
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.places import Places
-from segmind_dagster.runner.prices import SeenPrices
 from segmind_dagster.runner.watching import Watch
 from segmind_dagster.runner.work import Ended, Progress
 
@@ -58,6 +60,7 @@ class Engine:
         brake: what stops submitting.
         highest_usd: the most that a generation of each model slug has cost so far.
         run_id: Dagster's id of the run, if there is one.
+        budgets: what the prompt files allow by now.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Engine:
         brake: Brake,
         highest_usd: Mapping[str, Decimal],
         run_id: str | None = None,
+        budgets: FileBudgets | None = None,
     ) -> None:
         self._ledger = ledger
         self._patience = dict(patience)
@@ -96,7 +100,6 @@ class Engine:
         self._inputs = Inputs(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
         self._places = Places(limits.max_in_flight, clock)
-        prices = SeenPrices()
         self._delivery = Delivery(
             gateway=gateway,
             ledger=ledger,
@@ -107,10 +110,11 @@ class Engine:
             redactor=redactor,
             progress=self.progress,
             places=self._places,
-            prices=prices,
             odd_prices=OddPrices(brake, highest_usd),
         )
         self.brake = brake
+        self._headroom = Headroom(clock, may_come=lambda: self._may_make_room)
+        self._costs = CostReader(gateway, ledger, clock, on_told=self._headroom.changed)
         self._watch = Watch(ledger, clock, owner=lease.owner, may_wait=lambda: not self.brake.is_interrupted)
         self._buyer = Buyer(
             gateway=gateway,
@@ -124,7 +128,9 @@ class Engine:
             delivery=self._delivery,
             places=self._places,
             brake=self.brake,
-            prices=prices,
+            headroom=self._headroom,
+            costs=self._costs,
+            budgets=budgets or FileBudgets(clock),
             progress=self.progress,
             chance=chance,
             run_id=run_id,
@@ -133,6 +139,9 @@ class Engine:
     async def run(self, works: Sequence[Work]) -> dict[str, Ended]:
         """Bring every generation to an ending; what was submitted earlier comes first."""
         self.progress.total += len(works)
+        self._buyer.unsent.update(
+            {work.generation_id: work for work in works if work.action == "submit" and work.reserve_usd is not None}
+        )
         order = {"collect": 0, "settle": 1, "wait": 3}
         endings: dict[str, Ended] = {}
         crashes: list[Exception] = []
@@ -151,6 +160,7 @@ class Engine:
                 with suppress(SegmindDagsterError):
                     await self._let_go(work)
             finally:
+                self._buyer.unsent.pop(work.generation_id, None)
                 self._places.leave(work.generation_id)
 
         try:
@@ -161,9 +171,24 @@ class Engine:
         finally:
             await self.lookup.close()
             await self._watch.close()
+            await self._headroom.close()
+            await self._costs.close(may_read=not (crashes or self.brake.is_interrupted))
         if crashes:
             raise crashes[0]
-        return endings
+        return {generation_id: self._as_told(generation_id, ended) for generation_id, ended in endings.items()}
+
+    @property
+    def _may_make_room(self) -> bool:
+        """Whether money may come free besides what this run has in flight."""
+        return bool(self.progress.waiting) or self.lookup.is_busy or self._costs.is_at_work
+
+    def _as_told(self, generation_id: str, ended: Ended) -> Ended:
+        """An ending with the cost that the history told afterwards."""
+        difference_usd = self._costs.told_usd.get(generation_id)
+        if difference_usd is None or not ended.is_estimated:
+            return ended
+        self.progress.cost_usd += difference_usd
+        return replace(ended, cost_usd=ended.cost_usd + difference_usd, is_estimated=False)
 
     async def _let_go(self, work: Work) -> None:
         await self._ledger.awrite(writes.let_go, work.generation_id, owner=self._lease.owner, now=self._clock.now())
@@ -173,6 +198,8 @@ class Engine:
         self.progress.endings[ended.ending] += 1
         self.progress.cost_usd += ended.cost_usd
         self.brake.learn(work, ended)
+        if ended.is_estimated:
+            self._costs.charged()
 
     async def _work(self, work: Work) -> Ended:
         while True:

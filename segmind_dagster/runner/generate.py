@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +59,6 @@ def plan_set(
     settings: Settings,
     batch: Batch,
     *,
-    run_id: str | None = None,
-    planned_usd: Decimal = Decimal(0),
     is_by_person: bool = True,
     clock: ClockPort | None = None,
 ) -> list[Plan]:
@@ -70,40 +68,45 @@ def plan_set(
         ledger: what is known.
         settings: rate and caps.
         batch: what to plan.
-        run_id: Dagster's run, whose earlier spending counts.
-        planned_usd: what the same run has planned for other batches.
         is_by_person: whether somebody asked for it, rather than a sensor.
         clock: the time.
     """
-    clock = clock or SystemClock()
+    return _plans(ledger, settings, [batch], run_id=None, is_by_person=is_by_person, clock=clock or SystemClock())
+
+
+def _plans(
+    ledger: Ledger,
+    settings: Settings,
+    batches: Sequence[Batch],
+    *,
+    run_id: str | None,
+    is_by_person: bool,
+    clock: ClockPort,
+) -> list[Plan]:
+    """Plans of one run, as its caps allow them together."""
     now = clock.now()
-    prompt_set = batch.prompt_set
-    spent = ledger.read(reads.spent, run_id=run_id, day=now.date().isoformat(), prompt_set=prompt_set.key)
-    spent = replace(spent, run_usd=spent.run_usd + planned_usd)
-    caps = _caps(prompt_set, settings)
     per_minute = ledger.read(current_rate, per_minute=settings.requests_per_minute, now=now, at_s=clock.monotonic())
     is_alive = ledger.liveness(clock.monotonic())
+    caps = {batch.prompt_set.key: _caps(batch.prompt_set, settings) for batch in batches}
+    spent = {key: ledger.read(reads.spent, run_id=run_id, day=now.date().isoformat(), prompt_set=key) for key in caps}
     plans = []
-    for resource in batch.resources:
-        requests = prompt_set.requests_for(resource)
-        slugs = sorted({request.model.slug for request in requests})
-        plan = make_plan(
-            prompt_set=prompt_set.key,
-            resource=resource,
-            requests=requests,
-            known=ledger.read(reads.snapshot, [request.generation_id for request in requests], is_alive=is_alive),
-            unit_costs=unit_costs(ledger, slugs),
-            caps=caps,
-            spent=spent,
-            requests_per_minute=per_minute,
-            is_by_person=is_by_person,
-            given_up=frozenset() if is_by_person else _given_up(ledger, requests),
-        )
-        plans.append(plan)
-        if plan.refusal is None:
-            needed = plan.estimate.high_usd
-            spent = replace(spent, run_usd=spent.run_usd + needed, set_usd=spent.set_usd + needed)
-    return hold_together(plans)
+    for batch in batches:
+        for resource in batch.resources:
+            requests = batch.prompt_set.requests_for(resource)
+            slugs = sorted({request.model.slug for request in requests})
+            plan = make_plan(
+                prompt_set=batch.prompt_set.key,
+                resource=resource,
+                requests=requests,
+                known=ledger.read(reads.snapshot, [request.generation_id for request in requests], is_alive=is_alive),
+                unit_costs=unit_costs(ledger, slugs),
+                caps=caps[batch.prompt_set.key],
+                requests_per_minute=per_minute,
+                is_by_person=is_by_person,
+                given_up=frozenset() if is_by_person else _given_up(ledger, requests),
+            )
+            plans.append(plan)
+    return hold_together(plans, caps=caps, spent=spent)
 
 
 def generate(
@@ -136,17 +139,10 @@ def generate(
     with opened(settings, run) as (ledger, outputs):
         outputs.check_writable()
         outputs.sweep()
-        plans: list[Plan] = []
-        planned_usd = Decimal(0)
         for batch in batches:
             for resource in batch.resources:
                 _register(ledger, batch.prompt_set, resource, clock)
-            of_batch = plan_set(
-                ledger, settings, batch, run_id=run_id, planned_usd=planned_usd, is_by_person=is_by_person, clock=clock
-            )
-            planned_usd += sum((plan.estimate.high_usd for plan in of_batch if not plan.refusal), Decimal(0))
-            plans += of_batch
-        plans = hold_together(plans)
+        plans = _plans(ledger, settings, batches, run_id=run_id, is_by_person=is_by_person, clock=clock)
         _reopen(ledger, plans, clock)
         works: dict[str, Work] = {}
         caps = {batch.prompt_set.key: _caps(batch.prompt_set, settings) for batch in batches}
@@ -162,6 +158,7 @@ def generate(
             endings, engine = work_through(
                 settings, ledger, outputs, everything,
                 run_id=run_id, is_by_person=is_by_person, on_progress=on_progress, clock=clock,
+                prompt_files={batch.prompt_set.key: batch.prompt_set.path for batch in batches},
             )  # fmt: skip
         left = outstanding(ledger, ids)
         records = _reread(ledger, plans)

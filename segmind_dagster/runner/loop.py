@@ -18,6 +18,7 @@ from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.account import why_not
 from segmind_dagster.runner.brake import Brake
+from segmind_dagster.runner.file_budgets import FileBudgets
 from segmind_dagster.runner.freshness import refuse_if_outdated
 from segmind_dagster.runner.interrupts import Watchdog, run_interruptibly
 from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN, RUN_STAYS_OPEN
@@ -26,7 +27,8 @@ from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.outputs import OutputStore
@@ -50,6 +52,7 @@ def work_through(
     is_by_person: bool,
     on_progress: Callable[[Progress], None] | None,
     clock: ClockPort,
+    prompt_files: Mapping[str, Path] | None = None,
 ) -> tuple[dict[str, Ended], Engine]:
     """Work through generations until each has an ending; blocks.
 
@@ -62,6 +65,7 @@ def work_through(
         is_by_person: whether somebody asked for it, rather than a sensor.
         on_progress: told every few seconds, and at the end.
         clock: the time.
+        prompt_files: the files of the prompt sets, whose budget may be lowered meanwhile.
 
     Returns how each generation ended, and the engine for what it says about the run as a whole.
     """
@@ -91,6 +95,7 @@ def work_through(
         redactor=redactor_of(settings),
         highest_usd=ledger.read(reads.highest_costs, sorted({work.model.slug for work in works})),
         run_id=run_id,
+        budgets=FileBudgets(clock, prompt_files or {}, project_dir=settings.project_dir),
     )
     if all(work.action in {"reuse", "leave"} for work in works):
         # nothing to ask the provider: no connection, no lease

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from segmind_dagster.ledger import Caps, Claim, Outcome, entries, moves, reads, writes
+from segmind_dagster.ledger import Caps, Claim, Outcome, entries, money, moves, reads, writes
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS, SPENDING
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class Book:
     ) -> None:
         rows = [generation(generation_id, **columns) for generation_id in generation_ids]
         self.ledger.write(entries.register_set, prompt_set=prompt_set, resource=resource, generations=rows, now=now)
+
+    def priced(self, usd: Decimal = CENT, *, slug: str = "fast-flux-schnell", now: datetime = NOON) -> None:
+        """A price of the model was reported: a reservation counts as what it is, without caution."""
+        self.ledger.write(money.report_prices, [(slug, usd, now)])
 
     def claim(self, generation_id: str, owner: str = "me", **facts: Any) -> Claim:
         usual: dict[str, Any] = {

@@ -32,14 +32,15 @@ def opened(path: Path) -> Ledger:
 @pytest.mark.parametrize("scope", NAMES)
 def test_every_cap_refuses_the_claim_that_would_exceed_it(book: Book, scope: str) -> None:
     book.plan("a", "b", "c")
+    book.priced()
     caps = Caps(**{f"{scope}_usd": Decimal("0.025")})
     book.claim("a", caps=caps)
     book.claim("b", caps=caps)
     before = book.everything()
     with pytest.raises(BudgetError) as raised:
         book.claim("c", caps=caps)
-    assert raised.value.scope == scope
-    for fact in (f"The {scope} cap", "$0.0200 of $0.025", "$0.0100", REMEDIES[scope]):
+    assert (raised.value.scope, raised.value.is_final, raised.value.awaits_outcome) == (scope, False, True)
+    for fact in (f"The {scope} cap of $0.025", "$0.0000 is spent", "$0.0200 reserved", "$0.0100", REMEDIES[scope]):
         assert fact in str(raised.value)
     assert book.everything() == before
 
@@ -50,6 +51,7 @@ def test_every_cap_refuses_the_claim_that_would_exceed_it(book: Book, scope: str
 )
 def test_a_cap_counts_only_what_it_is_about(book: Book, scope: str, other: dict[str, str]) -> None:
     book.plan("a", "b")
+    book.priced()
     caps = Caps(**{f"{scope}_usd": CENT})
     book.claim("a", caps=caps)
     book.claim("b", caps=caps, **other)
@@ -114,7 +116,8 @@ def test_a_ledger_of_the_first_version_keeps_what_was_spent(tmp_path: Path) -> N
         connection.execute("INSERT INTO days SELECT name, committed_usd FROM spending WHERE scope = 'day'")
         connection.execute("DROP TABLE spending")
         connection.execute("DROP TABLE model_prices")
-        for index in ("generations_open", "attempts_failed", "runs_by_run", "runs_by_lease"):
+        connection.execute("DROP TABLE reported_prices")
+        for index in ("attempts_unreported", "generations_open", "attempts_failed", "runs_by_run", "runs_by_lease"):
             connection.execute(f"DROP INDEX {index}")
         connection.execute("ALTER TABLE set_generations DROP COLUMN asked_at")
         connection.execute("UPDATE ledger_version SET version_num = '0001'")

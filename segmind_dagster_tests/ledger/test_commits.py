@@ -179,6 +179,7 @@ def test_a_cancelled_task_does_not_take_its_write_back(ledger: Ledger) -> None:
 def test_of_many_runs_that_want_the_same_generations_each_is_claimed_once(ledger: Ledger) -> None:
     ids = [f"g-{number}" for number in range(20)]
     Book(ledger).plan(*ids)
+    Book(ledger).priced()
     cap = Decimal("0.15")
 
     async def claim(generation_id: str, owner: str) -> str:
@@ -207,6 +208,7 @@ def test_moves_that_wait_together_are_made_by_a_few_statements_for_all_of_them(l
     book = Book(ledger)
     ids = [f"g-{number}" for number in range(300)]
     book.plan(*ids)
+    book.priced()
     statements: list[str] = []
     event.listen(ledger.writer._engine, "before_cursor_execute", lambda *about: statements.append(about[2]))
 

@@ -116,10 +116,11 @@ def test_what_was_sent_after_a_moment_is_counted_with_what_it_cost_or_may_cost(b
 
 def test_what_waits_is_what_was_sent_and_not_stored_and_what_came_damaged_oldest_first(book: Book) -> None:
     book.plan("damaged", "lost", "refused", "on-its-way")
-    book.failed(book.submitted(book.claim("damaged")), failure_kind="bad_output", cost_usd=CENT * 2)
+    damaged = book.submitted(book.claim("damaged"))
     book.unknown(book.claim("lost", now=NOON - timedelta(days=2)))
     book.failed(book.claim("refused"), failure_kind="invalid_request")
     book.submitted(book.claim("on-its-way"))
+    book.failed(damaged, failure_kind="bad_output", cost_usd=CENT * 2)
     book.in_state("stored", "succeeded")
     book.plan("lost", prompt_set="shares-it")
     rows = book.ledger.read(findings.waiting_rows, resource="flux")

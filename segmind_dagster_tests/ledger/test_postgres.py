@@ -193,6 +193,7 @@ def test_machines_that_ask_at_once_never_get_the_same_slot(ledgers: Any) -> None
 def test_machines_that_claim_at_once_keep_to_the_day_cap(ledgers: Any) -> None:
     ids = [f"g-{number}" for number in range(60)]
     Book(ledgers[0]).plan(*ids)
+    Book(ledgers[0]).priced()
 
     def buy(ledger: Any, part: list[str]) -> None:
         for generation_id in part:

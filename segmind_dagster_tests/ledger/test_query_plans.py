@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from lab.ledger import NOON
 from sqlalchemy import event, text
 
-from segmind_dagster.ledger import reads
+from segmind_dagster.ledger import money, reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,12 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     "spent": (
         lambda connection: reads.spent(connection, run_id="run", day="2026-01-02", prompt_set="set"),
         {"sqlite_autoindex_spending_1"},
+    ),
+    "exposures": (lambda connection: money.exposures(connection, day=NOON.date(), since=NOON), {"attempts_unreported"}),
+    "unreported": (lambda connection: reads.unreported(connection, since=NOON, most=5), {"attempts_unreported"}),
+    "reported_prices": (
+        lambda connection: money.reported_prices(connection, ["m"]),
+        {"sqlite_autoindex_reported_prices_1"},
     ),
     "observed": (lambda connection: reads.observed(connection, ["m"]), {"attempts_by_model"}),
     "owned_requests": (lambda connection: reads.owned_requests(connection, ["r"]), {"attempts_by_request"}),
@@ -69,11 +76,16 @@ def test_a_question_searches_by_its_index(
     assert not [
         step for step in steps if step.startswith("SCAN") and "USING INDEX" not in step and "COVERING" not in step
     ]
-    assert {index for index in indexes if any(f"INDEX {index} " in step for step in steps)} == indexes
+    assert {index for index in indexes if any(f"INDEX {index} " in f"{step} " for step in steps)} == indexes
 
 
 def test_totals_are_added_up_from_an_index_alone(ledger: Ledger) -> None:
     assert plans(ledger, reads.totals) == ["SCAN generations USING COVERING INDEX generations_by_state"]
+
+
+def test_what_is_open_or_was_never_reported_is_read_from_an_index_of_that_alone(ledger: Ledger) -> None:
+    steps = plans(ledger, lambda connection: money.exposures(connection, day=NOON.date(), since=NOON))
+    assert steps == ["SCAN attempts USING COVERING INDEX attempts_unreported"]
 
 
 def test_recent_attempts_of_a_model_are_read_in_their_order_without_sorting(ledger: Ledger) -> None:

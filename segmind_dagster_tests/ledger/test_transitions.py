@@ -172,23 +172,27 @@ def test_each_claim_is_an_attempt_of_its_own(book: Book) -> None:
 
 def test_the_day_cap_refuses_the_claim_that_would_exceed_it(book: Book) -> None:
     book.plan("a", "b", "c")
+    book.priced()
     cap = Decimal("0.025")
     book.claim("a", caps=Caps(day_usd=cap))
     book.claim("b", caps=Caps(day_usd=cap))
     before = book.everything()
     with pytest.raises(BudgetError) as raised:
         book.claim("c", caps=Caps(day_usd=cap))
-    for fact in ("day cap", "$0.0200 of $0.025", DAY, "$0.0100", "SEGMIND_DAILY_BUDGET_USD"):
+    for fact in ("day cap", "cap of $0.025", "$0.0200 reserved", DAY, "$0.0100", "SEGMIND_DAILY_BUDGET_USD"):
         assert fact in str(raised.value)
     assert book.everything() == before
 
 
 def test_the_day_cap_may_be_used_to_the_last_cent_and_is_new_every_day(book: Book) -> None:
     book.plan("a", "b", "c")
+    book.priced()
     book.claim("a", caps=Caps(day_usd=CENT))
     with pytest.raises(BudgetError):
         book.claim("b", caps=Caps(day_usd=CENT))
-    book.claim("b", caps=Caps(day_usd=CENT), now=NOON + timedelta(days=1))
+    tomorrow = NOON + timedelta(days=1)
+    book.priced(now=tomorrow)
+    book.claim("b", caps=Caps(day_usd=CENT), now=tomorrow)
     assert (book.day_usd(), book.day_usd("2026-01-03")) == (CENT, CENT)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from segmind_dagster.errors import BudgetError
 from segmind_dagster.ledger import Caps, GenerationRecord, Spent, State
 from segmind_dagster.lifecycle.failures import POLICIES, FailureKind
-from segmind_dagster.planning import Plan, UnitCost, make_plan
+from segmind_dagster.planning import Plan, UnitCost, hold_together, make_plan
 from segmind_dagster.prompts import GenerationRequest
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
 
@@ -72,20 +72,22 @@ def plan(
     limits: Caps | None = None,
     spent: Spent = NOTHING_SPENT,
     is_by_person: bool = True,
+    resource: str = "fast_flux_schnell",
 ) -> Plan:
     if isinstance(known, GenerationRecord):
         known = {known.generation_id: known}
-    return make_plan(
+    made = make_plan(
         prompt_set="still_life",
-        resource="fast_flux_schnell",
+        resource=resource,
         requests=[request(number) for number in range(count)],
         known=known or {},
         unit_costs={SLUG: cost},
         caps=limits or caps(),
-        spent=spent,
         requests_per_minute=60,
         is_by_person=is_by_person,
     )
+    (held,) = hold_together([made], caps={"still_life": limits or caps()}, spent={"still_life": spent})
+    return held
 
 
 def action(known: GenerationRecord, *, is_by_person: bool = True) -> str:
@@ -249,13 +251,20 @@ def test_a_model_dearer_than_allowed_stands_in_nobodys_way_when_nothing_is_bough
     [
         (
             caps(set_usd="0.05"),
-            Spent(run_usd=Decimal(0), day_usd=Decimal(0), set_usd=Decimal("0.04")),
-            ("`budget_usd`", "$0.05", "$0.0400", "$0.0600", "Raise `budget_usd` in prompt set 'still_life'"),
+            Spent(run_usd=Decimal(0), day_usd=Decimal(0), set_usd=Decimal("0.04"), reserved={"set": Decimal("0.01")}),
+            (
+                "The set cap of $0.05",
+                "$0.0300 is spent",
+                "$0.0100 reserved",
+                "$0.0600 more",
+                "Raise `budget_usd` in prompt set 'still_life'",
+                "ask for fewer",
+            ),
         ),
         (
             caps(run_usd="0.07"),
             Spent(run_usd=Decimal("0.011"), day_usd=Decimal(0), set_usd=Decimal(0)),
-            ("the run's cap", "$0.07", "$0.0110", "$0.0600", "Raise SEGMIND_RUN_BUDGET_USD"),
+            ("The run cap of $0.07", "$0.0110 is spent", "$0.0600 more", "Raise SEGMIND_RUN_BUDGET_USD"),
         ),
     ],
     ids=["set", "run"],
@@ -266,21 +275,29 @@ def test_a_cap_that_would_be_exceeded_is_named_with_cap_used_needed_and_remedy(
     made = plan(count=3, limits=limits, spent=spent)
     with pytest.raises(BudgetError) as raised:
         check(made)
-    for fact in ("Nothing was submitted", "'still_life'", "fast_flux_schnell", "ask for fewer", *facts):
+    for fact in ("Nothing was submitted", "(3 generations of fast_flux_schnell)", *facts):
         assert fact in str(raised.value)
 
 
-@pytest.mark.parametrize("is_one_object", [True, False])
-def test_two_caps_of_the_same_amount_are_told_apart(is_one_object: bool) -> None:
-    cap = Decimal("0.05")
-    limits = Caps(set_usd=cap, run_usd=cap if is_one_object else Decimal("0.05"))
-    of_set = plan(count=3, limits=limits)
-    assert "`budget_usd`" in (of_set.refusal or "")
-    # another set of the same run has a budget of its own
-    assert not of_set.is_run_refused
-    of_run = plan(count=3, limits=replace(limits, set_usd=None))
-    assert "the run's cap" in (of_run.refusal or "")
-    assert of_run.is_run_refused
+def test_models_that_exceed_a_cap_only_together_are_refused_in_one_sentence_with_the_total() -> None:
+    plans = [plan(count=2), plan(count=2, resource="another")]
+    for limits, words in (
+        (caps(set_usd="0.07"), "'still_life' (4 generations of fast_flux_schnell, another) needs up to $0.0800 more"),
+        (caps(run_usd="0.07"), "it all (4 generations of fast_flux_schnell, another) needs up to $0.0800 more"),
+    ):
+        held = hold_together(plans, caps={"still_life": limits}, spent={"still_life": NOTHING_SPENT})
+        (refusal,) = {each.refusal for each in held}
+        assert words in str(refusal)
+
+
+def test_a_set_that_is_refused_leaves_the_runs_cap_to_the_others() -> None:
+    tight, other = plan(count=3), replace(plan(count=2), prompt_set="other")
+    held = hold_together(
+        [tight, other],
+        caps={"still_life": caps(set_usd="0.05", run_usd="0.05"), "other": caps(run_usd="0.05")},
+        spent={"still_life": NOTHING_SPENT, "other": NOTHING_SPENT},
+    )
+    assert [bool(each.refusal) for each in held] == [True, False]
 
 
 def test_a_refused_plan_still_says_what_would_have_happened() -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmind_dagster.ledger import Caps, Spent
+from segmind_dagster.ledger import Caps
 from segmind_dagster.planning import Plan, Total, UnitCost, make_plan
 from segmind_dagster.prompts import GenerationRequest
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
@@ -15,7 +15,6 @@ from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
 PRICE = UnitCost(
     low=Decimal("0.1"), expected=Decimal("0.2"), high=Decimal("0.4"), latency_s=None, source="catalogue"
 )  # fmt: skip
-NOTHING_SPENT = Spent(run_usd=Decimal(0), day_usd=Decimal(0), set_usd=Decimal(0))
 
 
 def plan(*names: str, resource: str, price: UnitCost | None = PRICE, most: Decimal | None = None) -> Plan:
@@ -32,7 +31,6 @@ def plan(*names: str, resource: str, price: UnitCost | None = PRICE, most: Decim
         known={},
         unit_costs={FAST_FLUX_SCHNELL.slug: price},
         caps=Caps(max_unit_usd=most),
-        spent=NOTHING_SPENT,
         requests_per_minute=60,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from lab import script, script_environ
 from lab.clocks import QuickClock
 from lab.project import V1, V2, png
-from lab.proxy import JOBS, Proxy
+from lab.proxy import HISTORY, JOBS, Proxy
 
 from segmind_dagster.gateway import repeating
 from segmind_dagster.runner import Batch, generate
@@ -203,15 +203,16 @@ def test_what_is_put_aside_for_jobs_in_flight_does_not_end_a_run_that_has_money_
     settings = lab.settings(SEGMIND_DAILY_BUDGET_USD="0.1")
     report = lab.generate(lab.write("fruit", 40), settings=settings)
     assert report.stopped_by == "over_budget"
-    assert "used or reserved" in (report.stop_message or "")
+    assert "$0.0000 reserved" in (report.stop_message or "")
     # a price of half a cent: no further one fits
     assert lab.charged_usd <= settings.daily_budget_usd < lab.charged_usd + 2 * lab.charged_usd / lab.charges
 
 
 def test_a_cost_that_nobody_reports_is_told_apart_as_an_estimate(open_lab: Any) -> None:
     lab = open_lab()
-    with Proxy(lab.server.url) as proxy:
-        lab.environ |= {"SEGMIND_API_URL": proxy.url, "SEGMIND_PLATFORM_URL": lab.server.url}
+    with Proxy(lab.server.url) as proxy, Proxy(lab.server.url, is_platform=True) as platform:
+        lab.environ |= {"SEGMIND_API_URL": proxy.url, "SEGMIND_PLATFORM_URL": platform.url}
+        platform.statuses[HISTORY] = 502
 
         def say(document: dict[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in document.items() if name not in {"cost", "metrics"}}

@@ -47,7 +47,7 @@ def claimed(ledger: Ledger, clock: HandClock, owner: str, generation_id: str = "
     ledger.write(entries.register_set, prompt_set=generation_id, resource="m", generations=[row], now=now)
     return ledger.write(
         moves.claim, generation_id=generation_id, owner=owner, run_id=None, prompt_set="s",
-        reserved_usd=Decimal("0.01"), caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
+        reserved_usd=Decimal("0.01"), caps=Caps(day_usd=Decimal(10)), rate_wait_ms=0, now=now,
     )  # fmt: skip
 
 

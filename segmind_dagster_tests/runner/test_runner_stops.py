@@ -11,7 +11,7 @@ import pytest
 from lab.clocks import HandClock
 from lab.project import V1, png
 
-from segmind_dagster.ledger import open_ledger
+from segmind_dagster.ledger import Caps, Spent, open_ledger
 from segmind_dagster.planning import hold_together
 from segmind_dagster.planning.estimate import Estimate
 from segmind_dagster.planning.plan import Plan
@@ -92,20 +92,18 @@ def test_a_signed_address_of_an_input_reaches_neither_the_picture_nor_its_sideca
     assert not [path for path in files if b"SECRETSIG" in path.read_bytes()]
 
 
-def plan(prompt_set: str, refusal: str | None = None, *, is_run_refused: bool = False) -> Plan:
+def plan(prompt_set: str, refusal: str | None = None) -> Plan:
     return Plan(
         prompt_set=prompt_set,
         resource=V1,
         decisions=(),
         estimate=Estimate(high_usd=Decimal(1)),
         refusal=refusal,
-        is_run_refused=is_run_refused,
     )
 
 
 def test_plans_that_buy_nothing_are_not_refused_along_with_others() -> None:
-    assert [found.refusal for found in hold_together([plan("a", "too dear"), plan("a"), plan("b")])] == [
-        "too dear",
-        None,
-        None,
-    ]
+    nothing = Spent(run_usd=Decimal(0), day_usd=Decimal(0), set_usd=Decimal(0))
+    plans = [plan("a", "too dear"), plan("a"), plan("b")]
+    held = hold_together(plans, caps={"a": Caps(), "b": Caps()}, spent={"a": nothing, "b": nothing})
+    assert [found.refusal for found in held] == ["too dear", None, None]

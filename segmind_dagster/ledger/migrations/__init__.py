@@ -1,3 +1,3 @@
 """The history of the ledger's tables, as Alembic revisions. Append only: a released revision never changes."""
 
-HEAD = "0007"
+HEAD = "0006"

@@ -1,0 +1,82 @@
+"""What the provider's history tells afterwards of costs that no answer reported; run through `commits`.
+
+The books, the caps and later estimates follow at once. When the history is read is `runner.costs`' business.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, func, select, update
+
+from segmind_dagster.ledger.claims import change_all
+from segmind_dagster.ledger.money import Totals, report_prices
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, Usd, Utc, whole_nanos
+from segmind_dagster.lifecycle.budget import ScopeNames
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+_CHUNK = 500
+_FREE = Decimal(0)
+_TOLD = {"cost_usd": bindparam("told_usd", type_=Usd), "cost_source": "history"}
+_TELL_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.request_id == bindparam("told_id")).values(**_TOLD)
+# a generation that was sent again since carries the cost of its last request
+_TELL_GENERATION = (
+    update(GENERATIONS)
+    .where(GENERATIONS.c.generation_id == bindparam("held_id"), GENERATIONS.c.request_id == bindparam("told_id"))
+    .values(**_TOLD, updated_at=bindparam("told_at", type_=Utc))
+)
+
+
+def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: datetime) -> dict[str, Decimal]:
+    """The history tells what requests cost that were charged at an estimate; others stay as they are.
+
+    Args:
+        connection: the ledger.
+        costs: in USD, by request id.
+        now: the time.
+
+    Returns what that adds to what was charged before, by generation id; less than zero where it was too much.
+    """
+    columns = ATTEMPTS.c
+    ids = sorted(costs)
+    rows = [
+        row
+        for start in range(0, len(ids), _CHUNK)
+        for row in connection.execute(
+            select(
+                columns.generation_id, columns.request_id, columns.model_slug, columns.prompt_set, columns.intent_at,
+                columns.cost_usd, func.coalesce(columns.run_id, columns.owner).label("run"),
+            ).where(
+                columns.request_id.in_(ids[start : start + _CHUNK]),
+                columns.cost_source == "estimated",
+                columns.cost_usd.is_not(None),
+            )
+        )
+    ]  # fmt: skip
+    if not rows:
+        return {}
+    told: dict[str, Decimal] = {}
+    totals = Totals(connection)
+    for row in rows:
+        difference_usd = whole_nanos(costs[row.request_id]) - row.cost_usd
+        told[row.generation_id] = told.get(row.generation_id, _FREE) + difference_usd
+        totals.add(ScopeNames(row.intent_at.date().isoformat(), row.run, row.prompt_set), difference_usd)
+    of_generations = [
+        {
+            "held_id": row.generation_id, "told_id": row.request_id, "told_usd": whole_nanos(costs[row.request_id]),
+            "told_at": now,
+        }
+        for row in rows
+    ]  # fmt: skip
+    of_attempts = [{name: each[name] for name in ("told_id", "told_usd")} for each in of_generations]
+    change_all(connection, _TELL_ATTEMPT, of_attempts)
+    connection.execute(_TELL_GENERATION, of_generations)
+    totals.write()
+    report_prices(connection, [(row.model_slug, costs[row.request_id], now) for row in rows])
+    return told

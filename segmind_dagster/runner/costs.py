@@ -1,0 +1,126 @@
+"""Costs that no answer reported: read from the provider's history, at most once a minute and once more at the end.
+
+What the history tells goes into the ledger at once, and so into spending, caps and later estimates. What it does not
+tell stays an estimate, with the caution of `lifecycle.budget`; what an absence means is not decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from segmind_dagster.gateway.errors import GatewayError
+from segmind_dagster.ledger import reads
+from segmind_dagster.ledger.costs import report_costs
+from segmind_dagster.lifecycle.budget import REPORTABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+    from decimal import Decimal
+
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.runner.work import ClockPort, GatewayPort
+
+_PAUSE_S = 60.0
+# a request that so many readings say nothing of is left to later runs
+_LOOKS = 3
+# up to so many are asked for one by one: a reading has pages of a hundred, and a window of whole days
+_FEW = 10
+_MOST = 1000
+_CLOCKS_DIFFER = timedelta(minutes=10)
+
+
+class CostReader:
+    """Reads the costs that answers left out.
+
+    `told_usd` holds what that added to what was charged before, by generation id.
+
+    Args:
+        gateway: where the history is.
+        ledger: what was charged at an estimate, by any run.
+        clock: the time.
+        on_told: told when a cost was corrected.
+    """
+
+    def __init__(self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort, *, on_told: Callable[[], None]) -> None:
+        self._gateway = gateway
+        self._ledger = ledger
+        self._clock = clock
+        self._on_told = on_told
+        self._looks: Counter[str] = Counter()
+        self._task: asyncio.Task[None] | None = None
+        self._read_at: float | None = None
+        self.told_usd: dict[str, Decimal] = {}
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a reading may still tell something."""
+        return self._task is not None and not self._task.done()
+
+    def charged(self) -> None:
+        """Something of this run was charged without a report."""
+        if not self.is_at_work:
+            self._task = asyncio.create_task(self._read_until_told())
+
+    def wanted(self) -> None:
+        """What was charged without a report stands in the way of a cap; what was looked for in vain stays so."""
+        if self._task is None:
+            self.charged()
+
+    async def close(self, *, may_read: bool) -> None:
+        """Read once more, if anything was ever missing.
+
+        Args:
+            may_read: whether there is time for that.
+        """
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if may_read:
+            await self._read(await self._missing())
+
+    async def _read_until_told(self) -> None:
+        while missing := await self._missing():
+            if self._read_at is not None:
+                await self._clock.sleep(max(self._read_at + _PAUSE_S - self._clock.monotonic(), 0.0))
+                missing = await self._missing() or missing
+            await self._read(missing)
+            # nobody waits for a reading that cannot tell more
+        self._on_told()
+
+    async def _missing(self) -> Mapping[str, datetime]:
+        """What was charged without a report, as far as looking can help: intent by request id."""
+        found = await asyncio.to_thread(
+            self._ledger.read, reads.unreported, since=self._clock.now() - REPORTABLE, most=_MOST
+        )
+        return {request_id: intent_at for request_id, intent_at in found.items() if self._looks[request_id] < _LOOKS}
+
+    async def _read(self, missing: Mapping[str, datetime]) -> None:
+        if not missing:
+            return
+        self._read_at = self._clock.monotonic()
+        self._looks.update(missing.keys())
+        costs: dict[str, Decimal] = {}
+        try:
+            if len(missing) <= _FEW:
+                rows = [await self._gateway.history_row(request_id) for request_id in missing]
+            else:
+                since = min(missing.values()) - _CLOCKS_DIFFER
+                rows = [*await self._gateway.history(since=since, now=self._clock.now(), is_whole=False)]
+        except GatewayError:
+            return
+        costs = {
+            row.request_id: row.cost_usd
+            for row in rows
+            if row is not None and row.cost_usd is not None and row.request_id in missing
+        }
+        if not costs:
+            return
+        told = await self._ledger.awrite(report_costs, costs, now=self._clock.now())
+        for generation_id, usd in told.items():
+            self.told_usd[generation_id] = self.told_usd.get(generation_id, 0) + usd
+        self._on_told()
