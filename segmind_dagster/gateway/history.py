@@ -145,7 +145,7 @@ class Pages:
 async def read_history(
     get: Get, platform_url: str, *, since: datetime, now: datetime, is_whole: bool
 ) -> list[HistoryRow]:
-    """The account's requests since a moment, newest first, each once.
+    """The account's requests since a moment, newest first, each once; one that is listed with two bodies, twice.
 
     Args:
         get: how to ask.
@@ -158,7 +158,7 @@ async def read_history(
     Raises:
         GatewayError: the history could not be read, not whole, or was not understood.
     """
-    found: dict[str, HistoryRow] = {}
+    found: dict[tuple[str, str], HistoryRow] = {}
     first, last = since - timedelta(days=1), now + timedelta(days=1)
     while last >= first:
         begin = max(first, last - SPAN)
@@ -166,7 +166,7 @@ async def read_history(
         while not pages.is_done:
             rows = pages.read(*await get(f"{platform_url}{PATH}", pages.query))
             for row in rows:
-                found.setdefault(row.request_id, row)
+                found.setdefault((row.request_id, repr(row.body)), row)
             if not is_whole and _reaches_back(rows, since):
                 break
         last = begin - timedelta(days=1)

@@ -329,12 +329,15 @@ class Buyer:
             await self._fail(claim, error, is_final=False)
             self.brake.stop(error.kind, f"{error} {policy.advice}")
             return Ended("held_back", error.kind, str(error))
+        is_untold = False
         if error.http_status is not None:
             # an answer may be an error although the job was made
             fate = await self.lookup.find_refused(work.generation_id, work.model, body, intent_at)
             if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
                 return await self.delivery.follow(work, job, tries)
-        is_final = not tries.may_again(error.kind)
+            # whether the job was made cannot be told now: the next run looks before it sends it again
+            is_untold = fate == "unresolved" and error.kind == "server_error"
+        is_final = not tries.may_again(error.kind) or is_untold
         await self._fail(claim, error, is_final=is_final)
         if is_final:
             return Ended("failed", error.kind, str(error), attempts=claim.attempt)

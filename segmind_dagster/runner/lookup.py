@@ -8,6 +8,7 @@ and the ledger does not know may be the very generations it is about to buy.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +19,7 @@ from segmind_dagster.ledger import reads, writes
 from segmind_dagster.lifecycle.matching import (
     ABSENT_REVIEW,
     CLOCK_TOLERANCE,
+    Accepted,
     HistoryRow,
     Likeness,
     Names,
@@ -97,6 +99,8 @@ class _View:
         names: how the history names models.
         rivals: submissions without an answer, by generation id.
         offset: how far the history's times are ahead of ours.
+        ambiguous: request ids that are listed with more than one body, so that they say nothing of whose they are.
+        accepted: what the ledger knows to have been accepted since then.
     """
 
     rows: Sequence[HistoryRow]
@@ -104,6 +108,8 @@ class _View:
     names: Names
     rivals: Sequence[Submission]
     offset: timedelta
+    ambiguous: frozenset[str]
+    accepted: Sequence[Accepted]
 
 
 class Lookup:
@@ -168,7 +174,7 @@ class Lookup:
     async def find_refused(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
         """Whether a submission that was answered with an error was accepted all the same, by the next reading.
 
-        "absent" only says that one reading does not list it.
+        "absent" only says that one reading, which lists what was accepted before, does not list it.
         """
         return await self._wait(key, model, body, sent_at, wants_proof=False)
 
@@ -187,7 +193,8 @@ class Lookup:
         inferred = [each.submission.sent_at for each in absent if each.is_inferred and each.submission.sent_at]
         view = await self._read(min([since, *inferred]) - CLOCK_TOLERANCE, now, is_whole=False)
         await self._charge_late(view, since=now - ABSENT_REVIEW)
-        paid = [row for row in view.free if not row.is_failed and row.request_id not in self._assigned]
+        taken = self._assigned | view.ambiguous
+        paid = [row for row in view.free if not row.is_failed and row.request_id not in taken]
         # what is looked for anyway has the first claim on a row
         matches = await asyncio.to_thread(match, [*view.rivals, *planned], paid, names=view.names)
         keys = {each.key for each in planned} - {each.key for each in view.rivals}
@@ -249,14 +256,13 @@ class Lookup:
                 continue
             failures = 0
             if is_whole:
-                accepted = await asyncio.to_thread(self._ledger.read, reads.accepted_since, since)
                 self._readings.append(
                     Reading(
                         asked_s=asked_s,
                         asked_at=asked_at,
                         listed=frozenset(row.request_id for row in view.rows),
                         unfinished=frozenset(row.request_id for row in view.rows if row.is_unfinished),
-                        accepted=accepted,
+                        accepted=view.accepted,
                     )
                 )
             await self._judge(waiting, view, asked_s)
@@ -295,14 +301,25 @@ class Lookup:
         # after the history, so that whoever is in it is known; and before the owned ones: what is answered meanwhile
         # is then in one of the two at least
         rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered)
+        accepted = await asyncio.to_thread(self._ledger.read, reads.accepted_since, since)
         owned = await asyncio.to_thread(self._ledger.read, reads.owned_requests, [row.request_id for row in rows])
         offset = clock_offset(rows, {each: found.sent_at for each, found in owned.items()})
         if offset < -CLOCK_TOLERANCE and not is_whole:
             # times are behind ours: what is looked for may stand further back than its time says
             return await self._read(since + offset, asked_at, is_whole=True)
         names = Names.learnt(self._slugs, rows, {each: found.model_slug for each, found in owned.items()})
-        free = [row for row in rows if row.request_id not in owned]
-        return _View(rows=rows, free=free, names=names, rivals=rivals, offset=offset)
+        listed = Counter(row.request_id for row in rows)
+        ambiguous = frozenset(each for each, times in listed.items() if times > 1)
+        free = [row for row in rows if row.request_id not in owned or row.request_id in ambiguous]
+        return _View(
+            rows=rows,
+            free=free,
+            names=names,
+            rivals=rivals,
+            offset=offset,
+            ambiguous=ambiguous,
+            accepted=accepted,
+        )
 
     async def _judge(self, waiting: Sequence[_Waiting], view: _View, asked_s: float) -> None:
         waiting = [each for each in waiting if each in self._waiting]
@@ -313,6 +330,8 @@ class Lookup:
         refused = {each.submission.key for each in waiting if not each.wants_proof}
 
         def admits(row: HistoryRow, submission: Submission) -> Likeness:
+            if row.request_id in view.ambiguous:
+                return Likeness.ALTERED
             # a request that is listed as failed is the very refusal that was answered
             return Likeness.OTHER if row.is_failed and submission.key in refused else Likeness.EXACT
 
@@ -324,8 +343,8 @@ class Lookup:
                 self._assigned.add(row.request_id)
                 self._finish([each], Found(row.request_id))
             elif not each.wants_proof:
-                if asked_s >= each.since_s:
-                    self._finish([each], "absent")
+                if (fate := self._fate_of_refused(each, view, asked_s)) is not None:
+                    self._finish([each], fate)
             elif (fate := self._fate_of_missing(each, is_doubted=each.submission.key in matches.doubts)) is not None:
                 self._finish([each], fate)
 
@@ -350,6 +369,22 @@ class Lookup:
         open_s = self._stays_open * self._settle.total_seconds() + (job_s if waits_for_job else 0.0)
         return "unresolved" if waited_s >= open_s and lost.readings >= _LEAST_READINGS else None
 
+    def _fate_of_refused(self, refused: _Waiting, view: _View, asked_s: float) -> Fate | None:
+        """What a reading says of a refused submission that no row is; None while another reading may say more.
+
+        A reading that leaves out what was accepted before it was sent is late, and says nothing.
+        """
+        sent_at = refused.submission.sent_at
+        listed = {row.request_id for row in view.rows}
+        is_late = any(
+            each.request_id not in listed for each in view.accepted if sent_at is None or each.accepted_at <= sent_at
+        )
+        if asked_s >= refused.since_s and not is_late:
+            return "absent"
+        waited_s = self._clock.monotonic() - refused.since_s
+        open_s = self._settle.total_seconds()
+        return "unresolved" if waited_s >= open_s and refused.readings >= _LEAST_READINGS else None
+
     async def _charge_late(self, view: _View, *, since: datetime) -> None:
         """Account for what counted as never accepted and is listed all the same."""
         unaccounted = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=since)
@@ -359,7 +394,7 @@ class Lookup:
         free = [
             row
             for row in view.free
-            if row.request_id not in self._assigned
+            if row.request_id not in self._assigned | view.ambiguous
             and not row.is_failed
             and not any(compare(row, rival, view.names) >= Likeness.ALTERED for rival in view.rivals)
         ]
