@@ -23,7 +23,7 @@ from bench.ledgers import fill, finish
 from segmind_dagster.ledger import Ledger, due, entries, open_ledger, reads
 from segmind_dagster.ledger.schema import GENERATIONS
 from segmind_dagster.lifecycle.failures import PAID_KINDS
-from segmind_dagster.planning.due import FIRST_LOOK, KEPT, RETRYABLE, UNCOUNTED
+from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT, RETRYABLE, UNCOUNTED
 from segmind_dagster.prompts import load_prompt_set
 from segmind_dagster.runner import Batch, generate, plan_set
 from segmind_dagster.settings import load_settings

@@ -324,7 +324,7 @@ def _plan_table(plans: list[Plan]) -> str:
         if number == 0 or plans[number - 1].prompt_set != plan.prompt_set:
             lines.append(plan.prompt_set)
         counts, estimate = plan.counts, plan.estimate
-        busy = counts["collect"] + counts["settle"] + counts["wait"]
+        busy = counts["collect"] + counts["look_up"] + counts["wait"]
         # what a set allows for one generation is no price
         is_known = not (estimate.capped or estimate.unpriced)
         usd = (estimate.low_usd, estimate.expected_usd, estimate.high_usd)

@@ -1,7 +1,7 @@
 """What sensors ask of the ledger: what is open, of which sets, since when. Nothing here writes or decides.
 
 Answers are sums, so that they are small and come from an index however many generations there are. When a run is
-due is `planning.due`'s business, which also says how long anything lasts.
+due is `lifecycle.next_step`'s business, which also says how long anything lasts.
 """
 
 from __future__ import annotations

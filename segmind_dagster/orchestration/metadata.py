@@ -30,7 +30,7 @@ def plan_metadata(prompt_set: PromptSet, plans: Sequence[Plan], settings: Settin
                 "generations": len(plan.decisions),
                 "to buy": plan.counts["submit"],
                 "already owned": plan.counts["reuse"],
-                "in progress": plan.counts["collect"] + plan.counts["settle"] + plan.counts["wait"],
+                "in progress": plan.counts["collect"] + plan.counts["look_up"] + plan.counts["wait"],
                 "expected USD": _usd(plan.estimate.expected_usd) if Total.of([plan]).is_known else "unknown",
                 "at most USD": _usd(plan.estimate.high_usd) if Total.of([plan]).is_known else "unknown",
                 "refused": plan.refusal or "",

@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from segmind_dagster.lifecycle.budget import Refused
-from segmind_dagster.lifecycle.failures import policy_of
+from segmind_dagster.lifecycle.next_step import Standing, Step, next_step
 from segmind_dagster.planning.estimate import Estimate, UnitCost
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from segmind_dagster.ledger.records import GenerationRecord, Spent
     from segmind_dagster.lifecycle.budget import Caps, Scope
     from segmind_dagster.prompts import GenerationRequest
 
-Action = Literal["submit", "reuse", "collect", "settle", "wait", "leave"]
-"""What happens next: buy it; nothing, it is there; poll and fetch; find out its fate; another run has it; nothing."""
+Action = Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def make_plan(
     caps: Caps,
     requests_per_minute: float,
     is_by_person: bool = True,
-    given_up: Container[str] = frozenset(),
+    runs: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan:
     """Decide about each generation; whether the set's and the run's cap allow it all, `hold_together` decides.
 
@@ -93,7 +93,7 @@ def make_plan(
         caps: the limits; of these, what one generation may cost.
         requests_per_minute: the configured rate.
         is_by_person: a person's run also tries again what failed permanently, once; it was never paid.
-        given_up: generations that failed in enough runs; only a person's run tries them again.
+        runs: in how many runs each generation was tried in vain, by id; only a sensor's run asks.
     """
     decisions = tuple(
         _decide(
@@ -101,8 +101,8 @@ def make_plan(
             known.get(request.generation_id),
             unit_costs,
             caps,
-            is_left_to_people=not is_by_person,
-            is_given_up=request.generation_id in given_up,
+            by_person=is_by_person,
+            runs=runs.get(request.generation_id, 0),
         )
         for request in requests
     )
@@ -165,57 +165,30 @@ def _over_cap(scope: Scope, name: str, plans: Sequence[Plan], caps: Caps, spent:
     return f"Nothing was submitted. {refused.explain(what)}"
 
 
-def _decide(  # noqa: PLR0911  one line a state
+def _decide(
     request: GenerationRequest,
     record: GenerationRecord | None,
     unit_costs: Mapping[str, UnitCost | None],
     caps: Caps,
     *,
-    is_left_to_people: bool,
-    is_given_up: bool,
+    by_person: bool,
+    runs: int,
 ) -> Decision:
     unit = unit_costs.get(request.model.slug) or _unit_of_set(caps)
     unit = unit.capped(caps.max_unit_usd) if unit else None
-    if record is None:
-        return Decision(request, "submit", "not generated yet", unit)
-    if record.state in {"submitting", "submitted", "unknown"} and record.is_owner_alive:
-        # with its price here and below: if it comes to nothing, free of charge, this run buys it
-        return Decision(request, "wait", "another run is at it", unit)
-    match record.state:
-        case "succeeded":
-            return Decision(request, "reuse", "already paid for and stored")
-        case "submitted":
-            return Decision(request, "collect", "submitted earlier; its result is fetched, not bought again", unit)
-        case "unknown" | "submitting":
-            return Decision(request, "settle", "the outcome of its submission was not seen", unit)
-        case "planned":
-            return Decision(request, "submit", "not generated yet", unit)
-        case "failed":
-            return _decide_on_failed(
-                request, record, unit, is_left_to_people=is_left_to_people, is_given_up=is_given_up
-            )
-
-
-def _decide_on_failed(
-    request: GenerationRequest,
-    record: GenerationRecord,
-    unit: UnitCost | None,
-    *,
-    is_left_to_people: bool,
-    is_given_up: bool,
-) -> Decision:
-    kind = record.failure_kind or "no kind recorded"
-    policy = policy_of(record.failure_kind)
-    if policy.is_paid:
-        return Decision(request, "collect", f"paid for, but {kind}: fetched again, not bought again")
-    if is_left_to_people and (policy.is_permanent or is_given_up):
-        return Decision(request, "leave", f"{kind}: {policy.advice}")
-    if policy.is_unclear and record.request_id is not None:
-        # with its price: if it failed free of charge, this run buys it
-        return Decision(request, "collect", f"may have been paid for ({kind}): asked for first, not bought again", unit)
-    if policy.is_unclear:
-        return Decision(request, "submit", f"never accepted as far as is recorded ({kind})", unit, is_retry=True)
-    return Decision(request, "submit", f"failed earlier ({kind}), free of charge", unit, is_retry=True)
+    standing = None
+    if record is not None:
+        standing = Standing(
+            state=record.state,
+            is_owner_alive=record.is_owner_alive,
+            failure_kind=record.failure_kind,
+            was_accepted=record.request_id is not None,
+            runs=runs,
+        )
+    following = next_step(standing, by_person=by_person)
+    # with its price also where it is only looked for: if that comes to nothing, free of charge, this run buys it
+    price = unit if following.may_buy else None
+    return Decision(request, following.step, following.reason, price, is_retry=following.is_retry)
 
 
 def _unit_of_set(caps: Caps) -> UnitCost | None:

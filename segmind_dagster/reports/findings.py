@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from segmind_dagster.ledger.records import InferredAbsent
-from segmind_dagster.planning.due import KEPT
+from segmind_dagster.lifecycle.next_step import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

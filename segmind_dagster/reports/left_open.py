@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from segmind_dagster.lifecycle.failures import policy_of
-from segmind_dagster.planning.due import KEPT, MOST_RUNS
+from segmind_dagster.lifecycle.next_step import KEPT, Standing, next_step
 from segmind_dagster.reports.findings import SAMPLE, Finding, Verdict, counted
 
 if TYPE_CHECKING:
@@ -103,22 +103,23 @@ def left_open(
 
 
 def _trouble(row: OpenRow, now: datetime) -> _Trouble | None:
-    if row.is_owner_alive:
-        return None
-    match row.state:
-        case "unknown" | "submitting":
+    standing = Standing(
+        state=row.state, is_owner_alive=row.is_owner_alive, failure_kind=row.failure_kind, runs=row.runs
+    )
+    match next_step(standing, by_person=False).step:
+        case "wait" | "reuse":
+            return None
+        case "look_up":
             return "unknown"
-        case "submitted":
+        case "leave":
+            return "given up"
+        case "submit":
+            return "not bought" if row.state == "planned" else "failed"
+        case "collect" if row.state == "submitted":
             return "not collected"
-        case "planned":
-            return "given up" if row.runs >= MOST_RUNS else "not bought"
-        case _:
-            pass
-    policy = policy_of(row.failure_kind)
-    if policy.is_paid:
-        is_gone = row.failure_kind == "expired" or (row.since is not None and now - row.since >= KEPT)
-        return "lost" if is_gone else "damaged"
-    return "given up" if policy.is_permanent or row.runs >= MOST_RUNS else "failed"
+        case "collect":
+            is_gone = row.failure_kind == "expired" or (row.since is not None and now - row.since >= KEPT)
+            return "lost" if is_gone else "damaged"
 
 
 def _paid(

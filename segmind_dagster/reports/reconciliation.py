@@ -14,8 +14,8 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from segmind_dagster.lifecycle.matching import HistoryRow, Likeness, Submission, compare
+from segmind_dagster.lifecycle.next_step import KEPT
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
-from segmind_dagster.planning.due import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -142,7 +142,7 @@ class Engine:
         self._buyer.unsent.update(
             {work.generation_id: work for work in works if work.action == "submit" and work.reserve_usd is not None}
         )
-        order = {"collect": 0, "settle": 1, "wait": 3}
+        order = {"collect": 0, "look_up": 1, "wait": 3}
         endings: dict[str, Ended] = {}
         crashes: list[Exception] = []
 
@@ -219,7 +219,7 @@ class Engine:
                 return Ended("left")
             case "wait":
                 return await self._wait(work)
-            case "collect" | "settle":
+            case "collect" | "look_up":
                 return await self._take_over(work)
 
     async def _wait(self, work: Work) -> Ended:

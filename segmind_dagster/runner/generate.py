@@ -16,8 +16,8 @@ from segmind_dagster.errors import LedgerOutdatedError, SegmindDagsterError
 from segmind_dagster.ledger import Caps, due, entries, reads, writes
 from segmind_dagster.ledger.rate import current_rate
 from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.next_step import UNCOUNTED
 from segmind_dagster.planning import Plan, hold_together, make_plan
-from segmind_dagster.planning.due import MOST_RUNS, UNCOUNTED
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.lease import watch_leases
 from segmind_dagster.runner.loop import work_through
@@ -103,7 +103,7 @@ def _plans(
                 caps=caps[batch.prompt_set.key],
                 requests_per_minute=per_minute,
                 is_by_person=is_by_person,
-                given_up=frozenset() if is_by_person else _given_up(ledger, requests),
+                runs={} if is_by_person else _runs_in_vain(ledger, requests),
             )
             plans.append(plan)
     return hold_together(plans, caps=caps, spent=spent)
@@ -208,10 +208,9 @@ def collect(
     return endings
 
 
-def _given_up(ledger: Ledger, requests: Sequence[GenerationRequest]) -> frozenset[str]:
-    """What failed in so many runs that only a person tries it again."""
-    runs = ledger.read(due.runs_of, [request.generation_id for request in requests], uncounted_kinds=UNCOUNTED)
-    return frozenset(generation_id for generation_id, count in runs.items() if count >= MOST_RUNS)
+def _runs_in_vain(ledger: Ledger, requests: Sequence[GenerationRequest]) -> Mapping[str, int]:
+    """In how many runs each generation was tried in vain, by id."""
+    return ledger.read(due.runs_of, [request.generation_id for request in requests], uncounted_kinds=UNCOUNTED)
 
 
 def _exceeded(ledger: Ledger, caps: Mapping[str, Caps], *, run_id: str | None, now: datetime) -> tuple[str, ...]:

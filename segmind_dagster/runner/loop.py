@@ -153,7 +153,7 @@ def _as_it_was(work: Work, brake: Brake) -> Ended:
             return Ended("left")
         case "collect" | "wait":
             return Ended("running", error=brake.message)
-        case "settle":
+        case "look_up":
             return Ended("unknown", error=brake.message)
         case _:
             return brake.held_back(work)

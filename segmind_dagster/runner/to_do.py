@@ -75,7 +75,7 @@ def orphans_of(
                 body=record.body,
                 images={name: ImageInput(None, None, sha256) for name, sha256 in record.images.items()},
                 facts=_facts(record.generation_id, record.model_slug, record.body, settings),
-                action="collect" if record.state in {"submitted", "failed"} else "settle",
+                action="collect" if record.state in {"submitted", "failed"} else "look_up",
                 reserve_usd=None,
                 estimate_usd=unit.high if (unit := costs[record.model_slug]) else None,
             )

@@ -13,7 +13,7 @@ from bench.scale import ask_large_ledger, plan_large_set, query_plans, questions
 from segmind_dagster.ledger import Ledger, due, open_ledger, reads
 from segmind_dagster.ledger.schema import METADATA
 from segmind_dagster.lifecycle.failures import PAID_KINDS
-from segmind_dagster.planning.due import FIRST_LOOK, KEPT, RETRYABLE, UNCOUNTED
+from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT, RETRYABLE, UNCOUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

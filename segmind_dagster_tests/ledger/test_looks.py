@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, update
 
 from segmind_dagster.ledger import due
 from segmind_dagster.ledger.schema import GENERATIONS
-from segmind_dagster.planning.due import FIRST_LOOK, KEPT
+from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT
 
 if TYPE_CHECKING:
     from datetime import datetime

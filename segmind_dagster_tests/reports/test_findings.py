@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from segmind_dagster.ledger.findings import OpenRow, WaitingRow
 from segmind_dagster.lifecycle.failures import POLICIES
+from segmind_dagster.lifecycle.next_step import MOST_RUNS
 from segmind_dagster.outputs.inspection import Inspection
-from segmind_dagster.planning.due import MOST_RUNS
 from segmind_dagster.reports import findings
 from segmind_dagster.reports.findings import SAMPLE, Finding
 from segmind_dagster.reports.left_open import left_open

@@ -14,6 +14,7 @@ from segmind_dagster.errors import PromptSetError
 from segmind_dagster.ledger import Ledger, findings, reads
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.matching import ABSENT_REVIEW
+from segmind_dagster.lifecycle.next_step import UNCOUNTED
 from segmind_dagster.orchestration.checks.results import (
     EVERY_MORNING,
     checked_sets,
@@ -29,7 +30,6 @@ from segmind_dagster.orchestration.sensors.activity import unfinished_runs
 from segmind_dagster.orchestration.translator import MODEL_KEYS, asset_key
 from segmind_dagster.orchestration.units import Unit
 from segmind_dagster.outputs import OutputStore
-from segmind_dagster.planning.due import UNCOUNTED
 from segmind_dagster.reports import findings as judged
 from segmind_dagster.reports.findings import Finding
 from segmind_dagster.reports.left_open import left_open

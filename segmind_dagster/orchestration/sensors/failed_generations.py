@@ -2,8 +2,8 @@
 
 Left undone is also what was stored and not loaded, see `orchestration.loads`, and all that a run was for that died
 before it began, see `unbegun`. The sensor reads the ledger, Dagster's records and the prompt files of what is due,
-never the network. When something is due is decided in `planning.due`, what may be bought in `planning.plan`; permanent
-failures and those that enough runs have tried are left to the asset checks.
+never the network. When something is due is decided in `lifecycle.next_step`, what may be bought in `planning.plan`;
+permanent failures and those that enough runs have tried are left to the asset checks.
 """
 
 from collections import Counter, defaultdict
@@ -20,6 +20,7 @@ from segmind_dagster.errors import PromptSetError, SegmindDagsterError
 from segmind_dagster.ledger import Ledger, due, reads
 from segmind_dagster.ledger.due import OpenWork, RunLease
 from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.next_step import MOST_RUNS, RETRYABLE, UNCOUNTED, next_run
 from segmind_dagster.lifecycle.states import State
 from segmind_dagster.orchestration.loads import unloaded
 from segmind_dagster.orchestration.resources import SegmindResource
@@ -30,7 +31,6 @@ from segmind_dagster.orchestration.sensors.unbegun import Unbegun, unbegun
 from segmind_dagster.orchestration.translator import MODEL_KEYS
 from segmind_dagster.orchestration.units import ATTEMPT, REQUESTED_BY, WORK, Unit, partition_keys
 from segmind_dagster.planning import Plan
-from segmind_dagster.planning.due import MOST_RUNS, RETRYABLE, UNCOUNTED, next_run
 from segmind_dagster.registry import find_model
 from segmind_dagster.settings import Settings
 

@@ -17,6 +17,7 @@ from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import Ledger, due
 from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT, pause_after
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.loads import asked_units, recorded_load
 from segmind_dagster.orchestration.resources import SegmindResource
@@ -24,7 +25,6 @@ from segmind_dagster.orchestration.sensors.activity import activity, failures_in
 from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
 from segmind_dagster.orchestration.translator import MODEL_KEYS
 from segmind_dagster.orchestration.units import REQUESTED_BY, Unit, partition_keys
-from segmind_dagster.planning.due import FIRST_LOOK, KEPT, pause_after
 from segmind_dagster.registry import MODELS
 from segmind_dagster.settings import Settings
 

@@ -1,7 +1,7 @@
 """Runs that died before they had recorded anything: their process never came up, or was gone at once.
 
 The ledger knows nothing of what they were for; only Dagster's records do. A run whose own code failed has said why, and
-is none of these. Reads the instance only; when another run is due is decided in `planning.due`.
+is none of these. Reads the instance only; when another run is due is decided in `lifecycle.next_step`.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.lifecycle.failures import PAID_KINDS, POLICIES
-from segmind_dagster.planning.due import (
+from segmind_dagster.lifecycle.next_step import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     MOST_RUNS,

@@ -1,0 +1,143 @@
+"""What may happen to a generation next, why, and when: plans, sensors and checks all ask here. Pure.
+
+Two schedules follow from recorded times and counts alone: a run that may buy waits twice as long after each run that
+failed, and ends after `MOST_RUNS`; a look for what was paid for waits as long again as it has waited, and ends when the
+provider no longer has it: that one is worked out where the rows are, in `ledger.due.loose`. Which moves exist is in
+`states`, which kinds of failure are which in `failures`; whether money allows it is `budget`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal
+
+from segmind_dagster.lifecycle.failures import PAID_KINDS, POLICIES, policy_of
+from segmind_dagster.lifecycle.states import IN_PROGRESS
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from segmind_dagster.lifecycle.states import State
+
+MOST_RUNS: Final = 6
+FIRST_PAUSE: Final = timedelta(minutes=5)
+LONGEST_PAUSE: Final = timedelta(hours=6)
+FIRST_LOOK: Final = timedelta(minutes=1)
+# Segmind keeps outputs for seven days
+KEPT: Final = timedelta(days=7)
+
+# after these, another run may succeed free of charge
+RETRYABLE: Final = frozenset(
+    kind
+    for kind, policy in POLICIES.items()
+    if not (policy.is_permanent or policy.stops_run or kind in {*PAID_KINDS, "unknown_outcome"})
+)
+# these are about the account and say nothing against a generation: their runs are not counted
+UNCOUNTED: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.stops_run)
+
+
+def pause_after(runs: int, *, first: timedelta = FIRST_PAUSE) -> timedelta:
+    """How long to wait after so many runs: `first`, then twice as long each time, at most `LONGEST_PAUSE`.
+
+    Args:
+        runs: runs that ended without what was wanted; none counts as one.
+        first: the pause after the first one.
+    """
+    doublings = min(max(runs, 1) - 1, 20)
+    return min(first * (1 << doublings), max(first, LONGEST_PAUSE))
+
+
+def next_run(runs: int, last_at: datetime, *, first: timedelta = FIRST_PAUSE) -> datetime | None:
+    """When another run may try; None when enough have.
+
+    Args:
+        runs: runs that have tried and failed.
+        last_at: when the last one did.
+        first: the pause after the first one.
+    """
+    return None if runs >= MOST_RUNS else last_at + pause_after(runs, first=first)
+
+
+Step = Literal["submit", "reuse", "collect", "look_up", "wait", "leave"]
+"""Buy it; nothing, it is there; poll and fetch; find out its fate in the history; another run has it; nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is recorded of a generation, as far as its next step depends on it.
+
+    Args:
+        state: its state.
+        is_owner_alive: whether a run is at it.
+        failure_kind: why it failed, or why its last attempt did.
+        was_accepted: whether its last attempt has a request id.
+        runs: runs that have tried it in vain, without those that failed for the account's sake.
+    """
+
+    state: State
+    is_owner_alive: bool = False
+    failure_kind: str | None = None
+    was_accepted: bool = False
+    runs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What may happen, and why.
+
+    Args:
+        step: what.
+        reason: why, for people.
+        is_retry: whether it failed earlier, and has to leave that state first.
+        may_buy: whether it may come to a purchase, so that its price counts.
+    """
+
+    step: Step
+    reason: str
+    is_retry: bool = False
+    may_buy: bool = True
+
+
+_NOT_YET = NextStep("submit", "not generated yet")
+
+
+def next_step(standing: Standing | None, *, by_person: bool) -> NextStep:  # noqa: PLR0911  one line a state
+    """What may happen to a generation.
+
+    Args:
+        standing: what is recorded of it; None when nothing is.
+        by_person: whether somebody asked for it, rather than a sensor: then what failed unpaid is tried once more.
+    """
+    if standing is None:
+        return _NOT_YET
+    if standing.state in IN_PROGRESS and standing.is_owner_alive:
+        return NextStep("wait", "another run is at it")
+    match standing.state:
+        case "succeeded":
+            return NextStep("reuse", "already paid for and stored", may_buy=False)
+        case "submitted":
+            return NextStep("collect", "submitted earlier; its result is fetched, not bought again")
+        case "unknown" | "submitting":
+            return NextStep("look_up", "the outcome of its submission was not seen")
+        case "planned":
+            if not by_person and standing.runs >= MOST_RUNS:
+                return NextStep("leave", f"{standing.runs} runs have tried it in vain", may_buy=False)
+            return _NOT_YET
+        case "failed":
+            return _after_failure(standing, by_person=by_person)
+
+
+def _after_failure(standing: Standing, *, by_person: bool) -> NextStep:
+    kind = standing.failure_kind or "no kind recorded"
+    policy = policy_of(standing.failure_kind)
+    if policy.is_paid:
+        return NextStep("collect", f"paid for, but {kind}: fetched again, not bought again", may_buy=False)
+    if not by_person and (policy.is_permanent or standing.runs >= MOST_RUNS):
+        return NextStep("leave", f"{kind}: {policy.advice}", may_buy=False)
+    if policy.is_unclear and standing.was_accepted:
+        # if it failed free of charge, this run buys it
+        return NextStep("collect", f"may have been paid for ({kind}): asked for first, not bought again")
+    if policy.is_unclear:
+        return NextStep("submit", f"never accepted as far as is recorded ({kind})", is_retry=True)
+    return NextStep("submit", f"failed earlier ({kind}), free of charge", is_retry=True)
