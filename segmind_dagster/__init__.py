@@ -3,7 +3,7 @@
 The flow, and the package that holds each step:
 
     prompts        1  files to values: one file, one prompt set, one partition
-    lifecycle      -  the states of a generation and the kinds of its failures; pure
+    lifecycle      -  states, failure kinds, next steps, what history proves and what money allows; pure
     planning       2  values, what the ledger knows and the caps, to decisions with reasons; pure
     gateway        3  the HTTP of generation: submit, poll, fetch, and what an answer means
     ledger         4  what was asked, spent and received, durable before and after each step

@@ -2,7 +2,7 @@
 
 Each step is durable before the next begins: the intent before the POST, the request id before the first poll.
 Whatever interrupts a step leaves a state that the next run understands. What follows an accepted submission is
-in `delivery`; what became of one that was lost sight of, in `settling`.
+in `delivery`; what became of one whose answer was lost, in `lookup`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Settles by a person's word what nobody can find out: a submission whose answer was never seen.
 
-Looking it up by itself is `settling`'s business; this is for when the provider's history cannot tell.
+Looking it up is `lookup`'s business; this is for when the provider's history cannot tell.
 """
 
 from __future__ import annotations
