@@ -136,7 +136,8 @@ def hold_together(plans: Sequence[Plan], *, caps: Mapping[str, Caps], spent: Map
     }
     sent = [plan for plan in plans if not refusals[plan.prompt_set]]
     # every set of a run has the run's cap, and the run's spending
-    of_run = next((_over_cap("run", "", sent, caps[key], spent[key], needing="it all") for key in of_set), None)
+    together = ", ".join(dict.fromkeys(f"'{plan.prompt_set}'" for plan in sent))
+    of_run = next((_over_cap("run", "", sent, caps[key], spent[key], needing=together) for key in of_set), None)
     return [
         replace(plan, refusal=plan.refusal or refusals[plan.prompt_set] or of_run)
         if any(decision.unit for decision in plan.decisions)

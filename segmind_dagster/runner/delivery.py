@@ -191,9 +191,10 @@ class Delivery:
             return None
         row = await self._from_history(job)
         if isinstance(row, Ended):
-            return row if row.ending == "failed" else None
+            return row if row.ending == "failed" or times >= _POLL_FAILURES else None
         if row is None or row.output_url is None:
-            return None
+            missing = f"Segmind has no record of request {job.request_id} yet, or none any more."
+            return Ended("running", error=missing) if times >= _POLL_FAILURES else None
         return await self.store(work, with_history(job, row), url=row.output_url)
 
     def _learn(self, patience: Patience, job: Job, answer: wire.JobAnswer) -> None:

@@ -20,6 +20,7 @@ from segmind_dagster.lifecycle.next_step import UNCOUNTED
 from segmind_dagster.planning import Plan, hold_together, make_plan
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.lease import watch_leases
+from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN
 from segmind_dagster.runner.loop import work_through
 from segmind_dagster.runner.outstanding import outstanding, told_of_outstanding
 from segmind_dagster.runner.prices import unit_costs
@@ -201,7 +202,7 @@ def collect(
         orphans = orphans_of(ledger, settings, clock, known=frozenset(), also_failed=PAID_KINDS)
         endings, engine = work_through(
             settings, ledger, outputs, orphans,
-            run_id=None, is_by_person=True, on_progress=on_progress, clock=clock,
+            run_id=None, is_by_person=True, on_progress=on_progress, clock=clock, stays_open=COLLECT_STAYS_OPEN,
         )  # fmt: skip
     if engine.brake.message:
         raise SegmindDagsterError(engine.brake.message)

@@ -21,7 +21,7 @@ from segmind_dagster.runner.brake import Brake
 from segmind_dagster.runner.file_budgets import FileBudgets
 from segmind_dagster.runner.freshness import refuse_if_outdated
 from segmind_dagster.runner.interrupts import Watchdog, run_interruptibly
-from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN, RUN_STAYS_OPEN
+from segmind_dagster.runner.lookup import RUN_STAYS_OPEN
 from segmind_dagster.runner.pacing import Patience, Slots
 from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Limits
@@ -53,6 +53,7 @@ def work_through(
     on_progress: Callable[[Progress], None] | None,
     clock: ClockPort,
     prompt_files: Mapping[str, Path] | None = None,
+    stays_open: float = RUN_STAYS_OPEN,
 ) -> tuple[dict[str, Ended], Engine]:
     """Work through generations until each has an ending; blocks.
 
@@ -66,6 +67,7 @@ def work_through(
         on_progress: told every few seconds, and at the end.
         clock: the time.
         prompt_files: the files of the prompt sets, whose budget may be lowered meanwhile.
+        stays_open: settling times that a lost submission is waited for.
 
     Returns how each generation ended, and the engine for what it says about the run as a whole.
     """
@@ -86,7 +88,7 @@ def work_through(
             max_in_flight=settings.max_in_flight,
             unknown_settle_seconds=settings.unknown_settle_seconds,
             v1_timeout_seconds=settings.v1_timeout_seconds,
-            stays_open=RUN_STAYS_OPEN if to_buy else COLLECT_STAYS_OPEN,
+            stays_open=stays_open,
         ),
         slots=slots,
         patience=_patience(ledger, works),
@@ -135,9 +137,7 @@ def work_through(
                     on_progress(engine.progress)
 
     # each of what takes its time ends by itself before that: a v1 call, and looking for a lost one
-    stalled_s = max(
-        _STALLED_S, 2 * settings.v1_timeout_seconds + (COLLECT_STAYS_OPEN + 1) * settings.unknown_settle_seconds
-    )
+    stalled_s = max(_STALLED_S, 2 * settings.v1_timeout_seconds + (stays_open + 1) * settings.unknown_settle_seconds)
     watchdog = Watchdog(engine.progress, clock, stalled_s)
     # few for a disk: each one more that is awake makes the event loop wait for Python's lock
     threads = min(_MOST_DISK_THREADS, os.cpu_count() or 1) if outputs.is_local else _BUCKET_THREADS

@@ -70,7 +70,7 @@ def test_plan_shows_a_refusal_beside_the_figures(project: Project) -> None:
     answer = run("plan", project.write("fruit", 4, budget_usd=0.001))
     assert answer.code == 1
     assert "fruit" in answer.out
-    assert answer.coloured_err.startswith("\x1b[33mNothing was submitted: the set's `budget_usd` is $0.001")
+    assert answer.coloured_err.startswith("\x1b[33mNothing was submitted. The set cap of $0.001 stands in the way")
 
 
 def test_plan_all_prices_a_backfill_of_which_each_run_has_a_cap_of_its_own(
@@ -83,7 +83,7 @@ def test_plan_all_prices_a_backfill_of_which_each_run_has_a_cap_of_its_own(
     project.write("pear", 4)
     refused = run("plan", "--all")
     assert refused.code == 1
-    assert "the run's cap is $0.03" in refused.err
+    assert "The run cap of $0.03" in refused.err
     assert "'pear'" in refused.err
     assert "'apple'" not in refused.err
 
@@ -271,7 +271,9 @@ def test_resolve_lists_adopts_and_forgets(project: Project) -> None:
     first, second = project.lose("fruit", 2)
     listed = run("resolve")
     assert listed.code == 0
-    assert [line.split()[0] for line in listed.out.splitlines()] == [first, second, "2"]
+    told = [line.split()[0] for line in listed.out.splitlines() if not line.startswith(" ")]
+    assert told == [first, second, "2"]
+    assert "fruit number 0" in listed.out
     assert "fruit" in listed.out
     assert "sent 20" in listed.out
     answer = run("resolve", first, "--absent")

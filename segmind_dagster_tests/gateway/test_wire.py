@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import format_datetime
 from typing import Any
@@ -255,32 +255,3 @@ def test_a_moment_survives_iso_and_http_notation(moment: datetime) -> None:
 def test_any_text_is_either_an_aware_moment_or_none(text: str) -> None:
     moment = wire.read_instant(text)
     assert moment is None or moment.utcoffset() is not None
-
-
-@given(sent=objects, added=objects)
-def test_a_body_is_covered_by_itself_whatever_is_added(sent: dict[str, Any], added: dict[str, Any]) -> None:
-    plain = json.loads(json.dumps(sent, allow_nan=True).replace("NaN", "0"))
-    assert wire.covers({**added, **plain}, plain)
-
-
-@given(documents | objects)
-def test_no_document_at_all_makes_a_reader_raise(document: Any) -> None:
-    answer = wire.read_job(document)
-    assert answer is None or answer.status in {"pending", "completed", "failed"}
-    page = wire.read_history(document)
-    assert page is None or all(isinstance(row.request_id, str) for row in page.rows)
-    row = wire.read_history_row(document)
-    assert row is None or isinstance(row.request_id, str)
-    assert all(isinstance(url, str) for url in wire.read_file_urls(document))
-
-
-@given(st.dictionaries(st.sampled_from(["x-cost", "x-generation-time", "x-seed-value"]), texts))
-def test_no_header_makes_the_accounting_raise(headers: dict[str, str]) -> None:
-    cost_usd = wire.read_headers(headers).cost_usd
-    assert cost_usd is None or cost_usd >= 0
-
-
-@given(st.timedeltas(min_value=timedelta(days=-365), max_value=timedelta(days=365)))
-def test_a_naive_time_counts_as_utc(shift: timedelta) -> None:
-    moment = MOMENT + shift
-    assert wire.read_instant(moment.replace(tzinfo=None).isoformat()) == moment

@@ -28,7 +28,7 @@ async def plain_operations(ledger: Ledger, held: Claim, now: datetime) -> None:
     ledger.write(writes.mark_absent, held, reason="none", now=None)  # type: ignore[arg-type]
     ledger.writer.submit(writes.mark_absent, held, reason="none", noww=now)  # type: ignore[call-arg]
     await ledger.writer.run_async(writes.mark_absent, held, reason="none", noww=now)  # type: ignore[call-arg]
-    ledger.read(reads.run, ownr="run")  # type: ignore[call-arg]
+    ledger.read(reads.was_adopted, request="r")  # type: ignore[call-arg]
     assert_type(ledger.read(reads.meta, "api_origin"), str | None)
 
 

@@ -120,6 +120,10 @@ def test_a_ledger_of_the_first_version_keeps_what_was_spent(tmp_path: Path) -> N
         for index in ("attempts_unreported", "generations_open", "attempts_failed", "runs_by_run", "runs_by_lease"):
             connection.execute(f"DROP INDEX {index}")
         connection.execute("ALTER TABLE set_generations DROP COLUMN asked_at")
+        for column in ("process_started", "until_s", "until_database_s", "ended_at"):
+            connection.execute(f"ALTER TABLE runs DROP COLUMN {column}")
+        for column in ("written_at", "boot", "written_s"):
+            connection.execute(f"ALTER TABLE rate_limit DROP COLUMN {column}")
         connection.execute("UPDATE ledger_version SET version_num = '0001'")
     connection.close()
     ledger = opened(path)

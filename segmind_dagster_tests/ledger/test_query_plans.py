@@ -8,7 +8,7 @@ import pytest
 from lab.ledger import NOON
 from sqlalchemy import event, text
 
-from segmind_dagster.ledger import money, reads
+from segmind_dagster.ledger import leases, money, reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
         lambda connection: reads.unfinished(connection, is_alive=lambda *_: False, also_failed={"bad_output"}),
         {"generations_open", "sqlite_autoindex_generations_1"},
     ),
-    "run": (lambda connection: reads.run(connection, "me"), {"sqlite_autoindex_runs_1"}),
+    "run": (lambda connection: leases.lease_of(connection, "me"), {"sqlite_autoindex_runs_1"}),
     "spent": (
         lambda connection: reads.spent(connection, run_id="run", day="2026-01-02", prompt_set="set"),
         {"sqlite_autoindex_spending_1"},

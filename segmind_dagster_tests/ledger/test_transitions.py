@@ -51,6 +51,7 @@ def test_the_table_holds_exactly_the_moves_of_the_design() -> None:
     assert {(origin, target) for origin, targets in TRANSITIONS.items() for target in targets} == {
         ("planned", "submitting"),
         ("planned", "failed"),
+        ("planned", "submitted"),
         ("submitting", "submitted"),
         ("submitting", "planned"),
         ("submitting", "failed"),
@@ -296,7 +297,7 @@ def test_a_request_belongs_to_one_attempt(book: Book) -> None:
     with pytest.raises(RequestOwnedError):
         book.submitted(second, "r-1")
     assert book.record("b").state == "submitting"
-    assert book.ledger.read(reads.owned_requests, ["r-1", "r-2"]) == {"r-1": NOON}
+    assert book.ledger.read(reads.owned_requests, ["r-1", "r-2"]) == {"r-1": ("fast-flux-schnell", NOON)}
 
 
 @pytest.mark.parametrize("state", IN_PROGRESS)

@@ -28,7 +28,8 @@ def test_what_a_killed_process_left_on_its_way_is_removed_after_a_day_and_nothin
 
 
 def test_what_was_being_copied_to_another_disk_is_removed_too(tmp_path: Path) -> None:
-    with TemporaryDirectory(dir="/dev/shm") as elsewhere:
+    # wherever the tests keep their files: one of the two is on another disk
+    with TemporaryDirectory(dir="/tmp" if tmp_path.is_relative_to("/dev/shm") else "/dev/shm") as elsewhere:
         store = OutputStore(elsewhere, scratch_dir=tmp_path)
         store.scratch_file("g")
         folder = Path(elsewhere, "model")

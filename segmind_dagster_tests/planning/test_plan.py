@@ -283,7 +283,7 @@ def test_models_that_exceed_a_cap_only_together_are_refused_in_one_sentence_with
     plans = [plan(count=2), plan(count=2, resource="another")]
     for limits, words in (
         (caps(set_usd="0.07"), "'still_life' (4 generations of fast_flux_schnell, another) needs up to $0.0800 more"),
-        (caps(run_usd="0.07"), "it all (4 generations of fast_flux_schnell, another) needs up to $0.0800 more"),
+        (caps(run_usd="0.07"), "'still_life' (4 generations of fast_flux_schnell, another) needs up to $0.0800 more"),
     ):
         held = hold_together(plans, caps={"still_life": limits}, spent={"still_life": NOTHING_SPENT})
         (refusal,) = {each.refusal for each in held}

@@ -123,7 +123,7 @@ def test_a_reading_that_breaks_off_remembers_nothing() -> None:
         return (200, {"error": "x"}) if query["page"] == "2" else Provider(*rows, per_page=2)(query)
 
     rows = [made(f"r{n}", NOW) for n in range(5)]
-    with pytest.raises(SegmindDagsterError, match="page 2 of the history is not understood"):
+    with pytest.raises(SegmindDagsterError, match="page 2 is not understood"):
         list(history_rows(broken, state, api_origin=ORIGIN, redactor=Redactor(None), now=NOW + DAY))
     assert json.dumps(state) == before
 
