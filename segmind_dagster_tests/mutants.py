@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 ROOT = Path(__file__).resolve().parents[1]
-LEDGER, RUNNER = "segmind_dagster/ledger", "segmind_dagster/runner"
+LEDGER, RUNNER, BUDGET = "segmind_dagster/ledger", "segmind_dagster/runner", "segmind_dagster/lifecycle/budget.py"
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,45 @@ MUTANTS = (
     Mutant(
         "a POST without a known outcome is not sent again at once",
         f"{RUNNER}/buying.py", 'if error.kind == "unknown_outcome":', "if False:", ("runner/test_runner_unknowns.py",),
+    ),
+    Mutant(
+        "a price that nobody has reported may be four times the believed one",
+        BUDGET, "CAUTION: Final = 4", "CAUTION: Final = 1", ("lifecycle/test_budget.py",),
+    ),
+    Mutant(
+        "without any report it may be ten times as much",
+        BUDGET, "GREAT_CAUTION: Final = 10", "GREAT_CAUTION: Final = 4", ("lifecycle/test_budget.py",),
+    ),
+    Mutant(
+        "the first one of a model goes as planned",
+        BUDGET, "is_first = not self._awaited[slug]", "is_first = False", ("lifecycle/test_budget.py",),
+    ),
+    Mutant(
+        "what is granted counts for the next claim of its transaction",
+        f"{LEDGER}/moves.py", "allowed.reserve(spend, decision)", "pass", ("ledger/test_commits.py",),
+    ),
+    Mutant(
+        "a reported cost is known to every run at once",
+        f"{LEDGER}/moves.py", "    report_prices(connection, prices)", "    pass", ("runner/test_runner_limits.py",),
+    ),
+    Mutant(
+        "what was charged without a report counts with caution",
+        f"{LEDGER}/schema.py", """IS_UNREPORTED = ATTEMPTS.c.cost_usd.is_(None) | (""",
+        """IS_UNREPORTED = ATTEMPTS.c.cost_usd.is_(None) & (""", ("runner/test_runner_budgets.py",),
+    ),
+    Mutant(
+        "an answer that is older than what ended meanwhile is asked for again",
+        f"{RUNNER}/headroom.py", "has_changed = changes != self._changes", "has_changed = False",
+        ("runner/test_headroom.py",),
+    ),
+    Mutant(
+        "a cost that the history tells is told once",
+        f"{LEDGER}/costs.py", 'columns.cost_source == "estimated",', "", ("runner/test_runner_budgets.py",),
+    ),
+    Mutant(
+        "a budget that is lowered in the file holds",
+        f"{RUNNER}/buying.py", "caps=await self.budgets.caps(work),", "caps=work.caps,",
+        ("runner/test_runner_budgets.py",),
     ),
 )  # fmt: skip
 

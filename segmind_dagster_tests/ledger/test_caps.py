@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from decimal import Decimal
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.ledger import CENT, DAY, NOON, ORIGIN, Book
-from sqlalchemy import select
+from sqlalchemy import create_engine, select
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError
-from segmind_dagster.ledger import Caps, open_ledger, reads
+from segmind_dagster.ledger import Caps, migrations, open_ledger, reads
 from segmind_dagster.ledger.schema import ATTEMPTS, SET_GENERATIONS
 
 if TYPE_CHECKING:
@@ -103,6 +106,26 @@ def test_the_running_totals_are_the_sums_over_attempts(
     ledger.close()
 
 
+def of_the_first_version(path: Path) -> Path:
+    """A ledger with the first tables, and what another one holds of their columns."""
+    first = path.with_name("first.sqlite")
+    engine = create_engine(f"sqlite:///{first}")
+    config = Config()
+    config.set_main_option("script_location", str(files(migrations)))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    with sqlite3.connect(first) as connection:
+        connection.execute("ATTACH ? AS later", (str(path),))
+        for table in ("generations", "attempts", "set_generations", "runs", "meta"):
+            names = ", ".join(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
+            connection.execute(f"INSERT INTO {table} SELECT {names} FROM later.{table}")
+        connection.execute("INSERT INTO days SELECT name, committed_usd FROM later.spending WHERE scope = 'day'")
+    connection.close()
+    return first
+
+
 def test_a_ledger_of_the_first_version_keeps_what_was_spent(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = opened(path)
@@ -111,21 +134,7 @@ def test_a_ledger_of_the_first_version_keeps_what_was_spent(tmp_path: Path) -> N
     book.succeeded(book.submitted(book.claim("a")), cost_usd=Decimal("0.0055"))
     book.claim("b", run_id=None)
     ledger.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE days (day TEXT NOT NULL PRIMARY KEY, committed_usd BIGINT NOT NULL)")
-        connection.execute("INSERT INTO days SELECT name, committed_usd FROM spending WHERE scope = 'day'")
-        connection.execute("DROP TABLE spending")
-        connection.execute("DROP TABLE model_prices")
-        connection.execute("DROP TABLE reported_prices")
-        for index in ("attempts_unreported", "generations_open", "attempts_failed", "runs_by_run", "runs_by_lease"):
-            connection.execute(f"DROP INDEX {index}")
-        connection.execute("ALTER TABLE set_generations DROP COLUMN asked_at")
-        for column in ("process_started", "until_s", "until_database_s", "ended_at"):
-            connection.execute(f"ALTER TABLE runs DROP COLUMN {column}")
-        for column in ("written_at", "boot", "written_s"):
-            connection.execute(f"ALTER TABLE rate_limit DROP COLUMN {column}")
-        connection.execute("UPDATE ledger_version SET version_num = '0001'")
-    connection.close()
+    path = of_the_first_version(path)
     ledger = opened(path)
     book = Book(ledger)
     assert book.committed_by("day", DAY) == Decimal("0.0155")

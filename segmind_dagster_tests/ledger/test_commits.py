@@ -15,10 +15,11 @@ from sqlalchemy import event, false, insert, select, text
 
 from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError, RequestOwnedError
 from segmind_dagster.ledger import Caps, Claim, entries, moves
+from segmind_dagster.ledger.batching import batched
 from segmind_dagster.ledger.schema import META
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -202,6 +203,32 @@ def test_of_many_runs_that_want_the_same_generations_each_is_claimed_once(ledger
     assert results.count("claimed") == Book(ledger).count() == 15
     assert set(results) == {"claimed", "lost", "BudgetError"}
     assert Book(ledger).day_usd() == cap
+
+
+def test_a_claim_that_is_decided_twice_because_its_commit_broke_counts_once(ledger: Ledger) -> None:
+    """What shares its commit breaks: each is done again by itself, and no decision remembers the first time."""
+    book = Book(ledger)
+    book.plan("a", "b", "c")
+    book.priced()
+    seen: list[int] = []
+
+    @batched(str)
+    def breaks(connection: Connection, _asks: Sequence[str]) -> list[None]:
+        seen.append(connection.execute(text("SELECT COUNT(*) FROM attempts")).scalar_one())
+        raise RuntimeError
+
+    usual = {"run_id": None, "prompt_set": "set", "reserved_usd": CENT, "rate_wait_ms": 0, "now": NOON}
+    gate = Gate(ledger)
+    claims = [
+        ledger.writer.submit(moves.claim, generation_id=id_, owner="me", caps=Caps(day_usd=CENT * 2), **usual)
+        for id_ in ("a", "b", "c")
+    ]
+    results = gate.let_go(*claims, ledger.writer.submit(breaks))
+    # the claims were decided before it broke, and again
+    assert seen[0] == 2
+    assert [type(each) for each in results[:3]] == [Claim, Claim, BudgetError]
+    assert book.day_usd() == CENT * 2
+    assert book.count() == 2
 
 
 def test_moves_that_wait_together_are_made_by_a_few_statements_for_all_of_them(ledger: Ledger) -> None:

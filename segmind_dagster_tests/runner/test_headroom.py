@@ -1,0 +1,147 @@
+"""Who waits for room in a cap, who asks again, and that nobody waits for what cannot come."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from lab.clocks import HandClock
+
+from segmind_dagster.errors import BudgetError
+from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
+from segmind_dagster.runner.headroom import Headroom
+from segmind_dagster.runner.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+
+def work(prompt_set: str = "fruit") -> Work:
+    return Work(
+        generation_id="g", model=FAST_FLUX_SCHNELL, prompt_set=prompt_set, body={}, images={}, facts={},
+        action="submit", reserve_usd=None,
+    )  # fmt: skip
+
+
+def refused(scope: str = "day", *, is_final: bool = False, awaits_outcome: bool = False) -> BudgetError:
+    return BudgetError("no", scope=scope, is_final=is_final, awaits_outcome=awaits_outcome)
+
+
+async def asked(headroom: Headroom, error: BudgetError, prompt_set: str = "fruit") -> bool:
+    with headroom.asking() as changes:
+        pass
+    return await headroom.wait(work(prompt_set), error, changes)
+
+
+class Tasks:
+    """Generations that wait, and how many have gone on."""
+
+    def __init__(self, headroom: Headroom, count: int, error: BudgetError) -> None:
+        self.tasks = [asyncio.create_task(asked(headroom, error)) for _ in range(count)]
+
+    async def woken(self) -> int:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return sum(task.done() for task in self.tasks)
+
+
+class StillClock(HandClock):
+    """Nobody's waits end by themselves."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.Event().wait()
+
+
+def run(main: Coroutine[None, None, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 5))
+
+
+def test_a_final_refusal_waits_for_nothing() -> None:
+    async def main() -> None:
+        headroom = Headroom(StillClock(), may_come=lambda: True)
+        with headroom.in_flight():
+            assert not await asked(headroom, refused(is_final=True))
+
+    run(main())
+
+
+def test_where_nothing_can_make_room_nobody_waits() -> None:
+    async def main() -> None:
+        assert not await asked(Headroom(StillClock(), may_come=lambda: False), refused())
+
+    run(main())
+
+
+def test_one_asks_when_something_ends_and_twice_as_many_after_each_grant() -> None:
+    async def main() -> None:
+        headroom = Headroom(StillClock(), may_come=lambda: False)
+        with ExitStack() as open_ones:
+            first = ExitStack()
+            first.enter_context(headroom.in_flight())
+            open_ones.enter_context(headroom.in_flight())
+            waiting = Tasks(headroom, 10, refused())
+            assert await waiting.woken() == 0
+            first.close()
+            assert await waiting.woken() == 1
+            headroom.granted()
+            assert await waiting.woken() == 3
+        await headroom.close()
+        assert await waiting.woken() == 10
+
+    run(main())
+
+
+def test_room_that_came_while_a_question_was_under_way_is_asked_for_again() -> None:
+    """The answer may be older than what ended meanwhile, and nothing else would wake anybody."""
+
+    async def main() -> None:
+        headroom = Headroom(StillClock(), may_come=lambda: False)
+        with headroom.asking() as changes, headroom.in_flight():
+            pass
+        assert await headroom.wait(work(), refused(), changes)
+        assert not await asked(headroom, refused())
+
+    run(main())
+
+
+def test_a_refusal_that_ends_the_run_wakes_those_that_wait() -> None:
+    async def main() -> None:
+        is_hopeful = [True]
+        headroom = Headroom(StillClock(), may_come=lambda: is_hopeful[0])
+        waiting = Tasks(headroom, 5, refused())
+        assert await waiting.woken() == 0
+        is_hopeful[0] = False
+        assert not await asked(headroom, refused())
+        assert await waiting.woken() == 5
+        await headroom.close()
+
+    run(main())
+
+
+def test_sets_wait_apart() -> None:
+    async def main() -> None:
+        headroom = Headroom(StillClock(), may_come=lambda: True)
+        fruit = Tasks(headroom, 2, refused("set"))
+        other = asyncio.create_task(asked(headroom, refused("set"), "other"))
+        assert await fruit.woken() == 0
+        headroom.changed()
+        assert (await fruit.woken(), other.done()) == (1, True)
+        await headroom.close()
+
+    run(main())
+
+
+def test_what_other_runs_have_in_flight_is_waited_for_but_not_for_ever() -> None:
+    async def main() -> None:
+        clock = HandClock()
+        headroom = Headroom(clock, may_come=lambda: False)
+        asks = 0
+        while await asked(headroom, refused(awaits_outcome=True)):
+            asks += 1
+            assert asks < 1000
+        # every two seconds, for five minutes
+        assert (asks, clock.monotonic()) == (150, 300)
+
+    run(main())
