@@ -13,9 +13,10 @@ from decimal import Decimal
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from segmind_dagster.lifecycle.matching import HistoryRow, Likeness, Submission, compare
+from segmind_dagster.lifecycle.matching import HistoryRow, Likeness, Names, Submission, compare
 from segmind_dagster.lifecycle.next_step import KEPT
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
+from segmind_dagster.registry import bundled_catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -287,4 +288,4 @@ def _may_be(row: Mapping[str, Any], sent: Submission) -> bool:
     request = HistoryRow(
         request_id=row["request_id"], model_slug=row["model"] or "", body=row["request_body"], created_at=None
     )
-    return compare(request, sent) >= Likeness.SIMILAR
+    return compare(request, sent, Names(slugs=frozenset(bundled_catalogue().entries))) >= Likeness.ALTERED

@@ -254,7 +254,7 @@ def test_credits_that_run_out_end_the_run_once_and_keep_what_is_complete(
         ("SEGMIND_API_KEY", "", ("SEGMIND_API_KEY", "secrets.toml", "sandbox")),
         ("SEGMIND_API_KEY", "SG_0123456789abcdef", ("Check SEGMIND_API_KEY",)),
         ("SEGMIND_MAX_IN_FLIGHT", "many", ("SEGMIND_MAX_IN_FLIGHT", "'many' is not a number")),
-        ("SEGMIND_RUN_BUDGET_USD", "0.001", ("the run's cap", "SEGMIND_RUN_BUDGET_USD")),
+        ("SEGMIND_RUN_BUDGET_USD", "0.001", ("The run cap", "SEGMIND_RUN_BUDGET_USD")),
     ],
 )
 def test_a_setting_that_cannot_work_is_one_clear_failure(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segmind_dagster.lifecycle.matching import Submission
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.reports.reconciliation import (
     balance_windows,
@@ -179,7 +180,8 @@ def test_what_the_account_bought_before_our_first_post_is_not_ours_to_explain() 
 def test_a_charge_for_what_a_lost_submission_asked_for_may_be_ours(
     model: str, body: dict[str, Any], *, may_be_ours: bool
 ) -> None:
-    (row,) = unexplained([request()], since=LONG_AGO, owned=lambda _: (), unanswered=[(model, body)])
+    sent = Submission(key="lost", model_slug=model, body=body)
+    (row,) = unexplained([request()], since=LONG_AGO, owned=lambda _: (), unanswered=[sent])
     assert row["may_be_ours"] is may_be_ours
 
 
