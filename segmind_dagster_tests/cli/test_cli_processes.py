@@ -59,7 +59,7 @@ class Sandbox:
 
 
 @pytest.fixture
-def start_sandbox(request: pytest.FixtureRequest) -> Iterator[Any]:
+def start_process(request: pytest.FixtureRequest) -> Iterator[Any]:
     started: list[Sandbox] = []
 
     def start(*options: str) -> Sandbox:
@@ -72,8 +72,8 @@ def start_sandbox(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_sandbox_serves_until_it_is_told_to_stop(start_sandbox: Any, number: signal.Signals) -> None:
-    sandbox = start_sandbox("--speed", "1000")
+def test_the_sandbox_serves_until_it_is_told_to_stop(start_process: Any, number: signal.Signals) -> None:
+    sandbox = start_process("--speed", "1000")
     # with a folder of its own, so that what is simulated never lies where real results belong
     assert sandbox.announced[1].split() == [
         "export", f"SEGMIND_API_URL={sandbox.url}", f"SEGMIND_API_KEY={SANDBOX_API_KEY}",
@@ -84,14 +84,14 @@ def test_the_sandbox_serves_until_it_is_told_to_stop(start_sandbox: Any, number:
     assert sandbox.stop(number) == (0, "")
 
 
-def test_the_sandbox_obeys_its_options_and_remembers_its_money(start_sandbox: Any, tmp_path: Path) -> None:
+def test_the_sandbox_obeys_its_options_and_remembers_its_money(start_process: Any, tmp_path: Path) -> None:
     options = ("--speed", "1000", "--state", str(tmp_path / "state"), "--credits", "5")
-    first = start_sandbox(*options, "--requests-per-minute", "1000")
+    first = start_process(*options, "--requests-per-minute", "1000")
     assert first.generate("a pear").status_code == 200
     before = first.account()
     assert 0 < float(before["charged_usd"]) == pytest.approx(5 - float(before["balance_usd"]))
     assert first.stop()[0] == 0
-    second = start_sandbox(*options, "--fault", "server_error=1.0", "--seed", "3")
+    second = start_process(*options, "--fault", "server_error=1.0", "--seed", "3")
     assert second.generate("a plum").status_code == 500
     after = second.account()
     assert (after["charged_usd"], after["balance_usd"]) == (before["charged_usd"], before["balance_usd"])
