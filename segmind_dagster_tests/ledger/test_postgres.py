@@ -137,7 +137,7 @@ def test_an_operation_that_breaks_does_not_fail_its_neighbours_there_either(ledg
     )
     assert sum(isinstance(result, Exception) for result in results[:2]) == 1
     assert results[2].generation_id == "c"
-    assert ledgers[1].read(reads.owned_requests, ["r-1"]) == {"r-1": NOON}
+    assert ledgers[1].read(reads.owned_requests, ["r-1"]) == {"r-1": ("fast-flux-schnell", NOON)}
 
 
 def test_slots_are_shared_by_machines_that_ask_in_turn(ledgers: list[Ledger]) -> None:
