@@ -17,6 +17,7 @@ from segmind_dagster.gateway.client import Gateway
 from segmind_dagster.ledger import moves
 from segmind_dagster.ledger.batching import Batched
 from segmind_dagster.outputs import OutputStore
+from segmind_dagster.outputs.folder import Folder
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate
 from segmind_dagster.settings import load_settings
@@ -98,7 +99,7 @@ def amid(owner: Any, name: str, seconds: float) -> None:
     setattr(owner, name, wrapped)
 
 
-def is_the_file(_: OutputStore, __: Any, target: str, **_how: object) -> bool:
+def is_the_file(_: Folder, __: Any, target: str, **_how: object) -> bool:
     return not target.endswith(".facts.json")
 
 
@@ -112,7 +113,7 @@ GAPS: dict[str, Callable[[], None]] = {
     "after its answer is recorded, before the first poll": lambda: before(Gateway, "status"),
     "after the result, before the fetch": lambda: before(Gateway, "fetch"),
     "after the fetch, before the file is kept": lambda: before(OutputStore, "keep"),
-    "between the sidecar and the file": lambda: before(OutputStore, "_place", when=is_the_file),
+    "between the sidecar and the file": lambda: before(Folder, "place", when=is_the_file),
     "after the file is kept, before that is recorded": lambda: after(OutputStore, "keep"),
     "while the success is recorded": lambda: after(moves, "mark_succeeded"),
 }

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kill
 
-GENERATIONS, IN_FLIGHT = 300, 150
+# the scouts of a new model hold the others back for a moment, after which many are sent at once
+GENERATIONS, IN_FLIGHT = 600, 150
 # what was claimed at the moment of the signal is sent: it takes a busy machine this long to see it
 AT_ONCE_S = 1.0
 SCRIPT = """
@@ -83,7 +84,8 @@ def test_what_takes_too_long_is_left_to_the_next_run_which_collects_it(open_lab:
         run.signal(signal.SIGINT)
         assert run.ended(within_s=20)[0] != 0
         assert time.time() - told_at < 5
-    assert set(lab.states()) <= {"submitting", "submitted", "planned"}
+    # the scouts of a model that is new to the ledger were stored before the others were sent
+    assert set(lab.states()) <= {"submitting", "submitted", "planned", "succeeded"}
     assert lab.states().count("submitted") >= 60
     finish(lab, 120)
 
