@@ -26,17 +26,10 @@ def test_bytes_behind_the_end_of_a_jpeg_are_no_comment(tmp_path: Path) -> None:
     assert read(path, "jpeg") is None
 
 
-def test_outputs_may_be_on_another_disk_than_the_data_folder(tmp_path: Path) -> None:
-    import shutil
-    import tempfile
-
-    other = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    try:
-        store = OutputStore(str(other), scratch_dir=tmp_path)
-        path = store.scratch_file("g-1")
-        path.write_bytes(picture("PNG"))
-        stored = store.keep(path, resource="flux", generation_id="g-1", kind="image", facts={})
-        assert verify(Path(stored.uri), "image").width == 40
-        assert sorted(p.name for p in other.rglob("*") if p.is_file()) == ["g-1.facts.json", "g-1.png"]
-    finally:
-        shutil.rmtree(other)
+def test_outputs_may_be_on_another_disk_than_the_data_folder(tmp_path: Path, another_disk: Path) -> None:
+    store = OutputStore(str(another_disk), scratch_dir=tmp_path)
+    path = store.scratch_file("g-1")
+    path.write_bytes(picture("PNG"))
+    stored = store.keep(path, resource="flux", generation_id="g-1", kind="image", facts={})
+    assert verify(Path(stored.uri), "image").width == 40
+    assert sorted(p.name for p in another_disk.rglob("*") if p.is_file()) == ["g-1.facts.json", "g-1.png"]
