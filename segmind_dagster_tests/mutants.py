@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 ROOT = Path(__file__).resolve().parents[1]
+WOKEN = "runner/test_processes_stopped.py::test_a_run_woken_after_its_lease_sends_nothing_for_what_it_lost"
 LEDGER, RUNNER, BUDGET = "segmind_dagster/ledger", "segmind_dagster/runner", "segmind_dagster/lifecycle/budget.py"
 
 
@@ -85,7 +86,8 @@ MUTANTS = (
     Mutant(
         "the lease is looked at right before a POST",
         f"{RUNNER}/buying.py", "return self.lease.holds(term) and not self.brake.is_interrupted",
-        "return not self.brake.is_interrupted", ("runner/test_runner_stops.py", "runner/test_processes_stopped.py"),
+        "return not self.brake.is_interrupted",
+        (f"{WOKEN}[after the claim, before the lease is checked-fast_flux_schnell]",),
     ),
     Mutant(
         "what is stored is not bought",
