@@ -69,7 +69,11 @@ MUTANTS = (
         f"{LEDGER}/moves.py", 'if row.state == "planned"}', "}", ("ledger/test_transitions.py",),
     ),
     Mutant(
-        "a request id belongs to one attempt",
+        "a request id belongs to one attempt: the look before it",
+        f"{LEDGER}/moves.py", "if owner != mine:", "if False:", ("ledger/test_transitions.py",),
+    ),
+    Mutant(
+        "a request id belongs to one attempt: the index",
         f"{LEDGER}/migrations/versions/0001_the_first_tables.py",
         "'attempts_by_request', 'attempts', ['request_id'], unique=True",
         "'attempts_by_request', 'attempts', ['request_id'], unique=False", ("ledger/test_transitions.py",),

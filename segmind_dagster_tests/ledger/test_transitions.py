@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from lab.ledger import CENT, DAY, NOON, Book
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
 from segmind_dagster.errors import (
     BudgetError,
@@ -298,6 +298,14 @@ def test_a_request_belongs_to_one_attempt(book: Book) -> None:
         book.submitted(second, "r-1")
     assert book.record("b").state == "submitting"
     assert book.ledger.read(reads.owned_requests, ["r-1", "r-2"]) == {"r-1": ("fast-flux-schnell", NOON)}
+
+
+def test_the_database_itself_lets_no_request_belong_to_two_attempts(book: Book) -> None:
+    book.plan("a", "b")
+    book.submitted(book.claim("a"), "r-1")
+    book.claim("b")
+    with pytest.raises(LedgerError, match="UNIQUE constraint failed"):
+        book.ledger.write(lambda connection: connection.execute(update(ATTEMPTS).values(request_id="r-1")))
 
 
 @pytest.mark.parametrize("state", IN_PROGRESS)
