@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LedgerMissingError, PromptSetError
 from segmind_dagster.ledger import is_absent, open_ledger, shown
-from segmind_dagster.outputs import OutputStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from segmind_dagster.ledger import Ledger
+    from segmind_dagster.outputs import OutputStore
     from segmind_dagster.prompts import PromptSet
     from segmind_dagster.settings import Settings
 
@@ -91,7 +91,7 @@ def opened(settings: Settings, run: RunContext | None = None) -> Iterator[tuple[
     if run is not None:
         yield run.folder()
         return
-    outputs = OutputStore(settings.outputs_url, scratch_dir=settings.data_dir)
+    outputs = _output_store(settings)
     ledger = open_ledger(settings.ledger_url, api_origin=settings.api_origin, holds_outputs=outputs.find_any)
     try:
         yield ledger, outputs
@@ -110,10 +110,17 @@ def as_found(settings: Settings) -> Iterator[tuple[Ledger, OutputStore]]:
         with opened(settings) as found:
             yield found
         return
-    if outputs := OutputStore(settings.outputs_url, scratch_dir=settings.data_dir).find_any():
-        raise LedgerMissingError(shown(settings.ledger_url), outputs)
+    if found_file := _output_store(settings).find_any():
+        raise LedgerMissingError(shown(settings.ledger_url), found_file)
     with (
         TemporaryDirectory(prefix="segmind-") as folder,
         opened(replace(settings, ledger_url=f"sqlite:///{folder}/ledger.sqlite")) as found,
     ):
         yield found
+
+
+def _output_store(settings: Settings) -> OutputStore:
+    # imported here, because every process that loads the definitions loads this module
+    from segmind_dagster.outputs import OutputStore
+
+    return OutputStore(settings.outputs_url, scratch_dir=settings.data_dir)

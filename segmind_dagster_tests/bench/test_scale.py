@@ -63,12 +63,23 @@ def test_what_is_in_flight_is_read_back_with_its_body(ledger: Ledger) -> None:
 SCANS = {"status: totals", "status: charged"}
 
 
+def few_of(step: str) -> set[str]:
+    """The table of a step that reads a partial index from end to end: what it holds is open, and open is few."""
+    partial = {
+        index.name: table.name
+        for table in METADATA.tables.values()
+        for index in table.indexes
+        if index.dialect_options["sqlite"]["where"] is not None
+    }
+    return {table for index, table in partial.items() if step.endswith(f"INDEX {index}")}
+
+
 def test_what_runs_and_sensors_ask_is_looked_up_not_scanned_for(ledger: Ledger) -> None:
     tables = {table.name for table in METADATA.tables.values()}
     for name, _, question in questions(ledger):
         steps = query_plans(ledger, question)
         assert steps
-        scans = [step for step in steps if step.startswith("SCAN") and step.split()[1] in tables]
+        scans = [step for step in steps if step.startswith("SCAN") and step.split()[1] in tables - few_of(step)]
         assert bool(scans) is (name in SCANS), (name, scans)
 
 

@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     Change = Callable[[Any], Any]
     Serve = Callable[[web.Request, bytes], Awaitable[web.StreamResponse]]
@@ -135,6 +135,19 @@ def serving(body: bytes, **options: Any) -> Serve:
 
     async def serve(_request: web.Request, _content: bytes) -> web.StreamResponse:
         return web.Response(body=body, **options)
+
+    return serve
+
+
+def once_each(bodies: Iterable[bytes]) -> Serve:
+    """Serves these bytes, one for each of the first files, to the first fetch of it; all else as it is."""
+    left, seen = iter(bodies), set[str]()
+
+    async def serve(request: web.Request, content: bytes) -> web.StreamResponse:
+        if request.path in seen:
+            return web.Response(body=content)
+        seen.add(request.path)
+        return web.Response(body=next(left, content))
 
     return serve
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lab.project import V2, png
-from lab.proxy import JOBS, Proxy, sending_to, serving
+from lab.proxy import JOBS, Proxy, once_each, sending_to, serving
 from lab.runner_project import Lab
 from PIL import Image
 
@@ -237,7 +237,7 @@ def test_an_output_that_drips_is_left_to_the_next_run(lab: ProxiedLab, monkeypat
 
 
 def test_one_hostile_output_among_many_harms_no_other(lab: ProxiedLab) -> None:
-    lab.proxy.outputs = [each for _, content, _ in HOSTILE.values() for each in (serving(content), None, None)] + [None]
+    lab.proxy.outputs = [once_each(content for _, content, _ in HOSTILE.values())]
     (unit,) = lab.generate(lab.write("fruit", 30)).units
     # fetching a decompression bomb or too many pixels again cannot help
     assert unit.endings == {"succeeded": 28, "failed": 2}

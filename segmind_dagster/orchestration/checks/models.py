@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
@@ -29,11 +29,13 @@ from segmind_dagster.orchestration.resources import SegmindRunResource
 from segmind_dagster.orchestration.sensors.activity import unfinished_runs
 from segmind_dagster.orchestration.translator import MODEL_KEYS, asset_key
 from segmind_dagster.orchestration.units import Unit
-from segmind_dagster.outputs import OutputStore
 from segmind_dagster.reports import findings as judged
 from segmind_dagster.reports.findings import Finding
 from segmind_dagster.reports.left_open import left_open
 from segmind_dagster.reports.reconciliation import paid_twice
+
+if TYPE_CHECKING:
+    from segmind_dagster.outputs import OutputStore
 
 _OPEN: Final = "nothing_left_open"
 _WAITING: Final = "nothing_about_to_expire"
@@ -45,7 +47,7 @@ class _Desk:
 
     run: RunContext
     ledger: Ledger
-    outputs: OutputStore
+    outputs: "OutputStore"
     now: datetime
     unloaded: Mapping[Unit, str]
     _budgets: dict[str, tuple[Decimal | None, str | None]] = field(default_factory=dict)
