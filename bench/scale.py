@@ -91,7 +91,7 @@ def plan_large_set(folder: Path, generations: int) -> list[str]:
                 "images": {},
                 "variables": {},
             }
-            for request in prompt_set.requests_for(_RESOURCE)
+            for request in prompt_set.generations_of(_RESOURCE)
         ]
         with _timed() as register_s:
             ledger.write(

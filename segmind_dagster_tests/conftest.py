@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 from lab.s3 import credentials, make_bucket, running_s3
+from s3fs import S3FileSystem
 from sqlalchemy import create_engine, inspect
 
 from segmind_dagster.gateway import repeating
@@ -164,6 +165,8 @@ def s3_bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """An empty bucket whose credentials are in the environment; its URL."""
     name = f"{tmp_path.parent.name}-{tmp_path.name}".lower().replace("_", "-")[-60:].strip("-")
     make_bucket(s3_server, name)
+    # one that a test without credentials has made is remembered with them missing
+    S3FileSystem.clear_instance_cache()
     for variable, value in credentials(s3_server).items():
         monkeypatch.setenv(variable, value)
     return f"s3://{name}"

@@ -80,7 +80,8 @@ MUTANTS = (
     ),
     Mutant(
         "earlier work comes first",
-        f"{RUNNER}/engine.py", "in sorted(works, key=lambda work: order.get(work.action, 2)):", "in works:",
+        f"{RUNNER}/engine.py",
+        "in sorted(generations, key=lambda generation: order.get(generation.step, 2)):", "in generations:",
         ("runner/test_runner_order.py",),
     ),
     Mutant(
@@ -138,7 +139,7 @@ MUTANTS = (
     ),
     Mutant(
         "a budget that is lowered in the file holds",
-        f"{RUNNER}/buying.py", "caps=await self.budgets.caps(work),", "caps=work.caps,",
+        f"{RUNNER}/buying.py", "caps=await self.budgets.caps(generation),", "caps=generation.caps,",
         ("runner/test_runner_budgets.py",),
     ),
 )  # fmt: skip

@@ -127,7 +127,7 @@ def asked_for(sets: Iterable[PromptSet]) -> tuple[Asked, ...]:
     """Every generation once, with the sets that want it."""
     wanted: dict[str, list[Any]] = {}
     for prompt_set in sets:
-        for request in prompt_set.requests:
+        for request in prompt_set.generations:
             wanted.setdefault(request.generation_id, [request, set()])[1].add(prompt_set.key)
     return tuple(
         Asked(

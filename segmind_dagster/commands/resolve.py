@@ -81,7 +81,7 @@ def _told(doubt: Doubt, redactor: Redactor) -> Iterator[str]:
     record = doubt.record
     when = f"{record.intent_at:%Y-%m-%d %H:%M:%S} UTC" if record.intent_at else "unknown time"
     why = record.error or "no answer came"
-    yield f"{record.generation_id}  {record.model_slug}  {record.prompt_set}  sent {when}: {why}"
+    yield f"{record.generation_id}  {record.model.slug}  {record.prompt_set}  sent {when}: {why}"
     yield f"    sent:    {_shown(record.body, redactor)}"
     for likeness, row in doubt.candidates[:_CANDIDATES]:
         yield f"    may be:  {_shown(row.body, redactor)}"

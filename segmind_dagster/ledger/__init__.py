@@ -7,7 +7,7 @@ account's shared limit, `restoring` gives a lost ledger its rows back, `store` o
 Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning`.
 """
 
-from segmind_dagster.ledger.records import Claim, GenerationRecord, Outcome, Spent
+from segmind_dagster.ledger.records import Claim, Outcome, Spent
 from segmind_dagster.ledger.store import Ledger, is_absent, open_ledger, shown
 from segmind_dagster.lifecycle.budget import Caps
 from segmind_dagster.lifecycle.states import State
@@ -15,7 +15,6 @@ from segmind_dagster.lifecycle.states import State
 __all__ = [
     "Caps",
     "Claim",
-    "GenerationRecord",
     "Ledger",
     "Outcome",
     "Spent",

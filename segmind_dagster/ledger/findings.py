@@ -14,7 +14,9 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
 
 from segmind_dagster.ledger import due
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, SET_GENERATIONS
+from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.lifecycle.states import IN_PROGRESS
+from segmind_dagster.registry import recorded_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -29,33 +31,6 @@ _FREE = Decimal(0)
 _DAMAGED = "bad_output"
 _IS_CURRENT = SET_GENERATIONS.c.is_current
 _SINCE = func.coalesce(GENERATIONS.c.submitted_at, GENERATIONS.c.intent_at, type_=GENERATIONS.c.intent_at.type)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenRow:
-    """A generation that a set asks for and that is not stored.
-
-    Args:
-        generation_id: the generation.
-        prompt: what was asked for.
-        state: its state.
-        is_owner_alive: whether a run is at it.
-        runs: runs that have sent a POST for it in vain.
-        since: when the last POST was sent; None before the first one.
-        failure_kind: why it failed, or why its last attempt did.
-        error: the same for people.
-        cost_usd: what was paid for it all the same; None while nothing is known.
-    """
-
-    generation_id: str
-    prompt: str
-    state: State
-    is_owner_alive: bool
-    runs: int
-    since: datetime | None
-    failure_kind: str | None
-    error: str | None
-    cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +78,7 @@ def open_rows(
     prompt_set: str,
     is_alive: Callable[[str, Connection], bool],
     uncounted_kinds: Collection[str],
-) -> tuple[int, list[OpenRow]]:
+) -> tuple[int, list[Generation]]:
     """How many generations a set asks of a model now, and those that are not stored, in the set's order.
 
     Args:
@@ -119,25 +94,31 @@ def open_rows(
     ).scalar_one()
     rows = connection.execute(
         select(
-            columns.generation_id, columns.prompt, columns.state, columns.owner,
-            due.runs_in_vain(uncounted_kinds).label("runs"),
-            _SINCE.label("since"), columns.failure_kind, columns.error, columns.cost_usd,
+            columns.generation_id, columns.model_slug, columns.prompt, columns.state, columns.owner, columns.attempts,
+            due.runs_in_vain(uncounted_kinds).label("failed_runs"), columns.request_id, columns.submitted_at,
+            columns.intent_at, columns.failure_kind, columns.error, columns.cost_usd,
         )
         .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == columns.generation_id)
         .where(*_of_set(resource, prompt_set), _IS_CURRENT, columns.state != "succeeded")
         .order_by(SET_GENERATIONS.c.position)
     )  # fmt: skip
     return asked_for, [
-        OpenRow(
+        Generation(
             generation_id=row.generation_id,
+            prompt_set=prompt_set,
+            model=recorded_model(row.model_slug, resource),
             prompt=row.prompt,
             state=row.state,
+            owner=row.owner,
             is_owner_alive=row.state in IN_PROGRESS and row.owner is not None and is_alive(row.owner, connection),
-            runs=row.runs,
-            since=row.since,
+            attempts=row.attempts,
+            request_id=row.request_id,
+            submitted_at=row.submitted_at,
+            intent_at=row.intent_at,
             failure_kind=row.failure_kind,
             error=row.error,
             cost_usd=row.cost_usd,
+            failed_runs=row.failed_runs,
         )
         for row in rows.all()
     ]

@@ -11,7 +11,6 @@ from sqlalchemy import Select, and_, exists, func, or_, select, union_all
 
 from segmind_dagster.ledger import money
 from segmind_dagster.ledger.records import (
-    GenerationRecord,
     InferredAbsent,
     ModelDeliveries,
     OwnedRequest,
@@ -28,8 +27,10 @@ from segmind_dagster.ledger.schema import (
     SET_GENERATIONS,
     UPLOADS,
 )
+from segmind_dagster.lifecycle.generation import Generation, ImageInput
 from segmind_dagster.lifecycle.matching import Accepted, Submission
 from segmind_dagster.lifecycle.states import IN_PROGRESS
+from segmind_dagster.registry import recorded_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -47,9 +48,9 @@ _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 
 def snapshot(
     connection: Connection, generation_ids: Sequence[str], *, is_alive: Callable[[str, Connection], bool]
-) -> dict[str, GenerationRecord]:
+) -> dict[str, Generation]:
     """What the ledger knows about these generations; those it does not know are left out."""
-    found: dict[str, GenerationRecord] = {}
+    found: dict[str, Generation] = {}
     for start in range(0, len(generation_ids), _CHUNK):
         chunk = generation_ids[start : start + _CHUNK]
         records = _read_records(connection, _records().where(GENERATIONS.c.generation_id.in_(chunk)), is_alive)
@@ -62,7 +63,7 @@ def unfinished(
     *,
     is_alive: Callable[[str, Connection], bool],
     also_failed: Collection[str] = (),
-) -> list[GenerationRecord]:
+) -> list[Generation]:
     """Everything sent whose outcome is not settled and that no run is at, oldest first.
 
     Args:
@@ -483,23 +484,31 @@ def _stream(connection: Connection, query: Select[Any]) -> Iterator[Mapping[str,
 def _records(*, with_body: bool = False) -> Select[Any]:
     columns = GENERATIONS.c
     wanted = [
-        columns.generation_id, columns.model_slug, columns.prompt_set, columns.state, columns.owner, columns.attempts,
-        columns.request_id, columns.submitted_at, columns.intent_at, columns.failure_kind, columns.error,
-        columns.cost_usd, columns.output_uri,
+        columns.generation_id, columns.model_slug, columns.resource, columns.prompt_set, columns.state, columns.owner,
+        columns.attempts, columns.request_id, columns.submitted_at, columns.intent_at, columns.failure_kind,
+        columns.error, columns.cost_usd, columns.output_uri,
     ]  # fmt: skip
     return select(*wanted, columns.body, columns.images) if with_body else select(*wanted)
 
 
 def _read_records(
     connection: Connection, query: Select[Any], is_alive: Callable[[str, Connection], bool]
-) -> list[GenerationRecord]:
+) -> list[Generation]:
     result = connection.execute(query)
     # taken once for all rows: a row's own mapping looks its names up again and again
     names = tuple(result.keys())
-    return [
-        GenerationRecord(
-            **dict(zip(names, row, strict=True)),
-            is_owner_alive=row.owner is not None and is_alive(row.owner, connection),
-        )
-        for row in result.all()
-    ]
+    return [_generation(dict(zip(names, row, strict=True)), connection, is_alive) for row in result.all()]
+
+
+def _generation(
+    values: dict[str, Any], connection: Connection, is_alive: Callable[[str, Connection], bool]
+) -> Generation:
+    owner = values["owner"]
+    model = recorded_model(values.pop("model_slug"), values.pop("resource"))
+    digests: Mapping[str, str] = values.pop("images", None) or {}
+    return Generation(
+        **values,
+        model=model,
+        images={name: ImageInput(None, None, sha256) for name, sha256 in digests.items()},
+        is_owner_alive=owner is not None and is_alive(owner, connection),
+    )

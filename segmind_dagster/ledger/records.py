@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,48 +15,6 @@ if TYPE_CHECKING:
 
     from segmind_dagster.lifecycle.budget import Scope
     from segmind_dagster.lifecycle.matching import Submission
-    from segmind_dagster.lifecycle.states import State
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRecord:
-    """What the ledger knows about one generation, as far as decisions need it.
-
-    Args:
-        generation_id: identity of what was asked for.
-        model_slug: the model.
-        prompt_set: the set whose run bought it, or will.
-        state: its state.
-        owner: run that holds it while it is in progress.
-        is_owner_alive: whether that run still holds its lease.
-        attempts: POSTs sent so far.
-        request_id: Segmind's id of the latest accepted POST.
-        submitted_at: when that was.
-        intent_at: when the latest claim was recorded, just before its POST.
-        failure_kind: why it failed, or why its last attempt did.
-        error: the same for people.
-        cost_usd: what was paid; None while nothing is known.
-        output_uri: where the output is stored.
-        body: as it was sent, local images left out; read only where the outcome is not settled.
-        images: digest of each local image by parameter; read together with `body`.
-    """
-
-    generation_id: str
-    model_slug: str
-    prompt_set: str
-    state: State
-    owner: str | None = None
-    is_owner_alive: bool = False
-    attempts: int = 0
-    request_id: str | None = None
-    submitted_at: datetime | None = None
-    intent_at: datetime | None = None
-    failure_kind: str | None = None
-    error: str | None = None
-    cost_usd: Decimal | None = None
-    output_uri: str | None = None
-    body: Mapping[str, Any] = field(default_factory=dict)
-    images: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from segmind_dagster.ledger.records import GenerationRecord
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.states import AttemptState
 
 _FREE = Decimal(0)
@@ -232,7 +232,7 @@ def reopen(
     ).rowcount
 
 
-def write_off(connection: Connection, given: GenerationRecord, *, now: datetime) -> None:
+def write_off(connection: Connection, given: Generation, *, now: datetime) -> None:
     """A person writes off an output that was paid for and cannot be had, to buy it again: `failed` to `planned`.
 
     Its attempt says so from now on, so that the next charge is known to be wanted.

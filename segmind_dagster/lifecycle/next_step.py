@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from segmind_dagster.lifecycle.failures import PAID_KINDS, POLICIES, policy_of
 from segmind_dagster.lifecycle.states import IN_PROGRESS
@@ -63,23 +63,28 @@ Step = Literal["submit", "reuse", "collect", "look_up", "wait", "leave"]
 """Buy it; nothing, it is there; poll and fetch; find out its fate in the history; another run has it; nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What is recorded of a generation, as far as its next step depends on it.
+class Recorded(Protocol):
+    """What is recorded of a generation, as far as its next step depends on it; `generation.Generation` has it all."""
 
-    Args:
-        state: its state.
-        is_owner_alive: whether a run is at it.
-        failure_kind: why it failed, or why its last attempt did.
-        was_accepted: whether its last attempt has a request id.
-        runs: runs that have tried it in vain, without those that failed for the account's sake.
-    """
+    @property
+    def state(self) -> State | None:
+        """Its state; None when nothing is recorded."""
 
-    state: State
-    is_owner_alive: bool = False
-    failure_kind: str | None = None
-    was_accepted: bool = False
-    runs: int = 0
+    @property
+    def is_owner_alive(self) -> bool:
+        """Whether a run is at it."""
+
+    @property
+    def failure_kind(self) -> str | None:
+        """Why it failed, or why its last attempt did."""
+
+    @property
+    def was_accepted(self) -> bool:
+        """Whether its last attempt has a request id."""
+
+    @property
+    def failed_runs(self) -> int:
+        """Runs that have tried it in vain, without those that failed for the account's sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,40 +107,40 @@ class NextStep:
 _NOT_YET = NextStep("submit", "not generated yet")
 
 
-def next_step(standing: Standing | None, *, by_person: bool) -> NextStep:  # noqa: PLR0911  one line a state
+def next_step(recorded: Recorded, *, by_person: bool) -> NextStep:  # noqa: PLR0911  one line a state
     """What may happen to a generation.
 
     Args:
-        standing: what is recorded of it; None when nothing is.
+        recorded: what is recorded of it.
         by_person: whether somebody asked for it, rather than a sensor: then what failed unpaid is tried once more.
     """
-    if standing is None:
-        return _NOT_YET
-    if standing.state in IN_PROGRESS and standing.is_owner_alive:
+    if recorded.state in IN_PROGRESS and recorded.is_owner_alive:
         return NextStep("wait", "another run is at it")
-    match standing.state:
+    match recorded.state:
         case "succeeded":
             return NextStep("reuse", "already paid for and stored", may_buy=False)
         case "submitted":
             return NextStep("collect", "submitted earlier; its result is fetched, not bought again")
         case "unknown" | "submitting":
             return NextStep("look_up", "the outcome of its submission was not seen")
+        case None:
+            return _NOT_YET
         case "planned":
-            if not by_person and standing.runs >= MOST_RUNS:
-                return NextStep("leave", f"{standing.runs} runs have tried it in vain", may_buy=False)
+            if not by_person and recorded.failed_runs >= MOST_RUNS:
+                return NextStep("leave", f"{recorded.failed_runs} runs have tried it in vain", may_buy=False)
             return _NOT_YET
         case "failed":
-            return _after_failure(standing, by_person=by_person)
+            return _after_failure(recorded, by_person=by_person)
 
 
-def _after_failure(standing: Standing, *, by_person: bool) -> NextStep:
-    kind = standing.failure_kind or "no kind recorded"
-    policy = policy_of(standing.failure_kind)
+def _after_failure(recorded: Recorded, *, by_person: bool) -> NextStep:
+    kind = recorded.failure_kind or "no kind recorded"
+    policy = policy_of(recorded.failure_kind)
     if policy.is_paid:
         return NextStep("collect", f"paid for, but {kind}: fetched again, not bought again", may_buy=False)
-    if not by_person and (policy.is_permanent or standing.runs >= MOST_RUNS):
+    if not by_person and (policy.is_permanent or recorded.failed_runs >= MOST_RUNS):
         return NextStep("leave", f"{kind}: {policy.advice}", may_buy=False)
-    if policy.is_unclear and standing.was_accepted:
+    if policy.is_unclear and recorded.was_accepted:
         # if it failed free of charge, this run buys it
         return NextStep("collect", f"may have been paid for ({kind}): asked for first, not bought again")
     if policy.is_unclear:

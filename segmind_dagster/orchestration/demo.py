@@ -64,7 +64,7 @@ def run_demo() -> bool:
             console.print(f"Using the sandbox that is already running at {settings.api_url}.", soft_wrap=True)
         before_usd = _charged(settings)
         sets = _sync(instance, settings)
-        count = sum(len(found.requests) for found in sets)
+        count = sum(len(found.generations) for found in sets)
         console.print(f"[bold]{len(sets)} prompt sets[/], {count} generations; no key, no cost:")
         console.print(f"the sandbox at {settings.api_url} stands in for Segmind, with some faults on.")
         failures = _materialize(console, instance, settings, sets)
@@ -132,7 +132,7 @@ class _LiveProgress:
 
     def __init__(self, console: Console, settings: Settings, sets: Sequence[PromptSet]) -> None:
         self._settings = settings
-        self._total = len({request.generation_id for found in sets for request in found.requests})
+        self._total = len({request.generation_id for found in sets for request in found.generations})
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<16}"),

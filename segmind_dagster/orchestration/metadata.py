@@ -27,7 +27,7 @@ def plan_metadata(prompt_set: PromptSet, plans: Sequence[Plan], settings: Settin
         dg.TableRecord(
             {
                 "model": plan.resource,
-                "generations": len(plan.decisions),
+                "generations": len(plan.generations),
                 "to buy": plan.counts["submit"],
                 "already owned": plan.counts["reuse"],
                 "in progress": plan.counts["collect"] + plan.counts["look_up"] + plan.counts["wait"],
@@ -43,7 +43,7 @@ def plan_metadata(prompt_set: PromptSet, plans: Sequence[Plan], settings: Settin
     known = [duration for duration in durations if duration is not None]
     return {
         "description": prompt_set.description or "",
-        "generations": sum(len(plan.decisions) for plan in plans),
+        "generations": sum(len(plan.generations) for plan in plans),
         "generations to buy": sum(plan.counts["submit"] for plan in plans),
         "expected cost (USD)": float(total.expected_usd) if total.is_known else "not known",
         "cost range (USD)": f"{_usd(total.low_usd)} to {_usd(total.high_usd)}" if total.is_known else "not known",

@@ -4,8 +4,8 @@
 `runner`'s job.
 """
 
-from segmind_dagster.planning.estimate import Estimate, UnitCost, price_models
-from segmind_dagster.planning.plan import Action, Decision, Plan, hold_together, make_plan
+from segmind_dagster.planning.estimate import Estimate, price_models
+from segmind_dagster.planning.plan import Plan, hold_together, make_plan
 from segmind_dagster.planning.total import Total
 
-__all__ = ["Action", "Decision", "Estimate", "Plan", "Total", "UnitCost", "hold_together", "make_plan", "price_models"]
+__all__ = ["Estimate", "Plan", "Total", "hold_together", "make_plan", "price_models"]

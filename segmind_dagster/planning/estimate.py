@@ -10,6 +10,8 @@ from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING
 
+from segmind_dagster.lifecycle.budget import UnitCost
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,59 +22,6 @@ _ENOUGH_OBSERVATIONS = 5
 # the catalogue gives a mean over everybody's requests; ours may be larger
 _CATALOGUE_RANGE = (Decimal("0.5"), Decimal("1.5"))
 _MICRO = Decimal("0.000001")
-_LIMIT = "max_unit_cost_usd"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitCost:
-    """Cost of one generation of a model, in USD.
-
-    Args:
-        low: lowest likely.
-        expected: mean.
-        high: highest likely; this is what is reserved.
-        latency_s: usual time from submission to result; None when unknown.
-        source: `ledger`, `catalogue` or `max_unit_cost_usd`, which is no price but the most that may be paid.
-    """
-
-    low: Decimal
-    expected: Decimal
-    high: Decimal
-    latency_s: float | None
-    source: str
-
-    @classmethod
-    def at_most(cls, max_unit_cost_usd: Decimal) -> UnitCost:
-        """What is reserved for a generation whose price nobody knows: all that the set allows for one."""
-        return cls(
-            low=Decimal(0),
-            expected=max_unit_cost_usd,
-            high=max_unit_cost_usd,
-            latency_s=None,
-            source=_LIMIT,
-        )
-
-    @property
-    def is_price(self) -> bool:
-        """Whether anybody knows what it costs, or only the most that may be paid."""
-        return self.source != _LIMIT
-
-    @property
-    def dearest(self) -> Decimal:
-        """The most that one is known to cost: really paid, or the published mean, whose upper end is a guess."""
-        return self.high if self.source == "ledger" else self.expected
-
-    def capped(self, max_unit_cost_usd: Decimal | None) -> UnitCost:
-        """The same, reserving no more than the set allows for one generation."""
-        if max_unit_cost_usd is None or self.high <= max_unit_cost_usd:
-            return self
-        return UnitCost(
-            low=min(self.low, max_unit_cost_usd),
-            expected=min(self.expected, max_unit_cost_usd),
-            high=max_unit_cost_usd,
-            latency_s=self.latency_s,
-            source=self.source,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

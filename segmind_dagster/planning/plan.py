@@ -13,69 +13,49 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from segmind_dagster.lifecycle.budget import Refused
-from segmind_dagster.lifecycle.next_step import Standing, Step, next_step
-from segmind_dagster.planning.estimate import Estimate, UnitCost
+from segmind_dagster.lifecycle.budget import Refused, UnitCost
+from segmind_dagster.lifecycle.next_step import next_step
+from segmind_dagster.planning.estimate import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from segmind_dagster.ledger.records import GenerationRecord, Spent
+    from segmind_dagster.ledger.records import Spent
     from segmind_dagster.lifecycle.budget import Caps, Scope
-    from segmind_dagster.prompts import GenerationRequest
-
-Action = Step
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What happens to one generation, and why.
-
-    Args:
-        request: what was asked for.
-        action: what happens.
-        reason: why, for people.
-        unit: what it may cost; None unless it is bought, or may have to be.
-        is_retry: whether it failed earlier, unpaid, and has to leave that state first.
-    """
-
-    request: GenerationRequest
-    action: Action
-    reason: str
-    unit: UnitCost | None = None
-    is_retry: bool = False
+    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.lifecycle.next_step import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Decisions for one prompt set and one model.
+    """What happens to the generations of one prompt set and one model.
 
     Args:
         prompt_set: the set.
         resource: the model's resource name.
-        decisions: one per generation asked for, in the set's order.
+        generations: all that the set asks for, in its order, each with its step.
         estimate: what submitting will cost and take.
         refusal: why nothing may be submitted, if that is so.
     """
 
     prompt_set: str
     resource: str
-    decisions: tuple[Decision, ...]
+    generations: tuple[Generation, ...]
     estimate: Estimate
     refusal: str | None = None
 
     @property
-    def counts(self) -> Counter[Action]:
-        """How many generations get each action."""
-        return Counter(decision.action for decision in self.decisions)
+    def counts(self) -> Counter[Step]:
+        """How many generations take each step."""
+        return Counter(generation.step for generation in self.generations)
 
 
 def make_plan(
     *,
     prompt_set: str,
     resource: str,
-    requests: Sequence[GenerationRequest],
-    known: Mapping[str, GenerationRecord],
+    asked: Sequence[Generation],
+    known: Mapping[str, Generation],
     unit_costs: Mapping[str, UnitCost | None],
     caps: Caps,
     requests_per_minute: float,
@@ -87,7 +67,7 @@ def make_plan(
     Args:
         prompt_set: the set.
         resource: the model's resource name.
-        requests: what the set asks of the model.
+        asked: what the set asks of the model.
         known: what the ledger knows about these generations.
         unit_costs: by model slug.
         caps: the limits; of these, what one generation may cost.
@@ -95,22 +75,21 @@ def make_plan(
         is_by_person: a person's run also tries again what failed permanently, once; it was never paid.
         runs: in how many runs each generation was tried in vain, by id; only a sensor's run asks.
     """
-    decisions = tuple(
+    generations = tuple(
         _decide(
-            request,
-            known.get(request.generation_id),
+            generation if recorded is None else generation.with_record(recorded, failed_runs=runs.get(recorded_id, 0)),
             unit_costs,
             caps,
             by_person=is_by_person,
-            runs=runs.get(request.generation_id, 0),
         )
-        for request in requests
+        for generation in asked
+        for recorded_id, recorded in [(generation.generation_id, known.get(generation.generation_id))]
     )
-    estimate = _estimate([d for d in decisions if d.action == "submit"], requests_per_minute)
+    estimate = _estimate([each for each in generations if each.step == "submit"], requests_per_minute)
     return Plan(
         prompt_set=prompt_set,
         resource=resource,
-        decisions=decisions,
+        generations=generations,
         estimate=estimate,
         refusal=_refusal(prompt_set, resource, estimate, unit_costs, caps),
     )
@@ -140,7 +119,7 @@ def hold_together(plans: Sequence[Plan], *, caps: Mapping[str, Caps], spent: Map
     of_run = next((_over_cap("run", "", sent, caps[key], spent[key], needing=together) for key in of_set), None)
     return [
         replace(plan, refusal=plan.refusal or refusals[plan.prompt_set] or of_run)
-        if any(decision.unit for decision in plan.decisions)
+        if any(generation.unit for generation in plan.generations)
         else plan
         for plan in plans
     ]
@@ -167,37 +146,21 @@ def _over_cap(scope: Scope, name: str, plans: Sequence[Plan], caps: Caps, spent:
 
 
 def _decide(
-    request: GenerationRequest,
-    record: GenerationRecord | None,
-    unit_costs: Mapping[str, UnitCost | None],
-    caps: Caps,
-    *,
-    by_person: bool,
-    runs: int,
-) -> Decision:
-    unit = unit_costs.get(request.model.slug) or _unit_of_set(caps)
+    generation: Generation, unit_costs: Mapping[str, UnitCost | None], caps: Caps, *, by_person: bool
+) -> Generation:
+    unit = unit_costs.get(generation.model.slug) or _unit_of_set(caps)
     unit = unit.capped(caps.max_unit_usd) if unit else None
-    standing = None
-    if record is not None:
-        standing = Standing(
-            state=record.state,
-            is_owner_alive=record.is_owner_alive,
-            failure_kind=record.failure_kind,
-            was_accepted=record.request_id is not None,
-            runs=runs,
-        )
-    following = next_step(standing, by_person=by_person)
+    following = next_step(generation, by_person=by_person)
     # with its price also where it is only looked for: if that comes to nothing, free of charge, this run buys it
-    price = unit if following.may_buy else None
-    return Decision(request, following.step, following.reason, price, is_retry=following.is_retry)
+    return generation.with_step(following, unit=unit if following.may_buy else None, caps=caps)
 
 
 def _unit_of_set(caps: Caps) -> UnitCost | None:
     return None if caps.max_unit_usd is None else UnitCost.at_most(caps.max_unit_usd)
 
 
-def _estimate(bought: Sequence[Decision], requests_per_minute: float) -> Estimate:
-    units = [decision.unit for decision in bought if decision.unit]
+def _estimate(bought: Sequence[Generation], requests_per_minute: float) -> Estimate:
+    units = [generation.unit for generation in bought if generation.unit]
     priced = [unit for unit in units if unit.is_price]
     limits = [unit.high for unit in units if not unit.is_price]
     latencies = [unit.latency_s for unit in units]

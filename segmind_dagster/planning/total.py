@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from segmind_dagster.planning.plan import Decision, Plan
+    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.planning.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +97,14 @@ class Total:
         return sentences
 
 
-def _asked_for_before(plans: Sequence[Plan]) -> list[Decision]:
+def _asked_for_before(plans: Sequence[Plan]) -> list[Generation]:
     """What is to be bought for one plan, and for an earlier one as well."""
     seen: set[str] = set()
     again = []
-    for decision in (decision for plan in plans for decision in plan.decisions if decision.action == "submit"):
-        if decision.request.generation_id in seen:
-            again.append(decision)
-        seen.add(decision.request.generation_id)
+    for generation in (each for plan in plans for each in plan.generations if each.step == "submit"):
+        if generation.generation_id in seen:
+            again.append(generation)
+        seen.add(generation.generation_id)
     return again
 
 

@@ -8,11 +8,9 @@ Prices, budgets and what was already paid for are the business of `planning` and
 from segmind_dagster.prompts.folder import PromptFolder, find_prompt_set, scan_prompts
 from segmind_dagster.prompts.identity import generation_id
 from segmind_dagster.prompts.loading import load_prompt_set
-from segmind_dagster.prompts.model import GenerationRequest, ImageInput, PromptSet
+from segmind_dagster.prompts.model import PromptSet
 
 __all__ = [
-    "GenerationRequest",
-    "ImageInput",
     "PromptFolder",
     "PromptSet",
     "find_prompt_set",

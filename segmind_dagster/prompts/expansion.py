@@ -1,6 +1,6 @@
-"""Batches -> generation requests: combinations, seeds, bodies and identities.
+"""Batches -> generation generations: combinations, seeds, bodies and identities.
 
-Pure: the same batches give the same requests everywhere. Nothing about a request depends on its
+Pure: the same batches give the same generations everywhere. Nothing about a request depends on its
 position, except the field that says so.
 """
 
@@ -10,10 +10,10 @@ import itertools
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.prompts.batches import RANDOM_SEED
 from segmind_dagster.prompts.fields import MAX_GENERATIONS
 from segmind_dagster.prompts.identity import derived_seed, generation_id
-from segmind_dagster.prompts.model import GenerationRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ MAX_PROMPT_CHARS = 20_000
 _MANY = 10**12
 
 
-def expand(batches: Iterable[Batch], *, key: str, document: Document) -> tuple[GenerationRequest, ...]:
+def expand(batches: Iterable[Batch], *, key: str, document: Document) -> tuple[Generation, ...]:
     """Every generation that batches ask for; of equal ones only the first.
 
     Args:
@@ -35,10 +35,10 @@ def expand(batches: Iterable[Batch], *, key: str, document: Document) -> tuple[G
         key: the prompt set's.
         document: takes the problems that only filled-in prompts show.
     """
-    requests: dict[str, GenerationRequest] = {}
+    generations: dict[str, Generation] = {}
     for batch in batches:
-        _expand_batch(batch, requests, key=key, document=document)
-    return tuple(requests.values())
+        _expand_batch(batch, generations, key=key, document=document)
+    return tuple(generations.values())
 
 
 def check_size(batches: Sequence[Batch], document: Document) -> None:
@@ -101,7 +101,7 @@ def combinations(
         yield tuple(reversed(chosen))
 
 
-def _expand_batch(batch: Batch, requests: dict[str, GenerationRequest], *, key: str, document: Document) -> None:
+def _expand_batch(batch: Batch, generations: dict[str, Generation], *, key: str, document: Document) -> None:
     model, inputs = batch.model, batch.inputs
     digests = {name: image.sha256 or "" for name, image in inputs.images.items()}
     for values in combinations(batch.variables, batch.sampling, "\0".join(batch.prompt.parts)):
@@ -116,9 +116,9 @@ def _expand_batch(batch: Batch, requests: dict[str, GenerationRequest], *, key: 
         for seed, sample in _seeds(batch, prompt, parameters, digests):
             body = _body(model, prompt, parameters, seed)
             identity = generation_id(model.slug, body, digests, sample)
-            if identity in requests:
+            if identity in generations:
                 continue
-            requests[identity] = GenerationRequest(
+            generations[identity] = Generation(
                 generation_id=identity,
                 prompt_set=key,
                 model=model,
@@ -129,7 +129,7 @@ def _expand_batch(batch: Batch, requests: dict[str, GenerationRequest], *, key: 
                 seed=seed,
                 sample=sample,
                 variables=variables,
-                position=len(requests),
+                position=len(generations),
             )
 
 

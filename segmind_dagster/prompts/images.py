@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from segmind_dagster.prompts.model import ImageInput
+from segmind_dagster.lifecycle.generation import ImageInput
 
 if TYPE_CHECKING:
     from pathlib import Path

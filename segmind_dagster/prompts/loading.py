@@ -47,9 +47,9 @@ def load_prompt_set(path: Path, *, project_dir: Path) -> PromptSet:
     batches = build_batches(fields, skipped=skipped, document=document, images=images)
     check_size(batches, document)
     document.raise_problems()
-    requests = expand(batches, key=path.stem, document=document)
+    generations = expand(batches, key=path.stem, document=document)
     document.raise_problems()
-    aimed = {request.model.resource for request in requests}
+    aimed = {generation.model.resource for generation in generations}
     return PromptSet(
         key=path.stem,
         path=path,
@@ -59,7 +59,7 @@ def load_prompt_set(path: Path, *, project_dir: Path) -> PromptSet:
         budget_usd=fields.budget_usd,
         max_unit_cost_usd=fields.max_unit_cost_usd,
         auto_run=fields.auto_run,
-        requests=requests,
+        generations=generations,
     )
 
 

@@ -16,9 +16,9 @@ from segmind_dagster.registry.model import TRANSPORT_PARAMETERS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from segmind_dagster.lifecycle.generation import ImageInput
     from segmind_dagster.prompts.document import Document, Location
     from segmind_dagster.prompts.images import ImageReader
-    from segmind_dagster.prompts.model import ImageInput
     from segmind_dagster.registry import Model, Parameter
 
 _FIELDS_OF_THEIR_OWN = frozenset({"prompt", "negative_prompt", "seed"})

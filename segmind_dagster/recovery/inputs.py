@@ -14,7 +14,7 @@ from segmind_dagster.registry import find_model
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from segmind_dagster.prompts import GenerationRequest
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.recovery.files import OnDisk
     from segmind_dagster.registry import Model
 
@@ -24,7 +24,7 @@ _SEEDS = range(-(2**63), 2**63)
 
 
 def inputs_of(
-    generation_id: str, *, asked: GenerationRequest | None, disk: OnDisk | None, row: Mapping[str, Any] | None
+    generation_id: str, *, asked: Generation | None, disk: OnDisk | None, row: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The input columns of `generations`.
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from segmind_dagster.ledger import State
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.matching import HistoryRow
-    from segmind_dagster.prompts import GenerationRequest
     from segmind_dagster.recovery.files import OnDisk
 
 _IN_PROGRESS = frozenset({"submitting", "submitted", "unknown"})
@@ -43,7 +43,7 @@ class Evidence:
     """
 
     generation_id: str
-    asked: GenerationRequest | None = None
+    asked: Generation | None = None
     disk: OnDisk | None = None
     row: Mapping[str, Any] | None = None
     attempts: Sequence[Mapping[str, Any]] = ()

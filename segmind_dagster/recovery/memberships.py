@@ -54,7 +54,7 @@ def memberships(
             )
 
     for prompt_set in sets:
-        for request in prompt_set.requests:
+        for request in prompt_set.generations:
             enter(prompt_set.key, request.generation_id, is_current=True, position=request.position)
     # a file that is there has had its say on what is current
     keys = {prompt_set.key for prompt_set in sets}

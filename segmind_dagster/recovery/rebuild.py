@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from segmind_dagster.errors import Problem
     from segmind_dagster.ledger import Ledger, State
-    from segmind_dagster.prompts import GenerationRequest, PromptSet
+    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.prompts import PromptSet
     from segmind_dagster.recovery.files import OnDisk
     from segmind_dagster.recovery.joining import Restored
     from segmind_dagster.recovery.requests import Requests
@@ -47,7 +48,7 @@ _LONGEST = timedelta(days=3 * 365)
 class _Sources:
     """What was found where, before anything is decided."""
 
-    asked: Mapping[str, GenerationRequest]
+    asked: Mapping[str, Generation]
     disk: Mapping[str, OnDisk]
     remembered: Remembered
 
@@ -156,10 +157,10 @@ def _refuse_beside_a_run(ledger: Ledger) -> None:
         )
 
 
-def _asked(sets: Iterable[PromptSet]) -> dict[str, GenerationRequest]:
-    asked: dict[str, GenerationRequest] = {}
+def _asked(sets: Iterable[PromptSet]) -> dict[str, Generation]:
+    asked: dict[str, Generation] = {}
     for prompt_set in sets:
-        for request in prompt_set.requests:
+        for request in prompt_set.generations:
             asked.setdefault(request.generation_id, request)
     return asked
 
@@ -188,7 +189,11 @@ def _of_this_origin(judged: Iterable[OnDisk]) -> dict[str, OnDisk]:
 def _states(ledger: Ledger, evidence: Collection[str]) -> dict[str, State]:
     """Generations that the ledger holds and may not lose: all but plans nobody ever acted on."""
     records = ledger.read(reads.snapshot, list(evidence), is_alive=lambda *_: False)
-    return {key: record.state for key, record in records.items() if record.state != "planned" or record.attempts}
+    return {
+        key: record.state
+        for key, record in records.items()
+        if record.state is not None and (record.state != "planned" or record.attempts)
+    }
 
 
 def _settled(ledger: Ledger, states: Mapping[str, State]) -> set[str]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from segmind_dagster.gateway.client import Gateway
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.outputs import OutputStore
-    from segmind_dagster.prompts import GenerationRequest
     from segmind_dagster.settings import Settings
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,7 +51,7 @@ def ask_history(
     settings: Settings,
     outputs: OutputStore,
     *,
-    asked: Sequence[GenerationRequest],
+    asked: Sequence[Generation],
     owned: Callable[[Sequence[str]], Collection[str]],
     unpriced: Collection[str],
     expected: Mapping[str, datetime],
@@ -128,7 +128,7 @@ def _refuse_with_gaps(absent: Sequence[str], since: datetime) -> None:
 
 
 def match(
-    asked: Sequence[GenerationRequest], rows: Sequence[HistoryRow], digests: Mapping[str, str | None]
+    asked: Sequence[Generation], rows: Sequence[HistoryRow], digests: Mapping[str, str | None]
 ) -> tuple[dict[str, HistoryRow], dict[str, HistoryRow]]:
     """Give each generation a request that answers it, each request to one generation.
 
@@ -159,7 +159,7 @@ def match(
     return dict(matches.found), doubtful
 
 
-def _submissions(asked: Sequence[GenerationRequest]) -> list[Submission]:
+def _submissions(asked: Sequence[Generation]) -> list[Submission]:
     return [Submission(key=each.generation_id, model_slug=each.model.slug, body=each.body) for each in asked]
 
 
@@ -180,7 +180,7 @@ async def _one_by_one(gateway: Gateway, request_ids: Sequence[str]) -> dict[str,
 
 
 async def _digests(
-    gateway: Gateway, outputs: OutputStore, asked: Sequence[GenerationRequest], rows: Sequence[HistoryRow]
+    gateway: Gateway, outputs: OutputStore, asked: Sequence[Generation], rows: Sequence[HistoryRow]
 ) -> dict[str, str | None]:
     """Digests of the pictures in requests that may answer a generation with local pictures."""
     with_images = [request for request in asked if request.images]

@@ -6,7 +6,7 @@ Nothing here speaks HTTP, reads prompt files or knows about Dagster.
 
 from segmind_dagster.registry.catalogue import CATALOGUE_DATE, Catalogue, CatalogueEntry, bundled_catalogue
 from segmind_dagster.registry.model import ApiVersion, Model, OutputKind, Parameter
-from segmind_dagster.registry.models import MODELS, find_model
+from segmind_dagster.registry.models import MODELS, find_model, recorded_model
 
 __all__ = [
     "CATALOGUE_DATE",
@@ -19,4 +19,5 @@ __all__ = [
     "Parameter",
     "bundled_catalogue",
     "find_model",
+    "recorded_model",
 ]

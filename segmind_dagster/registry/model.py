@@ -85,6 +85,7 @@ class Model:
         prompt_parameter: where the prompt goes; `messages` wraps it as one chat message of the user.
         seed_parameter: where the seed goes; None for a model without one.
         is_schema_published: False when Segmind publishes no schema, so that parameters pass unchecked.
+        is_listed: False for a model that has no entry any more, and of which only the ledger knows.
     """
 
     slug: str
@@ -97,6 +98,7 @@ class Model:
     prompt_parameter: Literal["prompt", "messages"] = "prompt"
     seed_parameter: str | None = "seed"
     is_schema_published: bool = True
+    is_listed: bool = True
 
     @property
     def parameter_names(self) -> frozenset[str]:

@@ -181,3 +181,16 @@ def find_model(name: str) -> Model:
         if name in {model.resource, model.slug}:
             return model
     raise RegistryError(name, [model.resource for model in MODELS])
+
+
+def recorded_model(slug: str, resource: str) -> Model:
+    """The model that the ledger names; a stand-in where its entry was removed.
+
+    Args:
+        slug: as recorded.
+        resource: as recorded.
+    """
+    listed = next((model for model in MODELS if model.slug == slug), None)
+    return listed or Model(
+        slug=slug, resource=resource, title=slug, modality="", output="image", parameters=(), is_listed=False
+    )

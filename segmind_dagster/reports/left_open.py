@@ -11,14 +11,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from segmind_dagster.lifecycle.failures import policy_of
-from segmind_dagster.lifecycle.next_step import KEPT, Standing, next_step
+from segmind_dagster.lifecycle.next_step import KEPT, next_step
 from segmind_dagster.reports.findings import SAMPLE, Finding, Verdict, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from segmind_dagster.ledger.findings import OpenRow
+    from segmind_dagster.lifecycle.generation import Generation
 
 _Trouble = Literal["given up", "lost", "unknown", "damaged", "failed", "not collected", "not bought"]
 # worst first: this is also the order of the sample
@@ -38,7 +38,7 @@ _FREE: Final = Decimal(0)
 
 def left_open(
     asked_for: int,
-    rows: Sequence[OpenRow],
+    rows: Sequence[Generation],
     *,
     prompt_set: str,
     now: datetime,
@@ -53,7 +53,7 @@ def left_open(
         now: the time.
         quarantined: by generation, the address of a file that was refused.
     """
-    troubles: defaultdict[_Trouble, list[OpenRow]] = defaultdict(list)
+    troubles: defaultdict[_Trouble, list[Generation]] = defaultdict(list)
     under_way = 0
     for row in rows:
         trouble = _trouble(row, now)
@@ -93,7 +93,7 @@ def left_open(
                 "prompt": row.prompt[:80],
                 "what": _TROUBLES[trouble][1],
                 "kind": row.failure_kind or "",
-                "runs": row.runs,
+                "runs": row.failed_runs,
                 "error": (row.error or "")[:300],
                 **({"file": quarantined.get(row.generation_id, "")} if kept else {}),
             }
@@ -102,11 +102,8 @@ def left_open(
     )
 
 
-def _trouble(row: OpenRow, now: datetime) -> _Trouble | None:
-    standing = Standing(
-        state=row.state, is_owner_alive=row.is_owner_alive, failure_kind=row.failure_kind, runs=row.runs
-    )
-    match next_step(standing, by_person=False).step:
+def _trouble(row: Generation, now: datetime) -> _Trouble | None:
+    match next_step(row, by_person=False).step:
         case "wait" | "reuse":
             return None
         case "look_up":
@@ -118,12 +115,12 @@ def _trouble(row: OpenRow, now: datetime) -> _Trouble | None:
         case "collect" if row.state == "submitted":
             return "not collected"
         case "collect":
-            is_gone = row.failure_kind == "expired" or (row.since is not None and now - row.since >= KEPT)
+            is_gone = row.failure_kind == "expired" or (row.sent_at is not None and now - row.sent_at >= KEPT)
             return "lost" if is_gone else "damaged"
 
 
 def _paid(
-    unusable: Sequence[OpenRow], usd: Decimal, kept: Sequence[OpenRow], quarantined: Mapping[str, str]
+    unusable: Sequence[Generation], usd: Decimal, kept: Sequence[Generation], quarantined: Mapping[str, str]
 ) -> list[str]:
     """What was paid for and is of no use: the money, where the bytes are, and what to do."""
     if not unusable:
@@ -140,7 +137,7 @@ def _paid(
     return lines
 
 
-def _recovery(found: Mapping[_Trouble, Sequence[OpenRow]], prompt_set: str) -> list[str]:
+def _recovery(found: Mapping[_Trouble, Sequence[Generation]], prompt_set: str) -> list[str]:
     """What to do, a line each: for every kind of failure what the policy advises, then what happens by itself."""
     # what was not bought has a kind of its own only if something stopped the whole run
     kinds = Counter(

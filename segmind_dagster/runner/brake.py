@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger.records import ModelDeliveries
     from segmind_dagster.lifecycle.failures import FailureKind
-    from segmind_dagster.runner.work import Work
+    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.registry import Model
 
 # so many generations of a model failing in the same words, and none succeeding, is not about one prompt
 _ALIKE = 20
@@ -88,29 +89,29 @@ class Brake:
         self.held_sets[prompt_set] = message
         self._wake()
 
-    def allows(self, work: Work) -> bool:
+    def allows(self, generation: Generation) -> bool:
         """Whether this generation may be submitted, now or after its model's scouts."""
-        slug = work.model.slug
-        is_held = self._is_stopping or work.prompt_set in self.held_sets or slug in self.held_models
+        slug = generation.model.slug
+        is_held = self._is_stopping or generation.prompt_set in self.held_sets or slug in self.held_models
         return not is_held and self._breakers[slug].answer() != "stop"
 
-    async def admits(self, work: Work) -> bool:
+    async def admits(self, generation: Generation) -> bool:
         """Wait for the scouts of its model, if there are any; whether it may be submitted then.
 
         One that is admitted has to land, whatever comes of it; see `landed`.
         """
         self._loop = asyncio.get_running_loop()
-        slug = work.model.slug
-        while self.allows(work):
+        slug = generation.model.slug
+        while self.allows(generation):
             if self._breakers[slug].answer() == "go":
                 self._breakers[slug] = self._breakers[slug].sent()
                 return True
             await self._changed.wait()
         return False
 
-    def landed(self, work: Work) -> None:
+    def landed(self, generation: Generation) -> None:
         """A generation that was admitted is over; what it came to is told to `learn` before anybody else has a turn."""
-        slug = work.model.slug
+        slug = generation.model.slug
         self._breakers[slug] = self._breakers[slug].landed()
         self._wake()
 
@@ -125,49 +126,49 @@ class Brake:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def held_back(self, work: Work) -> Ended:
+    def held_back(self, generation: Generation) -> Ended:
         """How a generation ends that may not be submitted."""
-        if (spent := self.held_sets.get(work.prompt_set)) is not None:
+        if (spent := self.held_sets.get(generation.prompt_set)) is not None:
             return Ended("held_back", "over_budget", spent)
-        slug = work.model.slug
+        slug = generation.model.slug
         breaker = self._breakers[slug]
         if breaker.state == "open" and not self._is_stopping:
-            self.held_models.setdefault(slug, ("bad_output", self._stopped_model(work, breaker.bad)))
+            self.held_models.setdefault(slug, ("bad_output", self._stopped_model(generation.model, breaker.bad)))
         if (held := self.held_models.get(slug)) is not None:
             return Ended("held_back", *held)
         return Ended("held_back", self.stopped_by, self.message)
 
-    def _stopped_model(self, work: Work, bad: int) -> str:
+    def _stopped_model(self, model: Model, bad: int) -> str:
         return (
-            f"{work.model.slug} is stopped: {bad} of its outputs, one after the other, were paid for and cannot be "
-            f"used (${self._bad_usd[work.model.slug]:.4f}). Look at them in {self._quarantine}/{work.model.resource}; "
+            f"{model.slug} is stopped: {bad} of its outputs, one after the other, were paid for and cannot be "
+            f"used (${self._bad_usd[model.slug]:.4f}). Look at them in {self._quarantine}/{model.resource}; "
             "`segmind-dagster collect` fetches them again, free of charge. To go on, materialize the prompt set "
             "yourself: that sends three more, and the rest as soon as one of these is good. `segmind-dagster resolve "
             "GENERATION --buy-again` pays once more for one of those that came."
         )
 
-    def learn(self, work: Work, ended: Ended) -> None:
+    def learn(self, generation: Generation, ended: Ended) -> None:
         """Take note of an ending: a model that disappoints or fails again and again is not asked any more."""
-        self._judge(work, ended)
-        self._count_alike(work, ended)
+        self._judge(generation, ended)
+        self._count_alike(generation, ended)
         self._wake()
 
-    def _judge(self, work: Work, ended: Ended) -> None:
+    def _judge(self, generation: Generation, ended: Ended) -> None:
         """Tell the model's breaker what came for the money, each attempt once."""
-        slug = work.model.slug
+        slug = generation.model.slug
         # what the plan reused says nothing about now; what another run has stored meanwhile does
-        if ended.ending == "succeeded" or (ended.ending == "reused" and work.action != "reuse"):
+        if ended.ending == "succeeded" or (ended.ending == "reused" and generation.step != "reuse"):
             self._breakers[slug] = self._breakers[slug].delivered()
             self._bad_usd[slug] = _FREE
         elif ended.ending == "failed" and ended.failure_kind is not None and POLICIES[ended.failure_kind].is_paid:
-            attempt = (work.generation_id, ended.attempts)
+            attempt = (generation.generation_id, ended.attempts)
             if attempt not in self._judged:
                 self._judged.add(attempt)
                 self._bad_usd[slug] += ended.cost_usd
                 self._breakers[slug] = self._breakers[slug].disappointed()
 
-    def _count_alike(self, work: Work, ended: Ended) -> None:
-        slug = work.model.slug
+    def _count_alike(self, generation: Generation, ended: Ended) -> None:
+        slug = generation.model.slug
         if ended.ending == "succeeded":
             self._alike[slug] = Counter()
             self._working.add(slug)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from segmind_dagster.gateway.client import Accepted
     from segmind_dagster.ledger import Claim, Ledger
     from segmind_dagster.lifecycle.failures import FailureKind
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.costs import CostReader
     from segmind_dagster.runner.file_budgets import FileBudgets
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.pacing import Slots
     from segmind_dagster.runner.places import Places
-    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
+    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress
 
 
 _V1_AT_ONCE = 200
@@ -90,62 +91,62 @@ class Buyer:
     chance: random.Random
     run_id: str | None
     v1_room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_V1_AT_ONCE))
-    unsent: dict[str, Work] = field(default_factory=dict)
+    unsent: dict[str, Generation] = field(default_factory=dict)
 
-    async def buy(self, work: Work) -> Ended:
+    async def buy(self, generation: Generation) -> Ended:
         """Submit a planned generation and bring its output home.
 
         Raises:
             LostOwnershipError: another run has it.
         """
-        if work.reserve_usd is None:
+        if generation.reserve_usd is None:
             return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
-        if not await self.brake.admits(work):
-            return self.brake.held_back(work)
+        if not await self.brake.admits(generation):
+            return self.brake.held_back(generation)
         try:
             # a v1 call holds its connection until the job is done, and polls need connections too
-            async with self.v1_room if work.model.api_version == "v1" else nullcontext():
-                return await self._buy(work, work.reserve_usd)
+            async with self.v1_room if generation.model.api_version == "v1" else nullcontext():
+                return await self._buy(generation, generation.reserve_usd)
         finally:
-            self.brake.landed(work)
+            self.brake.landed(generation)
 
-    async def _buy(self, work: Work, reserve_usd: Decimal) -> Ended:
+    async def _buy(self, generation: Generation, reserve_usd: Decimal) -> Ended:
         tries = Tries()
-        while self.brake.allows(work):
+        while self.brake.allows(generation):
             try:
-                body = await self.inputs.complete(work.body, work.images)
+                body = await self.inputs.complete(generation.body, generation.images)
             except GatewayError as error:
-                if (ended := await self._not_uploaded(work, error, tries)) is not None:
+                if (ended := await self._not_uploaded(generation, error, tries)) is not None:
                     return ended
                 continue
-            waited_ms = await self.slots.wait(may_go=lambda: self.brake.allows(work))
-            if not self.brake.allows(work):
+            waited_ms = await self.slots.wait(may_go=lambda: self.brake.allows(generation))
+            if not self.brake.allows(generation):
                 break
-            ended = await self._send_within_caps(work, body, tries, reserve_usd, waited_ms)
+            ended = await self._send_within_caps(generation, body, tries, reserve_usd, waited_ms)
             if ended is not None:
                 return ended
         # whoever waits for room learns the same
         self.headroom.changed()
-        return self.brake.held_back(work)
+        return self.brake.held_back(generation)
 
     async def _send_within_caps(
-        self, work: Work, body: Mapping[str, Any], tries: Tries, planned_usd: Decimal, waited_ms: int
+        self, generation: Generation, body: Mapping[str, Any], tries: Tries, planned_usd: Decimal, waited_ms: int
     ) -> Ended | None:
         """One attempt, if the caps leave room for it; None when another try is due."""
         term = self.lease.term
         try:
             with self.places.submitting(), self.headroom.asking() as changes:
-                claim = await self._claim(work, planned_usd, waited_ms)
+                claim = await self._claim(generation, planned_usd, waited_ms)
         except BudgetError as error:
             if error.awaits_report:
                 self.costs.wanted()
-            if not await self.headroom.wait(work, error, changes):
-                self._stop_for(work, error)
+            if not await self.headroom.wait(generation, error, changes):
+                self._stop_for(generation, error)
             return None
-        self.unsent.pop(work.generation_id, None)
+        self.unsent.pop(generation.generation_id, None)
         self.headroom.granted()
         with self.in_flight():
-            return await self._send(work, claim, body, tries, term)
+            return await self._send(generation, claim, body, tries, term)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -157,7 +158,7 @@ class Buyer:
         finally:
             self.progress.in_flight -= 1
 
-    async def _claim(self, work: Work, reserve_usd: Decimal, waited_ms: int) -> Claim:
+    async def _claim(self, generation: Generation, reserve_usd: Decimal, waited_ms: int) -> Claim:
         """The right to send one POST.
 
         Raises:
@@ -167,12 +168,12 @@ class Buyer:
         try:
             return await self.ledger.awrite(
                 moves.claim,
-                generation_id=work.generation_id,
+                generation_id=generation.generation_id,
                 owner=self.lease.owner,
                 run_id=self.run_id,
-                prompt_set=work.prompt_set,
+                prompt_set=generation.prompt_set,
                 reserved_usd=reserve_usd,
-                caps=await self.budgets.caps(work),
+                caps=await self.budgets.caps(generation),
                 rate_wait_ms=waited_ms,
                 now=self.clock.now(),
             )
@@ -180,55 +181,59 @@ class Buyer:
             self.slots.give_back()
             raise
 
-    def _stop_for(self, work: Work, error: BudgetError) -> None:
+    def _stop_for(self, generation: Generation, error: BudgetError) -> None:
         """A cap is reached, and nothing in flight will make room: that set, or the run, submits nothing more."""
         held = [
             each
-            for each in {work.generation_id: work, **self.unsent}.values()
-            if error.scope != "set" or each.prompt_set == work.prompt_set
+            for each in {generation.generation_id: generation, **self.unsent}.values()
+            if error.scope != "set" or each.prompt_set == generation.prompt_set
         ]
         needed_usd = sum((each.reserve_usd or Decimal(0) for each in held), Decimal(0))
         message = f"{error} Held back: {len(held)} generation{'s' * (len(held) != 1)}, up to ${needed_usd:.4f}."
         if error.scope == "set":
-            self.brake.hold_set(work.prompt_set, message)
+            self.brake.hold_set(generation.prompt_set, message)
         else:
             self.brake.stop("over_budget", message)
 
-    async def _not_uploaded(self, work: Work, error: GatewayError, tries: Tries) -> Ended | None:
+    async def _not_uploaded(self, generation: Generation, error: GatewayError, tries: Tries) -> Ended | None:
         """An input file did not reach the provider; None when another try is due. Nothing was submitted."""
         policy = POLICIES[error.kind]
         if tries.may_again(error.kind):
             await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
             return None
         if policy.is_permanent or error.kind == "server_error":
-            return await self._refuse(work, error.kind, str(error))
+            return await self._refuse(generation, error.kind, str(error))
         self.brake.stop(error.kind, f"{error} {policy.advice}")
         return Ended("held_back", error.kind, str(error))
 
-    async def _refuse(self, work: Work, kind: FailureKind, message: str) -> Ended:
+    async def _refuse(self, generation: Generation, kind: FailureKind, message: str) -> Ended:
         """Fail a planned generation for this run, without a further attempt."""
         await self.ledger.awrite(
-            writes.refuse_unsent, work.generation_id, failure_kind=kind, error=message, now=self.clock.now()
+            writes.refuse_unsent, generation.generation_id, failure_kind=kind, error=message, now=self.clock.now()
         )
         return Ended("failed", kind, message)
 
-    async def _send(self, work: Work, claim: Claim, body: Mapping[str, Any], tries: Tries, term: int) -> Ended | None:
+    async def _send(
+        self, generation: Generation, claim: Claim, body: Mapping[str, Any], tries: Tries, term: int
+    ) -> Ended | None:
         """One attempt; None when another one is due."""
         intent_at = self.clock.now()
         began = self.clock.monotonic()
-        sink = self.outputs.scratch_file(work.generation_id)
+        sink = self.outputs.scratch_file(generation.generation_id)
         self.progress.steps += 1
         try:
             # a v1 call is one for as long as its job takes: nobody waits for that
-            with nullcontext() if work.model.api_version == "v1" else self.places.submitting():
-                accepted = await self.gateway.submit(work.model, body, sink, may_send=lambda: self._may_send(term))
+            with nullcontext() if generation.model.api_version == "v1" else self.places.submitting():
+                accepted = await self.gateway.submit(
+                    generation.model, body, sink, may_send=lambda: self._may_send(term)
+                )
         except NotSentError as error:
             self.outputs.discard(sink)
             await self._withdraw(claim, error)
             return None
         except GatewayError as error:
             self.outputs.discard(sink)
-            return await self._refused(work, claim, body, tries, error, intent_at=intent_at)
+            return await self._refused(generation, claim, body, tries, error, intent_at=intent_at)
         accepted_at = self.clock.monotonic()
         if accepted.fetched is None and accepted.refused is None:
             self.outputs.discard(sink)
@@ -247,7 +252,7 @@ class Buyer:
         except RequestOwnedError:
             # a lost submission with an equal body was found in the history under this very id
             self.outputs.discard(sink)
-            return await self._answered_twice(work, claim, body, tries, accepted, intent_at=intent_at)
+            return await self._answered_twice(generation, claim, body, tries, accepted, intent_at=intent_at)
         job = Job(
             claim=claim,
             request_id=accepted.request_id,
@@ -259,13 +264,13 @@ class Buyer:
             text=accepted.text,
             refused=_refused_bytes(accepted, sink),
         )
-        if work.model.api_version == "v1":
-            return await self.delivery.store(work, job)
-        return await self.delivery.follow(work, job, tries)
+        if generation.model.api_version == "v1":
+            return await self.delivery.store(generation, job)
+        return await self.delivery.follow(generation, job, tries)
 
     async def _answered_twice(
         self,
-        work: Work,
+        generation: Generation,
         claim: Claim,
         body: Mapping[str, Any],
         tries: Tries,
@@ -285,11 +290,11 @@ class Buyer:
         )
         if await asyncio.to_thread(self.ledger.read, reads.was_adopted, accepted.request_id):
             # an equal one that was lost has it: which of the two arrived does not matter, only that one may not have
-            return await self.find(work, claim, body, intent_at, tries)
+            return await self.find(generation, claim, body, intent_at, tries)
         # it was accepted, so that nothing may prove it absent
-        fate = await self.lookup.find_refused(work.generation_id, work.model, body, intent_at)
+        fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
         if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
-            return await self.delivery.follow(work, job, tries)
+            return await self.delivery.follow(generation, job, tries)
         return Ended("unknown", "unknown_outcome", f"{error} {POLICIES['unknown_outcome'].advice}")
 
     def _may_send(self, term: int) -> bool:
@@ -304,7 +309,7 @@ class Buyer:
 
     async def _refused(
         self,
-        work: Work,
+        generation: Generation,
         claim: Claim,
         body: Mapping[str, Any],
         tries: Tries,
@@ -321,7 +326,7 @@ class Buyer:
                 http_status=error.http_status,
                 now=self.clock.now(),
             )
-            return await self.find(work, claim, body, intent_at, tries, error=error)
+            return await self.find(generation, claim, body, intent_at, tries, error=error)
         policy = POLICIES[error.kind]
         if error.reset_s is not None:
             await self.slots.cut(error.reset_s)
@@ -332,9 +337,9 @@ class Buyer:
         is_untold = False
         if error.http_status is not None:
             # an answer may be an error although the job was made
-            fate = await self.lookup.find_refused(work.generation_id, work.model, body, intent_at)
+            fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
             if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
-                return await self.delivery.follow(work, job, tries)
+                return await self.delivery.follow(generation, job, tries)
             # whether the job was made cannot be told now: the next run looks before it sends it again
             is_untold = fate == "unresolved" and error.kind == "server_error"
         is_final = not tries.may_again(error.kind) or is_untold
@@ -346,7 +351,7 @@ class Buyer:
 
     async def find(
         self,
-        work: Work,
+        generation: Generation,
         claim: Claim,
         body: Mapping[str, Any],
         intent_at: datetime,
@@ -356,19 +361,19 @@ class Buyer:
     ) -> Ended | None:
         """Find out what became of a lost submission; None when it provably never arrived and may be sent again."""
         # others are submitted meanwhile: what is accepted of them shows how far the history has come
-        self.places.finish(work.generation_id)
+        self.places.finish(generation.generation_id)
         fate: Fate = Found("")
         while isinstance(fate, Found):
-            fate = await self.lookup.find(work.generation_id, work.model, body, intent_at)
+            fate = await self.lookup.find(generation.generation_id, generation.model, body, intent_at)
             if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
-                return await self.delivery.follow(work, job, tries)
+                return await self.delivery.follow(generation, job, tries)
         if fate == "absent":
             reason = "Segmind's history does not list this submission, though it lists what was accepted since."
             await self.ledger.awrite(writes.mark_absent, claim, reason=reason, now=self.clock.now())
             if error is None or tries.may_again(error.kind):
                 return None
             # it never arrives, and the answer says nothing that would tell why: others need not wait for it
-            return await self._refuse(work, "server_error", f"{error} It never reached Segmind's history.")
+            return await self._refuse(generation, "server_error", f"{error} It never reached Segmind's history.")
         return Ended("unknown", "unknown_outcome", POLICIES["unknown_outcome"].advice)
 
     async def _adopt(self, claim: Claim, found: Found) -> Job | None:

@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.failures import FailureKind
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.outputs import Quarantined, Stored
     from segmind_dagster.runner.odd_prices import OddPrices
     from segmind_dagster.runner.places import Places
-    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress, Work
+    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress
 
 _FETCHES = 3
 _POLL_FAILURES = 10
@@ -97,6 +98,7 @@ class Delivery:
         patience: what is known of how long jobs of each model slug take.
         chance: source of jitter.
         redactor: takes the key out of what is written beside a file.
+        api_origin: where the generations come from.
         progress: where the run is.
         places: given up when the provider is done with a generation.
         odd_prices: stops the run when one cost implausibly much.
@@ -112,6 +114,7 @@ class Delivery:
         patience: MutableMapping[str, Patience],
         chance: random.Random,
         redactor: Redactor,
+        api_origin: str,
         progress: Progress,
         places: Places,
         odd_prices: OddPrices,
@@ -122,14 +125,15 @@ class Delivery:
         self._clock = clock
         self._chance = chance
         self._redactor = redactor
+        self._api_origin = api_origin
         self._patience = patience
         self._progress = progress
         self._places = places
         self._odd_prices = odd_prices
 
-    async def follow(self, work: Work, job: Job, tries: Tries) -> Ended | None:
+    async def follow(self, generation: Generation, job: Job, tries: Tries) -> Ended | None:
         """Poll until the job is done; None when it failed free of charge and may be sent again."""
-        patience = self._patience.setdefault(work.model.slug, Patience(None))
+        patience = self._patience.setdefault(generation.model.slug, Patience(None))
         is_scout = patience.enlist()
         failures = 0
         while True:
@@ -149,7 +153,7 @@ class Delivery:
             except GatewayError as error:
                 failures += 1
                 if error.kind == "expired":
-                    if (ended := await self._without_record(work, job, failures)) is not None:
+                    if (ended := await self._without_record(generation, job, failures)) is not None:
                         return ended
                 elif failures >= _POLL_FAILURES:
                     return Ended("running", error.kind, str(error))
@@ -157,16 +161,16 @@ class Delivery:
             failures = 0
             self._learn(patience, job, answer)
             if answer.status == "completed":
-                self._places.finish(work.generation_id)
+                self._places.finish(generation.generation_id)
                 await self._places.after_the_rush()
-                is_text = work.model.output == "text"
+                is_text = generation.model.output == "text"
                 job = replace(
                     job,
                     accounting=answer.accounting,
                     text=answer.output_text if is_text else None,
                     unread=None if is_text or answer.output_url else answer.output_text,
                 )
-                ended = await self.store(work, job, url=None if is_text else answer.output_url)
+                ended = await self.store(generation, job, url=None if is_text else answer.output_url)
                 return replace(ended, remark=_remark(job, answer)) if answer.further_outputs else ended
             if answer.status == "failed":
                 return await self._job_failed(job, answer, tries)
@@ -183,10 +187,10 @@ class Delivery:
         await self._clock.sleep(retry_delay_s(kind, tries.by_kind[kind], self._chance))
         return None
 
-    async def _without_record(self, work: Work, job: Job, times: int) -> Ended | None:
+    async def _without_record(self, generation: Generation, job: Job, times: int) -> Ended | None:
         """Segmind does not know the request; None while that may be because it was only just accepted."""
         if not may_be_running(job.accepted_at, self._clock.now()):
-            return await self.store(work, job)
+            return await self.store(generation, job)
         if times % _MISSES:
             return None
         row = await self._from_history(job)
@@ -195,7 +199,7 @@ class Delivery:
         if row is None or row.output_url is None:
             missing = f"Segmind has no record of request {job.request_id} yet, or none any more."
             return Ended("running", error=missing) if times >= _POLL_FAILURES else None
-        return await self.store(work, with_history(job, row), url=row.output_url)
+        return await self.store(generation, with_history(job, row), url=row.output_url)
 
     def _learn(self, patience: Patience, job: Job, answer: wire.JobAnswer) -> None:
         elapsed_s = self._clock.monotonic() - job.accepted
@@ -212,37 +216,37 @@ class Delivery:
             await self._clock.sleep(part_s)
             waited_s += part_s
 
-    async def store(self, work: Work, job: Job, *, url: str | None = None) -> Ended:
+    async def store(self, generation: Generation, job: Job, *, url: str | None = None) -> Ended:
         """Bring paid bytes home: what came along, else what the result names, else what the history remembers.
 
         Bytes that are refused go to the quarantine, unless the same file comes whole a moment later.
         """
-        self._places.finish(work.generation_id)
+        self._places.finish(generation.generation_id)
         refused = [job.refused] if job.refused is not None else []
         try:
-            return await self._store(work, job, url, refused)
+            return await self._store(generation, job, url, refused)
         finally:
             for each in refused:
                 self._outputs.discard(each.path)
 
-    async def _store(self, work: Work, job: Job, url: str | None, refused: list[Refused]) -> Ended:
+    async def _store(self, generation: Generation, job: Job, url: str | None, refused: list[Refused]) -> Ended:
         fetched, problem = job.fetched, "the answer names no output"
         kind: FailureKind = "bad_output"
         async for _ in self._rounds():
             if fetched is None and job.text is None and url is None:
                 row = await self._from_history(job)
                 if isinstance(row, Ended):
-                    await self._put_aside(work, job, refused)
+                    await self._put_aside(generation, job, refused)
                     return row
                 job, url = with_history(job, row), row.output_url if row else None
                 if url is None:
                     kind = "expired" if job.accounting is wire.NOT_REPORTED else kind
                     break
-            path = fetched.path if fetched else self._outputs.scratch_file(work.generation_id)
+            path = fetched.path if fetched else self._outputs.scratch_file(generation.generation_id)
             try:
                 with self._told_of_the_disk(job, path):
                     digest = await self._bring(job, fetched, url, path)
-                    stored = await asyncio.to_thread(self._keep, work, job, path)
+                    stored = await asyncio.to_thread(self._keep, generation, job, path)
             except OutputError as error:
                 refused.append(
                     Refused(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=fetched is not None)
@@ -253,13 +257,13 @@ class Delivery:
             except GatewayError as error:
                 self._outputs.discard(path)
                 if error.kind != "expired":
-                    await self._put_aside(work, job, refused)
+                    await self._put_aside(generation, job, refused)
                     return Ended("running", error.kind, str(error))
                 url, kind, problem = None, "expired", str(error)
             else:
-                await self._put_aside(work, job, [each for each in refused if each.is_only_copy])
-                return await self._succeed(work, job, stored, digest or stored.sha256)
-        return await self._give_up(work, job, kind, problem, refused)
+                await self._put_aside(generation, job, [each for each in refused if each.is_only_copy])
+                return await self._succeed(generation, job, stored, digest or stored.sha256)
+        return await self._give_up(generation, job, kind, problem, refused)
 
     async def _rounds(self) -> AsyncIterator[int]:
         """A few tries to fetch, apart: a file may be named a moment before it is there."""
@@ -268,59 +272,61 @@ class Delivery:
                 await self._clock.sleep(retry_delay_s("expired", number, self._chance))
             yield number
 
-    async def _give_up(self, work: Work, job: Job, kind: FailureKind, problem: str, refused: list[Refused]) -> Ended:
+    async def _give_up(
+        self, generation: Generation, job: Job, kind: FailureKind, problem: str, refused: list[Refused]
+    ) -> Ended:
         """Paid for, and nothing usable came: unless a run that was killed right after it stored the file has it."""
         kept = await asyncio.to_thread(
             self._outputs.kept,
-            resource=work.model.resource,
-            generation_id=work.generation_id,
+            resource=generation.model.resource,
+            generation_id=generation.generation_id,
             request_id=job.request_id,
         )
         if kept is not None:
             stored, facts = kept
-            return await self._succeed(work, with_facts(job, facts), stored, stored.sha256)
+            return await self._succeed(generation, with_facts(job, facts), stored, stored.sha256)
         if job.unread is not None and not refused:
-            refused.append(await self._written(work, job, job.unread, problem))
-        quarantined = await self._put_aside(work, job, refused)
+            refused.append(await self._written(generation, job, job.unread, problem))
+        quarantined = await self._put_aside(generation, job, refused)
         message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
         charge = await fail(
             self._ledger, self._clock, job.claim, kind, message, is_final=True,
-            cost_usd=job.accounting.cost_usd, cost_source=job.cost_source, estimate_usd=work.estimate_usd,
+            cost_usd=job.accounting.cost_usd, cost_source=job.cost_source, estimate_usd=generation.estimate_usd,
         )  # fmt: skip
-        self._odd_prices.look(work, job)
+        self._odd_prices.look(generation, job)
         # not in the ledger: an address does not belong into what is exported, and changes when outputs are moved
         where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
         return Ended("failed", kind, f"{message}{where}", *charge, attempts=job.claim.attempt)
 
-    async def _written(self, work: Work, job: Job, text: str, problem: str) -> Refused:
+    async def _written(self, generation: Generation, job: Job, text: str, problem: str) -> Refused:
         """A result that names no file, as a file."""
-        path = self._outputs.scratch_file(work.generation_id)
+        path = self._outputs.scratch_file(generation.generation_id)
         with self._told_of_the_disk(job, path):
             await asyncio.to_thread(path.write_text, text, encoding="utf-8", errors="replace")
         return Refused(path=path, reason=problem)
 
-    async def _put_aside(self, work: Work, job: Job, refused: Sequence[Refused]) -> list[Quarantined]:
+    async def _put_aside(self, generation: Generation, job: Job, refused: Sequence[Refused]) -> list[Quarantined]:
         """Keep refused bytes in quarantine; where no byte could be asked for, there is no file."""
         quarantined = []
         for each in refused:
             if each.path.exists():
                 with self._told_of_the_disk(job, each.path):
-                    quarantined.append(await asyncio.to_thread(self._quarantine, work, job, each))
+                    quarantined.append(await asyncio.to_thread(self._quarantine, generation, job, each))
         return quarantined
 
-    def _quarantine(self, work: Work, job: Job, refused: Refused) -> Quarantined:
+    def _quarantine(self, generation: Generation, job: Job, refused: Refused) -> Quarantined:
         facts = {
-            **work.facts,
-            **self._books(work, job),
+            **self._provenance(generation),
+            **self._books(generation, job),
             "request_id": job.request_id,
-            "expected": work.model.output,
+            "expected": generation.model.output,
             "reason": refused.reason,
             "is_cut": refused.is_cut,
         }
         return self._outputs.quarantine.put(
             refused.path,
-            resource=work.model.resource,
-            generation_id=work.generation_id,
+            resource=generation.model.resource,
+            generation_id=generation.generation_id,
             attempt=job.claim.attempt,
             facts=self._redactor.values(facts),
         )
@@ -349,25 +355,35 @@ class Delivery:
             return None
         return (await self._gateway.fetch(url or "", path)).sha256
 
-    def _keep(self, work: Work, job: Job, path: Path) -> Stored:
-        facts = {**work.facts, "request_id": job.request_id}
+    def _keep(self, generation: Generation, job: Job, path: Path) -> Stored:
+        facts = {**self._provenance(generation), "request_id": job.request_id}
         if job.accounting.seed is not None:
             facts["seed"] = job.accounting.seed
         return self._outputs.keep(
             path,
-            resource=work.model.resource,
-            generation_id=work.generation_id,
-            kind=work.model.output,
+            resource=generation.model.resource,
+            generation_id=generation.generation_id,
+            kind=generation.model.output,
             facts=facts,
-            books=self._books(work, job),
+            books=self._books(generation, job),
         )
 
-    def _books(self, work: Work, job: Job) -> dict[str, Any]:
+    def _provenance(self, generation: Generation) -> dict[str, Any]:
+        """Where an output comes from."""
+        return {
+            "generation_id": generation.generation_id,
+            "model": generation.model.slug,
+            "parameters": self._redactor.values(generation.body),
+            "api_origin": self._api_origin,
+            "generator": "segmind-dagster",
+        }
+
+    def _books(self, generation: Generation, job: Job) -> dict[str, Any]:
         """What `recovery` needs, should the ledger be lost: who paid, how much, when."""
         books: dict[str, Any] = {
-            "prompt_set": work.prompt_set,
+            "prompt_set": generation.prompt_set,
             "attempt": job.claim.attempt,
-            "images": {name: image.sha256 for name, image in work.images.items()},
+            "images": {name: image.sha256 for name, image in generation.images.items()},
             "stored_at": self._clock.now().isoformat(),
         }
         if job.is_watched:
@@ -376,7 +392,7 @@ class Delivery:
             books |= {"cost_usd": str(job.accounting.cost_usd), "cost_source": job.cost_source}
         return books
 
-    async def _succeed(self, work: Work, job: Job, stored: Stored, provider_sha256: str) -> Ended:
+    async def _succeed(self, generation: Generation, job: Job, stored: Stored, provider_sha256: str) -> Ended:
         outcome = Outcome(
             output_uri=stored.uri,
             output_sha256=stored.sha256,
@@ -392,16 +408,17 @@ class Delivery:
             completed_at=self._clock.now(),
             seed=job.accounting.seed,
             cost_source=job.cost_source,
-            estimate_usd=work.estimate_usd,
+            estimate_usd=generation.estimate_usd,
         )
         charge = await self._ledger.awrite(moves.mark_succeeded, job.claim, outcome)
-        self._odd_prices.look(work, job)
+        self._odd_prices.look(generation, job)
         return Ended(
             "succeeded",
             cost_usd=charge.usd,
             is_estimated=charge.is_estimated,
             attempts=job.claim.attempt,
             latency_ms=outcome.latency_ms,
+            output_uri=stored.uri,
         )
 
     async def _from_history(self, job: Job) -> HistoryRow | Ended | None:

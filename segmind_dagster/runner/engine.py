@@ -27,7 +27,7 @@ from segmind_dagster.runner.odd_prices import OddPrices
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.places import Places
 from segmind_dagster.runner.watching import Watch
-from segmind_dagster.runner.work import Ended, Progress
+from segmind_dagster.runner.work import Ended, Progress, reused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from segmind_dagster.gateway.redaction import Redactor
-    from segmind_dagster.ledger import GenerationRecord, Ledger
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.registry import Model
     from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.pacing import Slots
-    from segmind_dagster.runner.work import ClockPort, GatewayPort, Limits, OutputsPort, Work
+    from segmind_dagster.runner.work import ClockPort, GatewayPort, Limits, OutputsPort
 
 
 class Engine:
@@ -57,6 +58,7 @@ class Engine:
         patience: what is known of how long jobs of each model slug take.
         slugs: models that Segmind sells, as far as we know.
         redactor: takes the key out of what is written.
+        api_origin: where the generations come from.
         brake: what stops submitting.
         highest_usd: the most that a generation of each model slug has cost so far.
         run_id: Dagster's id of the run, if there is one.
@@ -76,6 +78,7 @@ class Engine:
         patience: Mapping[str, Patience],
         slugs: Collection[str],
         redactor: Redactor,
+        api_origin: str,
         brake: Brake,
         highest_usd: Mapping[str, Decimal],
         run_id: str | None = None,
@@ -108,6 +111,7 @@ class Engine:
             patience=self._patience,
             chance=chance,
             redactor=redactor,
+            api_origin=api_origin,
             progress=self.progress,
             places=self._places,
             odd_prices=OddPrices(brake, highest_usd),
@@ -136,38 +140,42 @@ class Engine:
             run_id=run_id,
         )
 
-    async def run(self, works: Sequence[Work]) -> dict[str, Ended]:
+    async def run(self, generations: Sequence[Generation]) -> dict[str, Ended]:
         """Bring every generation to an ending; what was submitted earlier comes first."""
-        self.progress.total += len(works)
+        self.progress.total += len(generations)
         self._buyer.unsent.update(
-            {work.generation_id: work for work in works if work.action == "submit" and work.reserve_usd is not None}
+            {
+                generation.generation_id: generation
+                for generation in generations
+                if generation.step == "submit" and generation.reserve_usd is not None
+            }
         )
         order = {"collect": 0, "look_up": 1, "wait": 3}
         endings: dict[str, Ended] = {}
         crashes: list[Exception] = []
 
-        async def bring(work: Work) -> None:
+        async def bring(generation: Generation) -> None:
             try:
-                endings[work.generation_id] = ended = await self._work(work)
+                endings[generation.generation_id] = ended = await self._work(generation)
                 if ended.ending in {"running", "unknown"}:
                     # two runs that wait for what the other one has given up would never end
-                    await self._let_go(work)
-                self._count(work, ended)
+                    await self._let_go(generation)
+                self._count(generation, ended)
             except Exception as error:  # noqa: BLE001  raised below, once what is in flight has landed
                 crashes.append(error)
                 self.brake.stop(None, f"Submitting stopped after an unexpected error: {error}")
                 # as above: another run may be waiting for it, and this one for what that one has
                 with suppress(SegmindDagsterError):
-                    await self._let_go(work)
+                    await self._let_go(generation)
             finally:
-                self._buyer.unsent.pop(work.generation_id, None)
-                self._places.leave(work.generation_id)
+                self._buyer.unsent.pop(generation.generation_id, None)
+                self._places.leave(generation.generation_id)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for work in sorted(works, key=lambda work: order.get(work.action, 2)):
-                    await self._places.take(work.generation_id)
-                    group.create_task(bring(work))
+                for generation in sorted(generations, key=lambda generation: order.get(generation.step, 2)):
+                    await self._places.take(generation.generation_id)
+                    group.create_task(bring(generation))
         finally:
             await self.lookup.close()
             await self._watch.close()
@@ -190,73 +198,75 @@ class Engine:
         self.progress.cost_usd += difference_usd
         return replace(ended, cost_usd=ended.cost_usd + difference_usd, is_estimated=False)
 
-    async def _let_go(self, work: Work) -> None:
-        await self._ledger.awrite(writes.let_go, work.generation_id, owner=self._lease.owner, now=self._clock.now())
+    async def _let_go(self, generation: Generation) -> None:
+        await self._ledger.awrite(
+            writes.let_go, generation.generation_id, owner=self._lease.owner, now=self._clock.now()
+        )
 
-    def _count(self, work: Work, ended: Ended) -> None:
+    def _count(self, generation: Generation, ended: Ended) -> None:
         self.progress.steps += 1
         self.progress.endings[ended.ending] += 1
         self.progress.cost_usd += ended.cost_usd
-        self.brake.learn(work, ended)
+        self.brake.learn(generation, ended)
         if ended.is_estimated:
             self._costs.charged()
 
-    async def _work(self, work: Work) -> Ended:
+    async def _work(self, generation: Generation) -> Ended:
         while True:
             try:
-                return await self._act(work)
+                return await self._act(generation)
             except LostOwnershipError:
                 # another run was first, or took over when our lease ran out: what it makes of it counts
-                work = replace(work, action="wait")
+                generation = replace(generation, step="wait")
 
-    async def _act(self, work: Work) -> Ended:
-        match work.action:
+    async def _act(self, generation: Generation) -> Ended:
+        match generation.step:
             case "submit":
-                return await self._buyer.buy(work)
+                return await self._buyer.buy(generation)
             case "reuse":
-                return Ended("reused")
+                return reused(generation)
             case "leave":
                 return Ended("left")
             case "wait":
-                return await self._wait(work)
+                return await self._wait(generation)
             case "collect" | "look_up":
-                return await self._take_over(work)
+                return await self._take_over(generation)
 
-    async def _wait(self, work: Work) -> Ended:
+    async def _wait(self, generation: Generation) -> Ended:
         """Another run has it: use what it makes of it, or continue if it lets go."""
         self.progress.waiting += 1
         try:
-            record = await self._watch.until_free(work.generation_id)
+            record = await self._watch.until_free(generation.generation_id)
         finally:
             self.progress.waiting -= 1
         match record.state:
             case "succeeded":
-                return Ended("reused")
+                return reused(record)
             case "failed":
                 return Ended("failed", known_kind(record.failure_kind), record.error, attempts=record.attempts)
             case "planned":
-                return await self._buyer.buy(work)
+                return await self._buyer.buy(generation)
             case _ if self.brake.is_interrupted:
                 return Ended("running", error="Another run has it.")
             case _:
-                return await self._take_over(work)
+                return await self._take_over(generation)
 
-    async def _take_over(self, work: Work) -> Ended:
+    async def _take_over(self, generation: Generation) -> Ended:
         """Continue what a run that is gone left behind: fetch what it bought, find what it lost sight of."""
         now = self._clock.now()
         is_alive = await asyncio.to_thread(self._ledger.liveness, self._clock.monotonic())
-        record = await self._reread(work.generation_id)
+        record = await self._reread(generation.generation_id)
         if record.state == "succeeded":
-            return Ended("reused")
+            return reused(record)
         # asked once the first answer is in: many do this at once, and none may hold a connection while it waits for one
         if record.owner not in {None, self._lease.owner} and await asyncio.to_thread(is_alive, record.owner or ""):
-            return await self._wait(work)
+            return await self._wait(generation)
         if record.state == "failed":
-            await self._ledger.awrite(writes.reopen, [work.generation_id], target="submitted", now=now)
-            record = await self._reread(work.generation_id)
+            await self._ledger.awrite(writes.reopen, [generation.generation_id], target="submitted", now=now)
+            record = await self._reread(generation.generation_id)
         claim = await self._ledger.awrite(
             writes.take_over,
-            generation_id=work.generation_id,
+            generation_id=generation.generation_id,
             old_owner=record.owner,
             owner=self._lease.owner,
             now=now,
@@ -273,11 +283,11 @@ class Engine:
                 is_watched=False,
             )
             with self._buyer.in_flight():
-                ended = await self._delivery.follow(work, job, tries)
+                ended = await self._delivery.follow(generation, job, tries)
         else:
-            body = await self._inputs.recall(work.body, work.images)
-            ended = await self._buyer.find(work, claim, body, record.intent_at or now, tries)
-        return ended if ended is not None else await self._buyer.buy(work)
+            body = await self._inputs.recall(generation.body, generation.images)
+            ended = await self._buyer.find(generation, claim, body, record.intent_at or now, tries)
+        return ended if ended is not None else await self._buyer.buy(generation)
 
     def _job_s(self, model: Model) -> float:
         """When a job of a model must be over, in seconds; a v1 call is one for as long as its job takes."""
@@ -285,7 +295,7 @@ class Engine:
             return self._v1_timeout_s
         return self._patience.setdefault(model.slug, Patience(None)).over_s()
 
-    async def _reread(self, generation_id: str) -> GenerationRecord:
+    async def _reread(self, generation_id: str) -> Generation:
         records = await asyncio.to_thread(self._ledger.read, reads.snapshot, [generation_id], is_alive=lambda *_: False)
         return records[generation_id]
 

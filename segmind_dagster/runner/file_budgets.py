@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segmind_dagster.ledger import Caps
-    from segmind_dagster.runner.work import ClockPort, Work
+    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.runner.work import ClockPort
 
 _LOOK_EVERY_S = 3.0
 _LOG = logging.getLogger(__name__)
@@ -46,20 +47,20 @@ class FileBudgets:
         self._lowered_usd: dict[str, Decimal] = {}
         self._is_said: set[str] = set()
 
-    async def caps(self, work: Work) -> Caps:
+    async def caps(self, generation: Generation) -> Caps:
         """The caps that a generation keeps to now.
 
         Args:
-            work: the generation.
+            generation: the generation.
         """
-        key = work.prompt_set
+        key = generation.prompt_set
         if key in self._files and self._clock.monotonic() - self._looked_at.get(key, 0.0) >= _LOOK_EVERY_S:
             self._looked_at[key] = self._clock.monotonic()
             await asyncio.to_thread(self._look, key, self._files[key])
         lowered_usd = self._lowered_usd.get(key)
-        if lowered_usd is None or (work.caps.set_usd is not None and work.caps.set_usd <= lowered_usd):
-            return work.caps
-        return replace(work.caps, set_usd=lowered_usd)
+        if lowered_usd is None or (generation.caps.set_usd is not None and generation.caps.set_usd <= lowered_usd):
+            return generation.caps
+        return replace(generation.caps, set_usd=lowered_usd)
 
     def _look(self, key: str, path: Path) -> None:
         stamp = _stamp(path)

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.lookup import Lookup
-    from segmind_dagster.runner.work import Work
 
 _SHOWN: Final = 3
 
 
-async def refuse_if_outdated(lookup: Lookup, brake: Brake, to_buy: Sequence[Work]) -> None:
+async def refuse_if_outdated(lookup: Lookup, brake: Brake, to_buy: Sequence[Generation]) -> None:
     """Stop submitting when the history lists requests that look like what is about to be bought and nobody owns.
 
     A history that cannot be read stops nothing: it may never have been readable with this key.
@@ -34,10 +34,10 @@ async def refuse_if_outdated(lookup: Lookup, brake: Brake, to_buy: Sequence[Work
         to_buy: what is about to be bought.
     """
     planned = [
-        Submission(key=work.generation_id, model_slug=work.model.slug, body=work.body)
-        for work in to_buy
+        Submission(key=generation.generation_id, model_slug=generation.model.slug, body=generation.body)
+        for generation in to_buy
         # another picture makes another generation, and only its content would tell which one a request is for
-        if not work.images
+        if not generation.images
     ]
     try:
         found = await lookup.look_before_buying(planned)

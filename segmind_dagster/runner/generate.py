@@ -18,23 +18,24 @@ from segmind_dagster.ledger.rate import current_rate
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.next_step import UNCOUNTED
 from segmind_dagster.planning import Plan, hold_together, make_plan
+from segmind_dagster.runner.backlog import left_behind, planned
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.lease import watch_leases
 from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN
 from segmind_dagster.runner.loop import work_through
 from segmind_dagster.runner.outstanding import outstanding, told_of_outstanding
 from segmind_dagster.runner.prices import unit_costs
-from segmind_dagster.runner.to_do import orphans_of, works_of
-from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport, Work
+from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from segmind_dagster.data_folder import RunContext
-    from segmind_dagster.ledger import GenerationRecord, Ledger
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.outputs import OutputStore
-    from segmind_dagster.prompts import GenerationRequest, PromptSet
+    from segmind_dagster.prompts import PromptSet
     from segmind_dagster.runner.work import ClockPort
     from segmind_dagster.settings import Settings
 
@@ -93,18 +94,18 @@ def _plans(
     plans = []
     for batch in batches:
         for resource in batch.resources:
-            requests = batch.prompt_set.requests_for(resource)
-            slugs = sorted({request.model.slug for request in requests})
+            asked = batch.prompt_set.generations_of(resource)
+            slugs = sorted({generation.model.slug for generation in asked})
             plan = make_plan(
                 prompt_set=batch.prompt_set.key,
                 resource=resource,
-                requests=requests,
-                known=ledger.read(reads.snapshot, [request.generation_id for request in requests], is_alive=is_alive),
+                asked=asked,
+                known=ledger.read(reads.snapshot, [each.generation_id for each in asked], is_alive=is_alive),
                 unit_costs=unit_costs(ledger, slugs),
                 caps=caps[batch.prompt_set.key],
                 requests_per_minute=per_minute,
                 is_by_person=is_by_person,
-                runs={} if is_by_person else _runs_in_vain(ledger, requests),
+                runs={} if is_by_person else _runs_in_vain(ledger, asked),
             )
             plans.append(plan)
     return hold_together(plans, caps=caps, spent=spent)
@@ -145,16 +146,16 @@ def generate(
                 _register(ledger, batch.prompt_set, resource, clock)
         plans = _plans(ledger, settings, batches, run_id=run_id, is_by_person=is_by_person, clock=clock)
         _reopen(ledger, plans, clock)
-        works: dict[str, Work] = {}
+        generations: dict[str, Generation] = {}
         caps = {batch.prompt_set.key: _caps(batch.prompt_set, settings) for batch in batches}
         for plan in plans:
-            for work in works_of(plan, settings, caps[plan.prompt_set]):
+            for generation in planned(plan):
                 # two sets may ask for the same generation: the first one buys it
-                works.setdefault(work.generation_id, work)
-        _refuse_to_buy_what_is_stored(ledger, outputs, settings, works.values())
-        orphans = orphans_of(ledger, settings, clock, known=works.keys())
-        everything = [*orphans, *works.values()]
-        ids = [work.generation_id for work in everything]
+                generations.setdefault(generation.generation_id, generation)
+        _refuse_to_buy_what_is_stored(ledger, outputs, settings, generations.values())
+        orphans = left_behind(ledger, clock, known=generations.keys())
+        everything = [*orphans, *generations.values()]
+        ids = [generation.generation_id for generation in everything]
         with told_of_outstanding(ledger, ids):
             endings, engine = work_through(
                 settings, ledger, outputs, everything,
@@ -162,13 +163,12 @@ def generate(
                 prompt_files={batch.prompt_set.key: batch.prompt_set.path for batch in batches},
             )  # fmt: skip
         left = outstanding(ledger, ids)
-        records = _reread(ledger, plans)
         remarks = tuple(ended.remark for ended in endings.values() if ended.remark)[:_EXAMPLES]
         told = [left.sentence()] if left else []
         exceeded = _exceeded(ledger, caps, run_id=run_id, now=clock.now())
         warnings = (*told, *exceeded, *engine.warnings, *remarks)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
-        units = tuple(_report(plan, works, endings, records, aimed_at[plan.prompt_set]) for plan in plans)
+        units = tuple(_report(plan, generations, endings, aimed_at[plan.prompt_set]) for plan in plans)
     refusals = [plan.refusal for plan in plans if plan.refusal]
     messages = list(dict.fromkeys([*engine.brake.messages, *refusals]))
     return RunReport(
@@ -181,7 +181,7 @@ def generate(
         elapsed_s=engine.progress.elapsed_s,
         warnings=warnings,
         outstanding=left,
-        also_collected=frozenset(work.prompt_set for work in orphans),
+        also_collected=frozenset(generation.prompt_set for generation in orphans),
     )
 
 
@@ -199,7 +199,7 @@ def collect(
     clock = clock or SystemClock()
     with as_found(settings) as (ledger, outputs):
         watch_leases(ledger, clock)
-        orphans = orphans_of(ledger, settings, clock, known=frozenset(), also_failed=PAID_KINDS)
+        orphans = left_behind(ledger, clock, known=frozenset(), also_failed=PAID_KINDS)
         endings, engine = work_through(
             settings, ledger, outputs, orphans,
             run_id=None, is_by_person=True, on_progress=on_progress, clock=clock, stays_open=COLLECT_STAYS_OPEN,
@@ -209,9 +209,9 @@ def collect(
     return endings
 
 
-def _runs_in_vain(ledger: Ledger, requests: Sequence[GenerationRequest]) -> Mapping[str, int]:
+def _runs_in_vain(ledger: Ledger, asked: Sequence[Generation]) -> Mapping[str, int]:
     """In how many runs each generation was tried in vain, by id."""
-    return ledger.read(due.runs_of, [request.generation_id for request in requests], uncounted_kinds=UNCOUNTED)
+    return ledger.read(due.runs_of, [generation.generation_id for generation in asked], uncounted_kinds=UNCOUNTED)
 
 
 def _exceeded(ledger: Ledger, caps: Mapping[str, Caps], *, run_id: str | None, now: datetime) -> tuple[str, ...]:
@@ -245,62 +245,58 @@ def _register(ledger: Ledger, prompt_set: PromptSet, resource: str, clock: Clock
         entries.register_set,
         prompt_set=prompt_set.key,
         resource=resource,
-        generations=[_row(request) for request in prompt_set.requests_for(resource)],
+        generations=[_row(generation) for generation in prompt_set.generations_of(resource)],
         now=clock.now(),
     )
 
 
-def _row(request: GenerationRequest) -> dict[str, Any]:
+def _row(generation: Generation) -> dict[str, Any]:
     return {
-        "generation_id": request.generation_id,
-        "model_slug": request.model.slug,
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
-        "body": dict(request.body),
-        "images": {name: image.sha256 for name, image in request.images.items()},
-        "variables": dict(request.variables),
-        "seed": request.seed,
-        "sample": request.sample,
+        "generation_id": generation.generation_id,
+        "model_slug": generation.model.slug,
+        "prompt": generation.prompt,
+        "negative_prompt": generation.negative_prompt,
+        "body": dict(generation.body),
+        "images": {name: image.sha256 for name, image in generation.images.items()},
+        "variables": dict(generation.variables),
+        "seed": generation.seed,
+        "sample": generation.sample,
     }
 
 
 def _reopen(ledger: Ledger, plans: Sequence[Plan], clock: ClockPort) -> None:
     """Let what failed unpaid be bought again."""
     retried = {
-        decision.request.generation_id
+        generation.generation_id
         for plan in plans
         if not plan.refusal
-        for decision in plan.decisions
-        if decision.is_retry
+        for generation in plan.generations
+        if generation.is_retry
     }
     if retried:
         ledger.write(writes.reopen, sorted(retried), target="planned", now=clock.now(), unless=PAID_KINDS)
 
 
 def _refuse_to_buy_what_is_stored(
-    ledger: Ledger, outputs: OutputStore, settings: Settings, works: Iterable[Work]
+    ledger: Ledger, outputs: OutputStore, settings: Settings, generations: Iterable[Generation]
 ) -> None:
     """A ledger that is older than the outputs, as after a backup, must not buy them again."""
-    to_buy = [work for work in works if work.action == "submit" and work.reserve_usd is not None]
+    to_buy = [
+        generation for generation in generations if generation.step == "submit" and generation.reserve_usd is not None
+    ]
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
-        stored = pool.map(lambda work: outputs.holds(work.model.resource, work.generation_id), to_buy)
-        found = [work.generation_id for work, is_stored in zip(to_buy, stored, strict=True) if is_stored]
+        stored = pool.map(lambda generation: outputs.holds(generation.model.resource, generation.generation_id), to_buy)
+        found = [generation.generation_id for generation, is_stored in zip(to_buy, stored, strict=True) if is_stored]
     # what another run has bought and stored since this one was planned is in the ledger by now
     now = ledger.read(reads.snapshot, found, is_alive=lambda *_: False) if found else {}
     if found := [generation_id for generation_id in found if now[generation_id].state in {"planned", "failed"}]:
         raise LedgerOutdatedError(found, settings.outputs_url)
 
 
-def _reread(ledger: Ledger, plans: Sequence[Plan]) -> Mapping[str, GenerationRecord]:
-    ids = [decision.request.generation_id for plan in plans for decision in plan.decisions]
-    return ledger.read(reads.snapshot, ids, is_alive=lambda *_: False)
-
-
 def _report(
     plan: Plan,
-    works: Mapping[str, Work],
+    bought_for: Mapping[str, Generation],
     endings: Mapping[str, Ended],
-    records: Mapping[str, GenerationRecord],
     aimed_at: set[str],
 ) -> UnitReport:
     counts: Counter[Any] = Counter()
@@ -311,28 +307,26 @@ def _report(
     cost_usd = estimated_usd = saved_usd = Decimal(0)
     folder: str | None = None
     reused_unpriced = 0
-    for decision in plan.decisions:
-        request = decision.request
-        ended = endings.get(request.generation_id) or Ended("held_back", "over_budget", plan.refusal)
-        record = records[request.generation_id]
-        if ended.ending == "succeeded" and works[request.generation_id].prompt_set != plan.prompt_set:
-            ended = Ended("reused")
+    for generation in plan.generations:
+        ended = endings.get(generation.generation_id) or Ended("held_back", "over_budget", plan.refusal)
+        if ended.ending == "succeeded" and bought_for[generation.generation_id].prompt_set != plan.prompt_set:
+            ended = Ended("reused", saved_usd=ended.cost_usd, output_uri=ended.output_uri)
         counts[ended.ending] += 1
         cost_usd += ended.cost_usd
         if ended.is_estimated:
             estimated_usd += ended.cost_usd
         if ended.ending == "reused":
-            saved_usd += record.cost_usd or 0
-            reused_unpriced += record.cost_usd is None
+            saved_usd += ended.saved_usd or 0
+            reused_unpriced += ended.saved_usd is None
         if ended.latency_ms is not None:
             latencies_ms.append(ended.latency_ms)
-        if record.output_uri:
-            folder = record.output_uri.rpartition("/")[0]
-        if record.output_uri and request.model.output == "image":
-            pictures.append((record.output_uri, request.prompt))
+        if ended.output_uri:
+            folder = ended.output_uri.rpartition("/")[0]
+        if ended.output_uri and generation.model.output == "image":
+            pictures.append((ended.output_uri, generation.prompt))
         if ended.failure_kind and ended.ending in {"failed", "unknown"}:
             failures[ended.failure_kind] += 1
-            examples[ended.failure_kind].append(f"{request.prompt[:80]!r}: {ended.error}")
+            examples[ended.failure_kind].append(f"{generation.prompt[:80]!r}: {ended.error}")
     return UnitReport(
         prompt_set=plan.prompt_set,
         resource=plan.resource,

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from segmind_dagster.errors import BudgetError
-    from segmind_dagster.runner.work import ClockPort, Work
+    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.runner.work import ClockPort
 
 # what other runs make free, a cap that was raised and a new day announce themselves to nobody
 _ASK_EVERY_S = 2.0
@@ -73,15 +74,15 @@ class Headroom:
         for line in self._waiting.values():
             _wake(line, 2)
 
-    async def wait(self, work: Work, refused: BudgetError, changes: int) -> bool:
+    async def wait(self, generation: Generation, refused: BudgetError, changes: int) -> bool:
         """Wait until there may be room; False, at once, when none can come.
 
         Args:
-            work: what was refused.
+            generation: what was refused.
             refused: why.
             changes: what `asking` held when the question was put: an answer may be older than what it waits for.
         """
-        line = self._waiting[f"set {work.prompt_set}" if refused.scope == "set" else ""]
+        line = self._waiting[f"set {generation.prompt_set}" if refused.scope == "set" else ""]
         has_changed = changes != self._changes
         if refused.is_final or not (has_changed or self._is_hopeful(refused)):
             self._wake_all()

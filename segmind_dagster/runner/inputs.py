@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segmind_dagster.ledger import Ledger
-    from segmind_dagster.prompts import ImageInput
+    from segmind_dagster.lifecycle.generation import ImageInput
     from segmind_dagster.runner.work import ClockPort, GatewayPort
 
 # how long Segmind keeps uploads is not documented; uploading again is free

@@ -24,16 +24,17 @@ from segmind_dagster.runner.interrupts import Watchdog, run_interruptibly
 from segmind_dagster.runner.lookup import RUN_STAYS_OPEN
 from segmind_dagster.runner.pacing import Patience, Slots
 from segmind_dagster.runner.prices import current_catalogue
-from segmind_dagster.runner.work import Ended, Limits
+from segmind_dagster.runner.work import Ended, Limits, reused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from segmind_dagster.ledger import Ledger
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.outputs import OutputStore
     from segmind_dagster.runner.engine import Engine
-    from segmind_dagster.runner.work import ClockPort, Progress, Work
+    from segmind_dagster.runner.work import ClockPort, Progress
     from segmind_dagster.settings import Settings
 
 # longer than a rate window, a back-off or a fetch
@@ -46,7 +47,7 @@ def work_through(
     settings: Settings,
     ledger: Ledger,
     outputs: OutputStore,
-    works: Sequence[Work],
+    generations: Sequence[Generation],
     *,
     run_id: str | None,
     is_by_person: bool,
@@ -55,13 +56,13 @@ def work_through(
     prompt_files: Mapping[str, Path] | None = None,
     stays_open: float = RUN_STAYS_OPEN,
 ) -> tuple[dict[str, Ended], Engine]:
-    """Work through generations until each has an ending; blocks.
+    """Generation through generations until each has an ending; blocks.
 
     Args:
         settings: where, with which key and limits.
         ledger: where every step is recorded.
         outputs: where bytes are kept.
-        works: what is to be done.
+        generations: what is to be done.
         run_id: Dagster's id of the run.
         is_by_person: whether somebody asked for it, rather than a sensor.
         on_progress: told every few seconds, and at the end.
@@ -77,7 +78,9 @@ def work_through(
     from segmind_dagster.runner.lease import Lease
 
     slots = Slots(ledger, clock, settings.requests_per_minute)
-    to_buy = [work for work in works if work.action == "submit" and work.reserve_usd is not None]
+    to_buy = [
+        generation for generation in generations if generation.step == "submit" and generation.reserve_usd is not None
+    ]
     engine = Engine(
         gateway=(gateway := Gateway(settings)),
         ledger=ledger,
@@ -91,19 +94,20 @@ def work_through(
             stays_open=stays_open,
         ),
         slots=slots,
-        patience=_patience(ledger, works),
-        slugs=bundled_catalogue().entries.keys() | {work.model.slug for work in works},
-        brake=_brake(ledger, outputs, works, is_by_person=is_by_person),
+        patience=_patience(ledger, generations),
+        slugs=bundled_catalogue().entries.keys() | {generation.model.slug for generation in generations},
+        brake=_brake(ledger, outputs, generations, is_by_person=is_by_person),
         redactor=redactor_of(settings),
-        highest_usd=ledger.read(reads.highest_costs, sorted({work.model.slug for work in works})),
+        api_origin=settings.api_origin,
+        highest_usd=ledger.read(reads.highest_costs, sorted({generation.model.slug for generation in generations})),
         run_id=run_id,
         budgets=FileBudgets(clock, prompt_files or {}, project_dir=settings.project_dir),
     )
-    if all(work.action in {"reuse", "leave"} for work in works):
+    if all(generation.step in {"reuse", "leave"} for generation in generations):
         # nothing to ask the provider: no connection, no lease
-        return {work.generation_id: _as_it_was(work, engine.brake) for work in works}, engine
+        return {generation.generation_id: _as_it_was(generation, engine.brake) for generation in generations}, engine
 
-    cheapest_usd = min((work.reserve_usd or Decimal(0) for work in to_buy), default=Decimal(0))
+    cheapest_usd = min((generation.reserve_usd or Decimal(0) for generation in to_buy), default=Decimal(0))
 
     async def remember(balance_usd: Decimal) -> None:
         await ledger.awrite(entries.record_balance, balance_usd=balance_usd, now=clock.now())
@@ -115,7 +119,7 @@ def work_through(
                 reason = await why_not(gateway, cheapest_usd, remember=remember, warn=engine.warnings.append)
             except UnreachableError as error:
                 engine.brake.stop(error.kind, str(error))
-                return {work.generation_id: _as_it_was(work, engine.brake) for work in works}
+                return {generation.generation_id: _as_it_was(generation, engine.brake) for generation in generations}
             if reason is not None:
                 engine.brake.stop(*reason)
             elif to_buy:
@@ -126,7 +130,7 @@ def work_through(
                 asyncio.create_task(_tell(engine.progress, began, on_progress, clock)),
             ]
             try:
-                return await engine.run(works)
+                return await engine.run(generations)
             finally:
                 for task in background:
                     task.cancel()
@@ -144,11 +148,11 @@ def work_through(
     return run_interruptibly(work, engine.brake, watchdog, threads=threads), engine
 
 
-def _as_it_was(work: Work, brake: Brake) -> Ended:
+def _as_it_was(generation: Generation, brake: Brake) -> Ended:
     """How a generation ends that is left as it is."""
-    match work.action:
+    match generation.step:
         case "reuse":
-            return Ended("reused")
+            return reused(generation)
         case "leave":
             return Ended("left")
         case "collect" | "wait":
@@ -156,7 +160,7 @@ def _as_it_was(work: Work, brake: Brake) -> Ended:
         case "look_up":
             return Ended("unknown", error=brake.message)
         case _:
-            return brake.held_back(work)
+            return brake.held_back(generation)
 
 
 async def _tell(
@@ -172,14 +176,14 @@ async def _tell(
             on_progress(progress)
 
 
-def _brake(ledger: Ledger, outputs: OutputStore, works: Sequence[Work], *, is_by_person: bool) -> Brake:
-    slugs = sorted({work.model.slug for work in works if work.action != "reuse"})
+def _brake(ledger: Ledger, outputs: OutputStore, generations: Sequence[Generation], *, is_by_person: bool) -> Brake:
+    slugs = sorted({generation.model.slug for generation in generations if generation.step != "reuse"})
     known = ledger.read(reads.deliveries, slugs, bad_kinds=PAID_KINDS)
     return Brake(known, is_by_person=is_by_person, quarantine=outputs.quarantine.url)
 
 
-def _patience(ledger: Ledger, works: Sequence[Work]) -> dict[str, Patience]:
-    slugs = sorted({work.model.slug for work in works})
+def _patience(ledger: Ledger, generations: Sequence[Generation]) -> dict[str, Patience]:
+    slugs = sorted({generation.model.slug for generation in generations})
     observed = ledger.read(reads.observed, slugs)
     catalogue = current_catalogue(ledger, slugs)
     known: dict[str, Patience] = {}

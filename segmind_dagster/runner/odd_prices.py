@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.job import Job
-    from segmind_dagster.runner.work import Work
 
 
 class OddPrices:
@@ -30,10 +30,10 @@ class OddPrices:
         self._brake = brake
         self._highest_usd = highest_usd
 
-    def look(self, work: Work, job: Job) -> None:
+    def look(self, generation: Generation, job: Job) -> None:
         """Stop the run if this one cost implausibly much."""
-        slug, cost_usd = work.model.slug, job.accounting.cost_usd
-        known = [usd for usd in (work.estimate_usd, self._highest_usd.get(slug)) if usd is not None]
+        slug, prompt_set, cost_usd = generation.model.slug, generation.prompt_set, job.accounting.cost_usd
+        known = [usd for usd in (generation.estimate_usd, self._highest_usd.get(slug)) if usd is not None]
         expected_usd = max(known, default=None)
         if cost_usd is None or expected_usd is None or not is_implausible(cost_usd, expected_usd):
             return
@@ -41,7 +41,7 @@ class OddPrices:
             "over_budget",
             f"Is this the price? Request {job.request_id} of {slug} cost ${cost_usd:.4f}, and at most about "
             f"${expected_usd:.4f} was expected: {cost_usd / expected_usd:.0f} times as much. It is booked as reported, "
-            f"and nothing more is submitted. If it is right, materialize '{work.prompt_set}' again: later runs count "
-            "with it, within the caps. If not, ask Segmind about this request, and give the prompt set a "
+            f"and nothing more is submitted. If it is right, materialize '{prompt_set}' again: later runs count with "
+            "it, within the caps. If not, ask Segmind about this request, and give the prompt set a "
             "`max_unit_cost_usd` meanwhile.",
         )

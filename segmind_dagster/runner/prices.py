@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from segmind_dagster.ledger import Ledger
-    from segmind_dagster.planning import UnitCost
+    from segmind_dagster.lifecycle.budget import UnitCost
     from segmind_dagster.registry import Catalogue
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from segmind_dagster.ledger import Claim, GenerationRecord, Ledger
+    from segmind_dagster.ledger import Claim, Ledger
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.runner.work import ClockPort
     from segmind_dagster.settings import Settings
@@ -35,7 +36,7 @@ _A_PERSON = "a person"
 _SHORTEST = 6
 
 
-def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[GenerationRecord]:
+def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
     """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
     with as_found(settings) as (ledger, _):
         return _unknown(ledger, clock or SystemClock())
@@ -50,7 +51,7 @@ class Doubt:
         candidates: rows that may be it, most alike first.
     """
 
-    record: GenerationRecord
+    record: Generation
     candidates: tuple[tuple[Likeness, HistoryRow], ...]
 
 
@@ -79,7 +80,7 @@ def doubts(settings: Settings, *, clock: ClockPort | None = None) -> tuple[list[
     return found, None
 
 
-async def _rows_since(settings: Settings, records: Sequence[GenerationRecord], now: datetime) -> list[HistoryRow]:
+async def _rows_since(settings: Settings, records: Sequence[Generation], now: datetime) -> list[HistoryRow]:
     from segmind_dagster.gateway.client import Gateway
 
     since = min((record.intent_at for record in records if record.intent_at), default=now) - CLOCK_DOUBT
@@ -87,7 +88,7 @@ async def _rows_since(settings: Settings, records: Sequence[GenerationRecord], n
         return await gateway.history(since=since, now=now, is_whole=False)
 
 
-def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockPort | None = None) -> GenerationRecord:
+def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockPort | None = None) -> Generation:
     """Say that a submission arrived, under this request id; the next run or `collect` fetches its output.
 
     Args:
@@ -113,7 +114,7 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
     return record
 
 
-def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> GenerationRecord:
+def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> Generation:
     """Say that a submission never arrived: it may be submitted, and paid for, again.
 
     Args:
@@ -133,7 +134,7 @@ def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | No
     return record
 
 
-def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> GenerationRecord:
+def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> Generation:
     """Write off an output that was paid for and cannot be fetched any more: the next run of its set buys it again.
 
     Args:
@@ -154,13 +155,13 @@ def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = 
     return record
 
 
-def _unknown(ledger: Ledger, clock: ClockPort) -> list[GenerationRecord]:
+def _unknown(ledger: Ledger, clock: ClockPort) -> list[Generation]:
     watch_leases(ledger, clock)
     records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()))
     return [record for record in records if record.state != "submitted"]
 
 
-def _unusable(ledger: Ledger, clock: ClockPort) -> list[GenerationRecord]:
+def _unusable(ledger: Ledger, clock: ClockPort) -> list[Generation]:
     watch_leases(ledger, clock)
     is_alive = ledger.liveness(clock.monotonic())
     records = ledger.read(reads.unfinished, is_alive=is_alive, also_failed=PAID_KINDS)
@@ -172,7 +173,7 @@ class _Kind:
     """What a person may settle: its name, which generations are of it, and what to say when one is not."""
 
     name: str
-    find: Callable[[Ledger, ClockPort], list[GenerationRecord]]
+    find: Callable[[Ledger, ClockPort], list[Generation]]
     advice: str
 
 
@@ -189,9 +190,7 @@ _UNUSABLE = _Kind(
 
 
 @contextmanager
-def _chosen(
-    settings: Settings, generation: str, kind: _Kind, clock: ClockPort
-) -> Iterator[tuple[Ledger, GenerationRecord]]:
+def _chosen(settings: Settings, generation: str, kind: _Kind, clock: ClockPort) -> Iterator[tuple[Ledger, Generation]]:
     """The ledger and the one generation of a kind whose id begins so."""
     with opened(settings) as (ledger, _):
         found = [each for each in kind.find(ledger, clock) if each.generation_id.startswith(generation)]
@@ -209,13 +208,13 @@ def _chosen(
             ) from error
 
 
-def _taken_over(ledger: Ledger, record: GenerationRecord, now: datetime) -> Claim:
+def _taken_over(ledger: Ledger, record: Generation, now: datetime) -> Claim:
     return ledger.write(
         writes.take_over, generation_id=record.generation_id, old_owner=record.owner, owner=_A_PERSON, now=now
     )
 
 
-async def _refuse_while_running(settings: Settings, record: GenerationRecord) -> None:
+async def _refuse_while_running(settings: Settings, record: Generation) -> None:
     """A request that Segmind does not know a moment after it was accepted may still be under way."""
     from segmind_dagster.gateway.client import Gateway
 
@@ -234,7 +233,7 @@ async def _refuse_while_running(settings: Settings, record: GenerationRecord) ->
         )
 
 
-async def _check_request(settings: Settings, record: GenerationRecord, request_id: str) -> None:
+async def _check_request(settings: Settings, record: Generation, request_id: str) -> None:
     """A slip in the id would lose what was paid for: Segmind must know the request, and not as another one."""
     from segmind_dagster.gateway.client import Gateway
 
@@ -253,11 +252,11 @@ async def _check_request(settings: Settings, record: GenerationRecord, request_i
                     f"Neither Segmind's records nor its history know request {request_id}; nothing was changed."
                 ) from error
             return
-    sent = Submission(key=record.generation_id, model_slug=record.model_slug, body=record.body)
+    sent = Submission(key=record.generation_id, model_slug=record.model.slug, body=record.body)
     # any other name may be what the history calls the model; what it says of the inputs counts
     names = Names(slugs=frozenset(bundled_catalogue().entries))
     if compare(row, sent, names) is Likeness.OTHER:
         raise SegmindDagsterError(
             f"Request {request_id} is for {row.model_slug} with other inputs, going by Segmind's history, than "
-            f"{record.generation_id} ({record.model_slug}); nothing was changed."
+            f"{record.generation_id} ({record.model.slug}); nothing was changed."
         )

@@ -14,7 +14,8 @@ from segmind_dagster.lifecycle.states import IN_PROGRESS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from segmind_dagster.ledger import GenerationRecord, Ledger
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.runner.work import ClockPort
 
 _LOOK_EVERY_S = 1.0
@@ -37,10 +38,10 @@ class Watch:
         self._owner = owner
         self._clock = clock
         self._may_wait = may_wait
-        self._waiting: dict[str, asyncio.Future[GenerationRecord]] = {}
+        self._waiting: dict[str, asyncio.Future[Generation]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def until_free(self, generation_id: str) -> GenerationRecord:
+    async def until_free(self, generation_id: str) -> Generation:
         """The generation's record, once no live run is at it any more."""
         future = self._waiting.setdefault(generation_id, asyncio.get_running_loop().create_future())
         if self._task is None or self._task.done():
@@ -73,6 +74,6 @@ class Watch:
             if self._waiting:
                 await self._clock.sleep(_LOOK_EVERY_S)
 
-    def _records(self, generation_ids: list[str]) -> dict[str, GenerationRecord]:
+    def _records(self, generation_ids: list[str]) -> dict[str, Generation]:
         is_alive = self._ledger.liveness(self._clock.monotonic())
         return self._ledger.read(reads.snapshot, generation_ids, is_alive=is_alive)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from segmind_dagster.ledger import Caps
 from segmind_dagster.runner.outstanding import NOTHING
 
 if TYPE_CHECKING:
@@ -19,47 +18,15 @@ if TYPE_CHECKING:
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.gateway.wire import JobAnswer
     from segmind_dagster.lifecycle.failures import FailureKind
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.outputs import Quarantined, Stored
-    from segmind_dagster.planning import Action
-    from segmind_dagster.prompts import ImageInput
     from segmind_dagster.registry import Model, OutputKind
     from segmind_dagster.runner.outstanding import Outstanding
-
-NO_CAPS: Final = Caps()
 
 Ending = Literal["succeeded", "reused", "failed", "unknown", "running", "held_back", "left"]
 """How a run left a generation: bought; there already; failed; fate not known; still at the provider; not sent
 because the run stopped submitting; left alone because only a person can help."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """One generation the runner has to do something about.
-
-    Args:
-        generation_id: the generation.
-        model: what to call.
-        prompt_set: the set it is for.
-        body: as it is sent, local images left out.
-        images: local images by parameter.
-        facts: where the output comes from, for its provenance.
-        action: what the plan says.
-        reserve_usd: what to put aside before its POST; None when it may only be collected, not bought.
-        caps: the limits on money that its POST keeps to.
-        estimate_usd: what it counts as having cost, should nobody report that.
-    """
-
-    generation_id: str
-    model: Model
-    prompt_set: str
-    body: Mapping[str, Any]
-    images: Mapping[str, ImageInput]
-    facts: Mapping[str, Any]
-    action: Action
-    reserve_usd: Decimal | None
-    caps: Caps = NO_CAPS
-    estimate_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +59,8 @@ class Ended:
         attempts: how many POSTs it has taken, of all runs.
         latency_ms: from POST to stored output.
         remark: what a person should know although it went well.
+        output_uri: where its output is stored.
+        saved_usd: what a reused one had cost; None where nobody knows.
     """
 
     ending: Ending
@@ -102,6 +71,13 @@ class Ended:
     attempts: int = 0
     latency_ms: int | None = None
     remark: str | None = None
+    output_uri: str | None = None
+    saved_usd: Decimal | None = None
+
+
+def reused(generation: Generation) -> Ended:
+    """The ending of one that is there already, going by what is recorded of it."""
+    return Ended("reused", saved_usd=generation.cost_usd, output_uri=generation.output_uri)
 
 
 @dataclass(slots=True)

@@ -104,7 +104,7 @@ class Project(project.Project):
         """What a run leaves behind that is killed right after its POSTs were accepted."""
         found = self.prompt_set(key)
         with opened(self.settings()) as (ledger, _):
-            for request in found.requests:
+            for request in found.generations:
                 now = datetime.now(UTC)
                 row = {
                     "generation_id": request.generation_id, "model_slug": request.model.slug, "prompt": request.prompt,

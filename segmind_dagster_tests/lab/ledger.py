@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Table
 
-    from segmind_dagster.ledger import GenerationRecord, Ledger
+    from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import Charge
+    from segmind_dagster.lifecycle.generation import Generation
 
 ORIGIN = "http://127.0.0.1:8777"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -136,7 +137,7 @@ class Book:
                 self.failed(held)
         return held
 
-    def record(self, generation_id: str) -> GenerationRecord:
+    def record(self, generation_id: str) -> Generation:
         return self.ledger.read(reads.snapshot, [generation_id], is_alive=lambda *_: True)[generation_id]
 
     def rows(self, table: Table) -> list[Mapping[str, Any]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from lab.dagster_project import DagsterLab
-    from segmind_dagster.prompts import GenerationRequest
+    from segmind_dagster.lifecycle.generation import Generation
 
 STARTED = dg.DagsterRunStatus.STARTED
 
@@ -124,14 +124,14 @@ class Past:
         self.key = key
         self.settings = lab.segmind.load()
         found = find_prompt_set(key, prompts_dir=self.settings.prompts_dir, project_dir=self.settings.project_dir)
-        self.requests: Sequence[GenerationRequest] = found.requests
+        self.requests: Sequence[Generation] = found.generations
         with self._ledger() as ledger:
             for model in found.models:
                 ledger.write(
                     entries.register_set,
                     prompt_set=key,
                     resource=model.resource,
-                    generations=[_row(request) for request in found.requests_for(model.resource)],
+                    generations=[_row(request) for request in found.generations_of(model.resource)],
                     now=registered_at or ago(days=1),
                 )
 
@@ -223,7 +223,7 @@ def balance_is(lab: DagsterLab, balance_usd: str, at: datetime) -> None:
         ledger.write(lambda connection: connection.execute(insert(META), {"key": BALANCE_KEY, "value": text}))
 
 
-def _row(request: GenerationRequest) -> dict[str, Any]:
+def _row(request: Generation) -> dict[str, Any]:
     return {
         "generation_id": request.generation_id,
         "model_slug": request.model.slug,

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from segmind_dagster.ledger import Ledger
+    from segmind_dagster.lifecycle.generation import Generation
 
 OF_SET = {"resource": "flux", "prompt_set": "set"}
 STATES = ("planned", "submitting", "submitted", "unknown", "failed", "succeeded")
 
 
-def open_rows(book: Book, *, alive: bool = False, **options: Any) -> tuple[int, list[findings.OpenRow]]:
+def open_rows(book: Book, *, alive: bool = False, **options: Any) -> tuple[int, list[Generation]]:
     usual = {**OF_SET, "is_alive": lambda *_: alive, "uncounted_kinds": {"no_credits"}}
     return book.ledger.read(findings.open_rows, **{**usual, **options})
 
@@ -68,8 +69,8 @@ def test_runs_in_vain_are_counted_once_each_and_not_at_all_when_the_whole_run_wa
     for owner, kind in (("one", "server_error"), ("one", "server_error"), ("two", "no_credits"), ("six", "job_failed")):
         book.failed(book.claim("g", owner), target="planned", failure_kind=kind)
     _, (row,) = open_rows(book)
-    assert row.runs == 2
-    assert row.since == NOON
+    assert row.failed_runs == 2
+    assert row.sent_at == NOON
 
 
 def test_other_sets_and_models_do_not_count(book: Book) -> None:

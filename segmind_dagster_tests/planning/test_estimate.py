@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmind_dagster.planning import UnitCost, price_models
+from segmind_dagster.lifecycle.budget import UnitCost
+from segmind_dagster.planning import price_models
 from segmind_dagster.registry import Catalogue, CatalogueEntry
 
 CATALOGUE = Catalogue({

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.errors import BudgetError
-from segmind_dagster.ledger import Caps, GenerationRecord, Spent, State
+from segmind_dagster.ledger import Caps, Spent, State
+from segmind_dagster.lifecycle.budget import UnitCost
 from segmind_dagster.lifecycle.failures import POLICIES, FailureKind
-from segmind_dagster.planning import Plan, UnitCost, hold_together, make_plan
-from segmind_dagster.prompts import GenerationRequest
+from segmind_dagster.lifecycle.generation import Generation
+from segmind_dagster.planning import Plan, hold_together, make_plan
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
 
 SLUG = FAST_FLUX_SCHNELL.slug
@@ -29,8 +30,8 @@ def check(made: Plan) -> None:
         raise BudgetError(made.refusal)
 
 
-def request(number: int = 0) -> GenerationRequest:
-    return GenerationRequest(
+def request(number: int = 0) -> Generation:
+    return Generation(
         generation_id=f"g-{number}",
         prompt_set="still_life",
         model=FAST_FLUX_SCHNELL,
@@ -45,8 +46,8 @@ def request(number: int = 0) -> GenerationRequest:
     )
 
 
-def record(state: Any, **facts: Any) -> GenerationRecord:
-    return GenerationRecord(generation_id="g-0", model_slug=SLUG, prompt_set="still_life", state=state, **facts)
+def record(state: Any, **facts: Any) -> Generation:
+    return Generation(generation_id="g-0", model=FAST_FLUX_SCHNELL, prompt_set="still_life", state=state, **facts)
 
 
 def unit(expected: str = "0.01", *, low: str = "0.005", high: str = "0.02", latency_s: float | None = 5.0) -> UnitCost:
@@ -65,7 +66,7 @@ def caps(set_usd: str | None = None, run_usd: str = "25", max_unit_usd: str | No
 
 
 def plan(
-    known: GenerationRecord | dict[str, GenerationRecord] | None = None,
+    known: Generation | dict[str, Generation] | None = None,
     *,
     count: int = 1,
     cost: UnitCost | None = unit(),  # noqa: B008  frozen
@@ -74,12 +75,12 @@ def plan(
     is_by_person: bool = True,
     resource: str = "fast_flux_schnell",
 ) -> Plan:
-    if isinstance(known, GenerationRecord):
+    if isinstance(known, Generation):
         known = {known.generation_id: known}
     made = make_plan(
         prompt_set="still_life",
         resource=resource,
-        requests=[request(number) for number in range(count)],
+        asked=[request(number) for number in range(count)],
         known=known or {},
         unit_costs={SLUG: cost},
         caps=limits or caps(),
@@ -90,15 +91,15 @@ def plan(
     return held
 
 
-def action(known: GenerationRecord, *, is_by_person: bool = True) -> str:
-    (decision,) = plan(known, is_by_person=is_by_person).decisions
-    assert decision.reason
-    return decision.action
+def action(known: Generation, *, is_by_person: bool = True) -> str:
+    (generation,) = plan(known, is_by_person=is_by_person).generations
+    assert generation.reason
+    return generation.step
 
 
 def test_what_nobody_has_heard_of_is_bought() -> None:
-    (decision,) = plan().decisions
-    assert (decision.action, decision.reason, decision.unit) == ("submit", "not generated yet", unit())
+    (generation,) = plan().generations
+    assert (generation.step, generation.reason, generation.unit) == ("submit", "not generated yet", unit())
 
 
 @pytest.mark.parametrize(
@@ -148,31 +149,31 @@ def test_a_failure_of_a_kind_that_is_not_known_is_left_to_people_and_asked_for_b
     never_accepted = record("failed", failure_kind=kind)
     assert {action(each, is_by_person=False) for each in (accepted, never_accepted)} == {"leave"}
     assert (action(accepted), action(never_accepted)) == ("collect", "submit")
-    (decision,) = plan(accepted, is_by_person=False).decisions
-    assert "does not know that kind" in decision.reason
+    (generation,) = plan(accepted, is_by_person=False).generations
+    assert "does not know that kind" in generation.reason
 
 
 def test_what_a_sensor_leaves_alone_says_what_a_person_can_do() -> None:
-    (decision,) = plan(record("failed", failure_kind="invalid_request"), is_by_person=False).decisions
-    assert decision.reason == f"invalid_request: {POLICIES['invalid_request'].advice}"
+    (generation,) = plan(record("failed", failure_kind="invalid_request"), is_by_person=False).generations
+    assert generation.reason == f"invalid_request: {POLICIES['invalid_request'].advice}"
 
 
 def test_what_may_have_to_be_bought_after_all_carries_its_price_and_what_is_there_carries_none() -> None:
     for state, price in (("unknown", unit()), ("submitting", unit()), ("submitted", unit()), ("succeeded", None)):
-        (decision,) = plan(record(state)).decisions
-        assert decision.unit == price
+        (generation,) = plan(record(state)).generations
+        assert generation.unit == price
 
 
 def test_a_failure_that_is_tried_again_is_told_from_what_was_never_tried() -> None:
-    (again,) = plan(record("failed", failure_kind="server_error")).decisions
-    (first,) = plan(record("planned")).decisions
-    assert (again.action, again.is_retry) == ("submit", True)
-    assert (first.action, first.is_retry) == ("submit", False)
+    (again,) = plan(record("failed", failure_kind="server_error")).generations
+    (first,) = plan(record("planned")).generations
+    assert (again.step, again.is_retry) == ("submit", True)
+    assert (first.step, first.is_retry) == ("submit", False)
 
 
 def test_decisions_come_in_the_order_of_the_set_and_are_counted() -> None:
     made = plan({"g-1": record("succeeded"), "g-2": record("submitted")}, count=4)
-    assert [decision.request.generation_id for decision in made.decisions] == ["g-0", "g-1", "g-2", "g-3"]
+    assert [generation.generation_id for generation in made.generations] == ["g-0", "g-1", "g-2", "g-3"]
     assert made.counts == {"submit": 2, "reuse": 1, "collect": 1}
 
 
@@ -218,7 +219,7 @@ def test_with_a_limit_of_the_set_an_unknown_price_is_reserved_at_the_limit_and_e
     assert (made.estimate.low_usd, made.estimate.expected_usd) == (0, 0)
     assert (made.estimate.high_usd, made.estimate.unpriced) == (Decimal("1.5"), 0)
     assert (made.estimate.capped, made.estimate.capped_usd) == (3, Decimal("1.5"))
-    assert {decision.unit.source for decision in made.decisions if decision.unit} == {"max_unit_cost_usd"}
+    assert {generation.unit.source for generation in made.generations if generation.unit} == {"max_unit_cost_usd"}
 
 
 def test_no_more_is_reserved_than_the_set_allows_for_one() -> None:

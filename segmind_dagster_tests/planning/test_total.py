@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.ledger import Caps
-from segmind_dagster.planning import Plan, Total, UnitCost, make_plan
-from segmind_dagster.prompts import GenerationRequest
+from segmind_dagster.lifecycle.budget import UnitCost
+from segmind_dagster.lifecycle.generation import Generation
+from segmind_dagster.planning import Plan, Total, make_plan
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
 
 PRICE = UnitCost(
@@ -21,8 +22,8 @@ def plan(*names: str, resource: str, price: UnitCost | None = PRICE, most: Decim
     return make_plan(
         prompt_set="fruit",
         resource=resource,
-        requests=[
-            GenerationRequest(
+        asked=[
+            Generation(
                 generation_id=name, prompt_set="fruit", model=FAST_FLUX_SCHNELL, prompt="a pear", negative_prompt=None,
                 body={}, images={}, seed=None, sample=0, variables={}, position=0,
             )

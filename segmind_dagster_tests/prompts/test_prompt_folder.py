@@ -82,7 +82,7 @@ def test_a_file_in_place_of_the_folder_is_a_problem(project: Project) -> None:
 def test_a_set_is_found_by_its_key(project: Project) -> None:
     project.write("cats.txt", "a cat")
     found = find_prompt_set("cats", prompts_dir=project.prompts, project_dir=project.folder)
-    assert (found.key, found.requests[0].prompt) == ("cats", "a cat")
+    assert (found.key, found.generations[0].prompt) == ("cats", "a cat")
 
 
 def test_an_unknown_key_lists_the_keys_that_exist(project: Project) -> None:

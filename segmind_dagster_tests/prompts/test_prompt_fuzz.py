@@ -78,8 +78,8 @@ def check(folder: Path, suffix: str, content: bytes) -> None:
         assert all(problem.file == path.name and problem.message for problem in outcome.problems)
         assert str(outcome)
     else:
-        assert outcome.requests
-        for request in outcome.requests:
+        assert outcome.generations
+        for request in outcome.generations:
             json.dumps(request.body, allow_nan=False)
 
 

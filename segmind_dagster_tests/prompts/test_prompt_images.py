@@ -16,14 +16,14 @@ STICKER = "models: [face_to_sticker]\nimage: {image}\nprompts: [a person]\n"
 
 def test_a_local_image_is_kept_out_of_the_body_with_the_digest_of_its_bytes(project: Project, png: bytes) -> None:
     path = project.write("pictures/face.png", png)
-    (request,) = project.load(STICKER.format(image="pictures/face.png")).requests
+    (request,) = project.load(STICKER.format(image="pictures/face.png")).generations
     assert "image" not in request.body
     image = request.images["image"]
     assert (image.url, image.path, image.sha256) == (None, path.resolve(), sha256(png).hexdigest())
 
 
 def test_an_image_url_is_plain_text_in_the_body(project: Project) -> None:
-    (request,) = project.load(STICKER.format(image="https://example.com/face.jpg")).requests
+    (request,) = project.load(STICKER.format(image="https://example.com/face.jpg")).generations
     assert request.body["image"] == "https://example.com/face.jpg"
     assert not request.images
 
@@ -31,10 +31,10 @@ def test_an_image_url_is_plain_text_in_the_body(project: Project) -> None:
 def test_the_content_of_an_image_counts_and_its_name_does_not(project: Project, png: bytes) -> None:
     project.write("a.png", png)
     project.write("b.png", png)
-    first = project.load(STICKER.format(image="a.png")).requests[0]
-    same = project.load(STICKER.format(image="b.png")).requests[0]
+    first = project.load(STICKER.format(image="a.png")).generations[0]
+    same = project.load(STICKER.format(image="b.png")).generations[0]
     project.write("a.png", png + b"another picture")
-    changed = project.load(STICKER.format(image="a.png")).requests[0]
+    changed = project.load(STICKER.format(image="a.png")).generations[0]
     assert (same.generation_id, same.seed) == (first.generation_id, first.seed)
     assert changed.generation_id != first.generation_id
     assert changed.seed != first.seed
@@ -53,7 +53,7 @@ def test_the_image_goes_to_the_first_image_parameter_of_each_model(project: Proj
     loaded = project.load(
         "models: [face_to_sticker, instantid, consistent_character_neolemon_v2]\nimage: a.png\nprompts: [a person]\n"
     )
-    assert [list(request.images) for request in loaded.requests] == [["image"], ["face_image"], ["ip_image"]]
+    assert [list(request.images) for request in loaded.generations] == [["image"], ["face_image"], ["ip_image"]]
 
 
 def test_images_may_be_given_by_their_own_names_and_the_nearest_one_wins(project: Project, png: bytes) -> None:
@@ -67,7 +67,7 @@ def test_images_may_be_given_by_their_own_names_and_the_nearest_one_wins(project
         "  - {prompt: two, image: prompt.png}\n"
         "  - {prompt: three, models: [instantid], params: {face_image: https://example.com/x.png}}\n"
     )
-    one, one_sticker, two, two_sticker, three = loaded.requests
+    one, one_sticker, two, two_sticker, three = loaded.generations
     assert one.images["face_image"].path.name == "model.png"
     assert one.body["pose_image"] == "http://example.com/pose.png"
     assert one_sticker.images["image"].path.name == "set.png"
@@ -116,13 +116,13 @@ def test_an_image_that_cannot_be_used_is_a_problem(project: Project, png: bytes,
 @pytest.mark.parametrize("start", [b"\xff\xd8\xff\xe0", b"RIFF\x00\x0a\x00\x00WEBPVP8 ", b"GIF87a", b"GIF89a"])
 def test_other_kinds_of_image_are_accepted(project: Project, start: bytes) -> None:
     project.write("face", start + b"...")
-    assert project.load(STICKER.format(image="face")).requests[0].images
+    assert project.load(STICKER.format(image="face")).generations[0].images
 
 
 def test_a_symbolic_link_within_the_project_is_followed(project: Project, png: bytes) -> None:
     (project.folder / "real.png").write_bytes(png)
     (project.prompts / "link.png").symlink_to(project.folder / "real.png")
-    image = project.load(STICKER.format(image="link.png")).requests[0].images["image"]
+    image = project.load(STICKER.format(image="link.png")).generations[0].images["image"]
     assert image.path == (project.folder / "real.png").resolve()
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def test_txt_is_one_prompt_a_line_with_comments_and_blank_lines(project: Project) -> None:
     loaded = project.load("\n# a note: with a colon\na fox\n\n  # seed: 9\n  an owl, late  \n", "set.txt")
-    assert [r.prompt for r in loaded.requests] == ["a fox", "an owl, late"]
-    assert loaded.requests[0].seed != 9
+    assert [r.prompt for r in loaded.generations] == ["a fox", "an owl, late"]
+    assert loaded.generations[0].seed != 9
 
 
 LEADING = (
@@ -37,13 +37,13 @@ def test_leading_lines_set_the_fields_of_the_set(project: Project, name: str, da
     assert [model.resource for model in loaded.models] == ["sdxl_newreality", "wan_t2v_fast"]
     assert (loaded.description, loaded.auto_run) == ("some foxes", True)
     assert (loaded.budget_usd, loaded.max_unit_cost_usd) == (Decimal("0.5"), Decimal("0.25"))
-    assert [(r.seed, r.negative_prompt) for r in loaded.requests] == [(7, "blurry"), (8, "blurry")] * 2
-    assert loaded.requests[0].prompt in {"a fox at dawn", "a fox at 1.50"}
+    assert [(r.seed, r.negative_prompt) for r in loaded.generations] == [(7, "blurry"), (8, "blurry")] * 2
+    assert loaded.generations[0].prompt in {"a fox at dawn", "a fox at 1.50"}
 
 
 def test_leading_defaults_and_images_work_as_in_yaml(project: Project) -> None:
     content = "# models: [instantid]\n# image: https://example.com/a.png\n# defaults: {style: Neon}\na man\n"
-    (request,) = project.load(content, "set.txt").requests
+    (request,) = project.load(content, "set.txt").generations
     assert (request.body["face_image"], request.body["style"]) == ("https://example.com/a.png", "Neon")
 
 
@@ -93,7 +93,7 @@ def test_jsonl_takes_texts_and_the_fields_of_a_prompt(project: Project) -> None:
         '"negative_prompt": "blur", "samples": 2}\n',
         "set.jsonl",
     )
-    assert [(r.prompt, r.model.resource) for r in loaded.requests] == [
+    assert [(r.prompt, r.model.resource) for r in loaded.generations] == [
         ("a fox", "fast_flux_schnell"),
         ("an owl", "fast_flux_schnell"),
         ("an owl", "fast_flux_schnell"),
@@ -138,7 +138,7 @@ def test_csv_columns_are_fields_and_parameters_of_their_kind(project: Project) -
         "an owl, fast_flux_schnell ; sdxl_newreality ,,9,,,,,,\n",
         "set.csv",
     )
-    first, second, *rest = loaded.requests
+    first, second, *rest = loaded.generations
     assert first.body == {
         "prompt": "a man, smiling",
         "negative_prompt": "blur",
@@ -160,11 +160,11 @@ def test_csv_columns_are_fields_and_parameters_of_their_kind(project: Project) -
 
 def test_csv_accepts_a_byte_order_mark_and_short_rows_and_cells_of_several_lines(project: Project) -> None:
     content = b'\xef\xbb\xbfprompt,steps\r\n"a fox\r\nin snow",3\r\nan owl\r\n'
-    assert [r.prompt for r in project.load(content, "set.csv").requests] == ["a fox\nin snow", "an owl"]
+    assert [r.prompt for r in project.load(content, "set.csv").generations] == ["a fox\nin snow", "an owl"]
 
 
 def test_a_hash_after_the_header_is_data(project: Project) -> None:
-    assert [r.prompt for r in project.load("prompt\n# 1 fan\n", "set.csv").requests] == ["# 1 fan"]
+    assert [r.prompt for r in project.load("prompt\n# 1 fan\n", "set.csv").generations] == ["# 1 fan"]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +217,6 @@ def test_a_bad_csv_table_is_a_problem(project: Project, content: str, line: int 
 
 def test_a_column_that_only_some_models_know_is_a_problem_only_where_it_is_filled(project: Project) -> None:
     header = "prompt,models,scheduler\n"
-    assert project.load(header + "a,sdxl_newreality,karras\nb,,\n", "set.csv").requests
+    assert project.load(header + "a,sdxl_newreality,karras\nb,,\n", "set.csv").generations
     problem = project.problem(header + "a,sdxl_newreality,karras\nb,fast_flux_schnell,karras\n", "set.csv")
     assert (problem.row, problem.field) == (2, "scheduler")

@@ -151,7 +151,7 @@ def test_it_refuses_beside_a_run_that_is_at_work(lab: Lab) -> None:
         )  # fmt: skip
         (row,) = lab.generations()
         lab.write("harvest", 1)
-        request = find_prompt_set("harvest", prompts_dir=lab.folder / "prompts", project_dir=lab.folder).requests[0]
+        request = find_prompt_set("harvest", prompts_dir=lab.folder / "prompts", project_dir=lab.folder).generations[0]
         fresh = {**row, "generation_id": request.generation_id}
         columns = {name: fresh[name] for name in REGISTERED}
         ledger.write(entries.register_set, prompt_set="harvest", resource=V2, generations=[columns], now=now)

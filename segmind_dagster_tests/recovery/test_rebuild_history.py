@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from conftest import OpenLab
     from lab.recovery_project import Lab
 
-    from segmind_dagster.prompts import GenerationRequest
+    from segmind_dagster.lifecycle.generation import Generation
 
 
-def asked(lab: Lab, key: str) -> tuple[GenerationRequest, ...]:
-    return find_prompt_set(key, prompts_dir=lab.folder / "prompts", project_dir=lab.folder).requests
+def asked(lab: Lab, key: str) -> tuple[Generation, ...]:
+    return find_prompt_set(key, prompts_dir=lab.folder / "prompts", project_dir=lab.folder).generations
 
 
-def submit(lab: Lab, request: GenerationRequest, **more: Any) -> str:
+def submit(lab: Lab, request: Generation, **more: Any) -> str:
     """As a run does that dies before it can write anything down."""
     answer = requests.post(
         f"{lab.server.url}/v2/{request.model.slug}",

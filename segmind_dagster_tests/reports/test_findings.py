@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmind_dagster.ledger.findings import OpenRow, WaitingRow
+from segmind_dagster.ledger.findings import WaitingRow
 from segmind_dagster.lifecycle.failures import POLICIES
+from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.lifecycle.next_step import MOST_RUNS
 from segmind_dagster.outputs.inspection import Inspection
+from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
 from segmind_dagster.reports import findings
 from segmind_dagster.reports.findings import SAMPLE, Finding
 from segmind_dagster.reports.left_open import left_open
@@ -22,14 +24,15 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 CENT = Decimal("0.01")
 
 
-def row(state: str = "failed", kind: str | None = "server_error", **facts: Any) -> OpenRow:
+def row(state: str = "failed", kind: str | None = "server_error", **facts: Any) -> Generation:
     usual: dict[str, Any] = {
-        "generation_id": "g", "prompt": "a fig", "is_owner_alive": False, "runs": 1, "since": NOW, "error": "500",
+        "generation_id": "g", "prompt_set": "fruit", "model": FAST_FLUX_SCHNELL, "prompt": "a fig", "failed_runs": 1,
+        "submitted_at": NOW, "error": "500",
     }  # fmt: skip
-    return OpenRow(state=state, failure_kind=kind, **{**usual, **facts})
+    return Generation(state=state, failure_kind=kind, **{**usual, **facts})
 
 
-def judged(*rows: OpenRow, asked_for: int = 10) -> Finding:
+def judged(*rows: Generation, asked_for: int = 10) -> Finding:
     return left_open(asked_for, rows, prompt_set="fruit", now=NOW)
 
 
@@ -37,17 +40,17 @@ def judged(*rows: OpenRow, asked_for: int = 10) -> Finding:
     ("open_row", "verdict", "words"),
     [
         (row(kind="server_error"), "warning", "1 failed and can be tried again"),
-        (row(kind="server_error", runs=MOST_RUNS), "error", "1 failed for good"),
+        (row(kind="server_error", failed_runs=MOST_RUNS), "error", "1 failed for good"),
         (row(kind="invalid_request"), "error", "1 failed for good"),
         (row(kind="retired_model"), "error", "choose another one"),
         (row(kind="bad_output"), "warning", "1 paid for but came damaged"),
-        (row(kind="bad_output", since=NOW - timedelta(days=8)), "error", "1 paid for but gone from Segmind"),
+        (row(kind="bad_output", submitted_at=NOW - timedelta(days=8)), "error", "1 paid for but gone from Segmind"),
         (row(kind="expired"), "error", "1 paid for but gone from Segmind"),
         (row("unknown", "unknown_outcome"), "error", "segmind-dagster resolve"),
         (row("submitting", None), "error", "1 submitted with an unknown outcome"),
         (row("submitted", None), "warning", "segmind-dagster collect"),
-        (row("planned", None, since=None), "warning", "1 not bought yet"),
-        (row("planned", "server_error", runs=MOST_RUNS), "error", "1 failed for good"),
+        (row("planned", None, submitted_at=None), "warning", "1 not bought yet"),
+        (row("planned", "server_error", failed_runs=MOST_RUNS), "error", "1 failed for good"),
         (row("planned", "no_credits"), "warning", "no_credits (1): Top up the account"),
         (row("planned", "over_budget"), "warning", "SEGMIND_DAILY_BUDGET_USD"),
         (row(kind="from_the_future"), "error", "from_the_future (1): This version does not know"),
@@ -56,7 +59,7 @@ def judged(*rows: OpenRow, asked_for: int = 10) -> Finding:
         (row("planned", "from_the_future"), "warning", "1 not bought yet"),
     ],
 )
-def test_what_is_left_open_has_its_verdict_and_its_remedy(open_row: OpenRow, verdict: str, words: str) -> None:
+def test_what_is_left_open_has_its_verdict_and_its_remedy(open_row: Generation, verdict: str, words: str) -> None:
     found = judged(open_row)
     assert found.verdict == verdict
     assert words in found.description

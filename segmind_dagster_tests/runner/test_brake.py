@@ -11,19 +11,21 @@ import pytest
 
 from segmind_dagster.ledger.records import ModelDeliveries
 from segmind_dagster.lifecycle.failures import POLICIES
+from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.registry import find_model
 from segmind_dagster.runner.brake import Brake
-from segmind_dagster.runner.work import Ended, Work
+from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
     from segmind_dagster.lifecycle.failures import FailureKind
 
 
-def work(number: int = 0, *, model: str = "fast_flux_schnell", prompt_set: str = "set") -> Work:
-    return Work(
-        generation_id=f"g{number}", model=find_model(model), prompt_set=prompt_set, body={}, images={}, facts={},
-        action="submit", reserve_usd=None,
-    )  # fmt: skip
+def work(number: int = 0, *, model: str = "fast_flux_schnell", prompt_set: str = "set") -> Generation:
+    return Generation(
+        generation_id=f"g{number}",
+        model=find_model(model),
+        prompt_set=prompt_set,
+    )
 
 
 def failing(brake: Brake, times: int, message: str = "answered 400: no", **facts: str) -> None:
@@ -105,7 +107,7 @@ def test_one_attempt_counts_once_however_often_it_is_fetched() -> None:
 def test_what_the_plan_reuses_says_nothing_about_a_model_and_what_another_run_stored_does() -> None:
     never = ModelDeliveries(has_delivered=False, bad=frozenset(), bad_lately=0, bad_lately_usd=Decimal(0))
 
-    async def admitted(before: Work) -> int:
+    async def admitted(before: Generation) -> int:
         brake = Brake({"fast-flux-schnell": never})
         brake.learn(before, Ended("reused"))
         tasks = [asyncio.create_task(brake.admits(work(number))) for number in range(9)]
@@ -115,7 +117,7 @@ def test_what_the_plan_reuses_says_nothing_about_a_model_and_what_another_run_st
         await asyncio.gather(*tasks)
         return count
 
-    assert asyncio.run(admitted(replace(work(), action="reuse"))) == 3
+    assert asyncio.run(admitted(replace(work(), step="reuse"))) == 3
     assert asyncio.run(admitted(work())) == 9
 
 

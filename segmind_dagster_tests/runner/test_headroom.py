@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 from lab.clocks import HandClock
 
 from segmind_dagster.errors import BudgetError
+from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
 from segmind_dagster.runner.headroom import Headroom
-from segmind_dagster.runner.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 
-def work(prompt_set: str = "fruit") -> Work:
-    return Work(
-        generation_id="g", model=FAST_FLUX_SCHNELL, prompt_set=prompt_set, body={}, images={}, facts={},
-        action="submit", reserve_usd=None,
-    )  # fmt: skip
+def work(prompt_set: str = "fruit") -> Generation:
+    return Generation(
+        generation_id="g",
+        model=FAST_FLUX_SCHNELL,
+        prompt_set=prompt_set,
+    )
 
 
 def refused(scope: str = "day", *, is_final: bool = False, awaits_outcome: bool = False) -> BudgetError:

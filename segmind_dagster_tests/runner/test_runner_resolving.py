@@ -42,7 +42,7 @@ def lab(open_lab: OpenLab) -> Lab:
 
 def test_what_nobody_could_find_out_is_listed(lab: Lab) -> None:
     (record,) = unresolved(lab.settings())
-    assert (record.state, record.prompt_set, record.model_slug) == ("unknown", "fruit", "fast-flux-schnell")
+    assert (record.state, record.prompt_set, record.model.slug) == ("unknown", "fruit", "fast-flux-schnell")
     assert "no answer came back" in str(record.error)
 
 

@@ -96,7 +96,7 @@ def plan(prompt_set: str, refusal: str | None = None) -> Plan:
     return Plan(
         prompt_set=prompt_set,
         resource=V1,
-        decisions=(),
+        generations=(),
         estimate=Estimate(high_usd=Decimal(1)),
         refusal=refusal,
     )

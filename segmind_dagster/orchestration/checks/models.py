@@ -13,6 +13,7 @@ from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.ledger import Ledger, findings, reads
 from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.lifecycle.matching import ABSENT_REVIEW
 from segmind_dagster.lifecycle.next_step import UNCOUNTED
 from segmind_dagster.orchestration.checks.results import (
@@ -53,7 +54,7 @@ class _Desk:
     _budgets: dict[str, tuple[Decimal | None, str | None]] = field(default_factory=dict)
     _quarantined: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def quarantined(self, resource: str, rows: Iterable[findings.OpenRow]) -> dict[str, str]:
+    def quarantined(self, resource: str, rows: Iterable[Generation]) -> dict[str, str]:
         """By generation, the address of a refused file; only looked for where something paid for failed."""
         if not any(row.failure_kind in PAID_KINDS for row in rows):
             return {}

@@ -4,18 +4,19 @@ from datetime import datetime
 from decimal import Decimal
 
 from segmind_dagster.ledger import Ledger, reads
-from segmind_dagster.planning import Decision, Plan
+from segmind_dagster.lifecycle.generation import Generation
+from segmind_dagster.planning import Plan
 from segmind_dagster.settings import Settings
 
 
-def to_buy(plans: list[Plan]) -> list[Decision]:
+def to_buy(plans: list[Plan]) -> list[Generation]:
     """What a run with these plans would buy."""
-    return [decision for plan in plans for decision in plan.decisions if decision.action == "submit"]
+    return [generation for plan in plans for generation in plan.generations if generation.step == "submit"]
 
 
 def cheapest_usd(plans: list[Plan]) -> Decimal:
     """The least that one of them may cost; 0 when there is nothing to buy."""
-    return min((decision.unit.high for decision in to_buy(plans) if decision.unit), default=Decimal(0))
+    return min((generation.unit.high for generation in to_buy(plans) if generation.unit), default=Decimal(0))
 
 
 def why_refused(ledger: Ledger, settings: Settings, plans: list[Plan], *, now: datetime) -> str | None:

@@ -282,7 +282,7 @@ class _Tick:
         if not bought and not any(each.state == _STORED for each in work):
             self.notes.append(f"'{key}' asks for none of what failed any more.")
             return None
-        poor = self._why_poor(cheapest_usd(plans), sorted({decision.request.model.slug for decision in bought}))
+        poor = self._why_poor(cheapest_usd(plans), sorted({generation.model.slug for generation in bought}))
         digest = _digest(key, work, is_poor=poor is not None)
         before = tries(self.instance, digest)
         # a run that dies before it records anything leaves the ledger as it was: only Dagster knows that it tried
@@ -316,8 +316,8 @@ class _Tick:
             self.notes.append(f"'{key}' cannot be read: {error.problems[0]}")
             return None
         asked = self.ledger.read(due.asked_for, key)
-        requests = [request for resource in resources for request in found.requests_for(resource)]
-        if any(request.generation_id not in asked for request in requests):
+        wanted = [generation for resource in resources for generation in found.generations_of(resource)]
+        if any(generation.generation_id not in asked for generation in wanted):
             self.notes.append(f"'{key}' has changed since its last run; materialize it to buy what it asks for now.")
             return None
         plans = plan_set(self.ledger, self.settings, Batch(found, resources), is_by_person=False)

@@ -1,0 +1,167 @@
+"""The one record of a generation: what is asked for, what is recorded of it, what is planned for it, and its attempt.
+
+Every layer passes it on with what it knows added: `prompts` makes it, the ledger says what became of it, `planning`
+what happens now, the runner carries that out. Nothing is decided here: which moves exist is in `states`, which one is
+next in `next_step`, what one may cost in `budget`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from segmind_dagster.lifecycle.budget import Caps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+    from pathlib import Path
+
+    from segmind_dagster.lifecycle.budget import UnitCost
+    from segmind_dagster.lifecycle.next_step import NextStep, Step
+    from segmind_dagster.lifecycle.states import State
+    from segmind_dagster.registry import Model
+
+NO_CAPS = Caps()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """An image that a model takes: either a URL, or a local file with its digest.
+
+    Args:
+        url: where Segmind can fetch the image; None for a local file.
+        path: the local file, resolved; None for a URL, and for a file of which only the digest is recorded.
+        sha256: hex digest of the local file's bytes; None for a URL.
+    """
+
+    url: str | None
+    path: Path | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One generation.
+
+    Args:
+        generation_id: identity of what is bought; see `prompts.identity`.
+        prompt_set: key of the set that asks for it; of the one that bought it where only the ledger knows it.
+        model: the registry entry.
+        body: as it is sent, local images left out. No registry defaults are filled in.
+        images: local images by parameter name; URLs stand in `body` as text.
+        prompt: the text, placeholders filled in.
+        negative_prompt: what to avoid, placeholders filled in; None when nothing is sent.
+        seed: the seed sent; None for a model without one.
+        sample: number of the sample, 0-based.
+        variables: the placeholder values used.
+        position: order in the set, 0-based.
+        state: its recorded state; None when nothing is recorded.
+        owner: run that holds it while it is in progress.
+        is_owner_alive: whether that run still holds its lease.
+        attempts: POSTs sent so far.
+        request_id: Segmind's id of the latest accepted POST.
+        submitted_at: when that was.
+        intent_at: when the latest claim was recorded, just before its POST.
+        failure_kind: why it failed, or why its last attempt did.
+        error: the same for people.
+        cost_usd: what was paid; None while nothing is known.
+        output_uri: where the output is stored.
+        failed_runs: runs that have tried it in vain, without those that failed for the account's sake.
+        step: what happens to it in this run.
+        reason: why, for people.
+        is_retry: whether it failed earlier, unpaid, and has to leave that state first.
+        unit: what it may cost; None unless it is bought, or may have to be.
+        may_buy: whether a POST for it may be sent in this run.
+        caps: the limits on money that its POST keeps to.
+    """
+
+    generation_id: str
+    prompt_set: str
+    model: Model
+    body: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, ImageInput] = field(default_factory=dict)
+    prompt: str = ""
+    negative_prompt: str | None = None
+    seed: int | None = None
+    sample: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
+    position: int = 0
+    state: State | None = None
+    owner: str | None = None
+    is_owner_alive: bool = False
+    attempts: int = 0
+    request_id: str | None = None
+    submitted_at: datetime | None = None
+    intent_at: datetime | None = None
+    failure_kind: str | None = None
+    error: str | None = None
+    cost_usd: Decimal | None = None
+    output_uri: str | None = None
+    failed_runs: int = 0
+    step: Step = "submit"
+    reason: str = ""
+    is_retry: bool = False
+    unit: UnitCost | None = None
+    may_buy: bool = False
+    caps: Caps = NO_CAPS
+
+    @property
+    def was_accepted(self) -> bool:
+        """Whether its last attempt has a request id."""
+        return self.request_id is not None
+
+    @property
+    def sent_at(self) -> datetime | None:
+        """When its last POST was sent; None before the first one."""
+        return self.submitted_at or self.intent_at
+
+    @property
+    def estimate_usd(self) -> Decimal | None:
+        """What it counts as having cost, should nobody report that."""
+        return self.unit.high if self.unit else None
+
+    @property
+    def reserve_usd(self) -> Decimal | None:
+        """What to put aside before its POST; None when it may not be bought."""
+        return self.estimate_usd if self.may_buy else None
+
+    def with_record(self, recorded: Generation, *, failed_runs: int = 0) -> Generation:
+        """The same, with what the ledger says of it.
+
+        Args:
+            recorded: the generation as the ledger knows it.
+            failed_runs: runs that have tried it in vain.
+        """
+        return replace(
+            self,
+            state=recorded.state,
+            owner=recorded.owner,
+            is_owner_alive=recorded.is_owner_alive,
+            attempts=recorded.attempts,
+            request_id=recorded.request_id,
+            submitted_at=recorded.submitted_at,
+            intent_at=recorded.intent_at,
+            failure_kind=recorded.failure_kind,
+            error=recorded.error,
+            cost_usd=recorded.cost_usd,
+            output_uri=recorded.output_uri,
+            failed_runs=failed_runs,
+        )
+
+    def with_step(self, following: NextStep, *, unit: UnitCost | None = None, caps: Caps = NO_CAPS) -> Generation:
+        """The same, with what happens to it now.
+
+        Args:
+            following: what may happen, and why.
+            unit: what it may cost, if it comes to a purchase.
+            caps: the limits that this keeps to.
+        """
+        return replace(
+            self, step=following.step, reason=following.reason, is_retry=following.is_retry, unit=unit, caps=caps
+        )
+
+    def as_bought(self) -> Generation:
+        """The same, allowed to be bought."""
+        return replace(self, may_buy=True)

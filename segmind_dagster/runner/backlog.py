@@ -1,0 +1,48 @@
+"""What a run has to do: what its plans say, and what earlier runs have left behind. Nothing is sent here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from segmind_dagster.ledger import reads
+from segmind_dagster.runner.prices import unit_costs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Container
+
+    from segmind_dagster.ledger import Ledger
+    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.planning import Plan
+    from segmind_dagster.runner.work import ClockPort
+
+
+def planned(plan: Plan) -> list[Generation]:
+    """What is to be done for a plan: all of it, or without what it is refused to buy."""
+    if plan.refusal:
+        return [generation for generation in plan.generations if generation.step != "submit"]
+    return [generation.as_bought() for generation in plan.generations]
+
+
+def left_behind(
+    ledger: Ledger,
+    clock: ClockPort,
+    *,
+    known: Container[str],
+    also_failed: Collection[str] = (),
+) -> list[Generation]:
+    """What earlier runs submitted and never stored, of any set, as long as no live run is at it.
+
+    What is of a model without an entry stays in the ledger until the entry is back.
+    """
+    found = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()), also_failed=also_failed)
+    wanted = [each for each in found if each.generation_id not in known and each.model.is_listed]
+    costs = unit_costs(ledger, sorted({each.model.slug for each in wanted}))
+    return [
+        replace(
+            each,
+            step="collect" if each.state in {"submitted", "failed"} else "look_up",
+            unit=costs[each.model.slug],
+        )
+        for each in wanted
+    ]
