@@ -34,6 +34,7 @@ from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.pace import Pace
 from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.gateway.repeating import repeated
+from segmind_dagster.lifecycle.generation import NOT_REPORTED, Accounting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -77,7 +78,7 @@ class Accepted:
     fetched: Fetched | None = None
     refused: OutputError | None = None
     text: str | None = None
-    accounting: wire.Accounting = wire.NOT_REPORTED
+    accounting: Accounting = NOT_REPORTED
 
 
 class Gateway:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
+from segmind_dagster.lifecycle.generation import NOT_REPORTED, Accounting
 from segmind_dagster.lifecycle.matching import HistoryRow
 from segmind_dagster.lifecycle.parsing import (
     read_balance_usd,
@@ -27,29 +28,6 @@ _NO = (False, "false", "False")
 _NOT_OK = 400
 _NOTHING = Decimal(0)
 JobStatus = Literal["pending", "completed", "failed"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accounting:
-    """What the provider says an attempt cost and took; None where it says nothing."""
-
-    cost_usd: Decimal | None = None
-    queue_ms: int | None = None
-    inference_ms: int | None = None
-    seed: int | None = None
-
-    def or_else(self, other: Accounting) -> Accounting:
-        """The same, with what only the other one says."""
-        return Accounting(
-            **{
-                each.name: theirs if (ours := getattr(self, each.name)) is None else ours
-                for each in fields(self)
-                for theirs in [getattr(other, each.name)]
-            }
-        )
-
-
-NOT_REPORTED = Accounting()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

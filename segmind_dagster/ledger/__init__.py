@@ -7,16 +7,16 @@ account's shared limit, `restoring` gives a lost ledger its rows back, `store` o
 Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning`.
 """
 
-from segmind_dagster.ledger.records import Claim, Outcome, Spent
+from segmind_dagster.ledger.records import Spent
 from segmind_dagster.ledger.store import Ledger, is_absent, open_ledger, shown
 from segmind_dagster.lifecycle.budget import Caps
+from segmind_dagster.lifecycle.generation import Claim
 from segmind_dagster.lifecycle.states import State
 
 __all__ = [
     "Caps",
     "Claim",
     "Ledger",
-    "Outcome",
     "Spent",
     "State",
     "is_absent",

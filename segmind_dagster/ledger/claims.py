@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
     from segmind_dagster.errors import SegmindDagsterError
-    from segmind_dagster.ledger.records import Claim
+    from segmind_dagster.lifecycle.generation import Claim
     from segmind_dagster.lifecycle.states import AttemptState, State
 
 

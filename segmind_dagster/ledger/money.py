@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from segmind_dagster.ledger.records import Claim
     from segmind_dagster.lifecycle.budget import Refused, Scope, Spend
+    from segmind_dagster.lifecycle.generation import Claim
 
 
 _FREE = Decimal(0)

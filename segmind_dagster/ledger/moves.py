@@ -14,9 +14,9 @@ from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.batching import batched
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
 from segmind_dagster.ledger.money import Totals, budget, missing, over_budget, report_prices, reservations
-from segmind_dagster.ledger.records import Charge, Claim, Outcome
 from segmind_dagster.ledger.schema import whole_nanos
 from segmind_dagster.lifecycle.budget import Refused, ScopeNames, Spend
+from segmind_dagster.lifecycle.generation import Attempt, Claim
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.budget import Caps
 
 
@@ -79,12 +80,8 @@ class Acceptance:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
-    """A stored output, and the claim it was bought with."""
-
-    held: Claim
-    outcome: Outcome
+def _as_it_is(attempt: Attempt) -> Attempt:
+    return attempt
 
 
 @batched(ClaimRequest)
@@ -178,8 +175,8 @@ def mark_submitted(connection: Connection, accepted: Sequence[Acceptance]) -> li
     return [refusals.get(each.held) for each in accepted]
 
 
-@batched(Success)
-def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list[Charge | SegmindDagsterError]:
+@batched(_as_it_is)
+def mark_succeeded(connection: Connection, stored: Sequence[Attempt]) -> list[Charge | SegmindDagsterError]:
     """The bytes are stored: `submitted` to `succeeded`, the reservation settled with the reported cost.
 
     A cost the provider did not report is estimated. Answers what that adds to what was charged before.
@@ -188,49 +185,49 @@ def mark_succeeded(connection: Connection, successes: Sequence[Success]) -> list
         LostOwnershipError: another run has it by now.
         IllegalTransitionError: it is in no state that allows it.
     """
-    held = [each.held for each in successes]
+    held = [each.claim for each in stored]
     refusals = refusals_of(connection, held, "succeeded")
     reserved = reservations(connection, [each for each in held if each not in refusals])
     totals = Totals(connection)
     answers: list[Charge | SegmindDagsterError] = []
     moves, attempts = [], []
     prices: list[tuple[str, Decimal | None, datetime]] = []
-    for each in successes:
-        if each.held in refusals:
-            answers.append(refusals[each.held])
+    for each in stored:
+        if each.claim in refusals:
+            answers.append(refusals[each.claim])
             continue
-        before, outcome = reserved.get(each.held), each.outcome
-        if before is None:
-            answers.append(missing(each.held))
+        before, output, told = reserved.get(each.claim), each.output, each.accounting
+        if before is None or output is None or each.completed_at is None:
+            answers.append(missing(each.claim))
             continue
-        cost = before.settled(outcome.cost_usd, source=outcome.cost_source, estimate_usd=outcome.estimate_usd)
+        cost = before.settled(told.cost_usd, source=each.cost_source, estimate_usd=each.estimate_usd)
         answers.append(cost.anew)
         accounting = {
             "cost_usd": cost.usd,
             "cost_source": cost.source,
-            "queue_ms": outcome.queue_ms,
-            "inference_ms": outcome.inference_ms,
-            "latency_ms": outcome.latency_ms,
-            "completed_at": outcome.completed_at,
+            "queue_ms": told.queue_ms,
+            "inference_ms": told.inference_ms,
+            "latency_ms": each.latency_ms,
+            "completed_at": each.completed_at,
             "failure_kind": None,
             "error": None,
         }
-        output = {
+        where = {
             "owner": None,
-            "output_uri": outcome.output_uri,
-            "output_sha256": outcome.output_sha256,
-            "provider_sha256": outcome.provider_sha256,
-            "output_bytes": outcome.output_bytes,
-            "output_format": outcome.output_format,
-            "width": outcome.width,
-            "height": outcome.height,
-            "seed": outcome.seed,
-            "updated_at": outcome.completed_at,
+            "output_uri": output.uri,
+            "output_sha256": output.sha256,
+            "provider_sha256": each.provider_sha256,
+            "output_bytes": output.size_bytes,
+            "output_format": output.format,
+            "width": output.width,
+            "height": output.height,
+            "seed": told.seed,
+            "updated_at": each.completed_at,
         }
-        moves.append(move(each.held, accounting, **output))
-        attempts.append(change(each.held, accounting))
+        moves.append(move(each.claim, accounting, **where))
+        attempts.append(change(each.claim, accounting))
         totals.add(before.scopes, cost.usd - before.amount_usd)
-        prices.append((before.model_slug, outcome.cost_usd, outcome.completed_at))
+        prices.append((before.model_slug, told.cost_usd, each.completed_at))
     move_all(connection, "succeeded", moves, attempts, attempt_target="succeeded")
     totals.write()
     report_prices(connection, prices)

@@ -17,60 +17,6 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.matching import Submission
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to send one POST: proof that the intent is durable.
-
-    Args:
-        generation_id: the generation.
-        attempt: number of this POST, from 1.
-        owner: the run that may send it.
-    """
-
-    generation_id: str
-    attempt: int
-    owner: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a finished generation brought: the stored bytes and the provider's accounting.
-
-    Args:
-        output_uri: where the output is stored.
-        output_sha256: digest of the stored bytes.
-        provider_sha256: digest of the bytes as they came.
-        output_bytes: size of the stored bytes.
-        output_format: `jpeg`, `png`, `mp4`, `json`, ...
-        width: pixels, for pictures.
-        height: pixels, for pictures.
-        cost_usd: charged, as the provider reported it; None when it did not.
-        queue_ms: time in the provider's queue.
-        inference_ms: time of the model.
-        latency_ms: from our POST to the stored bytes.
-        completed_at: when the bytes were stored.
-        seed: the seed the provider reports.
-        cost_source: who reported the cost: the result (`reported`) or the `history`.
-        estimate_usd: what counts as charged when nobody reported a cost; what is reserved when None.
-    """
-
-    output_uri: str
-    output_sha256: str
-    provider_sha256: str
-    output_bytes: int
-    output_format: str
-    width: int | None
-    height: int | None
-    cost_usd: Decimal | None
-    queue_ms: int | None
-    inference_ms: int | None
-    latency_ms: int | None
-    completed_at: datetime
-    seed: int | None = None
-    cost_source: str = "reported"
-    estimate_usd: Decimal | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnaccountedAttempt:
     """A POST that counts as never accepted although nobody has proved it.

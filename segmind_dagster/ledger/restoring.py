@@ -14,9 +14,9 @@ from sqlalchemy import select
 
 from segmind_dagster.ledger import moves, writes
 from segmind_dagster.ledger.entries import upsert
-from segmind_dagster.ledger.records import Outcome
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
 from segmind_dagster.lifecycle.budget import Caps
+from segmind_dagster.lifecycle.generation import Accounting, Attempt, Output
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection
 
 _CHUNK = 500
-_OUTPUT = (
-    "output_uri", "output_sha256", "provider_sha256", "output_bytes", "output_format", "width", "height",
-)  # fmt: skip
 
 
 def restore(
@@ -140,18 +137,29 @@ def _move_on(
     if row["state"] == "submitted":
         writes.let_go(connection, generation_id, owner=attempt["owner"], now=now)
         return True
-    moves.mark_succeeded(
-        connection,
-        held,
-        Outcome(
-            **{name: row[name] for name in _OUTPUT},
-            **{name: attempt[name] for name in ("queue_ms", "inference_ms", "latency_ms")},
+    stored = Attempt(
+        claim=held,
+        request_id=attempt["request_id"],
+        accounting=Accounting(
             cost_usd=None if attempt["cost_source"] == "estimated" else attempt["cost_usd"],
-            cost_source=attempt["cost_source"] or "estimated",
-            completed_at=attempt["completed_at"] or now,
+            queue_ms=attempt["queue_ms"],
+            inference_ms=attempt["inference_ms"],
             seed=row["seed"],
         ),
+        cost_source=attempt["cost_source"] or "estimated",
+        output=Output(
+            uri=row["output_uri"],
+            sha256=row["output_sha256"],
+            size_bytes=row["output_bytes"],
+            format=row["output_format"],
+            width=row["width"],
+            height=row["height"],
+        ),
+        provider_sha256=row["provider_sha256"],
+        latency_ms=attempt["latency_ms"],
+        completed_at=attempt["completed_at"] or now,
     )
+    moves.mark_succeeded(connection, stored)
     return True
 
 

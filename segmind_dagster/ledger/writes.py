@@ -15,8 +15,8 @@ from segmind_dagster.errors import IllegalTransitionError, LostOwnershipError
 from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
 from segmind_dagster.ledger.money import Totals, missing, report_prices, reservations
-from segmind_dagster.ledger.records import Charge, Claim
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, whole_nanos
+from segmind_dagster.lifecycle.generation import Claim
 from segmind_dagster.lifecycle.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.states import AttemptState
 

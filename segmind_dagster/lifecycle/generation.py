@@ -7,8 +7,8 @@ next in `next_step`, what one may cost in `budget`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from segmind_dagster.lifecycle.budget import Caps
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.states import State
     from segmind_dagster.registry import Model
 
-NO_CAPS = Caps()
+NO_CAPS: Final = Caps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +165,132 @@ class Generation:
     def as_bought(self) -> Generation:
         """The same, allowed to be bought."""
         return replace(self, may_buy=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to send one POST, and to record what becomes of it: proof that the intent is durable.
+
+    Args:
+        generation_id: the generation.
+        attempt: number of this POST, from 1; with the owner it is the fencing token.
+        owner: the run that may send it.
+    """
+
+    generation_id: str
+    attempt: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounting:
+    """What the provider says an attempt cost and took; None where it says nothing.
+
+    Args:
+        cost_usd: charged.
+        queue_ms: time in the provider's queue.
+        inference_ms: time of the model.
+        seed: the seed that was used.
+    """
+
+    cost_usd: Decimal | None = None
+    queue_ms: int | None = None
+    inference_ms: int | None = None
+    seed: int | None = None
+
+    def or_else(self, other: Accounting) -> Accounting:
+        """The same, with what only the other one says."""
+        return Accounting(
+            **{
+                each.name: theirs if (ours := getattr(self, each.name)) is None else ours
+                for each in fields(self)
+                for theirs in [getattr(other, each.name)]
+            }
+        )
+
+
+NOT_REPORTED: Final = Accounting()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """An output in its place.
+
+    Args:
+        uri: where it is: a path, or an fsspec URL.
+        sha256: digest of the stored bytes.
+        size_bytes: size of the stored bytes.
+        format: `jpeg`, `mp4`, ...
+        width: pixels, for pictures.
+        height: pixels, for pictures.
+    """
+
+    uri: str
+    sha256: str
+    size_bytes: int
+    format: str
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One POST that was accepted, on its way to a stored output.
+
+    Args:
+        claim: the right to record what becomes of it.
+        request_id: Segmind's id.
+        began_s: our monotonic clock when it was sent; its latency counts from here.
+        accepted_s: the same when its acceptance was known; looks at it count from here.
+        accepted_at: when that was, on the ledger's clock; None when nobody knows.
+        is_watched: whether this run saw it from its POST on, so that its latency is known.
+        accounting: what the provider has said of its cost and times so far.
+        cost_source: who reported the cost: the result (`reported`) or the `history`.
+        estimate_usd: what counts as charged when nobody reported a cost; what is reserved when None.
+        output: what was stored; None until then.
+        provider_sha256: digest of the bytes as they came.
+        latency_ms: from our POST to the stored bytes; None where nobody saw both.
+        completed_at: when the bytes were stored.
+    """
+
+    claim: Claim
+    request_id: str
+    began_s: float = 0.0
+    accepted_s: float = 0.0
+    accepted_at: datetime | None = None
+    is_watched: bool = True
+    accounting: Accounting = NOT_REPORTED
+    cost_source: str = "reported"
+    estimate_usd: Decimal | None = None
+    output: Output | None = None
+    provider_sha256: str | None = None
+    latency_ms: int | None = None
+    completed_at: datetime | None = None
+
+    def with_cost(self, cost_usd: Decimal | None, source: str) -> Attempt:
+        """The same, with a cost that the provider's answer did not tell; what it told stands.
+
+        Args:
+            cost_usd: the cost.
+            source: who says so.
+        """
+        if cost_usd is None or self.accounting.cost_usd is not None:
+            return self
+        return replace(self, accounting=replace(self.accounting, cost_usd=cost_usd), cost_source=source)
+
+    def with_output(self, output: Output, provider_sha256: str, *, now: datetime, now_s: float) -> Attempt:
+        """The same, stored.
+
+        Args:
+            output: where the bytes are.
+            provider_sha256: digest of the bytes as they came.
+            now: the time.
+            now_s: our monotonic clock.
+        """
+        return replace(
+            self,
+            output=output,
+            provider_sha256=provider_sha256,
+            latency_ms=int((now_s - self.began_s) * 1000) if self.is_watched else None,
+            completed_at=now,
+        )

@@ -1,4 +1,4 @@
-"""What may happen to a generation next, why, and when: plans, sensors and checks all ask here. Pure.
+"""What may happen to a generation next, why, and when: plans, the runner, sensors and checks all ask here. Pure.
 
 Two schedules follow from recorded times and counts alone: a run that may buy waits twice as long after each run that
 failed, and ends after `MOST_RUNS`; a look for what was paid for waits as long again as it has waited, and ends when the
@@ -18,6 +18,7 @@ from segmind_dagster.lifecycle.states import IN_PROGRESS
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.lifecycle.states import State
 
 MOST_RUNS: Final = 6
@@ -57,6 +58,16 @@ def next_run(runs: int, last_at: datetime, *, first: timedelta = FIRST_PAUSE) ->
         first: the pause after the first one.
     """
     return None if runs >= MOST_RUNS else last_at + pause_after(runs, first=first)
+
+
+def may_retry(kind: FailureKind, failures: int) -> bool:
+    """Whether a run that has seen so many failures of a kind sends another attempt for the same generation.
+
+    Args:
+        kind: of the latest failure.
+        failures: attempts of this run that failed so, the latest included.
+    """
+    return failures < POLICIES[kind].attempts
 
 
 Step = Literal["submit", "reuse", "collect", "look_up", "wait", "leave"]

@@ -7,6 +7,6 @@ Where bytes come from is `gateway`'s business, what they cost is `ledger`'s.
 """
 
 from segmind_dagster.outputs.quarantine import Quarantined
-from segmind_dagster.outputs.store import OutputStore, Stored
+from segmind_dagster.outputs.store import OutputStore
 
-__all__ = ["OutputStore", "Quarantined", "Stored"]
+__all__ = ["OutputStore", "Quarantined"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError
+from segmind_dagster.lifecycle.generation import Output
 from segmind_dagster.outputs import files, provenance
 from segmind_dagster.outputs.folder import FACTS, PARTIAL, Folder, checked, is_safe
 from segmind_dagster.outputs.quarantine import QUARANTINE, Quarantine
@@ -31,27 +32,6 @@ _FORMATS = {extension: form for form, extension in EXTENSIONS.items()}
 _PICTURES = frozenset({"jpeg", "png", "webp", "gif"})
 # longer than any transfer may take
 _ABANDONED_S = 86_400.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """An output in its place.
-
-    Args:
-        uri: where it is: a path, or an fsspec URL.
-        sha256: digest of the stored bytes.
-        size_bytes: size of the stored bytes.
-        format: `jpeg`, `mp4`, ...
-        width: pixels, for pictures.
-        height: pixels, for pictures.
-    """
-
-    uri: str
-    sha256: str
-    size_bytes: int
-    format: str
-    width: int | None
-    height: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +82,7 @@ class OutputStore:
         kind: OutputKind,
         facts: Mapping[str, Any],
         books: Mapping[str, Any] | None = None,
-    ) -> Stored:
+    ) -> Output:
         """Verify a file and move it into place, durable before this returns.
 
         Args:
@@ -121,7 +101,7 @@ class OutputStore:
             provenance.embed_in(file, verified.format, facts)
             content_sha256, size = files.digest_of(file)
         name = f"{checked(resource)}/{checked(generation_id)}"
-        stored = Stored(
+        stored = Output(
             uri=f"{self._url}/{name}.{EXTENSIONS[verified.format]}",
             sha256=content_sha256,
             size_bytes=size,
@@ -190,7 +170,7 @@ class OutputStore:
         exists = self._folder.exists
         return exists(f"{stem}{FACTS}") and any(exists(f"{stem}.{ending}") for ending in _FORMATS)
 
-    def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Stored, Mapping[str, Any]] | None:
+    def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Output, Mapping[str, Any]] | None:
         """The whole output of a request that was put in place earlier, and the facts beside it, if it was.
 
         Args:
@@ -231,14 +211,14 @@ class OutputStore:
                     written_at=endings[ending],
                 )
 
-    def examine(self, uri: str) -> Stored:
+    def examine(self, uri: str) -> Output:
         """What an output in its place is now: its digest, its size; nothing is decoded."""
         form = _FORMATS[uri.rpartition(".")[2]]
         with self._at_hand(uri) as path:
             with path.open("rb") as file:
                 content_sha256, size = files.digest_of(file)
             width, height = files.dimensions(path) if form in _PICTURES else (None, None)
-        return Stored(uri=uri, sha256=content_sha256, size_bytes=size, format=form, width=width, height=height)
+        return Output(uri=uri, sha256=content_sha256, size_bytes=size, format=form, width=width, height=height)
 
     def facts_inside(self, uri: str) -> dict[str, Any] | None:
         """The facts that an output carries in itself, where its format takes them."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from segmind_dagster.outputs import OutputStore, Stored
+    from segmind_dagster.lifecycle.generation import Output
+    from segmind_dagster.outputs import OutputStore
     from segmind_dagster.outputs.store import Found
 
 Verdict = Literal["owned", "undigested", "changed", "missing", "foreign", "nameless"]
@@ -45,7 +46,7 @@ class OnDisk:
     resource: str
     verdict: Verdict
     facts: Facts | None
-    stored: Stored | None
+    stored: Output | None
     written_at: datetime
 
     @property
@@ -96,7 +97,7 @@ def judge(outputs: OutputStore, found: Found, *, api_origin: str, row: Mapping[s
 
 def _judge_bytes(
     outputs: OutputStore, found: Found, facts: Facts | None, row: Mapping[str, Any] | None, api_origin: str
-) -> tuple[Verdict, Stored | None]:
+) -> tuple[Verdict, Output | None]:
     if facts is not None and facts.api_origin != api_origin:
         return "foreign", None
     if facts is None and row is None:

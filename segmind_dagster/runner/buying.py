@@ -17,8 +17,9 @@ from segmind_dagster.errors import BudgetError, LostOwnershipError, RequestOwned
 from segmind_dagster.gateway.errors import GatewayError, NotSentError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
-from segmind_dagster.runner.delivery import Delivery, Tries, fail
-from segmind_dagster.runner.job import Job, Refused
+from segmind_dagster.lifecycle.generation import Attempt
+from segmind_dagster.runner.attempts import Content, Refused, Tries
+from segmind_dagster.runner.delivery import Delivery, fail
 from segmind_dagster.runner.lookup import Fate, Found, Lookup
 from segmind_dagster.runner.work import Ended
 
@@ -253,20 +254,18 @@ class Buyer:
             # a lost submission with an equal body was found in the history under this very id
             self.outputs.discard(sink)
             return await self._answered_twice(generation, claim, body, tries, accepted, intent_at=intent_at)
-        job = Job(
+        attempt = Attempt(
             claim=claim,
             request_id=accepted.request_id,
-            began=began,
-            accepted=accepted_at,
+            began_s=began,
+            accepted_s=accepted_at,
             accepted_at=self.clock.now(),
             accounting=accepted.accounting,
-            fetched=accepted.fetched,
-            text=accepted.text,
-            refused=_refused_bytes(accepted, sink),
         )
         if generation.model.api_version == "v1":
-            return await self.delivery.store(generation, job)
-        return await self.delivery.follow(generation, job, tries)
+            content = Content(text=accepted.text, fetched=accepted.fetched, refused=_refused_bytes(accepted, sink))
+            return await self.delivery.store(generation, attempt, content)
+        return await self.delivery.follow(generation, attempt, tries)
 
     async def _answered_twice(
         self,
@@ -293,8 +292,8 @@ class Buyer:
             return await self.find(generation, claim, body, intent_at, tries)
         # it was accepted, so that nothing may prove it absent
         fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
-        if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
-            return await self.delivery.follow(generation, job, tries)
+        if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
+            return await self.delivery.follow(generation, attempt, tries)
         return Ended("unknown", "unknown_outcome", f"{error} {POLICIES['unknown_outcome'].advice}")
 
     def _may_send(self, term: int) -> bool:
@@ -338,8 +337,8 @@ class Buyer:
         if error.http_status is not None:
             # an answer may be an error although the job was made
             fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
-            if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
-                return await self.delivery.follow(generation, job, tries)
+            if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
+                return await self.delivery.follow(generation, attempt, tries)
             # whether the job was made cannot be told now: the next run looks before it sends it again
             is_untold = fate == "unresolved" and error.kind == "server_error"
         is_final = not tries.may_again(error.kind) or is_untold
@@ -365,8 +364,8 @@ class Buyer:
         fate: Fate = Found("")
         while isinstance(fate, Found):
             fate = await self.lookup.find(generation.generation_id, generation.model, body, intent_at)
-            if isinstance(fate, Found) and (job := await self._adopt(claim, fate)) is not None:
-                return await self.delivery.follow(generation, job, tries)
+            if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
+                return await self.delivery.follow(generation, attempt, tries)
         if fate == "absent":
             reason = "Segmind's history does not list this submission, though it lists what was accepted since."
             await self.ledger.awrite(writes.mark_absent, claim, reason=reason, now=self.clock.now())
@@ -376,7 +375,7 @@ class Buyer:
             return await self._refuse(generation, "server_error", f"{error} It never reached Segmind's history.")
         return Ended("unknown", "unknown_outcome", POLICIES["unknown_outcome"].advice)
 
-    async def _adopt(self, claim: Claim, found: Found) -> Job | None:
+    async def _adopt(self, claim: Claim, found: Found) -> Attempt | None:
         """Record the request that the history shows; None when an equal submission has it already."""
         try:
             await self.ledger.awrite(
@@ -385,7 +384,7 @@ class Buyer:
         except RequestOwnedError:
             return None
         now = self.clock.monotonic()
-        return Job(claim=claim, request_id=found.request_id, began=now, accepted=now, is_watched=False)
+        return Attempt(claim=claim, request_id=found.request_id, began_s=now, accepted_s=now, is_watched=False)
 
     async def _fail(self, claim: Claim, error: GatewayError, *, is_final: bool) -> None:
         await fail(

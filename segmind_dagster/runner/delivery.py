@@ -7,18 +7,26 @@ may still have it.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError, SegmindDagsterError
-from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.ledger import Claim, Outcome, moves, writes
-from segmind_dagster.lifecycle.failures import POLICIES, classify_job, retry_delay_s
-from segmind_dagster.runner.job import Job, Refused, may_be_running, took_s, with_facts, with_history
+from segmind_dagster.ledger import moves, writes
+from segmind_dagster.lifecycle.failures import classify_job, retry_delay_s
+from segmind_dagster.lifecycle.generation import NOT_REPORTED
+from segmind_dagster.runner.attempts import (
+    NOTHING,
+    Content,
+    Refused,
+    Tries,
+    may_be_running,
+    took_s,
+    with_facts,
+    with_history,
+)
 from segmind_dagster.runner.pacing import Patience
 from segmind_dagster.runner.work import Ended
 
@@ -27,14 +35,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
     from pathlib import Path
 
+    from segmind_dagster.gateway import wire
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.failures import FailureKind
-    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.lifecycle.generation import Attempt, Claim, Generation, Output
     from segmind_dagster.lifecycle.matching import HistoryRow
-    from segmind_dagster.outputs import Quarantined, Stored
+    from segmind_dagster.outputs import Quarantined
     from segmind_dagster.runner.odd_prices import OddPrices
     from segmind_dagster.runner.places import Places
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress
@@ -45,18 +54,6 @@ _POLL_FAILURES = 10
 _MISSES = 3
 _PART_S = 2.0
 _FREE = Decimal(0)
-
-
-@dataclass(slots=True)
-class Tries:
-    """Attempts of this run for one generation, by what came of them."""
-
-    by_kind: Counter[FailureKind] = field(default_factory=Counter)
-
-    def may_again(self, kind: FailureKind) -> bool:
-        """Count a failure; whether this run may send another attempt after it."""
-        self.by_kind[kind] += 1
-        return self.by_kind[kind] < POLICIES[kind].attempts
 
 
 async def fail(
@@ -131,81 +128,75 @@ class Delivery:
         self._places = places
         self._odd_prices = odd_prices
 
-    async def follow(self, generation: Generation, job: Job, tries: Tries) -> Ended | None:
+    async def follow(self, generation: Generation, attempt: Attempt, tries: Tries) -> Ended | None:
         """Poll until the job is done; None when it failed free of charge and may be sent again."""
         patience = self._patience.setdefault(generation.model.slug, Patience(None))
         is_scout = patience.enlist()
         failures = 0
         while True:
-            elapsed_s = self._clock.monotonic() - job.accepted
+            elapsed_s = self._clock.monotonic() - attempt.accepted_s
             deadline_s = patience.deadline_s()
-            self._progress.expect_by(job.accepted + deadline_s)
+            self._progress.expect_by(attempt.accepted_s + deadline_s)
             if elapsed_s > deadline_s:
-                return Ended("running", error=f"Request {job.request_id} is not done after {elapsed_s:.0f} s.")
+                return Ended("running", error=f"Request {attempt.request_id} is not done after {elapsed_s:.0f} s.")
             await self._pause(patience, elapsed_s, is_scout=is_scout)
             try:
-                answer = await self._gateway.status(job.request_id)
+                answer = await self._gateway.status(attempt.request_id)
                 if answer.status == "completed":
                     told = answer.accounting
-                    answer = await self._gateway.result(job.request_id)
+                    answer = await self._gateway.result(attempt.request_id)
                     # what only the status said is not thrown away
                     answer = replace(answer, accounting=answer.accounting.or_else(told))
             except GatewayError as error:
                 failures += 1
                 if error.kind == "expired":
-                    if (ended := await self._without_record(generation, job, failures)) is not None:
+                    if (ended := await self._without_record(generation, attempt, failures)) is not None:
                         return ended
                 elif failures >= _POLL_FAILURES:
                     return Ended("running", error.kind, str(error))
                 continue
             failures = 0
-            self._learn(patience, job, answer)
+            self._learn(patience, attempt, answer)
             if answer.status == "completed":
                 self._places.finish(generation.generation_id)
                 await self._places.after_the_rush()
-                is_text = generation.model.output == "text"
-                job = replace(
-                    job,
-                    accounting=answer.accounting,
-                    text=answer.output_text if is_text else None,
-                    unread=None if is_text or answer.output_url else answer.output_text,
-                )
-                ended = await self.store(generation, job, url=None if is_text else answer.output_url)
-                return replace(ended, remark=_remark(job, answer)) if answer.further_outputs else ended
+                attempt = replace(attempt, accounting=answer.accounting)
+                ended = await self.store(generation, attempt, _content(generation, answer))
+                return replace(ended, remark=_remark(attempt, answer)) if answer.further_outputs else ended
             if answer.status == "failed":
-                return await self._job_failed(job, answer, tries)
+                return await self._job_failed(attempt, answer, tries)
 
-    async def _job_failed(self, job: Job, answer: wire.JobAnswer, tries: Tries) -> Ended | None:
+    async def _job_failed(self, attempt: Attempt, answer: wire.JobAnswer, tries: Tries) -> Ended | None:
         """The job failed, free of charge; None when it may be sent again."""
         kind = classify_job(answer.error or "")
         is_final = not tries.may_again(kind)
-        message = f"Request {job.request_id} failed at Segmind: {_short(answer.error)}"
-        await fail(self._ledger, self._clock, job.claim, kind, message, is_final=is_final)
+        message = f"Request {attempt.request_id} failed at Segmind: {_short(answer.error)}"
+        await fail(self._ledger, self._clock, attempt.claim, kind, message, is_final=is_final)
         self._progress.steps += 1
         if is_final:
-            return Ended("failed", kind, message, attempts=job.claim.attempt)
+            return Ended("failed", kind, message, attempts=attempt.claim.attempt)
         await self._clock.sleep(retry_delay_s(kind, tries.by_kind[kind], self._chance))
         return None
 
-    async def _without_record(self, generation: Generation, job: Job, times: int) -> Ended | None:
+    async def _without_record(self, generation: Generation, attempt: Attempt, times: int) -> Ended | None:
         """Segmind does not know the request; None while that may be because it was only just accepted."""
-        if not may_be_running(job.accepted_at, self._clock.now()):
-            return await self.store(generation, job)
+        if not may_be_running(attempt.accepted_at, self._clock.now()):
+            return await self.store(generation, attempt)
         if times % _MISSES:
             return None
-        row = await self._from_history(job)
+        row = await self._from_history(attempt)
         if isinstance(row, Ended):
             return row if row.ending == "failed" or times >= _POLL_FAILURES else None
         if row is None or row.output_url is None:
-            missing = f"Segmind has no record of request {job.request_id} yet, or none any more."
+            missing = f"Segmind has no record of request {attempt.request_id} yet, or none any more."
             return Ended("running", error=missing) if times >= _POLL_FAILURES else None
-        return await self.store(generation, with_history(job, row), url=row.output_url)
+        return await self.store(generation, with_history(attempt, row), Content(url=row.output_url))
 
-    def _learn(self, patience: Patience, job: Job, answer: wire.JobAnswer) -> None:
-        elapsed_s = self._clock.monotonic() - job.accepted
+    def _learn(self, patience: Patience, attempt: Attempt, answer: wire.JobAnswer) -> None:
+        elapsed_s = self._clock.monotonic() - attempt.accepted_s
         if answer.status == "completed":
             patience.learn(took_s(answer.accounting, elapsed_s))
-        elif answer.status == "pending" and job.is_watched:
+        elif answer.status == "pending" and attempt.is_watched:
             patience.learn_unfinished(elapsed_s)
 
     async def _pause(self, patience: Patience, elapsed_s: float, *, is_scout: bool) -> None:
@@ -216,54 +207,54 @@ class Delivery:
             await self._clock.sleep(part_s)
             waited_s += part_s
 
-    async def store(self, generation: Generation, job: Job, *, url: str | None = None) -> Ended:
+    async def store(self, generation: Generation, attempt: Attempt, content: Content = NOTHING) -> Ended:
         """Bring paid bytes home: what came along, else what the result names, else what the history remembers.
 
         Bytes that are refused go to the quarantine, unless the same file comes whole a moment later.
         """
         self._places.finish(generation.generation_id)
-        refused = [job.refused] if job.refused is not None else []
+        refused = [content.refused] if content.refused is not None else []
         try:
-            return await self._store(generation, job, url, refused)
+            return await self._store(generation, attempt, content, refused)
         finally:
             for each in refused:
                 self._outputs.discard(each.path)
 
-    async def _store(self, generation: Generation, job: Job, url: str | None, refused: list[Refused]) -> Ended:
-        fetched, problem = job.fetched, "the answer names no output"
+    async def _store(self, generation: Generation, attempt: Attempt, content: Content, refused: list[Refused]) -> Ended:
+        fetched, url, problem = content.fetched, content.url, "the answer names no output"
         kind: FailureKind = "bad_output"
         async for _ in self._rounds():
-            if fetched is None and job.text is None and url is None:
-                row = await self._from_history(job)
+            if fetched is None and content.text is None and url is None:
+                row = await self._from_history(attempt)
                 if isinstance(row, Ended):
-                    await self._put_aside(generation, job, refused)
+                    await self._put_aside(generation, attempt, refused)
                     return row
-                job, url = with_history(job, row), row.output_url if row else None
+                attempt, url = with_history(attempt, row), row.output_url if row else None
                 if url is None:
-                    kind = "expired" if job.accounting is wire.NOT_REPORTED else kind
+                    kind = "expired" if attempt.accounting == NOT_REPORTED else kind
                     break
             path = fetched.path if fetched else self._outputs.scratch_file(generation.generation_id)
             try:
-                with self._told_of_the_disk(job, path):
-                    digest = await self._bring(job, fetched, url, path)
-                    stored = await asyncio.to_thread(self._keep, generation, job, path)
+                with self._told_of_the_disk(attempt, path):
+                    digest = await self._bring(content.text, fetched, url, path)
+                    stored = await asyncio.to_thread(self._keep, generation, attempt, path)
             except OutputError as error:
                 refused.append(
                     Refused(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=fetched is not None)
                 )
                 fetched, kind, problem = None, "bad_output", str(error)
-                if error.is_permanent or job.text is not None:
+                if error.is_permanent or content.text is not None:
                     break
             except GatewayError as error:
                 self._outputs.discard(path)
                 if error.kind != "expired":
-                    await self._put_aside(generation, job, refused)
+                    await self._put_aside(generation, attempt, refused)
                     return Ended("running", error.kind, str(error))
                 url, kind, problem = None, "expired", str(error)
             else:
-                await self._put_aside(generation, job, [each for each in refused if each.is_only_copy])
-                return await self._succeed(generation, job, stored, digest or stored.sha256)
-        return await self._give_up(generation, job, kind, problem, refused)
+                await self._put_aside(generation, attempt, [each for each in refused if each.is_only_copy])
+                return await self._succeed(generation, attempt, stored, digest or stored.sha256)
+        return await self._give_up(generation, attempt, kind, problem, refused, unread=content.unread)
 
     async def _rounds(self) -> AsyncIterator[int]:
         """A few tries to fetch, apart: a file may be named a moment before it is there."""
@@ -273,52 +264,61 @@ class Delivery:
             yield number
 
     async def _give_up(
-        self, generation: Generation, job: Job, kind: FailureKind, problem: str, refused: list[Refused]
+        self,
+        generation: Generation,
+        attempt: Attempt,
+        kind: FailureKind,
+        problem: str,
+        refused: list[Refused],
+        *,
+        unread: str | None,
     ) -> Ended:
         """Paid for, and nothing usable came: unless a run that was killed right after it stored the file has it."""
         kept = await asyncio.to_thread(
             self._outputs.kept,
             resource=generation.model.resource,
             generation_id=generation.generation_id,
-            request_id=job.request_id,
+            request_id=attempt.request_id,
         )
         if kept is not None:
             stored, facts = kept
-            return await self._succeed(generation, with_facts(job, facts), stored, stored.sha256)
-        if job.unread is not None and not refused:
-            refused.append(await self._written(generation, job, job.unread, problem))
-        quarantined = await self._put_aside(generation, job, refused)
-        message = f"Request {job.request_id} was paid for, but its output cannot be used: {problem}."
+            return await self._succeed(generation, with_facts(attempt, facts), stored, stored.sha256)
+        if unread is not None and not refused:
+            refused.append(await self._written(generation, attempt, unread, problem))
+        quarantined = await self._put_aside(generation, attempt, refused)
+        message = f"Request {attempt.request_id} was paid for, but its output cannot be used: {problem}."
         charge = await fail(
-            self._ledger, self._clock, job.claim, kind, message, is_final=True,
-            cost_usd=job.accounting.cost_usd, cost_source=job.cost_source, estimate_usd=generation.estimate_usd,
+            self._ledger, self._clock, attempt.claim, kind, message, is_final=True,
+            cost_usd=attempt.accounting.cost_usd, cost_source=attempt.cost_source, estimate_usd=generation.estimate_usd,
         )  # fmt: skip
-        self._odd_prices.look(generation, job)
+        self._odd_prices.look(generation, attempt)
         # not in the ledger: an address does not belong into what is exported, and changes when outputs are moved
         where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
-        return Ended("failed", kind, f"{message}{where}", *charge, attempts=job.claim.attempt)
+        return Ended("failed", kind, f"{message}{where}", *charge, attempts=attempt.claim.attempt)
 
-    async def _written(self, generation: Generation, job: Job, text: str, problem: str) -> Refused:
+    async def _written(self, generation: Generation, attempt: Attempt, text: str, problem: str) -> Refused:
         """A result that names no file, as a file."""
         path = self._outputs.scratch_file(generation.generation_id)
-        with self._told_of_the_disk(job, path):
+        with self._told_of_the_disk(attempt, path):
             await asyncio.to_thread(path.write_text, text, encoding="utf-8", errors="replace")
         return Refused(path=path, reason=problem)
 
-    async def _put_aside(self, generation: Generation, job: Job, refused: Sequence[Refused]) -> list[Quarantined]:
+    async def _put_aside(
+        self, generation: Generation, attempt: Attempt, refused: Sequence[Refused]
+    ) -> list[Quarantined]:
         """Keep refused bytes in quarantine; where no byte could be asked for, there is no file."""
         quarantined = []
         for each in refused:
             if each.path.exists():
-                with self._told_of_the_disk(job, each.path):
-                    quarantined.append(await asyncio.to_thread(self._quarantine, generation, job, each))
+                with self._told_of_the_disk(attempt, each.path):
+                    quarantined.append(await asyncio.to_thread(self._quarantine, generation, attempt, each))
         return quarantined
 
-    def _quarantine(self, generation: Generation, job: Job, refused: Refused) -> Quarantined:
+    def _quarantine(self, generation: Generation, attempt: Attempt, refused: Refused) -> Quarantined:
         facts = {
             **self._provenance(generation),
-            **self._books(generation, job),
-            "request_id": job.request_id,
+            **self._books(generation, attempt),
+            "request_id": attempt.request_id,
             "expected": generation.model.output,
             "reason": refused.reason,
             "is_cut": refused.is_cut,
@@ -327,12 +327,12 @@ class Delivery:
             refused.path,
             resource=generation.model.resource,
             generation_id=generation.generation_id,
-            attempt=job.claim.attempt,
+            attempt=attempt.claim.attempt,
             facts=self._redactor.values(facts),
         )
 
     @contextmanager
-    def _told_of_the_disk(self, job: Job, path: Path) -> Iterator[None]:
+    def _told_of_the_disk(self, attempt: Attempt, path: Path) -> Iterator[None]:
         """A disk that is full or cannot be written to ends the run with a message; the job stays collectable."""
         try:
             yield
@@ -340,32 +340,32 @@ class Delivery:
             with suppress(OSError):
                 self._outputs.discard(path)
             raise SegmindDagsterError(
-                f"Request {job.request_id} is paid for, but its output cannot be stored: {error}. Nothing more is "
+                f"Request {attempt.request_id} is paid for, but its output cannot be stored: {error}. Nothing more is "
                 "submitted. Make room or see to it that the outputs folder can be written to, then materialize "
                 "again: what was paid for is collected, and nothing is paid for twice."
             ) from error
 
-    async def _bring(self, job: Job, fetched: Fetched | None, url: str | None, path: Path) -> str | None:
+    async def _bring(self, text: str | None, fetched: Fetched | None, url: str | None, path: Path) -> str | None:
         """Have the output in a file; returns the digest of the bytes as they came, where any came."""
         if fetched is not None:
             return fetched.sha256
-        if job.text is not None:
+        if text is not None:
             # half of a surrogate pair, which JSON can hold, is no text: a question mark takes its place
-            await asyncio.to_thread(path.write_text, job.text, encoding="utf-8", errors="replace")
+            await asyncio.to_thread(path.write_text, text, encoding="utf-8", errors="replace")
             return None
         return (await self._gateway.fetch(url or "", path)).sha256
 
-    def _keep(self, generation: Generation, job: Job, path: Path) -> Stored:
-        facts = {**self._provenance(generation), "request_id": job.request_id}
-        if job.accounting.seed is not None:
-            facts["seed"] = job.accounting.seed
+    def _keep(self, generation: Generation, attempt: Attempt, path: Path) -> Output:
+        facts = {**self._provenance(generation), "request_id": attempt.request_id}
+        if attempt.accounting.seed is not None:
+            facts["seed"] = attempt.accounting.seed
         return self._outputs.keep(
             path,
             resource=generation.model.resource,
             generation_id=generation.generation_id,
             kind=generation.model.output,
             facts=facts,
-            books=self._books(generation, job),
+            books=self._books(generation, attempt),
         )
 
     def _provenance(self, generation: Generation) -> dict[str, Any]:
@@ -378,74 +378,70 @@ class Delivery:
             "generator": "segmind-dagster",
         }
 
-    def _books(self, generation: Generation, job: Job) -> dict[str, Any]:
+    def _books(self, generation: Generation, attempt: Attempt) -> dict[str, Any]:
         """What `recovery` needs, should the ledger be lost: who paid, how much, when."""
         books: dict[str, Any] = {
             "prompt_set": generation.prompt_set,
-            "attempt": job.claim.attempt,
+            "attempt": attempt.claim.attempt,
             "images": {name: image.sha256 for name, image in generation.images.items()},
             "stored_at": self._clock.now().isoformat(),
         }
-        if job.is_watched:
-            books["latency_ms"] = int((self._clock.monotonic() - job.began) * 1000)
-        if job.accounting.cost_usd is not None:
-            books |= {"cost_usd": str(job.accounting.cost_usd), "cost_source": job.cost_source}
+        if attempt.is_watched:
+            books["latency_ms"] = int((self._clock.monotonic() - attempt.began_s) * 1000)
+        if attempt.accounting.cost_usd is not None:
+            books |= {"cost_usd": str(attempt.accounting.cost_usd), "cost_source": attempt.cost_source}
         return books
 
-    async def _succeed(self, generation: Generation, job: Job, stored: Stored, provider_sha256: str) -> Ended:
-        outcome = Outcome(
-            output_uri=stored.uri,
-            output_sha256=stored.sha256,
-            provider_sha256=provider_sha256,
-            output_bytes=stored.size_bytes,
-            output_format=stored.format,
-            width=stored.width,
-            height=stored.height,
-            cost_usd=job.accounting.cost_usd,
-            queue_ms=job.accounting.queue_ms,
-            inference_ms=job.accounting.inference_ms,
-            latency_ms=int((self._clock.monotonic() - job.began) * 1000) if job.is_watched else None,
-            completed_at=self._clock.now(),
-            seed=job.accounting.seed,
-            cost_source=job.cost_source,
-            estimate_usd=generation.estimate_usd,
+    async def _succeed(self, generation: Generation, attempt: Attempt, stored: Output, provider_sha256: str) -> Ended:
+        attempt = replace(attempt, estimate_usd=generation.estimate_usd).with_output(
+            stored, provider_sha256, now=self._clock.now(), now_s=self._clock.monotonic()
         )
-        charge = await self._ledger.awrite(moves.mark_succeeded, job.claim, outcome)
-        self._odd_prices.look(generation, job)
+        charge = await self._ledger.awrite(moves.mark_succeeded, attempt)
+        self._odd_prices.look(generation, attempt)
         return Ended(
             "succeeded",
             cost_usd=charge.usd,
             is_estimated=charge.is_estimated,
-            attempts=job.claim.attempt,
-            latency_ms=outcome.latency_ms,
+            attempts=attempt.claim.attempt,
+            latency_ms=attempt.latency_ms,
             output_uri=stored.uri,
         )
 
-    async def _from_history(self, job: Job) -> HistoryRow | Ended | None:
+    async def _from_history(self, attempt: Attempt) -> HistoryRow | Ended | None:
         """What the history remembers of a request; its ending, when that decides it or cannot be read now."""
         try:
-            row = await self._gateway.history_row(job.request_id)
+            row = await self._gateway.history_row(attempt.request_id)
         except GatewayError as error:
             return Ended("running", error.kind, str(error))
         status = (row.status or "").upper() if row is not None else ""
         if row is not None and status == "FAILED":
-            return await self._fail_free(job, row.error or "no reason given")
+            return await self._fail_free(attempt, row.error or "no reason given")
         if status in {"PENDING", "QUEUED", "PROCESSING", "IN_PROGRESS"}:
-            return Ended("running", error=f"Request {job.request_id} is still {status.lower()} in Segmind's history.")
+            return Ended(
+                "running", error=f"Request {attempt.request_id} is still {status.lower()} in Segmind's history."
+            )
         return row
 
-    async def _fail_free(self, job: Job, error: str) -> Ended:
+    async def _fail_free(self, attempt: Attempt, error: str) -> Ended:
         """The job failed while nobody looked: only the history still says so."""
         kind = classify_job(error)
-        message = f"Request {job.request_id} failed at Segmind: {_short(error)}"
-        await fail(self._ledger, self._clock, job.claim, kind, message, is_final=True)
-        return Ended("failed", kind, message, attempts=job.claim.attempt)
+        message = f"Request {attempt.request_id} failed at Segmind: {_short(error)}"
+        await fail(self._ledger, self._clock, attempt.claim, kind, message, is_final=True)
+        return Ended("failed", kind, message, attempts=attempt.claim.attempt)
 
 
-def _remark(job: Job, answer: wire.JobAnswer) -> str:
+def _content(generation: Generation, answer: wire.JobAnswer) -> Content:
+    """What a result says of the output of a generation."""
+    if generation.model.output == "text":
+        return Content(text=answer.output_text)
+    return Content(url=answer.output_url, unread=None if answer.output_url else answer.output_text)
+
+
+def _remark(attempt: Attempt, answer: wire.JobAnswer) -> str:
     return (
-        f"Request {job.request_id} brought {answer.further_outputs + 1} outputs, and one was asked for: the first is "
-        "kept. The others stay at Segmind for a while; fetch them there, and report this, because each may be paid for."
+        f"Request {attempt.request_id} brought {answer.further_outputs + 1} outputs, and one was asked for: the first "
+        "is kept. The others stay at Segmind for a while; fetch them there, and report this, because each may be paid "
+        "for."
     )
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
 from segmind_dagster.ledger import reads, writes
 from segmind_dagster.lifecycle.failures import known_kind
+from segmind_dagster.lifecycle.generation import Attempt
+from segmind_dagster.runner.attempts import Tries
 from segmind_dagster.runner.buying import Buyer
 from segmind_dagster.runner.costs import CostReader
-from segmind_dagster.runner.delivery import Delivery, Tries
+from segmind_dagster.runner.delivery import Delivery
 from segmind_dagster.runner.file_budgets import FileBudgets
 from segmind_dagster.runner.headroom import Headroom
 from segmind_dagster.runner.inputs import Inputs
-from segmind_dagster.runner.job import Job
 from segmind_dagster.runner.lookup import Lookup
 from segmind_dagster.runner.odd_prices import OddPrices
 from segmind_dagster.runner.pacing import Patience
@@ -274,16 +275,16 @@ class Engine:
         tries = Tries()
         if record.state == "submitted" and record.request_id:
             began = self._began(record.submitted_at)
-            job = Job(
+            attempt = Attempt(
                 claim=claim,
                 request_id=record.request_id,
-                began=began,
-                accepted=began,
+                began_s=began,
+                accepted_s=began,
                 accepted_at=record.submitted_at,
                 is_watched=False,
             )
             with self._buyer.in_flight():
-                ended = await self._delivery.follow(generation, job, tries)
+                ended = await self._delivery.follow(generation, attempt, tries)
         else:
             body = await self._inputs.recall(generation.body, generation.images)
             ended = await self._buyer.find(generation, claim, body, record.intent_at or now, tries)

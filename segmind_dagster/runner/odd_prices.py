@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
-    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.lifecycle.generation import Attempt, Generation
     from segmind_dagster.runner.brake import Brake
-    from segmind_dagster.runner.job import Job
 
 
 class OddPrices:
@@ -30,16 +29,16 @@ class OddPrices:
         self._brake = brake
         self._highest_usd = highest_usd
 
-    def look(self, generation: Generation, job: Job) -> None:
+    def look(self, generation: Generation, attempt: Attempt) -> None:
         """Stop the run if this one cost implausibly much."""
-        slug, prompt_set, cost_usd = generation.model.slug, generation.prompt_set, job.accounting.cost_usd
+        slug, prompt_set, cost_usd = generation.model.slug, generation.prompt_set, attempt.accounting.cost_usd
         known = [usd for usd in (generation.estimate_usd, self._highest_usd.get(slug)) if usd is not None]
         expected_usd = max(known, default=None)
         if cost_usd is None or expected_usd is None or not is_implausible(cost_usd, expected_usd):
             return
         self._brake.stop(
             "over_budget",
-            f"Is this the price? Request {job.request_id} of {slug} cost ${cost_usd:.4f}, and at most about "
+            f"Is this the price? Request {attempt.request_id} of {slug} cost ${cost_usd:.4f}, and at most about "
             f"${expected_usd:.4f} was expected: {cost_usd / expected_usd:.0f} times as much. It is booked as reported, "
             f"and nothing more is submitted. If it is right, materialize '{prompt_set}' again: later runs count with "
             "it, within the caps. If not, ask Segmind about this request, and give the prompt set a "

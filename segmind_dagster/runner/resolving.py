@@ -17,8 +17,8 @@ from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.matching import CLOCK_DOUBT, Likeness, Names, Submission, compare, match
 from segmind_dagster.registry import bundled_catalogue
+from segmind_dagster.runner.attempts import may_be_running
 from segmind_dagster.runner.clock import SystemClock
-from segmind_dagster.runner.job import may_be_running
 from segmind_dagster.runner.lease import watch_leases
 
 if TYPE_CHECKING:

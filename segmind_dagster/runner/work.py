@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.gateway.wire import JobAnswer
     from segmind_dagster.lifecycle.failures import FailureKind
-    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.lifecycle.generation import Generation, Output
     from segmind_dagster.lifecycle.matching import HistoryRow
-    from segmind_dagster.outputs import Quarantined, Stored
+    from segmind_dagster.outputs import Quarantined
     from segmind_dagster.registry import Model, OutputKind
     from segmind_dagster.runner.outstanding import Outstanding
 
@@ -251,10 +251,10 @@ class OutputsPort(Protocol):
         kind: OutputKind,
         facts: Mapping[str, Any],
         books: Mapping[str, Any] | None = None,
-    ) -> Stored:
+    ) -> Output:
         """Verify a file and move it into place."""
 
-    def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Stored, Mapping[str, Any]] | None:
+    def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Output, Mapping[str, Any]] | None:
         """The whole output of a request that was put in place earlier, and the facts beside it, if it was."""
 
     @property

@@ -14,6 +14,7 @@ from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.client import Gateway
 from segmind_dagster.gateway.errors import GatewayError, kind_of
 from segmind_dagster.gateway.redaction import redact
+from segmind_dagster.lifecycle.generation import NOT_REPORTED
 from segmind_dagster.registry.models import LLAMA_V3P1_8B_INSTRUCT, SDXL_NEWREALITY
 
 
@@ -42,7 +43,7 @@ def test_an_absurd_year_is_no_moment() -> None:
 def test_a_figure_that_no_database_can_hold_is_not_reported(metrics: Any) -> None:
     answer = wire.read_job({"status": "COMPLETED", "metrics": metrics})
     assert answer is not None
-    assert answer.accounting == wire.NOT_REPORTED
+    assert answer.accounting == NOT_REPORTED
 
 
 @pytest.mark.parametrize("seed", ["18446744073709551615", 2**63, -(2**63) - 1])

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segmind_dagster.gateway import wire
+from segmind_dagster.lifecycle.generation import NOT_REPORTED, Accounting
 
 URL = "https://images.segmind.com/generations/a.jpeg"
 RESULT = {
@@ -59,7 +60,7 @@ def test_the_published_result_is_read_whole() -> None:
         status="completed",
         output_url=URL,
         output_text=URL,
-        accounting=wire.Accounting(cost_usd=Decimal("0.05"), queue_ms=200, inference_ms=13960, seed=4898558797),
+        accounting=Accounting(cost_usd=Decimal("0.05"), queue_ms=200, inference_ms=13960, seed=4898558797),
     )
 
 
@@ -190,14 +191,14 @@ def test_a_seed_may_be_text(seed: Any, expected: int | None) -> None:
 
 @pytest.mark.parametrize("metrics", [None, [], "none", 4])
 def test_metrics_of_another_shape_report_nothing(metrics: Any) -> None:
-    assert read({"status": "COMPLETED", "metrics": metrics}).accounting == wire.NOT_REPORTED
+    assert read({"status": "COMPLETED", "metrics": metrics}).accounting == NOT_REPORTED
 
 
 def test_the_headers_of_a_v1_answer_carry_its_accounting() -> None:
     headers = {"x-cost": "0.0063", "x-generation-time": "2.5", "x-seed-value": "77", "x-remaining-credits": "1"}
-    assert wire.read_headers(headers) == wire.Accounting(cost_usd=Decimal("0.0063"), inference_ms=2500, seed=77)
-    assert wire.read_headers({}) == wire.NOT_REPORTED
-    assert wire.read_headers({"x-cost": "n/a", "x-seed-value": ""}) == wire.NOT_REPORTED
+    assert wire.read_headers(headers) == Accounting(cost_usd=Decimal("0.0063"), inference_ms=2500, seed=77)
+    assert wire.read_headers({}) == NOT_REPORTED
+    assert wire.read_headers({"x-cost": "n/a", "x-seed-value": ""}) == NOT_REPORTED
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from segmind_dagster.ledger import Caps, Claim, Outcome, entries, money, moves, reads, writes
+from segmind_dagster.ledger import Caps, Claim, entries, money, moves, reads, writes
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SET_GENERATIONS, SPENDING
+from segmind_dagster.lifecycle.generation import Accounting, Attempt, Output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,22 +42,23 @@ def generation(generation_id: str, **columns: Any) -> dict[str, Any]:
     }
 
 
-def outcome(**facts: Any) -> Outcome:
-    usual: dict[str, Any] = {
-        "output_uri": "outputs/fast_flux_schnell/g.png",
-        "output_sha256": "stored",
-        "provider_sha256": "came",
-        "output_bytes": 10,
-        "output_format": "png",
-        "width": 64,
+def stored(held: Claim, **facts: Any) -> Attempt:
+    """The attempt of a claim with a stored output; fields of its accounting and its output by their names."""
+    accounting = {"cost_usd": Decimal("0.0055"), "queue_ms": 100, "inference_ms": 2000, "seed": None}
+    output = {
+        "uri": "outputs/fast_flux_schnell/g.png", "sha256": "stored", "size_bytes": 10, "format": "png", "width": 64,
         "height": 64,
-        "cost_usd": Decimal("0.0055"),
-        "queue_ms": 100,
-        "inference_ms": 2000,
-        "latency_ms": 2500,
-        "completed_at": NOON,
-    }
-    return Outcome(**{**usual, **facts})
+    }  # fmt: skip
+    attempt = {"provider_sha256": "came", "latency_ms": 2500, "completed_at": NOON}
+    for usual in (accounting, output, attempt):
+        usual.update({name: facts.pop(name) for name in list(facts) if name in usual})
+    return Attempt(
+        claim=held,
+        request_id=f"r-{held.generation_id}-{held.attempt}",
+        accounting=Accounting(**accounting),
+        output=Output(**output),
+        **{**attempt, **facts},
+    )
 
 
 class Book:
@@ -103,7 +105,7 @@ class Book:
         return held
 
     def succeeded(self, held: Claim, **facts: Any) -> Charge:
-        return self.ledger.write(moves.mark_succeeded, held, outcome(**facts))
+        return self.ledger.write(moves.mark_succeeded, stored(held, **facts))
 
     def failed(self, held: Claim, *, target: str = "failed", **facts: Any) -> Claim:
         usual: dict[str, Any] = {

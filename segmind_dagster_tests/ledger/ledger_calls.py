@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from segmind_dagster.ledger import Outcome
+    from segmind_dagster.lifecycle.generation import Attempt
 
 
 async def plain_operations(ledger: Ledger, held: Claim, now: datetime) -> None:
@@ -33,7 +33,7 @@ async def plain_operations(ledger: Ledger, held: Claim, now: datetime) -> None:
 
 
 async def batched_operations(
-    ledger: Ledger, held: Claim, outcome: Outcome, caps: Caps, usd: Decimal, now: datetime
+    ledger: Ledger, held: Claim, stored: Attempt, caps: Caps, usd: Decimal, now: datetime
 ) -> None:
     """Operations of many callers; their arguments are the fields of what is asked."""
     claimed = await ledger.awrite(
@@ -41,9 +41,9 @@ async def batched_operations(
         rate_wait_ms=0, now=now,
     )  # fmt: skip
     assert_type(claimed, Claim)
-    assert_type(ledger.write(moves.mark_succeeded, held, outcome), Charge)
-    assert_type(ledger.writer.submit(moves.mark_succeeded, held, outcome), Future[Charge])
-    ledger.write(moves.mark_succeeded, outcome, held)  # type: ignore[arg-type]
-    ledger.write(moves.mark_succeeded, held)  # type: ignore[call-arg]
+    assert_type(ledger.write(moves.mark_succeeded, stored), Charge)
+    assert_type(ledger.writer.submit(moves.mark_succeeded, stored), Future[Charge])
+    ledger.write(moves.mark_succeeded, held)  # type: ignore[arg-type]
+    ledger.write(moves.mark_succeeded)  # type: ignore[call-arg]
     await ledger.awrite(moves.mark_submitted, held, request="r", http_status=200, now=now)  # type: ignore[call-arg]
     await ledger.awrite(moves.mark_submitted, held, request_id=7, http_status=200, now=now)  # type: ignore[arg-type]

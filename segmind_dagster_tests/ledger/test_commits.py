@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from lab.ledger import CENT, NOON, Book, generation, outcome
+from lab.ledger import CENT, NOON, Book, generation, stored
 from sqlalchemy import event, false, insert, select, text
 
 from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError, RequestOwnedError
@@ -258,9 +258,11 @@ def test_moves_that_wait_together_are_made_by_a_few_statements_for_all_of_them(l
         for each in claimed
     ]
     assert {future.result(10) for future in accepted} == {None}
-    stored = [ledger.writer.submit(moves.mark_succeeded, each, outcome()) for each in claimed]
-    assert {future.result(10).usd for future in stored} == {outcome().cost_usd}
-    assert book.day_usd() == outcome().cost_usd * 250
+    kept = [ledger.writer.submit(moves.mark_succeeded, stored(each)) for each in claimed]
+    cost_usd = stored(claimed[0]).accounting.cost_usd
+    assert cost_usd is not None
+    assert {future.result(10).usd for future in kept} == {cost_usd}
+    assert book.day_usd() == cost_usd * 250
     assert len(statements) < 60
 
 

@@ -15,7 +15,7 @@ from segmind_dagster.outputs import OutputStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from segmind_dagster.outputs import Stored
+    from segmind_dagster.lifecycle.generation import Output
     from segmind_dagster.registry import OutputKind
 
 FACTS = {"generation_id": "g-1", "model": "fast-flux-schnell"}
@@ -32,7 +32,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OutputStor
         fsspec.filesystem("memory").rm(url, recursive=True)
 
 
-def keep(store: OutputStore, content: bytes, generation_id: str = "g-1", kind: OutputKind = "image") -> Stored:
+def keep(store: OutputStore, content: bytes, generation_id: str = "g-1", kind: OutputKind = "image") -> Output:
     path = store.scratch_file(generation_id)
     path.write_bytes(content)
     return store.keep(

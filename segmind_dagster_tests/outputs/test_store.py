@@ -14,13 +14,14 @@ import pytest
 from lab.media import HTML, mp4, picture
 
 from segmind_dagster.errors import OutputError
-from segmind_dagster.outputs import OutputStore, Stored
+from segmind_dagster.outputs import OutputStore
 from segmind_dagster.outputs.provenance import read
 from segmind_dagster.outputs.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from segmind_dagster.lifecycle.generation import Output
     from segmind_dagster.registry import OutputKind
 
 FACTS = {"model": "fast-flux-schnell", "parameters": {"prompt": "Ein Bär"}, "request_id": "r-1"}
@@ -40,7 +41,7 @@ def remote() -> Iterator[str]:
 
 def keep(
     store: OutputStore, content: bytes, generation_id: str = "g-1", kind: OutputKind = "image", **facts: Any
-) -> Stored:
+) -> Output:
     path = store.scratch_file(generation_id)
     path.write_bytes(content)
     return store.keep(path, resource="fast_flux", generation_id=generation_id, kind=kind, facts={**FACTS, **facts})

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from segmind_dagster.ledger import open_ledger, reads, restoring
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
-from segmind_dagster.outputs import OutputStore, Stored
+from segmind_dagster.lifecycle.generation import Output
+from segmind_dagster.outputs import OutputStore
 from segmind_dagster.prompts import generation_id
 from segmind_dagster.recovery.facts import Facts, read_facts
 from segmind_dagster.recovery.files import OnDisk, judge
@@ -46,7 +47,7 @@ WHOLE: Mapping[str, Any] = {
     "cost_source": "reported",
     "output_sha256": "0" * 64,
 }
-STORED = Stored(
+STORED = Output(
     uri="/data/outputs/fast_flux_schnell/x.jpg", sha256="0" * 64, size_bytes=9, format="jpeg", width=1, height=1
 )
 

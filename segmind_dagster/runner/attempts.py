@@ -1,0 +1,108 @@
+"""What one run knows of a generation's attempts besides the record: what answers brought, how often it has failed.
+
+Values only. The attempt itself is `lifecycle.generation.Attempt`, and what may follow a failure is in
+`lifecycle.next_step`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from segmind_dagster.lifecycle.next_step import may_retry
+from segmind_dagster.lifecycle.parsing import read_usd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from pathlib import Path
+    from typing import Any
+
+    from segmind_dagster.gateway.fetching import Fetched
+    from segmind_dagster.lifecycle.failures import FailureKind
+    from segmind_dagster.lifecycle.generation import Accounting, Attempt
+    from segmind_dagster.lifecycle.matching import HistoryRow
+
+_ROUND_TRIP_S = 0.02
+# how long Segmind keeps the record of a request (docs:async)
+_RECORD_KEPT = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Bytes that were paid for and are no output.
+
+    Args:
+        path: the local file that they are in.
+        reason: why they are refused.
+        is_cut: whether there were more of them than are accepted.
+        is_only_copy: whether they came with the answer to a POST (v1), so that nobody can fetch them again.
+    """
+
+    path: Path
+    reason: str
+    is_cut: bool = False
+    is_only_copy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What an answer says or brings of an output; nothing, when it has to be asked for.
+
+    Args:
+        url: where the file is.
+        text: a text model's answer.
+        unread: what the answer says in place of the address of a file.
+        fetched: the file itself, when it came along with the answer (v1).
+        refused: what came along with the answer and is no output (v1).
+    """
+
+    url: str | None = None
+    text: str | None = None
+    unread: str | None = None
+    fetched: Fetched | None = None
+    refused: Refused | None = None
+
+
+NOTHING: Final = Content()
+
+
+@dataclass(slots=True)
+class Tries:
+    """Failed attempts of this run for one generation, by their kind."""
+
+    by_kind: Counter[FailureKind] = field(default_factory=Counter)
+
+    def may_again(self, kind: FailureKind) -> bool:
+        """Count a failure; whether this run may send another attempt after it."""
+        self.by_kind[kind] += 1
+        return may_retry(kind, self.by_kind[kind])
+
+
+def may_be_running(accepted_at: datetime | None, now: datetime) -> bool:
+    """Whether a request that Segmind does not know may still be under way: its record is kept longer than that."""
+    return accepted_at is not None and now - accepted_at < _RECORD_KEPT
+
+
+def took_s(accounting: Accounting, noticed_after_s: float) -> float:
+    """How long a job took: as the provider says, else a little less than when we noticed.
+
+    What we notice is never earlier than our own look, so learning from it alone could only grow.
+    """
+    if accounting.inference_ms is None:
+        return noticed_after_s * 0.95
+    return min((accounting.inference_ms + (accounting.queue_ms or 0)) / 1000 + _ROUND_TRIP_S, noticed_after_s)
+
+
+def with_history(attempt: Attempt, row: HistoryRow | None) -> Attempt:
+    """The attempt with the cost that only the history still tells."""
+    return attempt if row is None else attempt.with_cost(row.cost_usd, "history")
+
+
+def with_facts(attempt: Attempt, facts: Mapping[str, Any]) -> Attempt:
+    """The attempt with the cost that only the facts beside its output still tell."""
+    if not isinstance(facts.get("cost_usd"), str):
+        return attempt
+    return attempt.with_cost(read_usd(facts["cost_usd"]), str(facts.get("cost_source", "reported")))
