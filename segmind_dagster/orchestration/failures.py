@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from segmind_dagster.errors import SegmindDagsterError
+from segmind_dagster.gateway.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,5 +26,5 @@ def as_failure() -> Iterator[None]:
         yield
     except SegmindDagsterError as error:
         # with what was added to it on its way: the money that is outstanding
-        description = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        description = redact("\n".join([str(error), *getattr(error, "__notes__", ())]))
         raise dg.Failure(description=description, allow_retries=False) from error

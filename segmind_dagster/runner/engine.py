@@ -87,6 +87,7 @@ class Engine:
     ) -> None:
         self._ledger = ledger
         self._patience = dict(patience)
+        self._redactor = redactor
         self._v1_timeout_s = limits.v1_timeout_seconds
         self._clock = clock
         self._lease = lease
@@ -164,7 +165,9 @@ class Engine:
                 self._count(generation, ended)
             except Exception as error:  # noqa: BLE001  raised below, once what is in flight has landed
                 crashes.append(error)
-                self.brake.stop(None, f"Submitting stopped after an unexpected error: {error}")
+                self.brake.stop(
+                    None, f"Submitting stopped after an unexpected error: {self._redactor.text(str(error))}"
+                )
                 # as above: another run may be waiting for it, and this one for what that one has
                 with suppress(SegmindDagsterError):
                     await self._let_go(generation)

@@ -56,7 +56,7 @@ def work_through(
     prompt_files: Mapping[str, Path] | None = None,
     stays_open: float = RUN_STAYS_OPEN,
 ) -> tuple[dict[str, Ended], Engine]:
-    """Generation through generations until each has an ending; blocks.
+    """Work through generations until each has an ending; blocks.
 
     Args:
         settings: where, with which key and limits.

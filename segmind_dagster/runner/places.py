@@ -2,7 +2,7 @@
 
 A generation gives its place at the provider up as soon as the provider is done with it: fetching and verifying its
 output keeps nobody from being submitted, as long as what is at hand stays bounded too. When hundreds are being
-submitted at once, outputs wait for a moment: the provider generations meanwhile, and they can be stored while it does.
+submitted at once, outputs wait for a moment: the provider works meanwhile, and they can be stored while it does.
 """
 
 from __future__ import annotations
