@@ -19,6 +19,7 @@ from segmind_dagster.commands.export import export
 from segmind_dagster.commands.pages import gallery, report
 from segmind_dagster.commands.resolve import resolve
 from segmind_dagster.errors import Problem, PromptSetError, SegmindDagsterError
+from segmind_dagster.gateway.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def main() -> None:
     try:
         cli(prog_name="segmind-dagster")
     except SegmindDagsterError as error:
-        click.secho(str(error), fg="red", err=True)
+        click.secho(redact(str(error)), fg="red", err=True)
         sys.exit(1)
 
 
