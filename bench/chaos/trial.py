@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 SETTLE_S = 0.4
 _CLIENT_TIMEOUT_S = 2.0
-# a run takes some seconds on a quiet machine
-_RUN_LIMIT_S = 90.0
+# a run takes some seconds on a quiet machine, and two minutes more where it reads the history for costs in vain
+_RUN_LIMIT_S = 180.0
 _LOOK_EVERY_S = 0.02
 # a video of the catalogue takes 67 to 125 s
 _TIME_SCALE, _LONGEST_S = 0.12, 20.0

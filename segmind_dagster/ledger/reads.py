@@ -280,7 +280,8 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
     rows = connection.execute(
         select(
             columns.generation_id, columns.attempt, columns.state, columns.reserved_usd, columns.model_slug,
-            columns.intent_at, GENERATIONS.c.body,
+            columns.intent_at, columns.failure_kind, GENERATIONS.c.body, GENERATIONS.c.attempts,
+            GENERATIONS.c.state.label("generation_state"),
         )
         .join_from(ATTEMPTS, GENERATIONS, columns.generation_id == GENERATIONS.c.generation_id)
         .where(columns.request_id.is_(None), columns.intent_at >= since, or_(is_inferred, was_refused))
@@ -291,6 +292,9 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
             generation_id=row.generation_id,
             attempt=row.attempt,
             is_inferred=row.state == "absent",
+            is_last_refused=row.failure_kind == "server_error"
+            and row.attempt == row.attempts
+            and row.generation_state in {"planned", "failed"},
             reserved_usd=row.reserved_usd,
             submission=Submission(
                 key=f"{row.generation_id}/{row.attempt}",

@@ -25,6 +25,8 @@ class UnaccountedAttempt:
         generation_id: the generation.
         attempt: number of the attempt.
         is_inferred: whether the history's silence says so, rather than an error answer.
+        is_last_refused: whether it is the last attempt of its generation, which may be sent again, and was answered
+            with an error that a provider also gives after it has made the job.
         reserved_usd: what was put aside for it.
         submission: what was sent, local files left out.
     """
@@ -32,6 +34,7 @@ class UnaccountedAttempt:
     generation_id: str
     attempt: int
     is_inferred: bool
+    is_last_refused: bool
     reserved_usd: Decimal
     submission: Submission
 

@@ -106,6 +106,11 @@ class HistoryRow:
         return (self.status or "").strip().upper() in _PENDING
 
     @property
+    def is_finished(self) -> bool:
+        """Whether the history says that the job has its outcome."""
+        return self.is_failed or (self.status or "").strip().upper() == "COMPLETED"
+
+    @property
     def is_failed(self) -> bool:
         """Whether the history says that the job failed, which is free."""
         return (self.status or "").strip().upper() == "FAILED"
@@ -608,6 +613,18 @@ class Reading:
             each.request_id in self.listed for each in self.accepted if each.accepted_at <= self.asked_at - settle / 2
         )
 
+    def lists_all_before(self, submission: Submission) -> bool:
+        """Whether it lists every accepted request of our own that was accepted before a submission was sent."""
+        return all(
+            each.request_id in self.listed
+            for each in self.accepted
+            if submission.sent_at is None or each.accepted_at <= submission.sent_at
+        )
+
+    def awaits_control(self, submission: Submission) -> bool:
+        """Whether a request that would show how far the history has come is accepted, and not listed yet."""
+        return any(each.request_id not in self.listed and is_control(each, submission) for each in self.accepted)
+
     def lists_unfinished(self) -> bool:
         """Whether it shows that this history lists requests before they are finished."""
         under_way = {each.request_id for each in self.accepted if not each.is_finished}
@@ -656,12 +673,29 @@ def judge_absence(
     return "absent" if is_far and last.accepted else "wait"
 
 
+def shows_refusal(refused: Submission, reading: Reading, *, waited_s: float, settle: timedelta) -> bool:
+    """Whether a reading that lists no such request shows that one which was answered with an error never became a job.
+
+    The error says so already; the reading has to have come that far.
+
+    Args:
+        refused: the submission.
+        reading: in which no row is, or may be, it.
+        waited_s: how long this run has known of the error, in seconds on the monotonic clock.
+        settle: the settling time: how late the history may be.
+    """
+    if not reading.lists_all_before(refused):
+        return False
+    is_far = waited_s >= settle.total_seconds() * WITHOUT_CONTROL and reading.lists_all(settle)
+    return is_far or _has_control(refused, reading)
+
+
 def _has_control(lost: Submission, reading: Reading) -> bool:
     """Whether a request of the same model, accepted after the lost one was sent, is listed."""
-    return any(
-        each.request_id in reading.listed
-        and each.model_slug == lost.model_slug
-        and lost.sent_at is not None
-        and each.accepted_at >= lost.sent_at
-        for each in reading.accepted
-    )
+    return any(each.request_id in reading.listed and is_control(each, lost) for each in reading.accepted)
+
+
+def is_control(accepted: Accepted, lost: Submission) -> bool:
+    """Whether a request is of the same model, and was accepted after a submission was sent."""
+    is_later = lost.sent_at is not None and accepted.accepted_at >= lost.sent_at
+    return is_later and accepted.model_slug == lost.model_slug

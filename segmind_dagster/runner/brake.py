@@ -95,6 +95,10 @@ class Brake:
         is_held = self._is_stopping or generation.prompt_set in self.held_sets or slug in self.held_models
         return not is_held and self._breakers[slug].answer() != "stop"
 
+    def would_go(self, generation: Generation) -> bool:
+        """Whether this generation may be submitted now, without waiting for its model's scouts."""
+        return self.allows(generation) and self._breakers[generation.model.slug].answer() == "go"
+
     async def admits(self, generation: Generation) -> bool:
         """Wait for the scouts of its model, if there are any; whether it may be submitted then.
 

@@ -8,6 +8,7 @@ in `delivery`; what became of one whose answer was lost, in `lookup`.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
 
 
 _V1_AT_ONCE = 200
+_NOT_TOLD = (
+    "Segmind answered with an error, and its history cannot tell yet whether the job was made all the same; the next "
+    "run looks again before it sends it again."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,7 @@ class Buyer:
         run_id: Dagster's id of the run, if there is one.
         v1_room: bounds the v1 calls under way.
         unsent: what is still to be submitted, by generation id.
+        under_way: submissions by model slug, without those that wait for the history.
     """
 
     gateway: GatewayPort
@@ -93,6 +99,7 @@ class Buyer:
     run_id: str | None
     v1_room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_V1_AT_ONCE))
     unsent: dict[str, Generation] = field(default_factory=dict)
+    under_way: Counter[str] = field(default_factory=Counter)
 
     async def buy(self, generation: Generation) -> Ended:
         """Submit a planned generation and bring its output home.
@@ -113,6 +120,8 @@ class Buyer:
 
     async def _buy(self, generation: Generation, reserve_usd: Decimal) -> Ended:
         tries = Tries()
+        if (ended := await self._untold(generation)) is not None:
+            return ended
         while self.brake.allows(generation):
             try:
                 body = await self.inputs.complete(generation.body, generation.images)
@@ -130,6 +139,30 @@ class Buyer:
         self.headroom.changed()
         return self.brake.held_back(generation)
 
+    async def _untold(self, generation: Generation) -> Ended | None:
+        """What an earlier run was told of it with an error; None when the history shows that no job was made.
+
+        Raises:
+            LostOwnershipError: a job was made, and it is collected.
+        """
+        earlier = self.lookup.untold(generation.generation_id)
+        if earlier is None or (sent_at := earlier.submission.sent_at) is None:
+            return None
+        body = await self.inputs.recall(earlier.submission.body, generation.images)
+        fate = await self.lookup.find_before_retry(
+            generation.generation_id, generation.model, body, sent_at,
+            awaits_control=lambda: not self.brake.is_interrupted, is_of_earlier_run=True,
+        )  # fmt: skip
+        if isinstance(fate, Found):
+            await self.ledger.awrite(
+                writes.charge_late, generation.generation_id, earlier.attempt, request_id=fate.request_id, created_at=None,
+                cost_usd=None, now=self.clock.now(),
+            )  # fmt: skip
+            raise LostOwnershipError(generation.generation_id)
+        if fate == "absent":
+            return None
+        return Ended("failed", "server_error", _NOT_TOLD, attempts=earlier.attempt)
+
     async def _send_within_caps(
         self, generation: Generation, body: Mapping[str, Any], tries: Tries, planned_usd: Decimal, waited_ms: int
     ) -> Ended | None:
@@ -146,8 +179,12 @@ class Buyer:
             return None
         self.unsent.pop(generation.generation_id, None)
         self.headroom.granted()
-        with self.in_flight():
-            return await self._send(generation, claim, body, tries, term)
+        self.under_way[generation.model.slug] += 1
+        try:
+            with self.in_flight():
+                return await self._send(generation, claim, body, tries, term)
+        finally:
+            self.under_way[generation.model.slug] -= 1
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -336,7 +373,10 @@ class Buyer:
         is_untold = False
         if error.http_status is not None:
             # an answer may be an error although the job was made
-            fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
+            if error.kind == "server_error":
+                fate = await self._find_before_retry(generation, body, intent_at)
+            else:
+                fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
             if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
                 return await self.delivery.follow(generation, attempt, tries)
             # whether the job was made cannot be told now: the next run looks before it sends it again
@@ -347,6 +387,23 @@ class Buyer:
             return Ended("failed", error.kind, str(error), attempts=claim.attempt)
         await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
         return None
+
+    async def _find_before_retry(self, generation: Generation, body: Mapping[str, Any], intent_at: datetime) -> Fate:
+        """Whether a job was made all the same; others are submitted meanwhile, which show how far the history is."""
+        self.places.finish(generation.generation_id)
+        slug = generation.model.slug
+
+        def awaits_control() -> bool:
+            may_be_sent = any(each.model.slug == slug and self.brake.would_go(each) for each in self.unsent.values())
+            return not self.brake.is_interrupted and (self.under_way[slug] > 0 or may_be_sent)
+
+        self.under_way[slug] -= 1
+        try:
+            return await self.lookup.find_before_retry(
+                generation.generation_id, generation.model, body, intent_at, awaits_control=awaits_control
+            )
+        finally:
+            self.under_way[slug] += 1
 
     async def find(
         self,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _PAUSE_S = 60.0
 # a request that so many readings say nothing of is left to later runs
 _LOOKS = 3
+# so many readings that list what is finished, and no cost of any: this history tells none
+_SILENT = 2
 # up to so many are asked for one by one: a reading has pages of a hundred, and a window of whole days
 _FEW = 10
 _MOST = 1000
@@ -53,6 +55,7 @@ class CostReader:
         self._looks: Counter[str] = Counter()
         self._task: asyncio.Task[None] | None = None
         self._read_at: float | None = None
+        self._silences = 0
         self.told_usd: dict[str, Decimal] = {}
 
     @property
@@ -62,7 +65,7 @@ class CostReader:
 
     def charged(self) -> None:
         """Something of this run was charged without a report."""
-        if not self.is_at_work:
+        if not self.is_at_work and self._silences < _SILENT:
             self._task = asyncio.create_task(self._read_until_told())
 
     def wanted(self) -> None:
@@ -84,7 +87,7 @@ class CostReader:
             await self._read(await self._missing())
 
     async def _read_until_told(self) -> None:
-        while missing := await self._missing():
+        while self._silences < _SILENT and (missing := await self._missing()):
             if self._read_at is not None:
                 await self._clock.sleep(max(self._read_at + _PAUSE_S - self._clock.monotonic(), 0.0))
                 missing = await self._missing() or missing
@@ -104,7 +107,6 @@ class CostReader:
             return
         self._read_at = self._clock.monotonic()
         self._looks.update(missing.keys())
-        costs: dict[str, Decimal] = {}
         try:
             if len(missing) <= _FEW:
                 rows = [await self._gateway.history_row(request_id) for request_id in missing]
@@ -113,14 +115,15 @@ class CostReader:
                 rows = [*await self._gateway.history(since=since, now=self._clock.now(), is_whole=False)]
         except GatewayError:
             return
-        costs = {
-            row.request_id: row.cost_usd
-            for row in rows
-            if row is not None and row.cost_usd is not None and row.request_id in missing
-        }
+        told = [row for row in rows if row is not None and row.request_id in missing]
+        costs = {row.request_id: row.cost_usd for row in told if row.cost_usd is not None}
+        # what is finished and has no cost gets none by being asked for again
+        untold = [row.request_id for row in told if row.cost_usd is None and row.is_finished]
+        self._looks.update(dict.fromkeys(untold, _LOOKS))
+        self._silences = self._silences + bool(untold) if not costs else 0
         if not costs:
             return
-        told = await self._ledger.awrite(report_costs, costs, now=self._clock.now())
-        for generation_id, usd in told.items():
+        changes = await self._ledger.awrite(report_costs, costs, now=self._clock.now())
+        for generation_id, usd in changes.items():
             self.told_usd[generation_id] = self.told_usd.get(generation_id, 0) + usd
         self._on_told()

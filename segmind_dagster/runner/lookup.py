@@ -18,7 +18,9 @@ from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import reads, writes
 from segmind_dagster.lifecycle.matching import (
     ABSENT_REVIEW,
+    CLOCK_DOUBT,
     CLOCK_TOLERANCE,
+    WITHOUT_CONTROL,
     Accepted,
     HistoryRow,
     Likeness,
@@ -29,6 +31,7 @@ from segmind_dagster.lifecycle.matching import (
     compare,
     judge_absence,
     match,
+    shows_refusal,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from segmind_dagster.ledger import Ledger
+    from segmind_dagster.ledger.records import UnaccountedAttempt
     from segmind_dagster.registry import Model
     from segmind_dagster.runner.work import ClockPort, GatewayPort
 
@@ -76,7 +80,10 @@ class _Waiting:
         submission: what was sent.
         model: what was called.
         since_s: when this run began to look, on the monotonic clock.
-        wants_proof: whether its absence has to be proved, or one reading will do.
+        wants_proof: whether its absence has to be proved, or a reading that is up to date will do.
+        awaits_control: for one that is to be sent again after an error: whether a request that shows how far the
+            history has come may still be made; None when it is not to be sent again.
+        open_s: how long that is waited for, in seconds.
         readings: how often the history was read for it.
         fate: where the answer goes.
     """
@@ -85,6 +92,8 @@ class _Waiting:
     model: Model
     since_s: float
     wants_proof: bool
+    awaits_control: Callable[[], bool] | None = None
+    open_s: float = 0.0
     readings: int = 0
     fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -147,6 +156,8 @@ class Lookup:
         self._readings: list[Reading] = []
         self._assigned: set[str] = set()
         self._late: set[tuple[str, int]] = set()
+        self._refusals: set[str] = set()
+        self._untold: dict[str, UnaccountedAttempt] = {}
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -178,6 +189,36 @@ class Lookup:
         """
         return await self._wait(key, model, body, sent_at, wants_proof=False)
 
+    async def find_before_retry(
+        self,
+        key: str,
+        model: Model,
+        body: Mapping[str, Any],
+        sent_at: datetime,
+        *,
+        awaits_control: Callable[[], bool],
+        is_of_earlier_run: bool = False,
+    ) -> Fate:
+        """The same for one that is to be sent again, so that "absent" says more: the history has come that far.
+
+        Args:
+            key: the generation's id.
+            model: what was called.
+            body: what was sent.
+            sent_at: when its intent was recorded.
+            awaits_control: whether a request that shows how far the history has come may still be made.
+            is_of_earlier_run: whether nothing else can be done about it than to wait until the history must list it.
+        """
+        settles = WITHOUT_CONTROL + 1 if is_of_earlier_run else self._stays_open
+        open_s = settles * self._settle.total_seconds()
+        return await self._wait(
+            key, model, body, sent_at, wants_proof=False, awaits_control=awaits_control, open_s=open_s
+        )
+
+    def untold(self, generation_id: str) -> UnaccountedAttempt | None:
+        """The last attempt of a generation, if it was answered with an error that does not say it was not accepted."""
+        return self._untold.get(generation_id)
+
     async def look_before_buying(self, planned: Sequence[Submission]) -> list[tuple[Submission, HistoryRow]]:
         """Requests that nobody owns and that look like what is about to be bought.
 
@@ -190,9 +231,17 @@ class Lookup:
         newest = await asyncio.to_thread(self._ledger.read, reads.newest_accepted_at)
         since = min(newest, now) if newest is not None else now - _DEFAULT_WINDOW
         absent = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=now - ABSENT_REVIEW)
+        self._untold = {
+            each.generation_id: each
+            for each in absent
+            # a history is not late by days, and no clock is off by one
+            if each.is_last_refused and each.submission.sent_at and each.submission.sent_at > now - CLOCK_DOUBT
+        }
         inferred = [each.submission.sent_at for each in absent if each.is_inferred and each.submission.sent_at]
         view = await self._read(min([since, *inferred]) - CLOCK_TOLERANCE, now, is_whole=False)
         await self._charge_late(view, since=now - ABSENT_REVIEW)
+        # those that failed earlier say nothing of what is refused from now on
+        self._refusals.update(row.request_id for row in view.free if row.is_failed)
         taken = self._assigned | view.ambiguous
         paid = [row for row in view.free if not row.is_failed and row.request_id not in taken]
         # what is looked for anyway has the first claim on a row
@@ -217,12 +266,20 @@ class Lookup:
         self._finish(list(self._waiting), "unresolved")
 
     async def _wait(
-        self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime, *, wants_proof: bool
+        self,
+        key: str,
+        model: Model,
+        body: Mapping[str, Any],
+        sent_at: datetime,
+        *,
+        wants_proof: bool,
+        awaits_control: Callable[[], bool] | None = None,
+        open_s: float = 0.0,
     ) -> Fate:
         if self._is_closed:
             return "unresolved"
         submission = Submission(key=key, model_slug=model.slug, body=body, sent_at=sent_at)
-        waiting = _Waiting(submission, model, self._clock.monotonic(), wants_proof)
+        waiting = _Waiting(submission, model, self._clock.monotonic(), wants_proof, awaits_control, open_s)
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look_until_settled())
@@ -255,17 +312,16 @@ class Lookup:
                     self._finish(waiting, "unresolved")
                 continue
             failures = 0
+            reading = Reading(
+                asked_s=asked_s,
+                asked_at=asked_at,
+                listed=frozenset(row.request_id for row in view.rows),
+                unfinished=frozenset(row.request_id for row in view.rows if row.is_unfinished),
+                accepted=view.accepted,
+            )
             if is_whole:
-                self._readings.append(
-                    Reading(
-                        asked_s=asked_s,
-                        asked_at=asked_at,
-                        listed=frozenset(row.request_id for row in view.rows),
-                        unfinished=frozenset(row.request_id for row in view.rows if row.is_unfinished),
-                        accepted=view.accepted,
-                    )
-                )
-            await self._judge(waiting, view, asked_s)
+                self._readings.append(reading)
+            await self._judge(waiting, view, reading)
             await self._charge_late(view, since=since)
 
     async def _read_as_far_as_possible(
@@ -321,7 +377,7 @@ class Lookup:
             accepted=accepted,
         )
 
-    async def _judge(self, waiting: Sequence[_Waiting], view: _View, asked_s: float) -> None:
+    async def _judge(self, waiting: Sequence[_Waiting], view: _View, reading: Reading) -> None:
         waiting = [each for each in waiting if each in self._waiting]
         keys = {each.submission.key for each in waiting}
         free = [row for row in view.free if row.request_id not in self._assigned]
@@ -342,10 +398,15 @@ class Lookup:
             if row is not None:
                 self._assigned.add(row.request_id)
                 self._finish([each], Found(row.request_id))
-            elif not each.wants_proof:
-                if (fate := self._fate_of_refused(each, view, asked_s)) is not None:
-                    self._finish([each], fate)
-            elif (fate := self._fate_of_missing(each, is_doubted=each.submission.key in matches.doubts)) is not None:
+                continue
+            is_doubted = each.submission.key in matches.doubts
+            if each.wants_proof:
+                fate = self._fate_of_missing(each, is_doubted=is_doubted)
+            elif each.awaits_control is None:
+                fate = self._fate_of_refused(each, reading)
+            else:
+                fate = self._fate_before_retry(each, view, reading, each.awaits_control, is_doubted=is_doubted)
+            if fate is not None:
                 self._finish([each], fate)
 
     def _fate_of_missing(self, lost: _Waiting, *, is_doubted: bool) -> Fate | None:
@@ -369,21 +430,40 @@ class Lookup:
         open_s = self._stays_open * self._settle.total_seconds() + (job_s if waits_for_job else 0.0)
         return "unresolved" if waited_s >= open_s and lost.readings >= _LEAST_READINGS else None
 
-    def _fate_of_refused(self, refused: _Waiting, view: _View, asked_s: float) -> Fate | None:
+    def _fate_of_refused(self, refused: _Waiting, reading: Reading) -> Fate | None:
         """What a reading says of a refused submission that no row is; None while another reading may say more.
 
         A reading that leaves out what was accepted before it was sent is late, and says nothing.
         """
-        sent_at = refused.submission.sent_at
-        listed = {row.request_id for row in view.rows}
-        is_late = any(
-            each.request_id not in listed for each in view.accepted if sent_at is None or each.accepted_at <= sent_at
-        )
-        if asked_s >= refused.since_s and not is_late:
+        if reading.asked_s >= refused.since_s and reading.lists_all_before(refused.submission):
             return "absent"
         waited_s = self._clock.monotonic() - refused.since_s
-        open_s = self._settle.total_seconds()
-        return "unresolved" if waited_s >= open_s and refused.readings >= _LEAST_READINGS else None
+        is_over = waited_s >= self._settle.total_seconds() and refused.readings >= _LEAST_READINGS
+        return "unresolved" if is_over else None
+
+    def _fate_before_retry(
+        self, refused: _Waiting, view: _View, reading: Reading, awaits_control: Callable[[], bool], *, is_doubted: bool
+    ) -> Fate | None:
+        """The same for one that is to be sent again: nothing is, before the history has come that far."""
+        if reading.asked_s < refused.since_s:
+            return None
+        waited_s = self._clock.monotonic() - refused.since_s
+        if self._is_listed_as_failed(refused, view) or (
+            not is_doubted and shows_refusal(refused.submission, reading, waited_s=waited_s, settle=self._settle)
+        ):
+            return "absent"
+        may_come = reading.awaits_control(refused.submission) or awaits_control()
+        return None if may_come and waited_s < refused.open_s else "unresolved"
+
+    def _is_listed_as_failed(self, refused: _Waiting, view: _View) -> bool:
+        """Whether the history lists the very refusal: a job that failed, free of charge; each says so of one."""
+        submission = _shifted(refused.submission, view.offset)
+        for row in view.free:
+            if row.is_failed and row.request_id not in self._refusals | view.ambiguous:
+                if compare(row, submission, view.names) >= Likeness.REWRITTEN:
+                    self._refusals.add(row.request_id)
+                    return True
+        return False
 
     async def _charge_late(self, view: _View, *, since: datetime) -> None:
         """Account for what counted as never accepted and is listed all the same."""

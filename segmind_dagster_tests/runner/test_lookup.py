@@ -15,7 +15,7 @@ from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import Caps, Claim, entries, moves, open_ledger, reads, writes
 from segmind_dagster.lifecycle.matching import HistoryRow, Submission
 from segmind_dagster.registry import bundled_catalogue, find_model
-from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN, Found, Lookup
+from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN, RUN_STAYS_OPEN, Found, Lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -356,3 +356,117 @@ def test_what_is_looked_for_anyway_does_not_stop_what_is_planned(bench: Bench) -
 def test_a_failed_request_is_free_and_stops_nothing(bench: Bench) -> None:
     bench.history.add("r1", status="FAILED")
     assert look_before_buying(bench, Submission(key="p", model_slug=SLUG, body=BODY)) == []
+
+
+def find_before_retry(
+    bench: Bench, *, awaits_control: bool = True, is_of_earlier_run: bool = False, body: Mapping[str, Any] = BODY
+) -> Any:
+    """The fate of a submission that was answered with an error at the clock's start and is to be sent again."""
+
+    async def look() -> Any:
+        lookup = bench.lookup()
+        try:
+            return await lookup.find_before_retry(
+                "g0", find_model(SLUG), body, bench.clock.now(),
+                awaits_control=lambda: awaits_control, is_of_earlier_run=is_of_earlier_run,
+            )  # fmt: skip
+        finally:
+            await lookup.close()
+
+    return asyncio.run(look())
+
+
+def test_before_a_retry_the_history_has_to_list_what_was_accepted_since(bench: Bench) -> None:
+    bench.control(at_s=90)
+    assert find_before_retry(bench) == "absent"
+    assert bench.history.looks[-2] < 90 <= bench.history.looks[-1]
+
+
+def test_a_job_that_was_made_and_is_listed_late_is_found_before_a_retry(bench: Bench) -> None:
+    bench.control(at_s=90)
+    bench.history.add("r1", at_s=90)
+    assert find_before_retry(bench) == Found("r1")
+
+
+def test_a_control_of_another_model_allows_no_retry(bench: Bench) -> None:
+    bench.control(slug=V1_SLUG)
+    assert find_before_retry(bench) == "unresolved"
+    assert SETTLE_S * RUN_STAYS_OPEN <= bench.clock.monotonic() < SETTLE_S * (RUN_STAYS_OPEN + 1)
+
+
+def test_where_nothing_will_show_how_far_the_history_is_nobody_waits_and_nothing_is_sent_again(bench: Bench) -> None:
+    assert find_before_retry(bench, awaits_control=False) == "unresolved"
+    assert len(bench.history.looks) == 1
+
+
+def test_what_is_accepted_and_not_listed_yet_is_waited_for(bench: Bench) -> None:
+    bench.control(at_s=90)
+    assert find_before_retry(bench, awaits_control=False) == "absent"
+
+
+def test_a_row_that_may_be_it_allows_no_retry(bench: Bench) -> None:
+    bench.control()
+    bench.history.add("r1", {"prompt": "a pe..."})
+    assert find_before_retry(bench) == "unresolved"
+
+
+def test_a_job_that_is_listed_as_failed_is_the_refusal_of_one_submission(bench: Bench) -> None:
+    bench.history.add("r1", status="FAILED")
+    assert find_before_retry(bench, awaits_control=False) == "absent"
+
+    async def both() -> list[Any]:
+        lookup = bench.lookup()
+        ask = [
+            lookup.find_before_retry(
+                key, find_model(SLUG), BODY, bench.clock.now(), awaits_control=lambda: False
+            )
+            for key in ("g0", "g1")
+        ]  # fmt: skip
+        fates = await asyncio.gather(*ask)
+        await lookup.close()
+        return fates
+
+    assert sorted(asyncio.run(both())) == ["absent", "unresolved"]
+
+
+def test_a_job_that_failed_before_it_was_sent_says_nothing_of_it(bench: Bench) -> None:
+    bench.history.add("r1", status="FAILED")
+
+    async def look() -> Any:
+        lookup = bench.lookup()
+        await lookup.look_before_buying([])
+        try:
+            return await lookup.find_before_retry(
+                "g0", find_model(SLUG), BODY, bench.clock.now(), awaits_control=lambda: False
+            )
+        finally:
+            await lookup.close()
+
+    assert asyncio.run(look()) == "unresolved"
+
+
+def test_a_later_run_waits_until_the_history_must_list_what_an_error_was_answered_to(bench: Bench) -> None:
+    assert find_before_retry(bench, is_of_earlier_run=True) == "absent"
+    assert SETTLE_S * 8 <= bench.clock.monotonic() < SETTLE_S * 9
+
+
+def refused(bench: Bench, kind: str = "server_error") -> None:
+    """A generation whose only attempt was answered with an error."""
+    claim = bench.send("g0", BODY)
+    bench.ledger.write(
+        writes.mark_failed, claim, target="failed", failure_kind=kind, error="busy", http_status=503,
+        cost_usd=Decimal(0), now=bench.clock.now(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "days", "is_untold"), [
+    ("server_error", 0, True), ("server_error", 2, False), ("rate_limited", 0, False), ("invalid_request", 0, False),
+])  # fmt: skip
+def test_a_run_knows_which_errors_of_earlier_runs_leave_doubt(
+    bench: Bench, kind: str, days: int, *, is_untold: bool
+) -> None:
+    refused(bench, kind)
+    bench.clock.advance(days * 86_400)
+    lookup = bench.lookup()
+    asyncio.run(lookup.look_before_buying([]))
+    assert (lookup.untold("g0") is not None) is is_untold

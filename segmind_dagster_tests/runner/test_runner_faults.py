@@ -12,7 +12,7 @@ from lab.project import V1, V2
 
 from segmind_dagster.gateway import client
 from segmind_dagster.runner.pacing import Patience
-from segmind_dagster.sandbox import Faults
+from segmind_dagster.sandbox import Faults, Lies
 
 if TYPE_CHECKING:
     from conftest import OpenLab
@@ -135,9 +135,11 @@ def test_a_sensors_run_leaves_a_permanent_failure_alone(faulty: Any) -> None:
     ("kind", "resource", "failure_kind", "posts"),
     [
         ("failed", V2, "job_failed", 3),
+        # listed as failed: that says it all
         ("failed", V1, "server_error", 3),
-        ("server_error", V2, "server_error", 3),
-        ("unavailable", V1, "server_error", 3),
+        # nothing shows whether the job was made all the same: left to the next run
+        ("server_error", V2, "server_error", 1),
+        ("unavailable", V1, "server_error", 1),
     ],
 )
 def test_free_failures_are_retried_a_bounded_number_of_times(
@@ -218,3 +220,24 @@ def test_a_storm_of_every_fault_ends_with_one_charge_a_generation(open_lab: Open
     lab.collect()
     lab.generate(key)
     lab.check_all_bought_once(120)
+
+
+def test_a_job_that_was_made_despite_an_error_and_is_listed_late_is_adopted_by_the_next_run(faulty: Any) -> None:
+    lab = faulty("accepted_then_503", lies=Lies(lag_s=2.0))
+    key = lab.write("fruit", 1)
+    first = lab.generate(key).units[0]
+    assert (first.endings, first.failures, lab.posts) == ({"failed": 1}, {"server_error": 1}, 1)
+    assert lab.generate(key, settings=lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")).units[0].endings == {
+        "succeeded": 1
+    }
+    assert lab.posts == 1
+    lab.check_all_bought_once(1)
+
+
+def test_an_error_that_made_no_job_is_sent_again_by_the_next_run(faulty: Any) -> None:
+    lab = faulty("unavailable")
+    key = lab.write("fruit", 1)
+    lab.generate(key)
+    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    assert lab.posts == 2
+    lab.check_all_bought_once(1)
