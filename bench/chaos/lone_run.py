@@ -1,4 +1,4 @@
-"""One run, a `collect`, or a `status`, in a process of its own that may be killed and whose wall clock may be off.
+"""One run, `collect`, `rebuild` or `status`, in a process of its own that may be killed, its wall clock wrong.
 
 Writes what came of it into a file. Whoever starts it decides what it is for, and judges by the provider's books.
 """
@@ -21,6 +21,7 @@ from segmind_dagster import gateway, ledger, outputs, runner
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.prompts import find_prompt_set
+from segmind_dagster.recovery import rebuild
 from segmind_dagster.registry import MODELS
 from segmind_dagster.runner import Batch, collect, generate
 from segmind_dagster.runner.clock import SystemClock
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from bench.chaos.scenarios import Jump
     from segmind_dagster.settings import Settings
 
-Errand = Literal["generate", "collect", "status"]
+Errand = Literal["generate", "collect", "status", "rebuild"]
 
 _RESOURCES = tuple(model.resource for model in MODELS)
 _STATE = re.compile(r"^\s*(?P<state>unknown|submitting)\D+(?P<count>\d+)", re.MULTILINE)
@@ -45,7 +46,7 @@ class Task:
     """What one process does.
 
     Args:
-        errand: generate what is asked for, fetch what was paid for, or tell what is in doubt.
+        errand: generate what is asked for, fetch what was paid for, restore a ledger, or tell what is in doubt.
         run_id: of the run.
         environ: of the process.
         folder: where it writes `<run_id>.json` and `<run_id>.log`.
@@ -94,6 +95,8 @@ def _errand(task: Task, settings: Settings) -> dict[str, Any]:
         return _shown()
     if task.errand == "collect":
         return {"endings": Counter(ended.ending for ended in collect(settings, clock=SystemClock()).values())}
+    if task.errand == "rebuild":
+        return {"restored": rebuild(settings, say=print).restored}
     sets = [
         find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir) for key in task.keys
     ]

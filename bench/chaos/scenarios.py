@@ -32,6 +32,12 @@ Mix = Literal[
     "with_v1",  # and one that answers in the same exchange
     "videos",  # slow jobs, and quick ones
     "plain",  # one model, one price
+    "faces",  # one model that takes a local picture
+]
+Disaster = Literal[
+    "none",
+    "restored",  # a backup of the ledger from before the last run is put back
+    "lost",  # the ledger is gone, and `rebuild` is run at once
 ]
 
 
@@ -63,6 +69,8 @@ class Scenario:
         later: what the later run asks for beside the rest: a control that is listed while others are not.
         later_rates: faults of what it submits; None for the same.
         set_usd, run_usd, day_usd: caps that bind.
+        disaster: what happens to the ledger when everything is accepted and nothing of the last run stored; the run
+            then is killed, and the lies begin.
         is_capped_only: whether there is nothing but the first runs, so that the cap of a run can be judged.
         must_finish: whether everything has to be bought, stored and told at the end.
         must_resend: whether submissions must have been lost on their way and sent again.
@@ -85,6 +93,7 @@ class Scenario:
     set_usd: Decimal | None = None
     run_usd: Decimal | None = None
     day_usd: Decimal | None = None
+    disaster: Disaster = "none"
     is_capped_only: bool = False
     must_finish: bool = False
     must_resend: bool = False
@@ -111,7 +120,9 @@ class Scenario:
 
 def scenarios(seed: int) -> tuple[Scenario, ...]:
     """All of them, in the order in which they are told; the pairs of alterations are drawn."""
-    found = (*_honest(), *_omissions(), *_pages(), *_alterations(seed), *_late_errors(), *_money(), *_clocks())
+    found = (
+        *_honest(), *_omissions(), *_pages(), *_alterations(seed), *_late_errors(), *_money(), *_clocks(), *_disasters()
+    )  # fmt: skip
     assert len({each.name for each in found}) == len(found)
     return found
 
@@ -158,8 +169,8 @@ def _omissions() -> Iterator[Scenario]:
     yield Scenario(name="workspace_of_strangers", lies=Lies(workspace="strangers"))
 
 
-def _pages() -> Iterator[Scenario]:
-    for name, lies in {
+_PAGINGS: Mapping[str, Lies] = MappingProxyType(
+    {
         "cap_20": Lies(page_cap=20),
         "cap_20_total_pages_of_asked": Lies(page_cap=20, total_pages="of_asked_size"),
         "cap_20_total_pages_rounded_down": Lies(page_cap=20, total_pages="rounded_down"),
@@ -173,7 +184,12 @@ def _pages() -> Iterator[Scenario]:
         "past_end_404": Lies(page_cap=20, past_end="404"),
         "past_end_400": Lies(page_cap=20, past_end="400", total="absent", total_pages="absent"),
         "past_end_last_again": Lies(page_cap=20, past_end="last"),
-    }.items():
+    }
+)
+
+
+def _pages() -> Iterator[Scenario]:
+    for name, lies in _PAGINGS.items():
         # those of the later run fill the first page
         yield _before(f"page_{name}", lies, later=25)
 
@@ -252,3 +268,22 @@ def _clocks() -> Iterator[Scenario]:
         generations=34,
         set_usd=Decimal("0.30"),
     )
+
+
+def _disasters() -> Iterator[Scenario]:
+    def after(disaster: Disaster, name: str, lies: Lies = HONEST, **more: Any) -> Scenario:
+        usual = {"runs": 1, "rates": {}, "latency_s": 4.0, "generations": 12, "disaster": disaster}
+        return Scenario(**{"name": f"ledger_{disaster}{name}", "then": lies, **usual, **more})
+
+    yield after("restored", "", must_finish=True)
+    yield after("restored", "_faces", mix="faces", must_finish=True)
+    yield after("restored", "_faces_shown_elsewhere", Lies(alterations=["pictures_replaced"]), mix="faces")
+    many = {"generations": 40, "sets": 1}
+    yield after("lost", "", mix="faces", must_finish=True)
+    yield after("lost", "_40", must_finish=True, **many)
+    for name, lies in _PAGINGS.items():
+        yield after("lost", f"_40_page_{name}", lies, **many)
+    yield after("lost", "_empty_1", Lies(empty_readings=1), **many)
+    yield after("lost", "_unreadable", Lies(page_script=["unreadable"] * 12), **many)
+    for kind in ALTERATIONS:
+        yield after("lost", f"_row_{kind}", Lies(alterations=[kind]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import sqlite3
 import time
 from collections import Counter
@@ -59,6 +60,7 @@ class _Said:
     hung: list[str]
     crashed: list[str]
     stopped: list[str]
+    unwarned: list[str]
 
 
 def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> Facts:
@@ -84,10 +86,15 @@ def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> 
     met: Doubt | None = None
     with SandboxServer(settings) as sandbox:
         project = _Project(scenario, folder, sandbox)
-        project.storm(keys)
+        if scenario.disaster == "none":
+            project.storm(keys)
+        else:
+            project.lose(keys)
         if not scenario.is_capped_only:
             if scenario.then is not None:
                 sandbox.set_lies(replace(scenario.then, seed=seed))
+            if scenario.disaster != "none":
+                project.recover(keys)
             if scenario.later_rates is not None:
                 sandbox.set_faults(Faults(rates=scenario.later_rates, seed=seed))
             also = _LATE_SETS if scenario.cap_usd is None else ()
@@ -119,6 +126,7 @@ def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> 
         hung=tuple(project.said.hung),
         crashed=tuple(project.said.crashed),
         stopped=tuple(project.said.stopped),
+        unwarned=tuple(project.said.unwarned),
         elapsed_s=time.monotonic() - began,
     )
 
@@ -134,7 +142,7 @@ class _Project:
 
     def __init__(self, scenario: Scenario, folder: Path, sandbox: SandboxServer) -> None:
         options = Options(settle_s=SETTLE_S, client_timeout_s=_CLIENT_TIMEOUT_S, requests_per_minute=60_000)
-        self.said = _Said([], [], [])
+        self.said = _Said([], [], [], [])
         self.environ = environment(options, folder, sandbox.url)
         if scenario.run_usd is not None:
             self.environ["SEGMIND_RUN_BUDGET_USD"] = str(scenario.run_usd)
@@ -161,6 +169,36 @@ class _Project:
         for process, task in started[scenario.kills :]:
             self._end(process, task)
 
+    def lose(self, keys: Sequence[str]) -> None:
+        """A run that is killed when all is accepted and little of it stored, and what becomes of its ledger."""
+        ledger = self._folder / "data" / "ledger.sqlite"
+        backup = ledger.with_name("backup")
+        if self._scenario.disaster == "restored":
+            self.run("generate", keys[:1])
+            # no process has it open, so that the file is all of it
+            shutil.copy(ledger, backup)
+        sets = [each for each in read_prompt_sets(settings_of(self.environ)) if each.key in keys]
+        started = self._start("generate", keys, None)
+        self._kill([started], after=len(asked_for(sets)))
+        for path in ledger.parent.glob("ledger.sqlite*"):
+            path.unlink()
+        if backup.exists():
+            backup.rename(ledger)
+
+    def recover(self, keys: Sequence[str]) -> None:
+        """With a backup, a run that is to notice it; then what it is to name."""
+        before = self._posts()
+        if self._scenario.disaster == "restored":
+            said = self.run("generate", keys)
+            if sent := self._posts() - before:
+                self.said.unwarned.append(f"{sent} POSTs with a ledger that is older than the account")
+            if "segmind-dagster rebuild" not in f"{said.get('message')}{said.get('stopped')}":
+                self.said.unwarned.append(f"the run named no command: {said}")
+        self.run("rebuild", ())
+
+    def _posts(self) -> int:
+        return int(self._sandbox.account(jobs=False)["requests"]["submit"])
+
     def run(self, errand: Errand, keys: Sequence[str], *, jump: Jump | None = None) -> dict[str, Any]:
         """One process alone, until it ends."""
         return self._end(*self._start(errand, keys, jump))
@@ -175,6 +213,9 @@ class _Project:
 
     def come_clean(self, keys: Sequence[str]) -> None:
         """Runs against an honest history, and a collection where they leave something open."""
+        if self._scenario.disaster == "lost":
+            # a rebuild that was refused is run again once the history is honest
+            self.run("rebuild", ())
         for _ in range(2):
             done = self.run("generate", keys)
             if set(done.get("endings", ("?",))) <= {"succeeded", "reused"} or self.said.hung:
@@ -331,9 +372,19 @@ def _videos(count: int) -> Iterator[dict[str, Any]]:
         yield {"prompt": f"a train in the snow, {number}", "models": [_WAN if number % 2 else _FLUX]}
 
 
+def _faces(count: int) -> Iterator[dict[str, Any]]:
+    for number in range(count):
+        yield {
+            "prompt": f"a portrait in oil, number {number}",
+            "models": [_FACE],
+            "params": {"face_image": "pictures/face.png"},
+        }
+
+
 _ORDERS: Mapping[str, Callable[[int], Iterator[dict[str, Any]]]] = {
     "plain": _plain,
     "videos": _videos,
+    "faces": _faces,
     "mixed": partial(_odd, with_v1=False),
     "with_v1": partial(_odd, with_v1=True),
 }

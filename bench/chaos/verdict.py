@@ -51,6 +51,7 @@ class Facts:
         hung: runs that had to be ended, with what they were doing.
         crashed: runs that ended with an unexpected error.
         stopped: runs that ended with a message.
+        unwarned: what a run did beside a ledger that is older than the account.
         elapsed_s: in all.
     """
 
@@ -66,6 +67,7 @@ class Facts:
     hung: Sequence[str] = ()
     crashed: Sequence[str] = ()
     stopped: Sequence[str] = ()
+    unwarned: Sequence[str] = ()
     elapsed_s: float = 0.0
 
 
@@ -129,6 +131,7 @@ def _broken(verdict: Verdict) -> Iterator[str]:
     if verdict.lost:
         yield f"nothing is lost: {verdict.lost} charges for which the ledger holds no output, no request and no doubt"
     yield from (f"nothing hangs: {problem}" for problem in facts.hung)
+    yield from (f"a run looks before it buys: {problem}" for problem in facts.unwarned)
     yield from (f"no run fails by itself: {problem}" for problem in facts.crashed)
     if scenario.must_finish and verdict.stored < facts.wanted.total():
         yield f"an honest provider leaves nothing open: {verdict.stored} of {facts.wanted.total()} generations are done"

@@ -28,7 +28,14 @@ from segmind_dagster.gateway.answers import (
     request_id_of,
     reset_s,
 )
-from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnreachableError, error_text, kind_of
+from segmind_dagster.gateway.errors import (
+    GatewayError,
+    NotSentError,
+    UnnamedAnswerError,
+    UnreachableError,
+    error_text,
+    kind_of,
+)
 from segmind_dagster.gateway.fetching import Fetched, Fetcher
 from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.pace import Pace
@@ -259,9 +266,7 @@ class Gateway:
     async def _accept_sync(self, model: Model, response: aiohttp.ClientResponse, sink: Path, what: str) -> Accepted:
         request_id = response.headers.get("x-request-id")
         if not is_request_id(request_id):
-            raise GatewayError(
-                "unknown_outcome", self._say(f"{what}: answered 200 without an x-request-id."), http_status=200
-            )
+            raise await self._unnamed(response, sink, what)
         accounting = wire.read_headers(response.headers)
         try:
             fetched = await self._fetcher.stream(response, sink)
@@ -273,6 +278,17 @@ class Gateway:
             text = (await asyncio.to_thread(sink.read_bytes)).decode("utf-8", errors="replace")
             return Accepted(request_id=request_id, http_status=200, text=text, accounting=accounting)
         return Accepted(request_id=request_id, http_status=200, fetched=fetched, accounting=accounting)
+
+    async def _unnamed(self, response: aiohttp.ClientResponse, sink: Path, what: str) -> UnnamedAnswerError:
+        """An answer that names no request; what came with it may be what was paid for."""
+        is_cut = False
+        try:
+            await self._fetcher.stream(response, sink)
+        except OutputError as error:
+            is_cut = error.is_cut
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            pass
+        return UnnamedAnswerError(self._say(f"{what}: answered 200 without an x-request-id."), is_cut=is_cut)
 
     async def _job(self, path: str) -> wire.JobAnswer:
         url = f"{self._settings.api_url}{path}"

@@ -13,7 +13,10 @@ from segmind_dagster.gateway.wire import storable
 from segmind_dagster.lifecycle.failures import classify_submit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from segmind_dagster.lifecycle.failures import FailureKind
+    from segmind_dagster.lifecycle.matching import HistoryRow
 
 
 _WHOLE = 4000
@@ -50,6 +53,32 @@ class UnreachableError(GatewayError):
 
 class NotSentError(GatewayError):
     """A POST was held back at the last moment: the provider has seen nothing of it."""
+
+
+class UnnamedAnswerError(GatewayError):
+    """A call that answers with its output (v1) did so, and named no request: what came is in the sink.
+
+    Args:
+        message: what was attempted and seen.
+        is_cut: whether there was more of it than is accepted.
+    """
+
+    def __init__(self, message: str, *, is_cut: bool) -> None:
+        self.is_cut = is_cut
+        super().__init__("unknown_outcome", message, http_status=200)
+
+
+class BrokenOffError(GatewayError):
+    """A reading of the history that came to no good end.
+
+    Args:
+        cause: what stopped it.
+        rows: what had come until then; what is missing among them says nothing.
+    """
+
+    def __init__(self, cause: GatewayError, rows: Sequence[HistoryRow]) -> None:
+        self.rows = rows
+        super().__init__(cause.kind, str(cause), http_status=cause.http_status, reset_s=cause.reset_s)
 
 
 def kind_of(status: int, body: bytes) -> FailureKind:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from segmind_dagster.gateway import wire
-from segmind_dagster.gateway.errors import GatewayError
+from segmind_dagster.gateway.errors import BrokenOffError, GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,7 +156,8 @@ async def read_history(
             come to rows from before the moment.
 
     Raises:
-        GatewayError: the history could not be read, not whole, or was not understood.
+        BrokenOffError: it could be read in part.
+        GatewayError: it could not be read, not whole, or was not understood.
     """
     found: dict[tuple[str, str], HistoryRow] = {}
     first, last = since - timedelta(days=1), now + timedelta(days=1)
@@ -164,7 +165,14 @@ async def read_history(
         begin = max(first, last - SPAN)
         pages = Pages(begin.date(), last.date(), is_whole=is_whole)
         while not pages.is_done:
-            rows = pages.read(*await get(f"{platform_url}{PATH}", pages.query))
+            try:
+                rows = pages.read(*await get(f"{platform_url}{PATH}", pages.query))
+            except TooLongError:
+                raise
+            except GatewayError as error:
+                if not found:
+                    raise
+                raise BrokenOffError(error, tuple(found.values())) from error
             for row in rows:
                 found.setdefault((row.request_id, repr(row.body)), row)
             if not is_whole and _reaches_back(rows, since):

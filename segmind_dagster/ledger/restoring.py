@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from segmind_dagster.ledger import moves, writes
 from segmind_dagster.ledger.entries import upsert
@@ -24,7 +24,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection
 
+REBUILD_REFUSED: Final = "rebuild_refused"
+"""Why the last rebuild restored nothing, as a fact about the ledger, until one succeeds."""
+
 _CHUNK = 500
+
+
+def note_refusal(connection: Connection, reason: str) -> None:
+    """A rebuild restored nothing: nothing is bought before one succeeds."""
+    rows = upsert(connection, META)
+    connection.execute(
+        rows.on_conflict_do_update(index_elements=["key"], set_={"value": rows.excluded.value}),
+        [{"key": REBUILD_REFUSED, "value": reason}],
+    )
 
 
 def restore(
@@ -60,6 +72,7 @@ def restore(
         origin.on_conflict_do_update(index_elements=["key"], set_={"value": origin.excluded.value}),
         [{"key": "api_origin", "value": api_origin}, {"key": "rebuilt_at", "value": now.isoformat()}],
     )
+    connection.execute(delete(META).where(META.c.key == REBUILD_REFUSED))
     is_untouched = (GENERATIONS.c.state == "planned") & (GENERATIONS.c.attempts == 0)
     held = _present(connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations]) - _present(
         connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations], is_untouched

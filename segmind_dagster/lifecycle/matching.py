@@ -233,6 +233,21 @@ def match(
     return pairing.matches()
 
 
+def admits_pictures(row: HistoryRow, wanted: Mapping[str, str], digests: Mapping[str, str | None]) -> Likeness:
+    """The most that a row may count as for a submission with local pictures, which only their content tells apart.
+
+    Args:
+        row: of the history.
+        wanted: content digests of the pictures, by their places in the body.
+        digests: the same of what is at the addresses in the row; None where it cannot be read.
+    """
+    seen = {name: digests.get(str((row.body or {}).get(name))) for name in wanted}
+    if any(digest not in {None, wanted[name]} for name, digest in seen.items()):
+        return Likeness.OTHER
+    # an address in place of a picture is no difference, and no proof
+    return Likeness.ALTERED if None in seen.values() else Likeness.EXACT
+
+
 class _Candidates:
     """Submissions by their longest text, so that thousands of rows need not be compared with thousands of them."""
 

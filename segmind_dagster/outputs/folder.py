@@ -39,6 +39,18 @@ class Folder:
         fs, _ = self.remote()
         return bool(fs.exists(fs._strip_protocol(target)))  # noqa: SLF001  fsspec's documented way to a path
 
+    def read(self, target: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            OSError: it is not there, or cannot be read.
+        """
+        if self.is_local:
+            return Path(target).read_bytes()
+        fs, _ = self.remote()
+        content: bytes = fs.cat_file(fs._strip_protocol(target))  # noqa: SLF001  fsspec's documented way to a path
+        return content
+
     def place(self, source: Path, target: str) -> None:
         """Move a local file to its address, over one of the same name; it is whole there, or not there at all."""
         if not self.is_local:

@@ -96,6 +96,24 @@ class Quarantine:
             key=lambda each: each.uri,
         )
 
+    def copy(self, quarantined: Quarantined, path: Path) -> bool:
+        """Copy a refused file to a local one; False when there was more of it than is accepted, or it is gone.
+
+        Args:
+            quarantined: the file.
+            path: where it goes.
+        """
+        stem = quarantined.uri.rpartition(".")[0]
+        try:
+            facts = json.loads(self._folder.read(f"{stem}{FACTS}"))
+            content = self._folder.read(quarantined.uri)
+        except (OSError, ValueError):
+            return False
+        if not isinstance(facts, dict) or facts.get("is_cut"):
+            return False
+        path.write_bytes(content)
+        return True
+
     def _names(self, resource: str) -> Iterable[tuple[str, int]]:
         """Name below the quarantine, and size, of every file."""
         if self._folder.is_local:

@@ -105,10 +105,14 @@ def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: boo
                 "is nothing to restore. Set SEGMIND_DATA_DIR to another folder, or SEGMIND_API_URL back."
             )
         expected = {} if despite_gaps else _accepted(ledger, evidence, now)
-        requests = _ask(
-            settings, ledger, outputs, evidence, known=known, expected=expected, now=now, say=say,
-            is_whole=not despite_gaps,
-        )  # fmt: skip
+        try:
+            requests = _ask(
+                settings, ledger, outputs, evidence, known=known, expected=expected, now=now, say=say,
+                is_whole=not despite_gaps,
+            )  # fmt: skip
+        except LedgerError as error:
+            ledger.write(restoring.note_refusal, str(error))
+            raise
         evidence = _with_requests(ledger, evidence, requests)
         rows = _without_doubles([found for each in evidence.values() if (found := join(each, now=now))])
         entered = ledger.write(

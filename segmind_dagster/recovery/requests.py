@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from segmind_dagster.errors import LedgerError, OutputError
+from segmind_dagster.errors import LedgerError
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.lifecycle.matching import HistoryRow, Likeness, Names, Submission, compare
+from segmind_dagster.lifecycle.matching import HistoryRow, Likeness, Names, Submission, admits_pictures, compare
 from segmind_dagster.lifecycle.matching import match as lifecycle_match
 from segmind_dagster.registry import bundled_catalogue
+from segmind_dagster.runner.inputs import digest_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -143,10 +144,7 @@ def match(
 
     def admits(row: HistoryRow, sent: Submission) -> Likeness:
         wanted = {name: image.sha256 for name, image in requests[sent.key].images.items() if image.sha256 is not None}
-        seen = [digests.get(str((row.body or {}).get(name))) for name in wanted]
-        if any(digest not in {None, sha256} for digest, sha256 in zip(seen, wanted.values(), strict=True)):
-            return Likeness.OTHER
-        return Likeness.ALTERED if None in seen else Likeness.EXACT
+        return admits_pictures(row, wanted, digests)
 
     # what is done and what is young first, because it is still to be had
     ordered = sorted(
@@ -198,13 +196,7 @@ async def _digests(
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def look(address: str) -> tuple[str, str | None]:
-        path = outputs.scratch_file("input")
-        try:
-            async with room:
-                return address, (await gateway.fetch(address, path)).sha256
-        except (GatewayError, OutputError):
-            return address, None
-        finally:
-            outputs.discard(path)
+        async with room:
+            return address, await digest_at(gateway, outputs, address)
 
     return dict(await asyncio.gather(*(look(address) for address in sorted(addresses))))

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError, RequestOwnedError
-from segmind_dagster.gateway.errors import GatewayError, NotSentError
+from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnnamedAnswerError
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
 from segmind_dagster.lifecycle.generation import Attempt
@@ -155,8 +155,8 @@ class Buyer:
         )  # fmt: skip
         if isinstance(fate, Found):
             await self.ledger.awrite(
-                writes.charge_late, generation.generation_id, earlier.attempt, request_id=fate.request_id, created_at=None,
-                cost_usd=None, now=self.clock.now(),
+                writes.charge_late, generation.generation_id, earlier.attempt,
+                request_id=fate.request_id, created_at=None, cost_usd=None, now=self.clock.now(),
             )  # fmt: skip
             raise LostOwnershipError(generation.generation_id)
         if fate == "absent":
@@ -270,6 +270,8 @@ class Buyer:
             await self._withdraw(claim, error)
             return None
         except GatewayError as error:
+            if isinstance(error, UnnamedAnswerError):
+                await self.delivery.put_unnamed_aside(generation, claim, sink, error)
             self.outputs.discard(sink)
             return await self._refused(generation, claim, body, tries, error, intent_at=intent_at)
         accepted_at = self.clock.monotonic()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from segmind_dagster.gateway import wire
+    from segmind_dagster.gateway.errors import UnnamedAnswerError
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.ledger import Ledger
@@ -54,6 +55,8 @@ _POLL_FAILURES = 10
 _MISSES = 3
 _PART_S = 2.0
 _FREE = Decimal(0)
+# in the sidecar of what came with an answer that names no request
+_NOT_NAMED = ""
 
 
 async def fail(
@@ -283,6 +286,10 @@ class Delivery:
         if kept is not None:
             stored, facts = kept
             return await self._succeed(generation, with_facts(attempt, facts), stored, stored.sha256)
+        if generation.model.api_version == "v1" and not refused:
+            stored_aside = await self._from_quarantine(generation, attempt)
+            if stored_aside is not None:
+                return await self._succeed(generation, attempt, stored_aside, stored_aside.sha256)
         if unread is not None and not refused:
             refused.append(await self._written(generation, attempt, unread, problem))
         quarantined = await self._put_aside(generation, attempt, refused)
@@ -295,6 +302,29 @@ class Delivery:
         # not in the ledger: an address does not belong into what is exported, and changes when outputs are moved
         where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
         return Ended("failed", kind, f"{message}{where}", *charge, attempts=attempt.claim.attempt)
+
+    async def put_unnamed_aside(
+        self, generation: Generation, claim: Claim, path: Path, error: UnnamedAnswerError
+    ) -> None:
+        """Keep what came with an answer that names no request: it may be all that is left of what was paid for."""
+        now = self._clock.monotonic()
+        attempt = Attempt(claim=claim, request_id=_NOT_NAMED, began_s=now, accepted_s=now, is_watched=False)
+        refused = Refused(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=True)
+        await self._put_aside(generation, attempt, [refused])
+
+    async def _from_quarantine(self, generation: Generation, attempt: Attempt) -> Output | None:
+        """The output of an attempt that came with an answer without a request id, if it is whole."""
+        path = self._outputs.scratch_file(generation.generation_id)
+        try:
+            with self._told_of_the_disk(attempt, path):
+                for each in await asyncio.to_thread(self._outputs.quarantine.found, generation.model.resource):
+                    is_ours = (each.generation_id, each.attempt) == (generation.generation_id, attempt.claim.attempt)
+                    if is_ours and await asyncio.to_thread(self._outputs.quarantine.copy, each, path):
+                        with suppress(OutputError):
+                            return await asyncio.to_thread(self._keep, generation, attempt, path)
+        finally:
+            self._outputs.discard(path)
+        return None
 
     async def _written(self, generation: Generation, attempt: Attempt, text: str, problem: str) -> Refused:
         """A result that names no file, as a file."""

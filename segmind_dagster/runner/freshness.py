@@ -6,45 +6,72 @@ ledger beside its outputs tells is looked at in `generate`; here it is Segmind's
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from segmind_dagster.gateway.errors import GatewayError
+from segmind_dagster.ledger import reads
+from segmind_dagster.ledger.restoring import REBUILD_REFUSED
 from segmind_dagster.lifecycle.matching import Submission
+from segmind_dagster.runner.inputs import digest_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
+    from segmind_dagster.ledger import Ledger
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.runner.brake import Brake
     from segmind_dagster.runner.lookup import Lookup
+    from segmind_dagster.runner.work import GatewayPort, OutputsPort
 
 _SHOWN: Final = 3
+_UNFINISHED: Final = (
+    "Nothing was submitted: `segmind-dagster rebuild` was run for this ledger and restored nothing, so that what was "
+    "paid for and lost with it would be bought again. It said: {refused} Run it again until it succeeds."
+)
 
 
-async def refuse_if_outdated(lookup: Lookup, brake: Brake, to_buy: Sequence[Generation]) -> None:
+async def refuse_if_outdated(
+    lookup: Lookup,
+    brake: Brake,
+    to_buy: Sequence[Generation],
+    *,
+    ledger: Ledger,
+    gateway: GatewayPort,
+    outputs: OutputsPort,
+) -> None:
     """Stop submitting when the history lists requests that look like what is about to be bought and nobody owns.
 
-    A history that cannot be read stops nothing: it may never have been readable with this key.
+    A history that cannot be read stops nothing: it may never have been readable with this key. A `rebuild` that was
+    refused because of it does, until one succeeds: somebody knows by then that the ledger was lost.
 
     Args:
         lookup: reads the history.
         brake: told to stop.
         to_buy: what is about to be bought.
+        ledger: may say that a rebuild was refused.
+        gateway: fetches pictures that requests were made with.
+        outputs: lends names for them.
     """
-    planned = [
-        Submission(key=generation.generation_id, model_slug=generation.model.slug, body=generation.body)
-        for generation in to_buy
-        # another picture makes another generation, and only its content would tell which one a request is for
-        if not generation.images
-    ]
+    if (refused := await asyncio.to_thread(ledger.read, reads.meta, REBUILD_REFUSED)) is not None:
+        brake.stop(None, _UNFINISHED.format(refused=refused))
+        return
+    local = {each.generation_id: pictures for each in to_buy if (pictures := _local_pictures(each))}
+    planned = [Submission(key=each.generation_id, model_slug=each.model.slug, body=each.body) for each in to_buy]
     try:
-        found = await lookup.look_before_buying(planned)
+        found = await lookup.look_before_buying(
+            planned, pictures=local, digest_at=lambda address: digest_at(gateway, outputs, address)
+        )
     except GatewayError:
         return
     if found:
         brake.stop(None, outdated_message([row for _, row in found]))
+
+
+def _local_pictures(generation: Generation) -> dict[str, str]:
+    return {name: image.sha256 for name, image in generation.images.items() if image.sha256 is not None}
 
 
 def outdated_message(rows: Sequence[HistoryRow]) -> str:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from segmind_dagster.errors import OutputError
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import entries, reads
 
@@ -18,11 +19,22 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.lifecycle.generation import ImageInput
-    from segmind_dagster.runner.work import ClockPort, GatewayPort
+    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort
 
 # how long Segmind keeps uploads is not documented; uploading again is free
 _GOOD_FOR = timedelta(days=1)
 _MIME_BY_SUFFIX = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+
+
+async def digest_at(gateway: GatewayPort, outputs: OutputsPort, address: str) -> str | None:
+    """The content digest of a picture that a request was made with; None when it cannot be read."""
+    path = outputs.scratch_file("input")
+    try:
+        return (await gateway.fetch(address, path)).sha256
+    except (GatewayError, OutputError):
+        return None
+    finally:
+        outputs.discard(path)
 
 
 class Inputs:

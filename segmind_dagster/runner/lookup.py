@@ -12,9 +12,10 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from segmind_dagster.gateway.errors import GatewayError
+from segmind_dagster.gateway.errors import BrokenOffError, GatewayError
 from segmind_dagster.ledger import reads, writes
 from segmind_dagster.lifecycle.matching import (
     ABSENT_REVIEW,
@@ -27,6 +28,7 @@ from segmind_dagster.lifecycle.matching import (
     Names,
     Reading,
     Submission,
+    admits_pictures,
     clock_offset,
     compare,
     judge_absence,
@@ -35,7 +37,7 @@ from segmind_dagster.lifecycle.matching import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from segmind_dagster.ledger import Ledger
@@ -50,6 +52,7 @@ COLLECT_STAYS_OPEN: Final = 10.0
 """The same for a run that only collects: long enough for a proof without a control."""
 
 _FAILED_READINGS = 5
+_MOST_PICTURES = 50
 # however long one takes, so many are made before waiting ends
 _LEAST_READINGS = 6
 _FIRST_PAUSE_S = 0.2
@@ -219,10 +222,21 @@ class Lookup:
         """The last attempt of a generation, if it was answered with an error that does not say it was not accepted."""
         return self._untold.get(generation_id)
 
-    async def look_before_buying(self, planned: Sequence[Submission]) -> list[tuple[Submission, HistoryRow]]:
+    async def look_before_buying(
+        self,
+        planned: Sequence[Submission],
+        *,
+        pictures: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        digest_at: Callable[[str], Awaitable[str | None]] | None = None,
+    ) -> list[tuple[Submission, HistoryRow]]:
         """Requests that nobody owns and that look like what is about to be bought.
 
         Read back to the newest request that the ledger knows: what is younger and unknown was not bought through it.
+
+        Args:
+            planned: what is about to be bought, local pictures left out.
+            pictures: content digests of its local pictures, by key and by place in the body.
+            digest_at: reads the digest of what is at an address.
 
         Raises:
             GatewayError: the history could not be read.
@@ -238,14 +252,20 @@ class Lookup:
             if each.is_last_refused and each.submission.sent_at and each.submission.sent_at > now - CLOCK_DOUBT
         }
         inferred = [each.submission.sent_at for each in absent if each.is_inferred and each.submission.sent_at]
-        view = await self._read(min([since, *inferred]) - CLOCK_TOLERANCE, now, is_whole=False)
+        view = await self._read(min([since, *inferred]) - CLOCK_TOLERANCE, now, is_whole=False, takes_part=True)
         await self._charge_late(view, since=now - ABSENT_REVIEW)
         # those that failed earlier say nothing of what is refused from now on
         self._refusals.update(row.request_id for row in view.free if row.is_failed)
         taken = self._assigned | view.ambiguous
         paid = [row for row in view.free if not row.is_failed and row.request_id not in taken]
         # what is looked for anyway has the first claim on a row
-        matches = await asyncio.to_thread(match, [*view.rivals, *planned], paid, names=view.names)
+        digests = await self._digests(planned, paid, view.names, pictures, digest_at)
+
+        def admits(row: HistoryRow, submission: Submission) -> Likeness:
+            wanted = pictures.get(submission.key)
+            return Likeness.EXACT if wanted is None else admits_pictures(row, wanted, digests)
+
+        matches = await asyncio.to_thread(match, [*view.rivals, *planned], paid, names=view.names, admits=admits)
         keys = {each.key for each in planned} - {each.key for each in view.rivals}
         found = [(each, matches.found[each.key]) for each in planned if each.key in matches.found.keys() & keys]
         doubted = [
@@ -255,6 +275,28 @@ class Lookup:
             if each.key in keys and likeness >= Likeness.ALTERED
         ]
         return [*found, *doubted]
+
+    async def _digests(
+        self,
+        planned: Sequence[Submission],
+        rows: Sequence[HistoryRow],
+        names: Names,
+        pictures: Mapping[str, Mapping[str, str]],
+        digest_at: Callable[[str], Awaitable[str | None]] | None,
+    ) -> dict[str, str | None]:
+        """Digests of the pictures in requests that may be for something planned; a few: the rest leaves doubt."""
+        addresses = {
+            str(row.body[name])
+            for each in planned
+            for row in rows
+            if each.key in pictures and row.body is not None and compare(row, each, names) >= Likeness.ALTERED
+            for name in pictures[each.key]
+            if name in row.body
+        }
+        few = sorted(addresses)[:_MOST_PICTURES]
+        if digest_at is None or not few:
+            return {}
+        return dict(zip(few, await asyncio.gather(*map(digest_at, few)), strict=True))
 
     async def close(self) -> None:
         """Stop looking; whoever still waits gets no answer."""
@@ -347,13 +389,25 @@ class Lookup:
             if len(self._waiting) > before:
                 return
 
-    async def _read(self, since: datetime, asked_at: datetime, *, is_whole: bool) -> _View:
+    async def _read(self, since: datetime, asked_at: datetime, *, is_whole: bool, takes_part: bool = False) -> _View:
         """The history, as far back as something may stand, and what the ledger knows beside it.
+
+        Args:
+            since: how far back.
+            asked_at: the time.
+            is_whole: whether it has to be all there is.
+            takes_part: whether rows that came before it could not be read on will do.
 
         Raises:
             GatewayError: the history could not be read, or not whole.
         """
-        rows = await self._gateway.history(since=since, now=asked_at, is_whole=is_whole)
+        rows: Sequence[HistoryRow]
+        try:
+            rows = await self._gateway.history(since=since, now=asked_at, is_whole=is_whole)
+        except BrokenOffError as error:
+            if not takes_part or not error.rows:
+                raise
+            rows = error.rows
         # after the history, so that whoever is in it is known; and before the owned ones: what is answered meanwhile
         # is then in one of the two at least
         rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered)
@@ -459,10 +513,10 @@ class Lookup:
         """Whether the history lists the very refusal: a job that failed, free of charge; each says so of one."""
         submission = _shifted(refused.submission, view.offset)
         for row in view.free:
-            if row.is_failed and row.request_id not in self._refusals | view.ambiguous:
-                if compare(row, submission, view.names) >= Likeness.REWRITTEN:
-                    self._refusals.add(row.request_id)
-                    return True
+            is_fresh = row.is_failed and row.request_id not in self._refusals | view.ambiguous
+            if is_fresh and compare(row, submission, view.names) >= Likeness.REWRITTEN:
+                self._refusals.add(row.request_id)
+                return True
         return False
 
     async def _charge_late(self, view: _View, *, since: datetime) -> None:

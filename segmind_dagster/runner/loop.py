@@ -123,7 +123,9 @@ def work_through(
             if reason is not None:
                 engine.brake.stop(*reason)
             elif to_buy:
-                await refuse_if_outdated(engine.lookup, engine.brake, to_buy)
+                await refuse_if_outdated(
+                    engine.lookup, engine.brake, to_buy, ledger=ledger, gateway=gateway, outputs=outputs
+                )
             await lease.renew()
             background = [
                 asyncio.create_task(lease.keep_alive()),

@@ -235,6 +235,12 @@ class QuarantinePort(Protocol):
     ) -> Quarantined:
         """Keep refused bytes."""
 
+    def found(self, resource: str = "*") -> list[Quarantined]:
+        """The refused files, of one model or of all."""
+
+    def copy(self, quarantined: Quarantined, path: Path) -> bool:
+        """Copy a refused file to a local one, if it is whole."""
+
 
 class OutputsPort(Protocol):
     """What the runner needs of the output store; `outputs.OutputStore` is the real one."""

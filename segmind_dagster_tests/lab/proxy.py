@@ -46,6 +46,7 @@ class Proxy:
             bytes that are no JSON; a text that it returns is sent as it is, all else as JSON.
         statuses: by the beginning of a path, the HTTP status; without an answer of its own it brings an HTML page.
         outputs: what the next fetches of output files get, the last one for all that follow; None is the file itself.
+        withheld: headers, in lower case, that no answer has.
         fetches: how many output files were asked for.
         queries: the query of every request.
         asked: method and path of every request.
@@ -56,6 +57,7 @@ class Proxy:
         self.answers: dict[str, Change] = {}
         self.statuses: dict[str, int] = {}
         self.outputs: list[Serve | None] = [None]
+        self.withheld: set[str] = set()
         self.fetches = 0
         self.queries: list[dict[str, str]] = []
         self.asked: list[str] = []
@@ -122,7 +124,11 @@ class Proxy:
         async with self._session.request(
             request.method, f"{self._target}{request.path_qs}", headers=headers, data=await request.read()
         ) as response:
-            told = {name: value for name, value in response.headers.items() if name.lower().startswith(_TOLD)}
+            told = {
+                name: value
+                for name, value in response.headers.items()
+                if name.lower().startswith(_TOLD) and name.lower() not in self.withheld
+            }
             return _Answer(response.status, await response.read(), response.content_type, told)
 
 

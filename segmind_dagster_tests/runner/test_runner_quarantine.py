@@ -231,3 +231,38 @@ def test_a_bucket_holds_its_own_quarantine(lab: ProxiedLab) -> None:
     assert found[".svg"] == SVG
     assert json.loads(found[".json"])["reason"]
     fs.rm(fsspec.core.url_to_fs(url)[1], recursive=True)
+
+
+def test_what_comes_without_a_request_id_is_kept_and_the_request_is_found_in_the_history(lab: ProxiedLab) -> None:
+    lab.proxy.withheld.add("x-request-id")
+    (unit,) = lab.generate(lab.write("fruit", 1, models=[V1])).units
+    assert unit.endings == {"succeeded": 1}
+    (content,), (sidecar,) = contents(lab), facts(lab)
+    (row,) = lab.generations()
+    assert hashlib.sha256(content).hexdigest() == sidecar["output_sha256"] == row["provider_sha256"]
+    assert "without an x-request-id" in sidecar["reason"]
+    assert (lab.posts, lab.charges) == (1, 1)
+
+
+def test_when_the_provider_has_the_output_no_longer_the_one_that_came_without_a_request_id_serves(
+    lab: ProxiedLab,
+) -> None:
+    lab.proxy.withheld.add("x-request-id")
+    lab.proxy.outputs = [serving(b"", status=404)]
+    lab.proxy.statuses[JOBS] = 404
+    key = lab.write("fruit", 1, models=[V1])
+    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    (row,) = lab.generations()
+    assert Path(row["output_uri"]).is_file()
+    assert (lab.posts, lab.charges) == (1, 1)
+
+
+def test_while_nobody_knows_the_request_what_came_is_kept_and_nothing_is_stored(lab: ProxiedLab) -> None:
+    lab.proxy.withheld.add("x-request-id")
+    lab.proxy.statuses["/inference-request/"] = 503
+    key = lab.write("fruit", 1, models=[V1])
+    assert lab.generate(key).units[0].endings == {"unknown": 1}
+    assert (len(contents(lab)), lab.posts) == (1, 1)
+    lab.proxy.statuses.clear()
+    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    assert lab.posts == 1
