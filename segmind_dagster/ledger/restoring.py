@@ -122,13 +122,14 @@ def _move_on(
 ) -> bool:
     """Move a generation that is planned, or failed free of charge, for all the ledger knows, to where it is."""
     generation_id = row["generation_id"]
-    query = select(GENERATIONS.c.state, GENERATIONS.c.failure_kind).where(GENERATIONS.c.generation_id == generation_id)
+    columns = GENERATIONS.c
+    query = select(columns.state, columns.failure_kind, columns.attempts).where(columns.generation_id == generation_id)
     known = connection.execute(query).one()
     is_unpaid = known.state == "failed" and known.failure_kind not in paid_failures
     if known.state != "planned" and not is_unpaid:
         return False
     if is_unpaid:
-        writes.reopen(connection, [generation_id], target="planned", now=now)
+        writes.reopen(connection, {generation_id: (known.failure_kind, known.attempts)}, target="planned", now=now)
     held = moves.claim(
         connection,
         generation_id=generation_id,

@@ -200,36 +200,35 @@ def charge_late(
 
 def reopen(
     connection: Connection,
-    generation_ids: Sequence[str],
+    seen: Mapping[str, tuple[str | None, int]],
     *,
     target: State,
     now: datetime,
-    unless: Collection[str] = (),
 ) -> int:
     """Failed generations are tried again: `planned` to buy, `submitted` to fetch what was paid for.
 
     Args:
         connection: the ledger.
-        generation_ids: which.
+        seen: kind of failure and number of attempts of each, as whoever decided that has seen them, by generation id.
+            One that has failed in another way since, or was sent again, stays as it is: it may be paid for by now.
         target: `planned` or `submitted`.
         now: the time.
-        unless: kinds of failure that keep theirs as it is; another run may have failed it in another way meanwhile.
 
-    Returns how many of them were failed, and are not any more.
+    Returns how many of them were failed in that way, and are not any more.
     """
-    check_transition(", ".join(generation_ids[:3]), "failed", target)
-    if not generation_ids:
+    check_transition(", ".join([*seen][:3]), "failed", target)
+    if not seen:
         return 0
     return connection.execute(
         update(GENERATIONS)
         .where(
             GENERATIONS.c.generation_id == bindparam("id_"),
             GENERATIONS.c.state == "failed",
-            # one comparison each: NOT IN cannot be sent for many rows at once
-            *(func.coalesce(GENERATIONS.c.failure_kind, "") != kind for kind in sorted(unless)),
+            GENERATIONS.c.failure_kind.is_not_distinct_from(bindparam("kind_", type_=GENERATIONS.c.failure_kind.type)),
+            GENERATIONS.c.attempts == bindparam("attempts_"),
         )
         .values(state=target, owner=None, updated_at=now),
-        [{"id_": generation_id} for generation_id in generation_ids],
+        [{"id_": key, "kind_": kind, "attempts_": attempts} for key, (kind, attempts) in sorted(seen.items())],
     ).rowcount
 
 
@@ -251,7 +250,7 @@ def write_off(connection: Connection, given: Generation, *, now: datetime) -> No
     row = connection.execute(select(*columns).where(GENERATIONS.c.generation_id == given.generation_id)).one_or_none()
     if row is None or tuple(row) != seen:
         raise LostOwnershipError(given.generation_id)
-    reopen(connection, [given.generation_id], target="planned", now=now)
+    reopen(connection, {given.generation_id: (given.failure_kind, given.attempts)}, target="planned", now=now)
     said = f"A person wrote its output off, to buy it again. Before that: {given.failure_kind}, {given.error or ''}"
     values = {"failure_kind": WRITTEN_OFF, "error": said}
     attempt = change(Claim(given.generation_id, given.attempts, ""), values)

@@ -16,7 +16,7 @@ from segmind_dagster.errors import OutputError, SegmindDagsterError
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import moves, writes
 from segmind_dagster.lifecycle.failures import classify_job, retry_delay_s
-from segmind_dagster.lifecycle.generation import NOT_REPORTED
+from segmind_dagster.lifecycle.generation import NOT_REPORTED, Attempt
 from segmind_dagster.runner.attempts import (
     NOTHING,
     Content,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.failures import FailureKind
-    from segmind_dagster.lifecycle.generation import Attempt, Claim, Generation, Output
+    from segmind_dagster.lifecycle.generation import Claim, Generation, Output
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.outputs import Quarantined
     from segmind_dagster.runner.odd_prices import OddPrices

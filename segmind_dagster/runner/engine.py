@@ -266,7 +266,8 @@ class Engine:
         if record.owner not in {None, self._lease.owner} and await asyncio.to_thread(is_alive, record.owner or ""):
             return await self._wait(generation)
         if record.state == "failed":
-            await self._ledger.awrite(writes.reopen, [generation.generation_id], target="submitted", now=now)
+            seen = {generation.generation_id: (record.failure_kind, record.attempts)}
+            await self._ledger.awrite(writes.reopen, seen, target="submitted", now=now)
             record = await self._reread(generation.generation_id)
         claim = await self._ledger.awrite(
             writes.take_over,

@@ -267,14 +267,14 @@ def _row(generation: Generation) -> dict[str, Any]:
 def _reopen(ledger: Ledger, plans: Sequence[Plan], clock: ClockPort) -> None:
     """Let what failed unpaid be bought again."""
     retried = {
-        generation.generation_id
+        generation.generation_id: (generation.failure_kind, generation.attempts)
         for plan in plans
         if not plan.refusal
         for generation in plan.generations
         if generation.is_retry
     }
     if retried:
-        ledger.write(writes.reopen, sorted(retried), target="planned", now=clock.now(), unless=PAID_KINDS)
+        ledger.write(writes.reopen, retried, target="planned", now=clock.now())
 
 
 def _refuse_to_buy_what_is_stored(

@@ -115,7 +115,9 @@ class Book:
         return held
 
     def reopened(self, generation_id: str, target: str) -> None:
-        self.ledger.write(writes.reopen, [generation_id], target=target, now=NOON)
+        found = self.record(generation_id)
+        seen = {generation_id: (found.failure_kind, found.attempts)}
+        self.ledger.write(writes.reopen, seen, target=target, now=NOON)
 
     def taken_over(self, generation_id: str, old_owner: str | None, owner: str = "heir") -> Claim:
         return self.ledger.write(

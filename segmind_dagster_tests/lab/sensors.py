@@ -167,7 +167,8 @@ class Past:
         with self._ledger() as ledger:
             for n in range(runs):
                 if n:
-                    ledger.write(writes.reopen, [self.requests[number].generation_id], target="planned", now=at)
+                    seen = {self.requests[number].generation_id: (kind, n)}
+                    ledger.write(writes.reopen, seen, target="planned", now=at)
                 held = self._claim(ledger, number, at, f"run{n}")
                 if cost_usd:
                     self._submitted(ledger, held, at)

@@ -31,7 +31,7 @@ def test_only_what_is_unknown_can_be_forgotten(book: Any, state: str) -> None:
 
 
 def test_reopening_nothing_does_nothing(book: Any) -> None:
-    book.ledger.write(writes.reopen, [], target="planned", now=NOON)
+    book.ledger.write(writes.reopen, {}, target="planned", now=NOON)
 
 
 @pytest.mark.parametrize("move", ["succeeded", "failed"])

@@ -365,12 +365,15 @@ def test_a_failure_cannot_be_reopened_into_any_other_state(book: Book, target: s
         book.reopened("g", target)
 
 
-def test_reopening_leaves_out_what_failed_in_a_way_that_was_paid_for(book: Book) -> None:
-    book.plan("a", "b", "c")
-    for generation_id, kind in (("a", "job_failed"), ("b", "bad_output"), ("c", "server_error")):
+def test_reopening_leaves_alone_what_has_failed_in_another_way_or_was_sent_again_since(book: Book) -> None:
+    book.plan(*"abcd")
+    for generation_id, kind in (("a", "job_failed"), ("b", "bad_output"), ("c", "job_failed"), ("d", None)):
         book.failed(book.submitted(book.claim(generation_id)), failure_kind=kind)
-    book.ledger.write(writes.reopen, ["a", "b", "c"], target="planned", now=NOON, unless={"bad_output", "expired"})
-    assert {each: book.record(each).state for each in "abc"} == {"a": "planned", "b": "failed", "c": "planned"}
+    book.reopened("c", "planned")
+    book.failed(book.submitted(book.claim("c")), failure_kind="job_failed")
+    seen = {**dict.fromkeys("abc", ("job_failed", 1)), "d": (None, 1)}
+    assert book.ledger.write(writes.reopen, seen, target="planned", now=NOON) == 2
+    assert [book.record(each).state for each in "abcd"] == ["planned", "failed", "failed", "planned"]
 
 
 def test_a_change_that_does_not_find_its_rows_takes_back_what_was_written_with_it(book: Book) -> None:

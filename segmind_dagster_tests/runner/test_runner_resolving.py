@@ -149,7 +149,8 @@ def test_nothing_is_bought_again_when_a_run_was_first_and_that_is_said(
 
         def write(self, operation: Any, *arguments: Any, **options: Any) -> Any:
             now = datetime.now(UTC)
-            assert self._ledger.write(writes.reopen, [row["generation_id"]], target="submitted", now=now) == 1
+            seen = {row["generation_id"]: (row["failure_kind"], row["attempts"])}
+            assert self._ledger.write(writes.reopen, seen, target="submitted", now=now) == 1
             return self._ledger.write(operation, *arguments, **options)
 
     monkeypatch.setattr(resolving, "opened", overtaken)
