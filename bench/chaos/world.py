@@ -13,7 +13,7 @@ from itertools import count, cycle
 from typing import TYPE_CHECKING, Any, cast
 
 from segmind_dagster.prompts import find_prompt_set
-from segmind_dagster.sandbox import FAULT_KINDS, LATE_ERRORS, REQUEST_FAULTS, SANDBOX_API_KEY, Faults, SandboxSettings
+from segmind_dagster.sandbox import FAULT_KINDS, REQUEST_FAULTS, SANDBOX_API_KEY, Faults, SandboxSettings
 from segmind_dagster.sandbox.faults import ANSWER_FAULTS
 from segmind_dagster.settings import load_settings
 
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from segmind_dagster.sandbox import FaultKind, RequestFault
     from segmind_dagster.settings import Settings
 
-# errors after acceptance are dealt by scenarios
-DEALT: tuple[FaultKind, ...] = tuple(cast("FaultKind", kind) for kind in FAULT_KINDS if kind not in LATE_ERRORS)
-# three of these end a run, and one slows all of them down: dealt seldom, or nobody would get anywhere
-_SELDOM: tuple[FaultKind, ...] = ("unauthorized", "no_credits", "team_limit", "rate_limited")
+DEALT: tuple[FaultKind, ...] = tuple(cast("FaultKind", kind) for kind in FAULT_KINDS)
+# three of these end a run, and two slow all of them down: dealt seldom, or nobody would get anywhere
+_SELDOM: tuple[FaultKind, ...] = ("unauthorized", "no_credits", "team_limit", "rate_limited", "accepted_then_429")
 _SELDOM_SHARE, _SELDOM_DEALT = 1 / 3, 6.0
 # this one slows all runs down as well
 _SELDOM_REQUESTS: tuple[RequestFault, ...] = ("get_rate_limited",)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, select, update
 
 from segmind_dagster.errors import IllegalTransitionError, LostOwnershipError
 from segmind_dagster.ledger import statements
@@ -20,7 +20,7 @@ from segmind_dagster.lifecycle.generation import Claim
 from segmind_dagster.lifecycle.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection

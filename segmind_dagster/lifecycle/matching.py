@@ -233,6 +233,19 @@ def match(
     return pairing.matches()
 
 
+def may_be_bought(likeness: Likeness, row: HistoryRow, submission: Submission) -> bool:
+    """Whether a request that nobody owns may be for something that is about to be bought, so that it is not.
+
+    Args:
+        likeness: how alike they are.
+        row: of the history.
+        submission: what would be sent.
+    """
+    # a body that cannot be read, or has nothing in common with any that we send, says nothing of whose it is
+    says_nothing = row.body is None or not row.body.keys() & submission.body.keys()
+    return likeness >= Likeness.ALTERED or (likeness is Likeness.SIMILAR and says_nothing)
+
+
 def admits_pictures(row: HistoryRow, wanted: Mapping[str, str], digests: Mapping[str, str | None]) -> Likeness:
     """The most that a row may count as for a submission with local pictures, which only their content tells apart.
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LedgerError
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.lifecycle.matching import HistoryRow, Likeness, Names, Submission, admits_pictures, compare
+from segmind_dagster.lifecycle.matching import (
+    HistoryRow,
+    Likeness,
+    Names,
+    Submission,
+    admits_pictures,
+    compare,
+    may_be_bought,
+)
 from segmind_dagster.lifecycle.matching import match as lifecycle_match
 from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.inputs import digest_at
@@ -152,8 +160,9 @@ def match(
         key=lambda row: ((row.status or "").upper() == "COMPLETED", row.created_at or _LONG_AGO),
         reverse=True,
     )
-    matches = lifecycle_match(_submissions(asked), ordered, names=_names(), admits=admits)
-    doubtful = {key: doubts[0][1] for key, doubts in matches.doubts.items() if doubts[0][0] >= Likeness.ALTERED}
+    sent = {each.key: each for each in _submissions(asked)}
+    matches = lifecycle_match([*sent.values()], ordered, names=_names(), admits=admits)
+    doubtful = {key: doubts[0][1] for key, doubts in matches.doubts.items() if may_be_bought(*doubts[0], sent[key])}
     return dict(matches.found), doubtful
 
 

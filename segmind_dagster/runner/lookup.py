@@ -33,6 +33,7 @@ from segmind_dagster.lifecycle.matching import (
     compare,
     judge_absence,
     match,
+    may_be_bought,
     shows_refusal,
 )
 
@@ -272,7 +273,7 @@ class Lookup:
             (each, row)
             for each in planned
             for likeness, row in matches.doubts.get(each.key, ())[:1]
-            if each.key in keys and likeness >= Likeness.ALTERED
+            if each.key in keys and may_be_bought(likeness, row, each)
         ]
         return [*found, *doubted]
 

@@ -16,7 +16,7 @@ from segmind_dagster.errors import LedgerError, LedgerMissingError, PromptSetErr
 from segmind_dagster.ledger.schema import ATTEMPTS
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.recovery.requests import gaps
-from segmind_dagster.sandbox import Faults
+from segmind_dagster.sandbox import Faults, Lies
 
 if TYPE_CHECKING:
     from conftest import OpenLab
@@ -309,7 +309,7 @@ def test_what_the_warehouse_saw_under_way_and_the_history_does_not_know_is_settl
 
 @pytest.mark.parametrize("resource", [V1, V2])
 def test_attempts_that_failed_before_are_remembered_by_the_warehouse(open_lab: OpenLab, resource: str) -> None:
-    lab = open_lab(faults=Faults(script=["server_error", "ok"]))
+    lab = open_lab(faults=Faults(script=["rate_limited", "ok"], rate_limit_reset_s=0.1))
     lab.generate(lab.write("fruit", 1, models=[resource]))
     lab.load()
     before = lab.attempt_facts(), lab.generation_facts(), lab.spending()
@@ -332,3 +332,44 @@ def test_a_retry_after_the_last_load_is_not_booked_twice(open_lab: OpenLab) -> N
     assert lab.attempt_facts() == before
     assert sum((row["cost_usd"] or Decimal(0) for row in before), Decimal(0)) == lab.charged_usd
     lab.check_whole()
+
+
+def test_after_a_rebuild_that_was_refused_nothing_is_bought_until_one_succeeds(open_lab: OpenLab) -> None:
+    lab = open_lab(fixed_latency_s=0.0)
+    lab.write("fruit", 3)
+    for request in asked(lab, "fruit"):
+        submit(lab, request)
+    with Proxy(lab.server.url, is_platform=True) as proxy:
+        proxy.statuses[HISTORY] = 503
+        with pytest.raises(LedgerError, match="was not rebuilt"):
+            lab.rebuild(SEGMIND_PLATFORM_URL=proxy.url)
+        report = lab.generate("fruit", settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url))
+    assert (report.units[0].endings, lab.posts) == ({"held_back": 3}, 3)
+    assert "`segmind-dagster rebuild` was run for this ledger and restored nothing" in str(report.stop_message)
+    assert lab.rebuild().restored == {"submitted": 3}
+    assert lab.generate("fruit").units[0].endings == {"succeeded": 3}
+    assert lab.posts == 3
+
+
+def test_requests_whose_bodies_cannot_be_read_leave_doubt_and_buy_nothing(open_lab: OpenLab) -> None:
+    lab = open_lab(fixed_latency_s=0.0, lies=Lies(alterations=["body_missing"]))
+    lab.write("fruit", 2)
+    submit(lab, asked(lab, "fruit")[0])
+    assert lab.rebuild().restored == {"unknown": 2}
+    lab.generate("fruit")
+    assert lab.posts == 1
+
+
+def test_a_backup_is_noticed_before_the_first_post_also_with_local_pictures(open_lab: OpenLab) -> None:
+    lab = open_lab(fixed_latency_s=0.0)
+    (lab.folder / "prompts" / "face.png").write_bytes(png())
+    lab.write("faces", 2, models=[FACE], image="face.png")
+    address = upload(lab, png())
+    for request in asked(lab, "faces"):
+        submit(lab, request, face_image=address)
+    report = lab.generate("faces")
+    assert (report.units[0].endings, lab.posts) == ({"held_back": 2}, 2)
+    assert "segmind-dagster rebuild" in str(report.stop_message)
+    lab.rebuild()
+    assert lab.generate("faces").units[0].endings == {"succeeded": 2}
+    assert lab.posts == 2

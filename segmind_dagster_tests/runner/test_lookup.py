@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lab.clocks import HandClock
 
-from segmind_dagster.gateway.errors import GatewayError
+from segmind_dagster.gateway.errors import BrokenOffError, GatewayError
 from segmind_dagster.ledger import Caps, Claim, entries, moves, open_ledger, reads, writes
 from segmind_dagster.lifecycle.matching import HistoryRow, Submission
 from segmind_dagster.registry import bundled_catalogue, find_model
@@ -470,3 +470,49 @@ def test_a_run_knows_which_errors_of_earlier_runs_leave_doubt(
     lookup = bench.lookup()
     asyncio.run(lookup.look_before_buying([]))
     assert (lookup.untold("g0") is not None) is is_untold
+
+
+@pytest.mark.parametrize(("body", "model", "stops"), [
+    (None, SLUG, True), ({"inputs": BODY}, SLUG, True), ({"prompt": "a pe..."}, SLUG, True), (None, V1_SLUG, False),
+    (OTHER, SLUG, False),
+])  # fmt: skip
+def test_a_request_that_may_be_what_is_about_to_be_bought_stops_it(
+    bench: Bench, body: Any, model: str, *, stops: bool
+) -> None:
+    bench.history.add("r1", body, model=model)
+    planned = Submission(key="p", model_slug=SLUG, body=BODY)
+    assert look_before_buying(bench, planned) == (["r1"] if stops else [])
+
+
+@pytest.mark.parametrize(("digest", "stops"), [("of ours", True), (None, True), ("of another", False)])
+def test_a_request_with_another_picture_is_another_one_and_one_that_cannot_be_read_may_be_it(
+    bench: Bench, digest: str | None, *, stops: bool
+) -> None:
+    bench.history.add("r1", {**BODY, "image": "https://elsewhere/1.png"})
+
+    async def digest_at(address: str) -> str | None:
+        assert address == "https://elsewhere/1.png"
+        return digest
+
+    found = asyncio.run(
+        bench.lookup().look_before_buying(
+            [Submission(key="p", model_slug=SLUG, body=BODY)],
+            pictures={"p": {"image": "of ours"}},
+            digest_at=digest_at,
+        )
+    )
+    assert [row.request_id for _, row in found] == (["r1"] if stops else [])
+
+
+def test_rows_that_came_before_a_reading_broke_off_stop_what_they_are_for(bench: Bench) -> None:
+    class Broken(History):
+        async def history(self, *, since: datetime, now: datetime, is_whole: bool = True) -> list[HistoryRow]:
+            rows = await super().history(since=since, now=now, is_whole=is_whole)
+            raise BrokenOffError(GatewayError("unknown_outcome", "page 2 is page 1 again"), rows)
+
+    bench.history = Broken(bench.clock)
+    planned = Submission(key="p", model_slug=SLUG, body=BODY)
+    with pytest.raises(GatewayError):
+        look_before_buying(bench, planned)
+    bench.history.add("r1")
+    assert look_before_buying(bench, planned) == ["r1"]
