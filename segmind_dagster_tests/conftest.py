@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
+from lab.computed_once import computed_once
 from lab.s3 import credentials, make_bucket, running_s3
 from s3fs import S3FileSystem
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine
 
 from segmind_dagster.gateway import repeating
 from segmind_dagster.ledger import store
@@ -41,6 +42,7 @@ _MEMORY, _ROOM = Path("/dev/shm"), 4 << 30
 if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
+_ANY_TABLE = "SELECT 1 FROM sqlite_master LIMIT 1"
 _OURS = ("SEGMIND_", "SOURCES__", "DESTINATION__")
 
 
@@ -52,6 +54,12 @@ def _a_clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "yes")
     monkeypatch.setenv("DO_NOT_TRACK", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _computed_once() -> Iterator[None]:
+    with computed_once():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +80,7 @@ def _new_ledgers_are_copied(migrated_tables: list[str], monkeypatch: pytest.Monk
     migrate = store._migrate
 
     def copied(connection: Connection) -> None:
-        if connection.dialect.name != "sqlite" or inspect(connection).get_table_names():
+        if connection.dialect.name != "sqlite" or connection.exec_driver_sql(_ANY_TABLE).first():
             migrate(connection)
             return
         for statement in migrated_tables:

@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from segmind_dagster.errors import LoadLockError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import duckdb
 
     from segmind_dagster.settings import Settings
 
@@ -75,23 +77,32 @@ def working_folder_lock(
         yield
 
 
-def wait_for_duckdb(path: Path, *, wait_s: float = 120.0, say: Callable[[str], None] = LOGGER.info) -> None:
-    """Wait until nobody else has the DuckDB file open.
+@contextmanager
+def duckdb_held(path: Path, *, wait_s: float = 120.0, say: Callable[[str], None] = LOGGER.info) -> Iterator[None]:
+    """Wait until nobody else has the DuckDB file open, then keep it open.
+
+    dlt opens and closes its connection for every step of a load. While the file is held these share one database:
+    it is opened and checkpointed once, and no other process gets in between two steps.
 
     Args:
-        path: the file; nothing is waited for while it does not exist.
-        wait_s: how long.
+        path: the file; it is made where there is none.
+        wait_s: how long to wait.
         say: told while waiting.
 
     Raises:
         LoadLockError: somebody kept it open; the message names the process.
     """
+    with closing(_opened_duckdb(path, wait_s, say)):
+        yield
+
+
+def _opened_duckdb(path: Path, wait_s: float, say: Callable[[str], None]) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     began = time.monotonic()
-    while path.exists():
+    while True:
         try:
-            duckdb.connect(str(path)).close()
+            return duckdb.connect(str(path))
         except duckdb.IOException as error:
             if "lock" not in str(error).lower():
                 raise
@@ -101,8 +112,6 @@ def wait_for_duckdb(path: Path, *, wait_s: float = 120.0, say: Callable[[str], N
                 raise LoadLockError(holder, waited) from error
             say(f"Waiting for {path.name}: it is open in {holder}.")
             time.sleep(min(2.0, wait_s))
-        else:
-            return
 
 
 @contextmanager

@@ -7,7 +7,7 @@ dropped first and restored from the destination, because other data folders may 
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from segmind_dagster.errors import DestinationError, SegmindDagsterError
 from segmind_dagster.source.destinations import duckdb_path, find_destination, fitted, reason
-from segmind_dagster.source.locks import load_lock, wait_for_duckdb, working_folder_lock
+from segmind_dagster.source.locks import duckdb_held, load_lock, working_folder_lock
 from segmind_dagster.source.tables import DATASET_NAME, PIPELINE_NAME
 
 if TYPE_CHECKING:
@@ -61,6 +61,20 @@ def _used_to_other_destinations() -> Iterator[None]:
 
 
 @contextmanager
+def _turn(settings: Settings, *, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
+    """What whoever touches the dataset holds: both locks and, where the warehouse is a DuckDB file, that file."""
+    with (
+        load_lock(settings, purpose=purpose, say=say),
+        working_folder_lock(Path(get_dlt_pipelines_dir()), purpose=purpose, say=say),
+        ExitStack() as stack,
+    ):
+        if (path := duckdb_path(settings)) is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(duckdb_held(path, say=say))
+        yield
+
+
+@contextmanager
 def warehouse(settings: Settings, *, purpose: str, say: Callable[[str], None] = LOGGER.info) -> Iterator[dlt.Pipeline]:
     """The pipeline for reading, in its turn with loaders; its schema is restored from the destination if need be.
 
@@ -73,12 +87,7 @@ def warehouse(settings: Settings, *, purpose: str, say: Callable[[str], None] = 
         LoadLockError: another loader, or an open connection, was in the way for too long.
         DestinationError: the destination cannot be reached.
     """
-    with (
-        load_lock(settings, purpose=purpose, say=say),
-        working_folder_lock(Path(get_dlt_pipelines_dir()), purpose=purpose, say=say),
-    ):
-        if (path := duckdb_path(settings)) is not None:
-            wait_for_duckdb(path, say=say)
+    with _turn(settings, purpose=purpose, say=say):
         # made inside the locks: making it reads and writes dlt's working folder
         pipeline = segmind_pipeline(settings)
         try:
@@ -110,12 +119,7 @@ def load(
         LoadLockError: another loader, or an open connection, was in the way for too long.
         DestinationError: the destination cannot be reached, or refused it.
     """
-    with (
-        load_lock(settings, purpose=purpose, say=say),
-        working_folder_lock(Path(get_dlt_pipelines_dir()), purpose=purpose, say=say),
-    ):
-        if (path := duckdb_path(settings)) is not None:
-            wait_for_duckdb(path, say=say)
+    with _turn(settings, purpose=purpose, say=say):
         pipeline = segmind_pipeline(settings)
         pipeline.drop()
         try:

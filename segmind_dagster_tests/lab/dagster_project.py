@@ -54,6 +54,7 @@ class DagsterLab(Project):
         super().__init__(server, folder)
         self.instance = instance
         self.segmind = SegmindResource(project_dir=str(folder), data_dir=str(self.data), api_url=server.url)
+        self._jobs: dict[tuple[str, ...], dg.JobDefinition] = {}
         self.definitions = build_definitions(segmind=self.segmind, backfill_policy=dg.BackfillPolicy.single_run())
 
     def settings(self, **_: str) -> Settings:
@@ -74,11 +75,7 @@ class DagsterLab(Project):
 
     def run(self, *assets: str, partition: str | None = None, tags: Mapping[str, str] | None = None) -> Run:
         """One Dagster run over these assets."""
-        # whatever fails is tried again unless it says that this is of no use
-        again = dg.RetryPolicy(max_retries=1)
-        job = dg.define_asset_job("run", [asset_key(name) for name in assets], op_retry_policy=again)
-        with_job = dg.Definitions.merge(self.definitions, dg.Definitions(jobs=[job]))
-        result = with_job.resolve_job_def("run").execute_in_process(
+        result = self._job(assets).execute_in_process(
             instance=self.instance,
             partition_key=partition,
             tags=tags,
@@ -86,6 +83,15 @@ class DagsterLab(Project):
             raise_on_error=False,
         )
         return Run(result, self.instance)
+
+    def _job(self, assets: tuple[str, ...]) -> dg.JobDefinition:
+        if assets not in self._jobs:
+            # whatever fails is tried again unless it says that this is of no use
+            again = dg.RetryPolicy(max_retries=1)
+            job = dg.define_asset_job("run", [asset_key(name) for name in assets], op_retry_policy=again)
+            with_job = dg.Definitions.merge(self.definitions, dg.Definitions(jobs=[job]))
+            self._jobs[assets] = with_job.resolve_job_def("run")
+        return self._jobs[assets]
 
     def run_range(self, first: str, last: str, *assets: str) -> Run:
         """One Dagster run over all partitions from one to another, as a backfill makes it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 import pytest
+from lab.computed_once import assets_built_once
 from lab.dagster_project import DagsterLab
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ class OpenLab(Protocol):
     """The fixture `open_lab`: a sandbox with these settings, and a code location for it."""
 
     def __call__(self, **sandbox: Any) -> DagsterLab: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _assets_built_once() -> Iterator[None]:
+    with assets_built_once():
+        yield
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kill
 
-GENERATIONS, IN_FLIGHT = 250, 100
+GENERATIONS, IN_FLIGHT = 250, 60
 AT_ONCE_S = 1.0
 
 
@@ -51,7 +51,7 @@ def materialize(lab: DagsterLab, home: Path, key: str) -> subprocess.Popen[str]:
         "DAGSTER_HOME": str(home),
         "SEGMIND_PROJECT_DIR": str(lab.folder),
         "SEGMIND_API_URL": lab.server.url,
-        "SEGMIND_REQUESTS_PER_MINUTE": "6000",
+        "SEGMIND_REQUESTS_PER_MINUTE": "2400",
     }
     return subprocess.Popen(
         [sys.executable, "-m", "dagster", *command, "--partition", key],

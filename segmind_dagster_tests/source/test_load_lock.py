@@ -15,7 +15,7 @@ import pytest
 
 from segmind_dagster.errors import LoadLockError
 from segmind_dagster.source import locks
-from segmind_dagster.source.locks import load_lock, wait_for_duckdb, working_folder_lock
+from segmind_dagster.source.locks import duckdb_held, load_lock, working_folder_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,9 +155,9 @@ def test_a_duckdb_file_that_someone_has_open_is_waited_for_by_process_id(tmp_pat
             said.append(line)
             let_go(holder)
 
-        wait_for_duckdb(path, wait_s=20, say=say)
-    assert f"PID {holder.pid}" in said[0]
-    assert "segmind.duckdb" in said[0]
+        with duckdb_held(path, wait_s=20, say=say):
+            assert f"PID {holder.pid}" in said[0]
+            assert "segmind.duckdb" in said[0]
     duckdb.connect(str(path)).close()
 
 
@@ -165,18 +165,23 @@ def test_waiting_for_a_duckdb_file_is_bounded_and_names_the_process(tmp_path: Pa
     path = tmp_path / "segmind.duckdb"
     duckdb.connect(str(path)).close()
     with another_process(HOLDS_DUCKDB, str(path)) as holder:
-        with pytest.raises(LoadLockError) as raised:
-            wait_for_duckdb(path, wait_s=0.1, say=lambda _: None)
+        with pytest.raises(LoadLockError) as raised, duckdb_held(path, wait_s=0.1, say=lambda _: None):
+            pytest.fail("two processes in one file")
         assert f"PID {holder.pid}" in str(raised.value)
 
 
-def test_a_file_that_does_not_exist_is_not_waited_for_nor_made(tmp_path: Path) -> None:
-    wait_for_duckdb(tmp_path / "none.duckdb", wait_s=0.1)
-    assert list(tmp_path.iterdir()) == []
+def test_a_file_that_is_held_lets_this_process_in_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "segmind.duckdb"
+    opens_it = [sys.executable, "-c", "import duckdb, sys; duckdb.connect(sys.argv[1])", str(path)]
+    with duckdb_held(path, wait_s=0.1):
+        duckdb.connect(str(path)).close()
+        refused = subprocess.run(opens_it, capture_output=True, text=True, check=False)
+        assert "lock" in refused.stderr
+    subprocess.run(opens_it, check=True)
 
 
 def test_a_file_that_is_no_database_is_an_error_and_not_a_wait(tmp_path: Path) -> None:
     path = tmp_path / "segmind.duckdb"
     path.write_text("a note about still lifes\n" * 1000)
-    with pytest.raises(duckdb.Error):
-        wait_for_duckdb(path, wait_s=5, say=pytest.fail)
+    with pytest.raises(duckdb.Error), duckdb_held(path, wait_s=5, say=pytest.fail):
+        pytest.fail("a note was opened as a database")
