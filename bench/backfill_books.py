@@ -155,7 +155,7 @@ def _load(metadata: Mapping[str, dg.MetadataValue]) -> set[tuple[float, float]]:
 def _last_line(error: str) -> str:
     """The message of the innermost exception, which says most."""
     lines = [line.strip() for line in error.splitlines() if "Error" in line or "Exception" in line]
-    return (lines or [error.strip()])[-1][:160]
+    return (lines or [error.strip()])[-1][:400]
 
 
 def _query(url: str, query: str) -> list[Any]:

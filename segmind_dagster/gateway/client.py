@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -36,12 +36,11 @@ from segmind_dagster.gateway.errors import (
     error_text,
     kind_of,
 )
-from segmind_dagster.gateway.fetching import Fetched, Fetcher
+from segmind_dagster.gateway.fetching import Fetched, Fetcher, Refused
 from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.pace import Pace
 from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.gateway.repeating import repeated
-from segmind_dagster.lifecycle.generation import NOT_REPORTED, Accounting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -65,27 +64,6 @@ _CONNECT_TIMEOUT_S = 10.0
 _GET = aiohttp.ClientTimeout(total=_GET_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
 # the first question must not keep a run from beginning
 _KNOCK = aiohttp.ClientTimeout(total=4.0, sock_connect=3.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """A POST that the provider accepted.
-
-    Args:
-        request_id: the provider's id of the job.
-        http_status: of the answer.
-        fetched: the output, when it came in the same exchange (v1).
-        accounting: cost and times, when they came in the same exchange.
-        text: a text model's answer, when it came in the same exchange.
-        refused: why what is in the sink is no output, when something came in the same exchange (v1).
-    """
-
-    request_id: str
-    http_status: int
-    fetched: Fetched | None = None
-    refused: OutputError | None = None
-    text: str | None = None
-    accounting: Accounting = NOT_REPORTED
 
 
 class Gateway:
@@ -132,7 +110,7 @@ class Gateway:
 
     async def submit(
         self, model: Model, body: Mapping[str, Any], sink: Path, *, may_send: Callable[[], bool] = lambda: True
-    ) -> Accepted:
+    ) -> wire.Answer:
         """Send one POST, once.
 
         Args:
@@ -165,7 +143,7 @@ class Gateway:
                 request_id = request_id_of(answer) if 200 <= response.status < 300 else None  # noqa: PLR2004  HTTP
                 if request_id is None:
                     raise self._refusal(what, response, answer)
-                return Accepted(request_id=request_id, http_status=response.status)
+                return wire.Answer(status="pending", request_id=request_id, http_status=response.status)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise GatewayError("connect_error", self._say(f"{what}: no connection ({name_of(error)}).")) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -175,7 +153,7 @@ class Gateway:
                 "unknown_outcome", self._say(f"{what}: sent, but no answer came back ({name_of(error)}).")
             ) from None
 
-    async def status(self, request_id: str) -> wire.JobAnswer:
+    async def status(self, request_id: str) -> wire.Answer:
         """The state of a job.
 
         Raises:
@@ -183,7 +161,7 @@ class Gateway:
         """
         return await self._job(f"/v2/requests/{quote(request_id, safe='')}/status")
 
-    async def result(self, request_id: str) -> wire.JobAnswer:
+    async def result(self, request_id: str) -> wire.Answer:
         """The result of a finished job; raises as `status` does."""
         return await self._job(f"/v2/requests/{quote(request_id, safe='')}")
 
@@ -263,21 +241,24 @@ class Gateway:
             raise RuntimeError("Gateway is used outside its `async with` block.")
         return self._session
 
-    async def _accept_sync(self, model: Model, response: aiohttp.ClientResponse, sink: Path, what: str) -> Accepted:
+    async def _accept_sync(self, model: Model, response: aiohttp.ClientResponse, sink: Path, what: str) -> wire.Answer:
         request_id = response.headers.get("x-request-id")
         if not is_request_id(request_id):
             raise await self._unnamed(response, sink, what)
-        accounting = wire.read_headers(response.headers)
+        answer = wire.Answer(
+            status="completed", request_id=request_id, http_status=200, accounting=wire.read_headers(response.headers)
+        )
         try:
             fetched = await self._fetcher.stream(response, sink)
         except (OutputError, aiohttp.ClientError, TimeoutError, OSError) as error:
             # charged all the same: the request id is what counts, and the history names the file
-            refused = error if isinstance(error, OutputError) else OutputError(f"it broke off ({name_of(error)})")
-            return Accepted(request_id=request_id, http_status=200, refused=refused, accounting=accounting)
+            reason = error if isinstance(error, OutputError) else OutputError(f"it broke off ({name_of(error)})")
+            refused = Refused(path=sink, reason=reason.reason, is_cut=reason.is_cut, is_only_copy=True)
+            return replace(answer, refused=refused)
         if model.output == "text" and fetched.size_bytes <= ANSWER_LIMIT_BYTES:
             text = (await asyncio.to_thread(sink.read_bytes)).decode("utf-8", errors="replace")
-            return Accepted(request_id=request_id, http_status=200, text=text, accounting=accounting)
-        return Accepted(request_id=request_id, http_status=200, fetched=fetched, accounting=accounting)
+            return replace(answer, output_text=text)
+        return replace(answer, fetched=fetched)
 
     async def _unnamed(self, response: aiohttp.ClientResponse, sink: Path, what: str) -> UnnamedAnswerError:
         """An answer that names no request; what came with it may be what was paid for."""
@@ -290,10 +271,10 @@ class Gateway:
             pass
         return UnnamedAnswerError(self._say(f"{what}: answered 200 without an x-request-id."), is_cut=is_cut)
 
-    async def _job(self, path: str) -> wire.JobAnswer:
+    async def _job(self, path: str) -> wire.Answer:
         url = f"{self._settings.api_url}{path}"
 
-        async def once() -> wire.JobAnswer:
+        async def once() -> wire.Answer:
             status, answer, headers = await self._exchange("GET", url)
             job = wire.read_job(parse(answer))
             # a failed job answers 422 with its own body (SDK 1.3.0, v2.py)

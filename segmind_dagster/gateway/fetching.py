@@ -43,6 +43,23 @@ class Fetched:
     content_type: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Bytes that were paid for and are no output.
+
+    Args:
+        path: the local file that they are in.
+        reason: why they are refused.
+        is_cut: whether there were more of them than are accepted.
+        is_only_copy: whether they came with the answer to a POST (v1), so that nobody can fetch them again.
+    """
+
+    path: Path
+    reason: str
+    is_cut: bool = False
+    is_only_copy: bool = False
+
+
 class Fetcher:
     """Fetches outputs.
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from segmind_dagster.lifecycle.generation import NOT_REPORTED, Accounting
 from segmind_dagster.lifecycle.matching import HistoryRow
@@ -22,6 +22,9 @@ from segmind_dagster.lifecycle.parsing import (
     read_usd,
 )
 
+if TYPE_CHECKING:
+    from segmind_dagster.gateway.fetching import Fetched, Refused
+
 # how an envelope may say that it went wrong
 _ILL = ("error", "fail", "unauthorized", "forbidden", "denied", "unavailable", "timeout", "timed out")
 _NO = (False, "false", "False")
@@ -31,24 +34,32 @@ JobStatus = Literal["pending", "completed", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobAnswer:
-    """A status or result answer.
+class Answer:
+    """What Segmind says of a job: on its acceptance, its status or its result.
 
     Args:
         status: pending, completed or failed.
+        request_id: Segmind's id, in the answer to a POST; empty in the others.
+        http_status: of the answer to a POST; None in the others.
         error: why it failed.
         output_url: where the file is, for media.
         further_outputs: how many more files the answer names; one is asked for.
-        output_text: the answer itself, for text models.
+        output_text: the answer itself, for text models; for others, what stands in place of an address.
         accounting: cost and times.
+        fetched: the file itself, when it came in the same exchange (v1).
+        refused: bytes that came in the same exchange and are no output (v1).
     """
 
     status: JobStatus
+    request_id: str = ""
+    http_status: int | None = None
     error: str | None = None
     output_url: str | None = None
     further_outputs: int = 0
     output_text: str | None = None
     accounting: Accounting = NOT_REPORTED
+    fetched: Fetched | None = None
+    refused: Refused | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +88,19 @@ class HistoryPage:
     total: int | None = None
 
 
-def read_job(document: Any) -> JobAnswer | None:
+def read_job(document: Any) -> Answer | None:
     """A status or result answer; None when it is not understood."""
     if not isinstance(document, Mapping):
         return None
     match str(document.get("status", "")).upper():
         case "QUEUED" | "PROCESSING" | "PENDING" | "IN_PROGRESS":
-            return JobAnswer(status="pending")
+            return Answer(status="pending")
         case "FAILED":
             error = document.get("error") or document.get("message") or "no reason given"
-            return JobAnswer(status="failed", error=storable(str(error)), accounting=_accounting(document))
+            return Answer(status="failed", error=storable(str(error)), accounting=_accounting(document))
         case "COMPLETED":
             urls = _output_urls(document)
-            return JobAnswer(
+            return Answer(
                 status="completed",
                 output_url=urls[0] if urls else None,
                 further_outputs=max(len(urls) - 1, 0),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from segmind_dagster.lifecycle.next_step import may_retry
 from segmind_dagster.lifecycle.parsing import read_usd
@@ -17,10 +17,8 @@ from segmind_dagster.lifecycle.parsing import read_usd
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
-    from pathlib import Path
     from typing import Any
 
-    from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.lifecycle.generation import Accounting, Attempt
     from segmind_dagster.lifecycle.matching import HistoryRow
@@ -28,45 +26,6 @@ if TYPE_CHECKING:
 _ROUND_TRIP_S = 0.02
 # how long Segmind keeps the record of a request (docs:async)
 _RECORD_KEPT = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """Bytes that were paid for and are no output.
-
-    Args:
-        path: the local file that they are in.
-        reason: why they are refused.
-        is_cut: whether there were more of them than are accepted.
-        is_only_copy: whether they came with the answer to a POST (v1), so that nobody can fetch them again.
-    """
-
-    path: Path
-    reason: str
-    is_cut: bool = False
-    is_only_copy: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """What an answer says or brings of an output; nothing, when it has to be asked for.
-
-    Args:
-        url: where the file is.
-        text: a text model's answer.
-        unread: what the answer says in place of the address of a file.
-        fetched: the file itself, when it came along with the answer (v1).
-        refused: what came along with the answer and is no output (v1).
-    """
-
-    url: str | None = None
-    text: str | None = None
-    unread: str | None = None
-    fetched: Fetched | None = None
-    refused: Refused | None = None
-
-
-NOTHING: Final = Content()
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnnamedAn
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
 from segmind_dagster.lifecycle.generation import Attempt
-from segmind_dagster.runner.attempts import Content, Refused, Tries
+from segmind_dagster.runner.attempts import Tries
 from segmind_dagster.runner.delivery import Delivery, fail
 from segmind_dagster.runner.lookup import Fate, Found, Lookup
 from segmind_dagster.runner.work import Ended
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Mapping
     from datetime import datetime
-    from pathlib import Path
     from typing import Any
 
-    from segmind_dagster.gateway.client import Accepted
+    from segmind_dagster.gateway.wire import Answer
     from segmind_dagster.ledger import Claim, Ledger
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.lifecycle.generation import Generation
@@ -302,8 +301,7 @@ class Buyer:
             accounting=accepted.accounting,
         )
         if generation.model.api_version == "v1":
-            content = Content(text=accepted.text, fetched=accepted.fetched, refused=_refused_bytes(accepted, sink))
-            return await self.delivery.store(generation, attempt, content)
+            return await self.delivery.store(generation, attempt, accepted)
         return await self.delivery.follow(generation, attempt, tries)
 
     async def _answered_twice(
@@ -312,7 +310,7 @@ class Buyer:
         claim: Claim,
         body: Mapping[str, Any],
         tries: Tries,
-        accepted: Accepted,
+        accepted: Answer,
         *,
         intent_at: datetime,
     ) -> Ended | None:
@@ -455,10 +453,3 @@ class Buyer:
             is_final=is_final,
             status=error.http_status,
         )
-
-
-def _refused_bytes(accepted: Accepted, sink: Path) -> Refused | None:
-    """What a v1 answer brought in place of an output."""
-    if (error := accepted.refused) is None:
-        return None
-    return Refused(path=sink, reason=error.reason, is_cut=error.is_cut, is_only_copy=True)

@@ -13,14 +13,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError, SegmindDagsterError
+from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError
+from segmind_dagster.gateway.fetching import Refused
 from segmind_dagster.ledger import moves, writes
 from segmind_dagster.lifecycle.failures import classify_job, retry_delay_s
 from segmind_dagster.lifecycle.generation import NOT_REPORTED, Attempt
 from segmind_dagster.runner.attempts import (
-    NOTHING,
-    Content,
-    Refused,
     Tries,
     may_be_running,
     took_s,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
     from pathlib import Path
 
-    from segmind_dagster.gateway import wire
     from segmind_dagster.gateway.errors import UnnamedAnswerError
     from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.gateway.redaction import Redactor
@@ -55,6 +53,8 @@ _POLL_FAILURES = 10
 _MISSES = 3
 _PART_S = 2.0
 _FREE = Decimal(0)
+# no answer says or brings anything of the output: it has to be asked for
+_NOTHING = wire.Answer(status="completed")
 # in the sidecar of what came with an answer that names no request
 _NOT_NAMED = ""
 
@@ -164,12 +164,12 @@ class Delivery:
                 self._places.finish(generation.generation_id)
                 await self._places.after_the_rush()
                 attempt = replace(attempt, accounting=answer.accounting)
-                ended = await self.store(generation, attempt, _content(generation, answer))
+                ended = await self.store(generation, attempt, answer)
                 return replace(ended, remark=_remark(attempt, answer)) if answer.further_outputs else ended
             if answer.status == "failed":
                 return await self._job_failed(attempt, answer, tries)
 
-    async def _job_failed(self, attempt: Attempt, answer: wire.JobAnswer, tries: Tries) -> Ended | None:
+    async def _job_failed(self, attempt: Attempt, answer: wire.Answer, tries: Tries) -> Ended | None:
         """The job failed, free of charge; None when it may be sent again."""
         kind = classify_job(answer.error or "")
         is_final = not tries.may_again(kind)
@@ -193,9 +193,11 @@ class Delivery:
         if row is None or row.output_url is None:
             missing = f"Segmind has no record of request {attempt.request_id} yet, or none any more."
             return Ended("running", error=missing) if times >= _POLL_FAILURES else None
-        return await self.store(generation, with_history(attempt, row), Content(url=row.output_url))
+        return await self.store(
+            generation, with_history(attempt, row), wire.Answer(status="completed", output_url=row.output_url)
+        )
 
-    def _learn(self, patience: Patience, attempt: Attempt, answer: wire.JobAnswer) -> None:
+    def _learn(self, patience: Patience, attempt: Attempt, answer: wire.Answer) -> None:
         elapsed_s = self._clock.monotonic() - attempt.accepted_s
         if answer.status == "completed":
             patience.learn(took_s(answer.accounting, elapsed_s))
@@ -210,24 +212,29 @@ class Delivery:
             await self._clock.sleep(part_s)
             waited_s += part_s
 
-    async def store(self, generation: Generation, attempt: Attempt, content: Content = NOTHING) -> Ended:
+    async def store(self, generation: Generation, attempt: Attempt, answer: wire.Answer = _NOTHING) -> Ended:
         """Bring paid bytes home: what came along, else what the result names, else what the history remembers.
 
         Bytes that are refused go to the quarantine, unless the same file comes whole a moment later.
         """
         self._places.finish(generation.generation_id)
-        refused = [content.refused] if content.refused is not None else []
+        refused = [answer.refused] if answer.refused is not None else []
         try:
-            return await self._store(generation, attempt, content, refused)
+            return await self._store(generation, attempt, answer, refused)
         finally:
             for each in refused:
                 self._outputs.discard(each.path)
 
-    async def _store(self, generation: Generation, attempt: Attempt, content: Content, refused: list[Refused]) -> Ended:
-        fetched, url, problem = content.fetched, content.url, "the answer names no output"
+    async def _store(
+        self, generation: Generation, attempt: Attempt, answer: wire.Answer, refused: list[Refused]
+    ) -> Ended:
+        text = answer.output_text if generation.model.output == "text" else None
+        unread = answer.output_text if text is None and answer.output_url is None else None
+        fetched, problem = answer.fetched, "the answer names no output"
+        url = answer.output_url if text is None else None
         kind: FailureKind = "bad_output"
         async for _ in self._rounds():
-            if fetched is None and content.text is None and url is None:
+            if fetched is None and text is None and url is None:
                 row = await self._from_history(attempt)
                 if isinstance(row, Ended):
                     await self._put_aside(generation, attempt, refused)
@@ -239,14 +246,14 @@ class Delivery:
             path = fetched.path if fetched else self._outputs.scratch_file(generation.generation_id)
             try:
                 with self._told_of_the_disk(attempt, path):
-                    digest = await self._bring(content.text, fetched, url, path)
+                    digest = await self._bring(text, fetched, url, path)
                     stored = await asyncio.to_thread(self._keep, generation, attempt, path)
             except OutputError as error:
                 refused.append(
                     Refused(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=fetched is not None)
                 )
                 fetched, kind, problem = None, "bad_output", str(error)
-                if error.is_permanent or content.text is not None:
+                if error.is_permanent or text is not None:
                     break
             except GatewayError as error:
                 self._outputs.discard(path)
@@ -257,7 +264,7 @@ class Delivery:
             else:
                 await self._put_aside(generation, attempt, [each for each in refused if each.is_only_copy])
                 return await self._succeed(generation, attempt, stored, digest or stored.sha256)
-        return await self._give_up(generation, attempt, kind, problem, refused, unread=content.unread)
+        return await self._give_up(generation, attempt, kind, problem, refused, unread=unread)
 
     async def _rounds(self) -> AsyncIterator[int]:
         """A few tries to fetch, apart: a file may be named a moment before it is there."""
@@ -460,14 +467,7 @@ class Delivery:
         return Ended("failed", kind, message, attempts=attempt.claim.attempt)
 
 
-def _content(generation: Generation, answer: wire.JobAnswer) -> Content:
-    """What a result says of the output of a generation."""
-    if generation.model.output == "text":
-        return Content(text=answer.output_text)
-    return Content(url=answer.output_url, unread=None if answer.output_url else answer.output_text)
-
-
-def _remark(attempt: Attempt, answer: wire.JobAnswer) -> str:
+def _remark(attempt: Attempt, answer: wire.Answer) -> str:
     return (
         f"Request {attempt.request_id} brought {answer.further_outputs + 1} outputs, and one was asked for: the first "
         "is kept. The others stay at Segmind for a while; fetch them there, and report this, because each may be paid "

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from segmind_dagster.gateway.client import Accepted
     from segmind_dagster.gateway.fetching import Fetched
-    from segmind_dagster.gateway.wire import JobAnswer
+    from segmind_dagster.gateway.wire import Answer
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.lifecycle.generation import Generation, Output
     from segmind_dagster.lifecycle.matching import HistoryRow
@@ -200,13 +199,13 @@ class GatewayPort(Protocol):
 
     async def submit(
         self, model: Model, body: Mapping[str, Any], sink: Path, *, may_send: Callable[[], bool] = ...
-    ) -> Accepted:
+    ) -> Answer:
         """Send one POST, once, if it may still be sent when its turn comes."""
 
-    async def status(self, request_id: str) -> JobAnswer:
+    async def status(self, request_id: str) -> Answer:
         """The state of a job."""
 
-    async def result(self, request_id: str) -> JobAnswer:
+    async def result(self, request_id: str) -> Answer:
         """The result of a finished job."""
 
     async def credits_usd(self) -> Decimal | None:

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from lab.gateway import Bench
 
     from segmind_dagster.gateway.client import Gateway
-    from segmind_dagster.gateway.wire import JobAnswer
+    from segmind_dagster.gateway.wire import Answer
 
 BODY = {"prompt": "a pear", "seed": 4}
 
 
-def status_of(gateway: Gateway) -> Awaitable[JobAnswer]:
+def status_of(gateway: Gateway) -> Awaitable[Answer]:
     return gateway.status("r-1")
 
 
 def test_a_job_is_polled_from_acceptance_to_its_output_and_cost(bench: Bench) -> None:
     server = bench.sandbox()
 
-    async def follow(gateway: Gateway) -> tuple[JobAnswer, JobAnswer]:
+    async def follow(gateway: Gateway) -> tuple[Answer, Answer]:
         accepted = await gateway.submit(FAST_FLUX_SCHNELL, BODY, bench.sink)
         return await gateway.status(accepted.request_id), await gateway.result(accepted.request_id)
 
@@ -46,7 +46,7 @@ def test_a_job_is_polled_from_acceptance_to_its_output_and_cost(bench: Bench) ->
 def test_a_job_that_is_not_done_is_pending_and_has_no_output(bench: Bench) -> None:
     server = bench.sandbox(fixed_latency_s=60.0)
 
-    async def follow(gateway: Gateway) -> tuple[JobAnswer, JobAnswer]:
+    async def follow(gateway: Gateway) -> tuple[Answer, Answer]:
         accepted = await gateway.submit(FAST_FLUX_SCHNELL, BODY, bench.sink)
         return await gateway.status(accepted.request_id), await gateway.result(accepted.request_id)
 
@@ -54,7 +54,7 @@ def test_a_job_that_is_not_done_is_pending_and_has_no_output(bench: Bench) -> No
 
 
 def test_the_result_of_a_text_model_is_its_text(bench: Bench) -> None:
-    async def follow(gateway: Gateway) -> JobAnswer:
+    async def follow(gateway: Gateway) -> Answer:
         body = {"messages": [{"role": "user", "content": "Hi"}]}
         accepted = await gateway.submit(LLAMA_V3P1_8B_INSTRUCT, body, bench.sink)
         return await gateway.result(accepted.request_id)
@@ -69,7 +69,7 @@ def test_the_result_of_a_text_model_is_its_text(bench: Bench) -> None:
 def test_a_poll_that_fails_is_repeated_and_is_no_failure_of_the_job(bench: Bench, fault: Any, seed: int) -> None:
     server = bench.sandbox(faults=Faults(script=[fault]))
 
-    async def follow(gateway: Gateway) -> JobAnswer:
+    async def follow(gateway: Gateway) -> Answer:
         accepted = await gateway.submit(FAST_FLUX_SCHNELL, {**BODY, "seed": seed}, bench.sink)
         return await gateway.status(accepted.request_id)
 
@@ -85,7 +85,7 @@ def test_a_poll_that_fails_is_repeated_and_is_no_failure_of_the_job(bench: Bench
 def test_a_failed_job_is_an_answer_and_not_an_error(bench: Bench, fault: Any, words: str, question: str) -> None:
     server = bench.sandbox(faults=Faults(script=[fault]))
 
-    async def follow(gateway: Gateway) -> JobAnswer:
+    async def follow(gateway: Gateway) -> Answer:
         accepted = await gateway.submit(FAST_FLUX_SCHNELL, BODY, bench.sink)
         return await getattr(gateway, question)(accepted.request_id)
 
@@ -105,7 +105,7 @@ def test_a_failed_job_may_be_told_with_a_200(bench: Bench) -> None:
 def test_a_record_that_is_gone_is_expired_and_asked_for_once(bench: Bench, question: str) -> None:
     server = bench.sandbox()
 
-    async def ask(gateway: Gateway) -> JobAnswer:
+    async def ask(gateway: Gateway) -> Answer:
         return await getattr(gateway, question)("00000000-0000-0000-0000-000000000000")
 
     with pytest.raises(GatewayError) as raised:

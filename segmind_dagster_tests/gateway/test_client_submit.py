@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from lab.gateway import Bench
 
-    from segmind_dagster.gateway.client import Accepted
+    from segmind_dagster.gateway.wire import Answer
     from segmind_dagster.registry import Model
 
 BODY = {"prompt": "a pear", "seed": 4}
@@ -67,7 +67,7 @@ STATUS = {
 
 
 def submitting(sink: Path, model: Model = FAST_FLUX_SCHNELL, body: Any = None) -> Callable[[Gateway], Any]:
-    async def work(gateway: Gateway) -> Accepted:
+    async def work(gateway: Gateway) -> Answer:
         return await gateway.submit(model, BODY if body is None else body, sink)
 
     return work
@@ -113,7 +113,7 @@ def test_an_accepted_submission_is_the_job_that_the_sandbox_took_on(bench: Bench
     accepted = bench.run(server.url, submitting(bench.sink, body=body))
     (job,) = server.account()["jobs"]
     assert (job["request_id"], job["body"], job["slug"]) == (accepted.request_id, body, "fast-flux-schnell")
-    assert (accepted.http_status, accepted.fetched, accepted.text) == (200, None, None)
+    assert (accepted.http_status, accepted.fetched, accepted.output_text) == (200, None, None)
     assert not bench.sink.exists()
 
 
@@ -132,7 +132,7 @@ def test_a_v1_answer_of_a_text_model_is_its_text(bench: Bench) -> None:
     server = bench.sandbox()
     body = {"messages": [{"role": "user", "content": "Hi"}]}
     accepted = bench.run(server.url, submitting(bench.sink, replace(LLAMA_V3P1_8B_INSTRUCT, api_version="v1"), body))
-    assert json.loads(accepted.text)["choices"]
+    assert json.loads(accepted.output_text)["choices"]
     assert accepted.fetched is None
 
 

@@ -49,14 +49,14 @@ documents = st.recursive(
 objects = st.dictionaries(names | texts, documents, max_size=8)
 
 
-def read(document: Any) -> wire.JobAnswer:
+def read(document: Any) -> wire.Answer:
     answer = wire.read_job(document)
     assert answer is not None
     return answer
 
 
 def test_the_published_result_is_read_whole() -> None:
-    assert read(RESULT) == wire.JobAnswer(
+    assert read(RESULT) == wire.Answer(
         status="completed",
         output_url=URL,
         output_text=URL,
@@ -66,7 +66,7 @@ def test_the_published_result_is_read_whole() -> None:
 
 @pytest.mark.parametrize("status", ["QUEUED", "PROCESSING", "PENDING", "IN_PROGRESS", "queued"])
 def test_a_job_that_is_not_done_is_pending(status: str) -> None:
-    assert read({"status": status, "request_id": "r", "metrics": {}}) == wire.JobAnswer(status="pending")
+    assert read({"status": status, "request_id": "r", "metrics": {}}) == wire.Answer(status="pending")
 
 
 @pytest.mark.parametrize(
