@@ -5,7 +5,6 @@ The books, the caps and later estimates follow at once. When the history is read
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, func, select, update
@@ -18,6 +17,7 @@ from segmind_dagster.lifecycle.budget import ScopeNames
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
 
     from sqlalchemy import Connection
 
