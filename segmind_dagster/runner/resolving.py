@@ -233,9 +233,9 @@ async def _refuse_while_running(settings: Settings, record: Generation) -> None:
             is_over = row is not None and (row.status or "").upper() == "COMPLETED"
     if not is_over:
         raise SegmindDagsterError(
-            f"Request {request_id} of {record.generation_id} was accepted less than an hour ago and may still be "
+            f"Request {request_id} of {record.generation_id} was accepted less than three hours ago and may still be "
             "running, so that buying it again might be paid for twice; nothing was changed. `segmind-dagster collect` "
-            "fetches it once it is done; try again after an hour."
+            "fetches it once it is done; try again later."
         )
 
 
