@@ -22,7 +22,6 @@ from bench.__main__ import Size, measure
 from bench.ledgers import fill, finish
 from segmind_dagster.ledger import Ledger, due, entries, open_ledger, reads
 from segmind_dagster.ledger.schema import GENERATIONS
-from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT, RETRYABLE, UNCOUNTED
 from segmind_dagster.prompts import load_prompt_set
 from segmind_dagster.runner import Batch, generate, plan_set
@@ -153,7 +152,7 @@ def questions(ledger: Ledger) -> list[Question]:
     now = datetime.now(UTC)
     long_ago = now - timedelta(days=365 * 5)
     slugs = ["fast-flux-schnell", "instantid", "a", "b"]
-    look: dict[str, Any] = {"paid_kinds": PAID_KINDS, "first_look": FIRST_LOOK, "kept": KEPT}
+    look: dict[str, Any] = {"first_look": FIRST_LOOK, "kept": KEPT}
     open_work: dict[str, Any] = {"failed_kinds": RETRYABLE, "uncounted_kinds": UNCOUNTED}
     ask: list[Question] = [
         ("sensors: open_work", _AIM_MS, lambda c: due.open_work(c, **open_work)),
@@ -164,7 +163,7 @@ def questions(ledger: Ledger) -> list[Question]:
         ("sensors: last_success", _AIM_MS, lambda c: due.last_success(c, slugs)),
         ("sensors: balance", _AIM_MS, due.balance),
         ("sensors: spent", _AIM_MS, lambda c: reads.spent(c, run_id="run00001", day="2026-01-01", prompt_set="s")),
-        ("collect: sets_out_of_hand", None, lambda c: due.sets_out_of_hand(c, paid_kinds=PAID_KINDS, since=long_ago)),
+        ("collect: sets_out_of_hand", None, lambda c: due.sets_out_of_hand(c, since=long_ago)),
         ("collect: standing", None, lambda c: due.standing(c, "set_001")),
         ("runs: observed, 4 models", _AIM_MS, lambda c: reads.observed(c, slugs)),
         ("runs: unfinished, the loose", None, lambda c: reads.unfinished(c, is_alive=lambda *_: True)),

@@ -60,8 +60,15 @@ def _list(settings: Settings) -> None:
     from segmind_dagster.runner import resolving
 
     found, problem = resolving.doubts(settings)
+    unclear = resolving.unclear(settings)
+    for each in unclear:
+        click.echo(
+            f"{each.generation_id}  {each.model.slug}  {each.prompt_set}  request {each.request_id} failed as "
+            f"{each.failure_kind or 'no kind recorded'}, which this version does not know: it may be paid for. "
+            "`segmind-dagster collect` asks for it; `segmind-dagster resolve GENERATION --buy-again` gives it up."
+        )
     if not found:
-        click.echo("Nothing is unresolved.")
+        click.echo(f"{len(unclear)} may be paid for." if unclear else "Nothing is unresolved.")
         return
     redactor = redactor_of(settings)
     for doubt in found:

@@ -5,8 +5,7 @@ The books, the caps and later estimates follow at once. When the history is read
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, func, select, update
 
@@ -18,11 +17,11 @@ from segmind_dagster.lifecycle.budget import ScopeNames
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
 
     from sqlalchemy import Connection
 
 _CHUNK = 500
-_FREE = Decimal(0)
 _TOLD = {"cost_usd": bindparam("told_usd", type_=Usd), "cost_source": "history"}
 _TELL_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.request_id == bindparam("told_id")).values(**_TOLD)
 # a generation that was sent again since carries the cost of its last request
@@ -33,7 +32,32 @@ _TELL_GENERATION = (
 )
 
 
-def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: datetime) -> dict[str, Decimal]:
+class ToldCost(NamedTuple):
+    """What the history tells of a request that was charged at an estimate.
+
+    Args:
+        generation_id: whose it is.
+        request_id: the request.
+        model_slug: its model.
+        prompt_set: the set that pays.
+        cost_usd: what it cost.
+        estimate_usd: what was charged before.
+    """
+
+    generation_id: str
+    request_id: str
+    model_slug: str
+    prompt_set: str
+    cost_usd: Decimal
+    estimate_usd: Decimal
+
+    @property
+    def difference_usd(self) -> Decimal:
+        """What that adds; less than zero where it was too much."""
+        return self.cost_usd - self.estimate_usd
+
+
+def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: datetime) -> list[ToldCost]:
     """The history tells what requests cost that were charged at an estimate; others stay as they are.
 
     Args:
@@ -41,7 +65,7 @@ def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: d
         costs: in USD, by request id.
         now: the time.
 
-    Returns what that adds to what was charged before, by generation id; less than zero where it was too much.
+    Returns those that were corrected.
     """
     columns = ATTEMPTS.c
     ids = sorted(costs)
@@ -60,13 +84,16 @@ def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: d
         )
     ]  # fmt: skip
     if not rows:
-        return {}
-    told: dict[str, Decimal] = {}
+        return []
+    told: list[ToldCost] = []
     totals = Totals(connection)
     for row in rows:
-        difference_usd = whole_nanos(costs[row.request_id]) - row.cost_usd
-        told[row.generation_id] = told.get(row.generation_id, _FREE) + difference_usd
-        totals.add(ScopeNames(row.intent_at.date().isoformat(), row.run, row.prompt_set), difference_usd)
+        each = ToldCost(
+            row.generation_id, row.request_id, row.model_slug, row.prompt_set,
+            whole_nanos(costs[row.request_id]), row.cost_usd,
+        )  # fmt: skip
+        told.append(each)
+        totals.add(ScopeNames(row.intent_at.date().isoformat(), row.run, row.prompt_set), each.difference_usd)
     of_generations = [
         {
             "held_id": row.generation_id, "told_id": row.request_id, "told_usd": whole_nanos(costs[row.request_id]),

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import BigInteger, and_, case, func, literal_column, or_, select, true, type_coerce, union, union_all
 
 from segmind_dagster.ledger import reads
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, RUNS, SET_GENERATIONS, Utc
+from segmind_dagster.ledger.schema import (
+    ATTEMPTS,
+    GENERATIONS,
+    IS_OPEN,
+    MAY_BE_PAID_FAILURE,
+    RUNS,
+    SET_GENERATIONS,
+    Utc,
+)
 from segmind_dagster.lifecycle.parsing import read_balance_usd, read_instant
 from segmind_dagster.lifecycle.states import IN_PROGRESS, State
 
@@ -210,17 +218,14 @@ def held(connection: Connection) -> list[Held]:
     return [Held(**row) for row in rows.mappings()]
 
 
-def loose(
-    connection: Connection, *, paid_kinds: Collection[str], now: datetime, first_look: timedelta, kept: timedelta
-) -> list[Loose]:
-    """What was submitted, or may have been, and that no run has, and what was paid for and could not be used.
+def loose(connection: Connection, *, now: datetime, first_look: timedelta, kept: timedelta) -> list[Loose]:
+    """What was submitted, or may have been, and that no run has, and what was or may be paid for and failed.
 
     A look is due after as long again as it was waited for, and after `first_look` at the earliest; none is worth
     while after the provider has forgotten it. Worked out in the database: there may be thousands.
 
     Args:
         connection: the ledger.
-        paid_kinds: kinds of failure after which the output may still be fetched.
         now: the time.
         first_look: the shortest wait.
         kept: how long the provider keeps an output.
@@ -231,9 +236,7 @@ def loose(
         columns.updated_at.label("looked_at"),
     )
     let_go = select(*times).where(IS_OPEN, columns.state.in_(IN_PROGRESS), columns.owner.is_(None))
-    unusable = select(*times).where(
-        IS_OPEN, columns.state == "failed", columns.failure_kind.in_(sorted(paid_kinds)), times[0].element > now - kept
-    )
+    unusable = select(*times).where(IS_OPEN, MAY_BE_PAID_FAILURE, times[0].element > now - kept)
     each = union_all(let_go, unusable).subquery()
     paid, looked = (type_coerce(column, BigInteger) for column in (each.c.paid_at, each.c.looked_at))
     shortest = _microseconds(first_look)
@@ -257,17 +260,16 @@ def _microseconds(span: timedelta) -> int:
     return span // timedelta(microseconds=1)
 
 
-def sets_out_of_hand(connection: Connection, *, paid_kinds: Collection[str], since: datetime) -> list[str]:
+def sets_out_of_hand(connection: Connection, *, since: datetime) -> list[str]:
     """The prompt sets that hold, now or earlier, something that is held or loose.
 
     Args:
         connection: the ledger.
-        paid_kinds: kinds of failure after which the output may still be fetched.
         since: nothing that failed and was paid for earlier.
     """
     columns, asked = GENERATIONS.c, SET_GENERATIONS.c
     paid_at = func.coalesce(columns.submitted_at, columns.intent_at, columns.updated_at, type_=Utc)
-    unusable = and_(columns.state == "failed", columns.failure_kind.in_(sorted(paid_kinds)), paid_at >= since)
+    unusable = and_(MAY_BE_PAID_FAILURE, paid_at >= since)
     found = [
         select(asked.prompt_set)
         .join_from(GENERATIONS, SET_GENERATIONS, asked.generation_id == columns.generation_id)

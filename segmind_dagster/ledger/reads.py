@@ -22,6 +22,7 @@ from segmind_dagster.ledger.schema import (
     GENERATIONS,
     IS_OPEN,
     IS_UNREPORTED,
+    MAY_BE_PAID_FAILURE,
     META,
     MODEL_PRICES,
     SET_GENERATIONS,
@@ -62,22 +63,21 @@ def unfinished(
     connection: Connection,
     *,
     is_alive: Callable[[str, Connection], bool],
-    also_failed: Collection[str] = (),
+    also_paid: bool = False,
 ) -> list[Generation]:
     """Everything sent whose outcome is not settled and that no run is at, oldest first.
 
     Args:
         connection: the ledger.
         is_alive: whether a run is still there.
-        also_failed: kinds of failure that are wanted as well.
+        also_paid: whether failures that were paid for, or may be, are wanted as well.
     """
     columns = GENERATIONS.c
     owners = connection.execute(select(columns.owner).where(_IN_PROGRESS, columns.owner.is_not(None)).distinct())
     # what living runs have may be most of it, and its bodies are long: it is not even read
     living = [owner for owner in owners.scalars().all() if is_alive(owner, connection)]
     others = [or_(columns.owner.is_(None), columns.owner.not_in(living))] if living else []
-    is_paid_failure = and_(IS_OPEN, columns.state == "failed", columns.failure_kind.in_(sorted(also_failed)))
-    kinds = [and_(_IN_PROGRESS, *others), *([is_paid_failure] if also_failed else [])]
+    kinds = [and_(_IN_PROGRESS, *others), *([and_(IS_OPEN, MAY_BE_PAID_FAILURE)] if also_paid else [])]
     # chosen from the index, before a row is read
     wanted = union_all(*(select(columns.generation_id).where(kind) for kind in kinds))
     query = _records(with_body=True).where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
@@ -401,20 +401,16 @@ def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> D
     return total
 
 
-def outstanding(
-    connection: Connection, generation_ids: Sequence[str], *, paid_kinds: Collection[str]
-) -> list[tuple[str, Decimal]]:
+def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[tuple[str, Decimal]]:
     """State and cost of those of these generations that are paid for, or may be, and are not stored.
 
     Args:
         connection: the ledger.
         generation_ids: which.
-        paid_kinds: failures that cost money.
 
     The cost is what was charged, else what is put aside.
     """
     columns, latest = GENERATIONS.c, ATTEMPTS.c
-    is_paid_failure = and_(columns.state == "failed", columns.failure_kind.in_(sorted(paid_kinds)))
     usd = func.coalesce(latest.cost_usd, latest.reserved_usd).label("usd")
     found: list[tuple[str, Decimal]] = []
     for start in range(0, len(generation_ids), _CHUNK):
@@ -427,7 +423,7 @@ def outstanding(
             )
             .where(
                 columns.generation_id.in_(generation_ids[start : start + _CHUNK]),
-                or_(columns.state.in_(IN_PROGRESS), is_paid_failure),
+                or_(columns.state.in_(IN_PROGRESS), MAY_BE_PAID_FAILURE),
             )
         )
         found += [(row.state, row.usd or _FREE) for row in rows]

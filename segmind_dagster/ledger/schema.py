@@ -11,8 +11,25 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, literal_column, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    func,
+    literal_column,
+    or_,
+    text,
+)
 from sqlalchemy.types import TypeDecorator
+
+from segmind_dagster.lifecycle.failures import FREE_KINDS, PAID_KINDS
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -124,6 +141,17 @@ GENERATIONS = Table(
 
 # spelled out where `generations_open` is to answer: SQLite looks for these very words, and a bound value has none
 IS_OPEN = GENERATIONS.c.state != literal_column("'succeeded'")
+# paid for by its kind of failure; or accepted, and failed in a way that this version does not know
+MAY_BE_PAID_FAILURE = and_(
+    GENERATIONS.c.state == "failed",
+    or_(
+        GENERATIONS.c.failure_kind.in_(sorted(PAID_KINDS)),
+        and_(
+            func.coalesce(GENERATIONS.c.failure_kind, "").not_in(sorted(FREE_KINDS)),
+            GENERATIONS.c.submitted_at.is_not(None),
+        ),
+    ),
+)
 
 SET_GENERATIONS = Table(
     "set_generations",

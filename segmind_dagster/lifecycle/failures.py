@@ -114,6 +114,8 @@ UNFAMILIAR: Final = Policy(
 )
 
 PAID_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.is_paid)
+FREE_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if not policy.may_be_paid)
+"""All the others that are known: what is in neither may have been charged, if it was accepted (`is_unclear`)."""
 
 # a refused parameter may speak of credit cards and white balances
 _NO_CREDITS = re.compile(r"^(?!.*(invalid value|parameter)).*(insufficient|\bcredits\b|\bbalance\b)", re.DOTALL)

@@ -233,6 +233,37 @@ def match(
     return pairing.matches()
 
 
+def shows_another_buyer(
+    rows: Sequence[HistoryRow], free: Sequence[HistoryRow], sent: Sequence[Submission], names: Names
+) -> bool:
+    """Whether somebody else buys the same with this account, as a second data folder does.
+
+    Then no row says whose it is: two ledgers that cannot see each other might both take it for theirs.
+
+    Args:
+        rows: of the history.
+        free: those that nobody owns here.
+        sent: our own submissions whose request id is not known, whatever counts as having become of them.
+        names: how the history names models.
+    """
+    counts = Counter(_words_of(row) for row in rows)
+    unowned: defaultdict[tuple[str, str], list[HistoryRow]] = defaultdict(list)
+    for row in free:
+        if row.body and not row.is_failed:
+            unowned[_words_of(row)].append(row)
+    # what stands there once may be the one that was lost
+    return any(
+        len(alike) > (ours := sum(compare(alike[0], each, names) >= Likeness.ALTERED for each in sent))
+        and (ours or counts[words] > len(alike))
+        for words, alike in unowned.items()
+        if counts[words] > 1
+    )
+
+
+def _words_of(row: HistoryRow) -> tuple[str, str]:
+    return row.model_slug, json.dumps(row.body, sort_keys=True, default=str)
+
+
 def may_be_bought(likeness: Likeness, row: HistoryRow, submission: Submission) -> bool:
     """Whether a request that nobody owns may be for something that is about to be bought, so that it is not.
 

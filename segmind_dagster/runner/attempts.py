@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.matching import HistoryRow
 
 _ROUND_TRIP_S = 0.02
-# how long Segmind keeps the record of a request (docs:async)
+# how long Segmind keeps the record of a request (docs:async), and more than a wall clock jumps between two runs
 _RECORD_KEPT = timedelta(hours=1)
+_CLOCK_JUMPS = timedelta(hours=2)
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class Tries:
 
 def may_be_running(accepted_at: datetime | None, now: datetime) -> bool:
     """Whether a request that Segmind does not know may still be under way: its record is kept longer than that."""
-    return accepted_at is not None and now - accepted_at < _RECORD_KEPT
+    return accepted_at is not None and now - accepted_at < _RECORD_KEPT + _CLOCK_JUMPS
 
 
 def took_s(accounting: Accounting, noticed_after_s: float) -> float:

@@ -9,7 +9,7 @@ from segmind_dagster.ledger import reads
 from segmind_dagster.runner.prices import unit_costs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container
+    from collections.abc import Container
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.lifecycle.generation import Generation
@@ -29,13 +29,13 @@ def left_behind(
     clock: ClockPort,
     *,
     known: Container[str],
-    also_failed: Collection[str] = (),
+    also_paid: bool = False,
 ) -> list[Generation]:
     """What earlier runs submitted and never stored, of any set, as long as no live run is at it.
 
     What is of a model without an entry stays in the ledger until the entry is back.
     """
-    found = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()), also_failed=also_failed)
+    found = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()), also_paid=also_paid)
     wanted = [each for each in found if each.generation_id not in known and each.model.is_listed]
     costs = unit_costs(ledger, sorted({each.model.slug for each in wanted}))
     return [

@@ -2,7 +2,7 @@
 
 A stop ends submitting, for the run, for a prompt set or for a model; what is in flight goes on. Which single
 failures stop a run is written in `lifecycle.failures`, when what was paid for stops a model in `breaker`; here is who
-waits for a model's scouts, and when many failures that cost nothing stop it.
+waits for a model's scouts, and when many failures that cost nothing stop it, or POSTs without an answer.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # so many generations of a model failing in the same words, and none succeeding, is not about one prompt
 _ALIKE = 20
+# so many POSTs to a model in a row without an answer that tells anything: each may be paid for
+_SILENT = 8
 _FREE = Decimal(0)
 # what tells two messages of the same failure apart: ids, numbers, quoted values
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f-]{8,}\b|\d+")
@@ -68,6 +70,7 @@ class Brake:
         self.held_models: dict[str, tuple[FailureKind, str]] = {}
         self.is_interrupted = False
         self._is_stopping = False
+        self._silences: Counter[str] = Counter()
         self._alike: dict[str, Counter[tuple[str, str]]] = {}
         self._working: set[str] = set()
 
@@ -118,6 +121,27 @@ class Brake:
         slug = generation.model.slug
         self._breakers[slug] = self._breakers[slug].landed()
         self._wake()
+
+    def answered(self, generation: Generation) -> None:
+        """A POST got an answer that tells what became of it."""
+        self._silences[generation.model.slug] = 0
+
+    def unanswered(self, generation: Generation, what: str) -> None:
+        """A POST got none: a model that answers nobody is not asked any more.
+
+        Args:
+            generation: what it was for.
+            what: what was seen.
+        """
+        slug = generation.model.slug
+        self._silences[slug] += 1
+        if self._silences[slug] >= _SILENT and slug not in self.held_models:
+            message = (
+                f"{slug} was not asked any more: {self._silences[slug]} POSTs in a row got no answer ({what}). Each of "
+                f"them may be paid for. {POLICIES['unknown_outcome'].advice}"
+            )
+            self.held_models[slug] = ("unknown_outcome", message)
+            self._wake()
 
     def _wake(self) -> None:
         """Let everybody who waits look again; also from another thread, as when somebody ends the run."""

@@ -272,8 +272,13 @@ class Buyer:
             if isinstance(error, UnnamedAnswerError):
                 await self.delivery.put_unnamed_aside(generation, claim, sink, error)
             self.outputs.discard(sink)
+            if error.kind == "unknown_outcome":
+                self.brake.unanswered(generation, str(error))
+            elif error.http_status is not None:
+                self.brake.answered(generation)
             return await self._refused(generation, claim, body, tries, error, intent_at=intent_at)
         accepted_at = self.clock.monotonic()
+        self.brake.answered(generation)
         if accepted.fetched is None and accepted.refused is None:
             self.outputs.discard(sink)
         try:

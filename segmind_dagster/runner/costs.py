@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from segmind_dagster.ledger import Ledger
+    from segmind_dagster.runner.odd_prices import OddPrices
     from segmind_dagster.runner.work import ClockPort, GatewayPort
 
 _PAUSE_S = 60.0
@@ -44,10 +45,20 @@ class CostReader:
         gateway: where the history is.
         ledger: what was charged at an estimate, by any run.
         clock: the time.
+        odd_prices: stops the run when one cost implausibly much.
         on_told: told when a cost was corrected.
     """
 
-    def __init__(self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort, *, on_told: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        gateway: GatewayPort,
+        ledger: Ledger,
+        clock: ClockPort,
+        *,
+        odd_prices: OddPrices,
+        on_told: Callable[[], None],
+    ) -> None:
+        self._odd_prices = odd_prices
         self._gateway = gateway
         self._ledger = ledger
         self._clock = clock
@@ -124,6 +135,7 @@ class CostReader:
         if not costs:
             return
         changes = await self._ledger.awrite(report_costs, costs, now=self._clock.now())
-        for generation_id, usd in changes.items():
-            self.told_usd[generation_id] = self.told_usd.get(generation_id, 0) + usd
+        for each in changes:
+            self.told_usd[each.generation_id] = self.told_usd.get(each.generation_id, 0) + each.difference_usd
+        self._odd_prices.look_at_told(changes)
         self._on_told()

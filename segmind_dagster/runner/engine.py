@@ -116,11 +116,11 @@ class Engine:
             api_origin=api_origin,
             progress=self.progress,
             places=self._places,
-            odd_prices=OddPrices(brake, highest_usd),
+            odd_prices=(odd_prices := OddPrices(brake, highest_usd)),
         )
         self.brake = brake
         self._headroom = Headroom(clock, may_come=lambda: self._may_make_room)
-        self._costs = CostReader(gateway, ledger, clock, on_told=self._headroom.changed)
+        self._costs = CostReader(gateway, ledger, clock, odd_prices=odd_prices, on_told=self._headroom.changed)
         self._watch = Watch(ledger, clock, owner=lease.owner, may_wait=lambda: not self.brake.is_interrupted)
         self._buyer = Buyer(
             gateway=gateway,

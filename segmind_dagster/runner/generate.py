@@ -15,7 +15,6 @@ from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LedgerOutdatedError, SegmindDagsterError
 from segmind_dagster.ledger import Caps, due, entries, reads, writes
 from segmind_dagster.ledger.rate import current_rate
-from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.next_step import UNCOUNTED
 from segmind_dagster.planning import Plan, hold_together, make_plan
 from segmind_dagster.runner.backlog import left_behind, planned
@@ -199,7 +198,7 @@ def collect(
     clock = clock or SystemClock()
     with as_found(settings) as (ledger, outputs):
         watch_leases(ledger, clock)
-        orphans = left_behind(ledger, clock, known=frozenset(), also_failed=PAID_KINDS)
+        orphans = left_behind(ledger, clock, known=frozenset(), also_paid=True)
         endings, engine = work_through(
             settings, ledger, outputs, orphans,
             run_id=None, is_by_person=True, on_progress=on_progress, clock=clock, stays_open=COLLECT_STAYS_OPEN,

@@ -34,6 +34,7 @@ from segmind_dagster.lifecycle.matching import (
     judge_absence,
     match,
     may_be_bought,
+    shows_another_buyer,
     shows_refusal,
 )
 
@@ -114,6 +115,8 @@ class _View:
         offset: how far the history's times are ahead of ours.
         ambiguous: request ids that are listed with more than one body, so that they say nothing of whose they are.
         accepted: what the ledger knows to have been accepted since then.
+        unaccounted: what counts as never accepted of what was sent since then.
+        is_shared: whether somebody else buys the same with this account, so that no row is certainly ours.
     """
 
     rows: Sequence[HistoryRow]
@@ -123,6 +126,8 @@ class _View:
     offset: timedelta
     ambiguous: frozenset[str]
     accepted: Sequence[Accepted]
+    unaccounted: Sequence[UnaccountedAttempt]
+    is_shared: bool
 
 
 class Lookup:
@@ -254,7 +259,7 @@ class Lookup:
         }
         inferred = [each.submission.sent_at for each in absent if each.is_inferred and each.submission.sent_at]
         view = await self._read(min([since, *inferred]) - CLOCK_TOLERANCE, now, is_whole=False, takes_part=True)
-        await self._charge_late(view, since=now - ABSENT_REVIEW)
+        await self._charge_late(view)
         # those that failed earlier say nothing of what is refused from now on
         self._refusals.update(row.request_id for row in view.free if row.is_failed)
         taken = self._assigned | view.ambiguous
@@ -365,7 +370,7 @@ class Lookup:
             if is_whole:
                 self._readings.append(reading)
             await self._judge(waiting, view, reading)
-            await self._charge_late(view, since=since)
+            await self._charge_late(view)
 
     async def _read_as_far_as_possible(
         self, since: datetime, asked_at: datetime, *, is_whole: bool
@@ -422,6 +427,9 @@ class Lookup:
         listed = Counter(row.request_id for row in rows)
         ambiguous = frozenset(each for each, times in listed.items() if times > 1)
         free = [row for row in rows if row.request_id not in owned or row.request_id in ambiguous]
+        unaccounted = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=since)
+        sent = [_shifted(each, offset) for each in (*rivals, *(each.submission for each in unaccounted))]
+        distinct = [row for row in free if row.request_id not in ambiguous]
         return _View(
             rows=rows,
             free=free,
@@ -430,6 +438,8 @@ class Lookup:
             offset=offset,
             ambiguous=ambiguous,
             accepted=accepted,
+            unaccounted=unaccounted,
+            is_shared=await asyncio.to_thread(shows_another_buyer, rows, distinct, sent, names),
         )
 
     async def _judge(self, waiting: Sequence[_Waiting], view: _View, reading: Reading) -> None:
@@ -441,7 +451,7 @@ class Lookup:
         refused = {each.submission.key for each in waiting if not each.wants_proof}
 
         def admits(row: HistoryRow, submission: Submission) -> Likeness:
-            if row.request_id in view.ambiguous:
+            if row.request_id in view.ambiguous or view.is_shared:
                 return Likeness.ALTERED
             # a request that is listed as failed is the very refusal that was answered
             return Likeness.OTHER if row.is_failed and submission.key in refused else Likeness.EXACT
@@ -520,10 +530,10 @@ class Lookup:
                 return True
         return False
 
-    async def _charge_late(self, view: _View, *, since: datetime) -> None:
+    async def _charge_late(self, view: _View) -> None:
         """Account for what counted as never accepted and is listed all the same."""
-        unaccounted = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=since)
-        if not unaccounted:
+        unaccounted = view.unaccounted
+        if not unaccounted or view.is_shared:
             return
         # a row that a submission under way may be is left to that one
         free = [

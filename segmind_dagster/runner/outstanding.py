@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import reads
-from segmind_dagster.lifecycle.failures import PAID_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -61,7 +60,7 @@ def outstanding(ledger: Ledger, generation_ids: Collection[str]) -> Outstanding:
         ledger: where it is recorded.
         generation_ids: what a run was about.
     """
-    rows = ledger.read(reads.outstanding, sorted(generation_ids), paid_kinds=PAID_KINDS)
+    rows = ledger.read(reads.outstanding, sorted(generation_ids))
     in_doubt = sum(state in {"submitting", "unknown"} for state, _ in rows)
     return Outstanding(len(rows) - in_doubt, in_doubt, sum((usd for _, usd in rows), Decimal(0)))
 

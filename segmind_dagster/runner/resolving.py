@@ -14,7 +14,7 @@ from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LostOwnershipError, RequestOwnedError, SegmindDagsterError, SettingsError
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import moves, reads, writes
-from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.lifecycle.matching import CLOCK_DOUBT, Likeness, Names, Submission, compare, match
 from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.attempts import may_be_running
@@ -40,6 +40,12 @@ def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[Ge
     """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
     with as_found(settings) as (ledger, _):
         return _unknown(ledger, clock or SystemClock())
+
+
+def unclear(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
+    """What was accepted and failed in a way that this version does not know, so that it may be paid for."""
+    with as_found(settings) as (ledger, _):
+        return [each for each in _unusable(ledger, clock or SystemClock()) if policy_of(each.failure_kind).is_unclear]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +170,7 @@ def _unknown(ledger: Ledger, clock: ClockPort) -> list[Generation]:
 def _unusable(ledger: Ledger, clock: ClockPort) -> list[Generation]:
     watch_leases(ledger, clock)
     is_alive = ledger.liveness(clock.monotonic())
-    records = ledger.read(reads.unfinished, is_alive=is_alive, also_failed=PAID_KINDS)
+    records = ledger.read(reads.unfinished, is_alive=is_alive, also_paid=True)
     return [record for record in records if record.state == "failed"]
 
 
@@ -227,9 +233,9 @@ async def _refuse_while_running(settings: Settings, record: Generation) -> None:
             is_over = row is not None and (row.status or "").upper() == "COMPLETED"
     if not is_over:
         raise SegmindDagsterError(
-            f"Request {request_id} of {record.generation_id} was accepted less than an hour ago and may still be "
+            f"Request {request_id} of {record.generation_id} was accepted less than three hours ago and may still be "
             "running, so that buying it again might be paid for twice; nothing was changed. `segmind-dagster collect` "
-            "fetches it once it is done; try again after an hour."
+            "fetches it once it is done; try again later."
         )
 
 

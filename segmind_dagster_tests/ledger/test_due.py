@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 FAILED = {"server_error", "job_failed"}
 UNCOUNTED = {"no_credits"}
-PAID = {"bad_output", "expired"}
 LATER = NOON + timedelta(hours=1)
 WEEK = timedelta(days=7)
 
@@ -34,7 +33,7 @@ def open_work(book: Book) -> list[due.OpenWork]:
 
 
 def loose(book: Book) -> list[due.Loose]:
-    return book.ledger.read(due.loose, paid_kinds=PAID, now=NOON, first_look=timedelta(minutes=1), kept=WEEK)
+    return book.ledger.read(due.loose, now=NOON, first_look=timedelta(minutes=1), kept=WEEK)
 
 
 def stories(book: Book) -> set[tuple[str, str, str, str | None, int, int]]:
@@ -48,7 +47,7 @@ def test_an_empty_ledger_has_nothing_open(book: Book) -> None:
     assert open_work(book) == []
     assert book.ledger.read(due.held) == []
     assert loose(book) == []
-    assert book.ledger.read(due.sets_out_of_hand, paid_kinds=PAID, since=NOON) == []
+    assert book.ledger.read(due.sets_out_of_hand, since=NOON) == []
     assert book.ledger.read(due.asked_for, "set") == frozenset()
     assert book.ledger.read(due.standing, "set") == {}
     assert book.ledger.read(due.leases, now=NOON, run_ids=[]) == []
@@ -118,10 +117,10 @@ def test_the_sets_of_what_is_out_of_hand_are_those_that_hold_it_now_or_earlier(b
     book.failed(book.submitted(book.claim("b")), failure_kind="expired", cost_usd=Decimal("0.01"))
     for key, state in (("c", "planned"), ("d", "succeeded"), ("e", "failed")):
         book.in_state(key, state)
-    assert book.ledger.read(due.sets_out_of_hand, paid_kinds=PAID, since=NOON) == [
+    assert book.ledger.read(due.sets_out_of_hand, since=NOON) == [
         "damaged", "left it out since", "sent",
     ]  # fmt: skip
-    assert book.ledger.read(due.sets_out_of_hand, paid_kinds=PAID, since=LATER) == ["left it out since", "sent"]
+    assert book.ledger.read(due.sets_out_of_hand, since=LATER) == ["left it out since", "sent"]
 
 
 def test_a_set_stands_as_its_current_generations_do(book: Book) -> None:
@@ -174,11 +173,11 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     ),
     "held": (due.held, {"generations_open"}),
     "loose": (
-        lambda connection: due.loose(connection, paid_kinds=PAID, now=NOON, first_look=timedelta(minutes=1), kept=WEEK),
+        lambda connection: due.loose(connection, now=NOON, first_look=timedelta(minutes=1), kept=WEEK),
         {"generations_open"},
     ),
     "sets_out_of_hand": (
-        lambda connection: due.sets_out_of_hand(connection, paid_kinds=PAID, since=NOON),
+        lambda connection: due.sets_out_of_hand(connection, since=NOON),
         {"generations_open", "set_generations_by_generation"},
     ),
     "leases": (

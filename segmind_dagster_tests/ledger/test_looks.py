@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-PAID = {"bad_output", "expired"}
 spans = st.timedeltas(timedelta(0), timedelta(days=10))
 
 
 def loose(book: Book, now: datetime) -> dict[str, due.Loose]:
-    found = book.ledger.read(due.loose, paid_kinds=PAID, now=now, first_look=FIRST_LOOK, kept=KEPT)
+    found = book.ledger.read(due.loose, now=now, first_look=FIRST_LOOK, kept=KEPT)
     return {each.look: each for each in found}
 
 

@@ -80,9 +80,9 @@ def test_what_sensors_ask_is_answered_there_too(ledgers: list[Ledger]) -> None:
     assert [record.generation_id for record in asked.read(reads.unfinished, is_alive=lambda *_: False)] == ["c"]
     assert asked.read(reads.unfinished, is_alive=lambda *_: True) == []
     assert asked.read(reads.totals)["succeeded"] == (1, Decimal("0.0055"))
-    assert asked.read(due.sets_out_of_hand, paid_kinds={"expired"}, since=NOON) == ["set"]
+    assert asked.read(due.sets_out_of_hand, since=NOON) == ["set"]
     hour = timedelta(hours=1)
-    look = {"paid_kinds": {"server_error"}, "now": NOON + hour, "first_look": hour, "kept": 2 * hour}
+    look = {"now": NOON + hour, "first_look": hour, "kept": 2 * hour}
     assert asked.read(due.loose, **look) == [
         due.Loose(look="now", generations=1, next_at=NOON + hour, first_paid_at=NOON, last_looked_at=NOON)
     ]

@@ -24,7 +24,7 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     ),
     "unfinished": (lambda connection: reads.unfinished(connection, is_alive=lambda *_: True), {"generations_open"}),
     "unfinished, with paid failures": (
-        lambda connection: reads.unfinished(connection, is_alive=lambda *_: False, also_failed={"bad_output"}),
+        lambda connection: reads.unfinished(connection, is_alive=lambda *_: False, also_paid=True),
         {"generations_open", "sqlite_autoindex_generations_1"},
     ),
     "run": (lambda connection: leases.lease_of(connection, "me"), {"sqlite_autoindex_runs_1"}),

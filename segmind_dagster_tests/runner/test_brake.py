@@ -177,3 +177,25 @@ def test_no_number_of_prompts_that_moderation_refuses_stops_the_model() -> None:
     for number in range(100):
         brake.learn(work(number), Ended("failed", "refused_content", "NSFW content detected"))
     assert brake.allows(work())
+
+
+def test_a_model_that_answers_no_post_is_not_asked_any_more_and_others_are() -> None:
+    brake = Brake()
+    for number in range(7):
+        brake.unanswered(work(number), "timed out")
+    assert brake.allows(work())
+    brake.unanswered(work(7), "timed out")
+    assert not brake.allows(work())
+    assert brake.allows(work(model="sdxl_newreality"))
+    ended = brake.held_back(work())
+    assert (ended.ending, ended.failure_kind) == ("held_back", "unknown_outcome")
+    assert "8 POSTs in a row got no answer (timed out)" in str(ended.error)
+
+
+def test_one_answer_shows_that_a_model_is_there() -> None:
+    brake = Brake()
+    for _ in range(3):
+        for number in range(7):
+            brake.unanswered(work(number), "timed out")
+        brake.answered(work())
+    assert brake.allows(work())

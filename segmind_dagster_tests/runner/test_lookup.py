@@ -516,3 +516,29 @@ def test_rows_that_came_before_a_reading_broke_off_stop_what_they_are_for(bench:
         look_before_buying(bench, planned)
     bench.history.add("r1")
     assert look_before_buying(bench, planned) == ["r1"]
+
+
+def test_where_another_folder_buys_the_same_a_lost_submission_stays_in_doubt(bench: Bench) -> None:
+    bench.control()
+    bench.history.add("of another folder", OTHER)
+    bench.history.add("r1")
+    bench.send("g0", BODY)
+    assert bench.find(BODY) == ["unresolved"]
+
+
+def test_of_two_equal_rows_for_one_lost_submission_neither_is_taken(bench: Bench) -> None:
+    bench.control()
+    bench.send("g0", BODY)
+    bench.history.add("r1")
+    bench.history.add("r2")
+    assert bench.find(BODY) == ["unresolved"]
+
+
+def test_equal_rows_of_our_own_submissions_are_no_sign_of_another_folder(bench: Bench) -> None:
+    bench.own("r0", BODY)
+    bench.history.add("r0")
+    for key in ("g0", "g1"):
+        bench.send(key, BODY)
+    bench.history.add("r1")
+    bench.history.add("r2")
+    assert sorted(fate.request_id for fate in bench.find(BODY, BODY)) == ["r1", "r2"]

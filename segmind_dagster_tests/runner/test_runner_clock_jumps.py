@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +12,7 @@ from lab.project import V2
 
 from segmind_dagster.ledger import leases
 from segmind_dagster.runner import clock as clocks
+from segmind_dagster.runner.attempts import may_be_running
 from segmind_dagster.runner.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -61,3 +62,11 @@ def test_a_run_after_a_jump_waits_for_nothing_that_the_clock_before_it_wrote(ope
     assert lab.generate(lab.write("harvest", 6), clock=clock).units[0].endings == {"succeeded": 6}
     # an hour of slots, even in naps, would take a minute and a half
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(("age", "may_be"), [
+    (timedelta(0), True), (HOUR + timedelta(minutes=59), True), (-HOUR, True), (3 * HOUR, False),
+])  # fmt: skip
+def test_a_clock_that_jumps_an_hour_makes_no_young_request_one_that_is_over(age: timedelta, *, may_be: bool) -> None:
+    now = datetime.now(UTC)
+    assert may_be_running(now - age, now) is may_be

@@ -9,6 +9,8 @@ import pytest
 from lab.project import V1, V2
 from lab.proxy import JOBS, Proxy, serving
 
+from segmind_dagster.sandbox import Lies
+
 
 def costing(usd: Any) -> Any:
     def say(document: Any) -> Any:
@@ -82,3 +84,11 @@ def test_a_dearer_one_or_nonsense_asks_nothing(open_lab: Any, usd: Any) -> None:
 def test_the_usual_price_asks_nothing(open_lab: Any, model: str) -> None:
     lab = open_lab()
     assert lab.generate(lab.write("fruit", 3, models=[model])).stop_message is None
+
+
+def test_a_cost_that_only_the_history_tells_asks_as_well(open_lab: Any) -> None:
+    lab = open_lab(lies=Lies(price_factor=100, cost_in_results="absent"), price_jitter=False)
+    report = lab.generate(lab.write("fruit", 2))
+    assert report.stopped_by == "over_budget"
+    assert "Is this the price?" in str(report.stop_message)
+    assert {row["cost_source"] for row in lab.attempts()} == {"history"}

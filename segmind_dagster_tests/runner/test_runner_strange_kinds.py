@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
+from segmind_dagster.runner.resolving import unclear
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -56,3 +57,22 @@ def test_one_whose_job_failed_after_all_costs_nothing_and_is_bought(open_lab: An
     assert (lab.states(), lab.charges) == (["failed"], 0)
     lab.generate("fruit")
     lab.check_all_bought_once(1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_was_accepted_is_listed_and_collected_free_of_charge(open_lab: Any, kind: str | None) -> None:
+    lab = open_lab()
+    lab.generate(lab.write("fruit", 2))
+    fail_strangely(lab, kind)
+    assert len(unclear(lab.settings())) == 2
+    assert [ended.ending for ended in lab.collect().values()] == ["succeeded"] * 2
+    assert unclear(lab.settings()) == []
+    assert (lab.posts, lab.charges) == (2, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_was_never_accepted_is_not_collected(open_lab: Any, kind: str | None) -> None:
+    lab = open_lab(faults=Faults(script=["invalid"]))
+    lab.generate(lab.write("fruit", 1))
+    fail_strangely(lab, kind)
+    assert (unclear(lab.settings()), lab.collect()) == ([], {})

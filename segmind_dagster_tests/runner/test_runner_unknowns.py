@@ -227,3 +227,13 @@ def test_what_a_living_run_of_another_set_is_at_is_left_to_it(lab: Lab) -> None:
     assert lab.collect() == {}
     (left,) = [found for found in lab.generations() if found["prompt_set"] == other]
     assert (left["state"], left["owner"]) == ("submitting", "another")
+
+
+@pytest.mark.parametrize("resource", [V1, V2])
+def test_an_endpoint_that_never_answers_gets_a_few_posts_only(open_lab: OpenLab, resource: str) -> None:
+    lab = open_lab(faults=Faults(rates={"reset_before_accept": 1.0}))
+    report = lab.generate(lab.write("fruit", 40, models=[resource]))
+    # those in flight when the eighth was lost
+    assert 8 <= lab.posts <= 10
+    assert report.units[0].endings == {"unknown": lab.posts, "held_back": 40 - lab.posts}
+    assert "POSTs in a row got no answer" in str(report.stop_message)

@@ -16,7 +16,6 @@ import dagster as dg
 from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import Ledger, due
-from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT, pause_after
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.loads import asked_units, recorded_load
@@ -184,7 +183,7 @@ def _ready(ledger: Ledger, now: datetime) -> _Ready:
     held = ledger.read(due.held)
     abandoned = [each for each in held if not is_alive(each.owner)]
     busy = sum(each.generations for each in held) - sum(each.generations for each in abandoned)
-    found = ledger.read(due.loose, paid_kinds=PAID_KINDS, now=now, first_look=FIRST_LOOK, kept=KEPT)
+    found = ledger.read(due.loose, now=now, first_look=FIRST_LOOK, kept=KEPT)
     loose = {each.look: each for each in found}
     facts = [f"{each.owner} {each.generations} {each.last_at.isoformat()}" for each in abandoned]
     count = sum(each.generations for each in abandoned)
@@ -208,7 +207,7 @@ def _ready(ledger: Ledger, now: datetime) -> _Ready:
 
 def _sets_concerned(ledger: Ledger) -> list[str]:
     """The prompt sets that hold something to collect."""
-    return ledger.read(due.sets_out_of_hand, paid_kinds=PAID_KINDS, since=datetime.now(UTC) - KEPT)
+    return ledger.read(due.sets_out_of_hand, since=datetime.now(UTC) - KEPT)
 
 
 def _record(context: dg.OpExecutionContext, settings: Settings, sets: list[str]) -> None:
