@@ -11,6 +11,8 @@ PYTEST := $(BIN)/python -m pytest
 export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := yes
 export RUNTIME__DLTHUB_TELEMETRY := false
+# compiling the program and the tests takes as long as importing what they use, in each of many processes
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo dev notebook test test-all coverage mutants lint format bench chaos lock clean
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from lab.dagster_ui import DagsterUi
-from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +32,8 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.fail("Tests marked `browser` need Chromium: install it (apt-get install chromium).")
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield running

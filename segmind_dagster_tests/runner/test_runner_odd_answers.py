@@ -14,6 +14,7 @@ from lab.clocks import QuickClock
 from lab.project import V1, V2, png
 from lab.proxy import HISTORY, JOBS, Proxy
 
+from segmind_dagster.gateway import answers as gateway_answers
 from segmind_dagster.gateway import repeating
 from segmind_dagster.runner import Batch, generate
 from segmind_dagster.sandbox import Faults, answers, submissions
@@ -123,6 +124,8 @@ def test_a_balance_that_cannot_be_read_holds_up_nothing_and_is_said(
     open_lab: Any, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str]
 ) -> None:
     monkeypatch.setattr(repeating, "_BACK_OFF", lambda _: 0.0)
+    # a 429 that names no reset closes the window of all GETs for a minute
+    monkeypatch.setattr(gateway_answers, "_WINDOW_S", 0.1)
     lab = open_lab()
     with Proxy(lab.server.url) as proxy:
         lab.environ |= {"SEGMIND_API_URL": proxy.url}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lab.clocks import HandClock
 from sqlalchemy import select
 
+from segmind_dagster.gateway import pace, repeating
 from segmind_dagster.ledger import open_ledger
 from segmind_dagster.ledger.schema import RATE_LIMIT
 from segmind_dagster.runner.pacing import Patience, Slots
@@ -188,7 +189,12 @@ def test_the_rate_recovers_after_some_quiet_minutes(ledger: Ledger) -> None:
     assert sent[-1] - sent[0] == pytest.approx(1.0, abs=0.3)
 
 
-def test_polls_that_are_refused_for_the_rate_wait_and_submissions_keep_their_own(open_lab: Any) -> None:
+def test_polls_that_are_refused_for_the_rate_wait_and_submissions_keep_their_own(
+    open_lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_LONGEST_GAP_S", 0.1)
+    # one question in 64 is refused six times in a row, and is then left to the next run
+    monkeypatch.setattr(repeating, "_ATTEMPTS", 40)
     lab = open_lab(faults=Faults(request_rates={"get_rate_limited": 0.5}, rate_limit_reset_s=0.2))
     lab.environ["SEGMIND_REQUESTS_PER_MINUTE"] = "60000"
     lab.generate(lab.write("fruit", 12))
