@@ -50,7 +50,7 @@ def produce(task: Task, meter: Meter) -> None:
             on_progress=lambda progress: in_flight.append(progress.in_flight),
         )
     meter.figures["peak_in_flight"] = max(in_flight)
-    meter.figures["lost"] = len(task.bodies) - report.units[0].endings["succeeded"]
+    meter.figures["lost"] = len(task.bodies) - report.models[0].endings["succeeded"]
 
     from segmind_dagster.source import build_source, load
 

@@ -94,8 +94,8 @@ def _run(file: Path) -> None:
     settings = load_settings()
     prompt_set = load_prompt_set(file, project_dir=settings.project_dir)
     report = generate(settings, [Batch(prompt_set, (_RESOURCE,))])
-    if report.units[0].endings.keys() != {"succeeded"}:
-        raise SystemExit(str(report.units[0].endings))
+    if report.models[0].endings.keys() != {"succeeded"}:
+        raise SystemExit(str(report.models[0].endings))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from sqlalchemy import event, select, update
 
 from bench.__main__ import Size, measure
 from bench.ledgers import fill, finish
-from segmind_dagster.ledger import Ledger, due, entries, open_ledger, reads
+from segmind_dagster.ledger import Ledger, entries, open_ledger, reads, sensor_reads
 from segmind_dagster.ledger.schema import GENERATIONS
 from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT, RETRYABLE, UNCOUNTED
 from segmind_dagster.prompts import load_prompt_set
@@ -155,22 +155,22 @@ def questions(ledger: Ledger) -> list[Question]:
     look: dict[str, Any] = {"first_look": FIRST_LOOK, "kept": KEPT}
     open_work: dict[str, Any] = {"failed_kinds": RETRYABLE, "uncounted_kinds": UNCOUNTED}
     ask: list[Question] = [
-        ("sensors: open_work", _AIM_MS, lambda c: due.open_work(c, **open_work)),
-        ("sensors: held", _AIM_MS, due.held),
-        ("sensors: loose", _AIM_MS, lambda c: due.loose(c, now=now, **look)),
-        ("sensors: leases", _AIM_MS, lambda c: due.leases(c, now=now, run_ids=["run00001"])),
-        ("sensors: asked_for", _AIM_MS, lambda c: due.asked_for(c, "set_001")),
-        ("sensors: last_success", _AIM_MS, lambda c: due.last_success(c, slugs)),
-        ("sensors: balance", _AIM_MS, due.balance),
+        ("sensors: open_work", _AIM_MS, lambda c: sensor_reads.open_work(c, **open_work)),
+        ("sensors: held", _AIM_MS, sensor_reads.held),
+        ("sensors: loose", _AIM_MS, lambda c: sensor_reads.loose(c, now=now, **look)),
+        ("sensors: leases", _AIM_MS, lambda c: sensor_reads.leases(c, now=now, run_ids=["run00001"])),
+        ("sensors: asked_for", _AIM_MS, lambda c: sensor_reads.asked_for(c, "set_001")),
+        ("sensors: last_success", _AIM_MS, lambda c: sensor_reads.last_success(c, slugs)),
+        ("sensors: balance", _AIM_MS, sensor_reads.balance),
         ("sensors: spent", _AIM_MS, lambda c: reads.spent(c, run_id="run00001", day="2026-01-01", prompt_set="s")),
-        ("collect: sets_out_of_hand", None, lambda c: due.sets_out_of_hand(c, since=long_ago)),
-        ("collect: standing", None, lambda c: due.standing(c, "set_001")),
+        ("collect: sets_out_of_hand", None, lambda c: sensor_reads.sets_out_of_hand(c, since=long_ago)),
+        ("collect: standing", None, lambda c: sensor_reads.standing(c, "set_001")),
         ("runs: observed, 4 models", _AIM_MS, lambda c: reads.observed(c, slugs)),
         ("runs: unfinished, the loose", None, lambda c: reads.unfinished(c, is_alive=lambda *_: True)),
         ("runs: unfinished, held by none", None, lambda c: reads.unfinished(c, is_alive=lambda *_: False)),
         ("runs: owners", _AIM_MS, reads.owners),
         (f"runs: snapshot of {_IDS}", _AIM_MS, lambda c: reads.snapshot(c, ids, is_alive=lambda *_: False)),
-        (f"runs: runs_of {_IDS}", _AIM_MS, lambda c: due.runs_of(c, ids, uncounted_kinds=UNCOUNTED)),
+        (f"runs: runs_of {_IDS}", _AIM_MS, lambda c: sensor_reads.runs_of(c, ids, uncounted_kinds=UNCOUNTED)),
         ("runs: owned_requests of 100", _AIM_MS, lambda c: reads.owned_requests(c, ids[:100])),
         ("status: totals", None, reads.totals),
         ("status: charged", None, reads.charged),

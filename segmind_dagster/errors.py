@@ -150,7 +150,7 @@ class BudgetError(SegmindDagsterError):
         message: which cap, what is spent and reserved, what is needed, how to raise it.
         scope: whose cap: `set`, `run` or `day`; None when it stood in the way of a whole plan.
         is_final: whether nothing that ends can make room.
-        awaits_outcome: whether the outcome of something on its way, of any run, may make room.
+        awaits_outcome: whether the outcome of something in progress, of any run, may make room.
         awaits_report: whether costs that nobody has reported yet do.
     """
 

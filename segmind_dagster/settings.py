@@ -178,7 +178,7 @@ def load_settings(*, environ: Mapping[str, str] | None = None, **overrides: Any)
     if settings.unknown_settle_seconds < _SHORTEST_SETTLE_S and not settings.is_sandbox:
         raise SettingsError(
             reader.place("unknown_settle_seconds"),
-            f"below {_SHORTEST_SETTLE_S:.0f} a submission that is still on its way would count as never sent, and be "
+            f"below {_SHORTEST_SETTLE_S:.0f} a submission that is still in progress would count as never sent, and be "
             "paid for twice.",
         )
     return settings

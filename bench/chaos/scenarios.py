@@ -73,7 +73,7 @@ class Scenario:
             then is killed, and the lies begin.
         is_capped_only: whether there is nothing but the first runs, so that the cap of a run can be judged.
         must_finish: whether everything has to be bought, stored and told at the end.
-        must_resend: whether submissions must have been lost on their way and sent again.
+        must_resend: whether submissions must have been lost in progress and sent again.
     """
 
     name: str

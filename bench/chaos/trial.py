@@ -1,6 +1,6 @@
 """Plays one scenario: a project, a sandbox that lies, runs at once, a later run, and an honest history at the end.
 
-Everybody's books come out of it as `Facts`; they are judged in `verdict`.
+Everybody's books come out of it as `Sidecar`; they are judged in `verdict`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bench.chaos.books import asked_for, wire_of
 from bench.chaos.lone_run import Task, perform
 from bench.chaos.scenarios import HONEST
-from bench.chaos.verdict import Doubt, Facts, Held
+from bench.chaos.verdict import Doubt, Held, Sidecar
 from bench.chaos.world import Options, environment, read_prompt_sets, settings_of
 from segmind_dagster.registry import MODELS
 from segmind_dagster.sandbox import Faults, SandboxServer, SandboxSettings
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SETTLE_S = 0.4
 _CLIENT_TIMEOUT_S = 2.0
-# a run takes some seconds on a quiet machine, and two minutes more where it reads the history for costs in vain
+# a run takes some seconds on a quiet machine, and two minutes more where it reads the history for costs without success
 _RUN_LIMIT_S = 180.0
 _LOOK_EVERY_S = 0.02
 # a video of the catalogue takes 67 to 125 s
@@ -63,7 +63,7 @@ class _Said:
     unwarned: list[str]
 
 
-def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> Facts:
+def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> Sidecar:
     """Play one scenario in an empty folder.
 
     Args:
@@ -110,7 +110,7 @@ def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> 
     wanted = Counter(each.wire for each in asked)
     wires = {each.generation_id: each.wire for each in asked}
     jobs = account["jobs"]
-    return Facts(
+    return Sidecar(
         wanted=wanted,
         charged=Counter(_wire_of(job) for job in jobs if job["charged"]),
         charged_usd=sum((Decimal(job["cost_usd"]) for job in jobs if job["charged"]), Decimal(0)),

@@ -35,7 +35,7 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Sidecar:
     """What is known after a scenario.
 
     Args:
@@ -86,7 +86,7 @@ class Verdict:
     """
 
     scenario: Scenario
-    facts: Facts
+    facts: Sidecar
     most_per_generation: int
     bought_twice: int
     lost: int
@@ -94,7 +94,7 @@ class Verdict:
     broken: tuple[str, ...] = field(default=())
 
 
-def judge(scenario: Scenario, facts: Facts) -> Verdict:
+def judge(scenario: Scenario, facts: Sidecar) -> Verdict:
     """The verdict over one scenario."""
     beyond = {wire: count - facts.wanted[wire] for wire, count in facts.charged.items() if count > facts.wanted[wire]}
     held = Counter(

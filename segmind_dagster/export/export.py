@@ -105,7 +105,7 @@ def export_set(
         with LAYOUTS[form](aside, is_mixed=len({item.kind for item in items}) > 1) as layout:
             for number, (item, content) in enumerate(read_all(items), start=1):
                 if isinstance(content, OutputError):
-                    left_out.append(left(item.facts, "damaged", str(content)))
+                    left_out.append(left(item.fields, "damaged", str(content)))
                 else:
                     layout.add(item, content)
                     counts[item.kind] = counts.get(item.kind, 0) + 1

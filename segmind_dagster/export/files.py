@@ -29,10 +29,10 @@ def file_name(item: Item) -> str:
     Raises:
         OutputError: the ledger has been tampered with.
     """
-    extension = EXTENSIONS.get(item.facts["output_format"] or "")
-    parts = (item.resource, item.facts["generation_id"])
+    extension = EXTENSIONS.get(item.fields["output_format"] or "")
+    parts = (item.resource, item.fields["generation_id"])
     if extension is None or not all(_SAFE.fullmatch(part) for part in parts):
-        raise OutputError(f"{'/'.join(parts)} ({item.facts['output_format']!r}) cannot be a file name")
+        raise OutputError(f"{'/'.join(parts)} ({item.fields['output_format']!r}) cannot be a file name")
     return f"{'/'.join(parts)}.{extension}"
 
 
@@ -54,7 +54,7 @@ def _read(item: Item) -> bytes | OutputError:
         return OutputError("the file is gone")
     except OSError as error:
         return OutputError(f"the file cannot be read: {error}")
-    if hashlib.sha256(content).hexdigest() != item.facts["output_sha256"]:
+    if hashlib.sha256(content).hexdigest() != item.fields["output_sha256"]:
         return OutputError("the file is not what was stored: its digest differs")
     return content
 

@@ -55,19 +55,19 @@ class ImageFolder:
         """Write the file and its line."""
         root = self._folder / item.kind if self._is_mixed else self._folder
         if item.kind == "text":
-            told: dict[str, Any] = {"text": content.decode("utf-8", errors="replace")}
+            reported: dict[str, Any] = {"text": content.decode("utf-8", errors="replace")}
         else:
             name = file_name(item)
             target = root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-            told = {"file_name": name}
+            reported = {"file_name": name}
         if item.kind not in self._tables:
             root.mkdir(parents=True, exist_ok=True)
             path = root / ("texts.jsonl" if item.kind == "text" else "metadata.jsonl")
             self._tables[item.kind] = self._stack.enter_context(path.open("w", encoding="utf-8"))
-        told |= {name: float(value) if isinstance(value, Decimal) else value for name, value in item.facts.items()}
-        self._tables[item.kind].write(json.dumps(told, ensure_ascii=False) + "\n")
+        reported |= {name: float(value) if isinstance(value, Decimal) else value for name, value in item.fields.items()}
+        self._tables[item.kind].write(json.dumps(reported, ensure_ascii=False) + "\n")
 
 
 class ParquetFiles:
@@ -119,7 +119,7 @@ class _Shards:
             if self._kind == "text"
             else {"bytes": content, "path": file_name(item).replace("/", "-")}
         )
-        self._rows.append({self._kind: held, **item.facts})
+        self._rows.append({self._kind: held, **item.fields})
         self._row_bytes += len(content)
         if self._row_bytes >= _ROW_GROUP_BYTES:
             self._flush()

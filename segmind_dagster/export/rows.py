@@ -50,13 +50,13 @@ class Item:
         resource: resource name of its model.
         kind: what it is: image, video, audio or text.
         uri: where its output is.
-        facts: what is told of it, by the names of `COLUMNS`.
+        fields: what is told of it, by the names of `COLUMNS`.
     """
 
     resource: str
     kind: OutputKind
     uri: str
-    facts: Mapping[str, Any]
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def choose(
             resource=record["resource"],
             kind=_kind(record),
             uri=record["output_uri"],
-            facts={name: _plain(row[name]) for name in COLUMNS},
+            fields={name: _plain(row[name]) for name in COLUMNS},
         )
         items.append(item)
     return items, left_out

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _CHUNK = 500
-_TOLD = {"cost_usd": bindparam("told_usd", type_=Usd), "cost_source": "history"}
-_TELL_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.request_id == bindparam("told_id")).values(**_TOLD)
+_REPORTED = {"cost_usd": bindparam("reported_usd", type_=Usd), "cost_source": "history"}
+_REPORT_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.request_id == bindparam("reported_id")).values(**_REPORTED)
 # a generation that was sent again since carries the cost of its last request
-_TELL_GENERATION = (
+_REPORT_GENERATION = (
     update(GENERATIONS)
-    .where(GENERATIONS.c.generation_id == bindparam("held_id"), GENERATIONS.c.request_id == bindparam("told_id"))
-    .values(**_TOLD, updated_at=bindparam("told_at", type_=Utc))
+    .where(GENERATIONS.c.generation_id == bindparam("held_id"), GENERATIONS.c.request_id == bindparam("reported_id"))
+    .values(**_REPORTED, updated_at=bindparam("reported_at", type_=Utc))
 )
 
 
@@ -85,25 +85,25 @@ def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: d
     ]  # fmt: skip
     if not rows:
         return []
-    told: list[ToldCost] = []
+    reported: list[ToldCost] = []
     totals = Totals(connection)
     for row in rows:
         each = ToldCost(
             row.generation_id, row.request_id, row.model_slug, row.prompt_set,
             whole_nanos(costs[row.request_id]), row.cost_usd,
         )  # fmt: skip
-        told.append(each)
+        reported.append(each)
         totals.add(ScopeNames(row.intent_at.date().isoformat(), row.run, row.prompt_set), each.difference_usd)
     of_generations = [
         {
-            "held_id": row.generation_id, "told_id": row.request_id, "told_usd": whole_nanos(costs[row.request_id]),
-            "told_at": now,
+            "held_id": row.generation_id, "reported_id": row.request_id, "reported_usd": whole_nanos(costs[row.request_id]),
+            "reported_at": now,
         }
         for row in rows
     ]  # fmt: skip
-    of_attempts = [{name: each[name] for name in ("told_id", "told_usd")} for each in of_generations]
-    change_all(connection, _TELL_ATTEMPT, of_attempts)
-    connection.execute(_TELL_GENERATION, of_generations)
+    of_attempts = [{name: each[name] for name in ("reported_id", "reported_usd")} for each in of_generations]
+    change_all(connection, _REPORT_ATTEMPT, of_attempts)
+    connection.execute(_REPORT_GENERATION, of_generations)
     totals.write()
     report_prices(connection, [(row.model_slug, costs[row.request_id], now) for row in rows])
-    return told
+    return reported

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from segmind_dagster.ledger.due import BALANCE_KEY
 from segmind_dagster.ledger.schema import GENERATIONS, META, MODEL_PRICES, SET_GENERATIONS, UPLOADS
+from segmind_dagster.ledger.sensor_reads import BALANCE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +114,7 @@ def record_model_prices(
 
 
 def record_balance(connection: Connection, *, balance_usd: Decimal, now: datetime) -> None:
-    """Remember what the account holds, as it was just seen; `due.balance` reads it."""
+    """Remember what the account holds, as it was just seen; `sensor_reads.balance` reads it."""
     rows = upsert(connection, META)
     connection.execute(
         rows.on_conflict_do_update(index_elements=["key"], set_={"value": rows.excluded.value}),

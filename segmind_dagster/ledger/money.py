@@ -110,12 +110,12 @@ def report_prices(connection: Connection, costs: Iterable[tuple[str, Decimal | N
         connection: the ledger, with a write transaction.
         costs: model slug, cost in USD and when it was reported.
     """
-    told = [(slug, whole_nanos(cost_usd), at) for slug, cost_usd, at in costs if cost_usd]
-    if not told:
+    reported = [(slug, whole_nanos(cost_usd), at) for slug, cost_usd, at in costs if cost_usd]
+    if not reported:
         return
-    before = reported_prices(connection, {slug for slug, _, _ in told})
+    before = reported_prices(connection, {slug for slug, _, _ in reported})
     prices = dict(before)
-    for slug, cost_usd, at in told:
+    for slug, cost_usd, at in reported:
         prices[slug] = with_report(prices.get(slug), cost_usd, at)
     changes = [
         {"model_slug": slug, "highest_usd": price.highest_usd, "reported_at": price.reported_at}

@@ -196,17 +196,17 @@ def mark_succeeded(connection: Connection, stored: Sequence[Attempt]) -> list[Ch
         if each.claim in refusals:
             answers.append(refusals[each.claim])
             continue
-        before, output, told = reserved.get(each.claim), each.output, each.accounting
+        before, output, reported = reserved.get(each.claim), each.output, each.accounting
         if before is None or output is None or each.completed_at is None:
             answers.append(missing(each.claim))
             continue
-        cost = before.settled(told.cost_usd, source=each.cost_source, estimate_usd=each.estimate_usd)
+        cost = before.settled(reported.cost_usd, source=each.cost_source, estimate_usd=each.estimate_usd)
         answers.append(cost.anew)
         accounting = {
             "cost_usd": cost.usd,
             "cost_source": cost.source,
-            "queue_ms": told.queue_ms,
-            "inference_ms": told.inference_ms,
+            "queue_ms": reported.queue_ms,
+            "inference_ms": reported.inference_ms,
             "latency_ms": each.latency_ms,
             "completed_at": each.completed_at,
             "failure_kind": None,
@@ -221,13 +221,13 @@ def mark_succeeded(connection: Connection, stored: Sequence[Attempt]) -> list[Ch
             "output_format": output.format,
             "width": output.width,
             "height": output.height,
-            "seed": told.seed,
+            "seed": reported.seed,
             "updated_at": each.completed_at,
         }
         moves.append(move(each.claim, accounting, **where))
         attempts.append(change(each.claim, accounting))
         totals.add(before.scopes, cost.usd - before.amount_usd)
-        prices.append((before.model_slug, told.cost_usd, each.completed_at))
+        prices.append((before.model_slug, reported.cost_usd, each.completed_at))
     move_all(connection, "succeeded", moves, attempts, attempt_target="succeeded")
     totals.write()
     report_prices(connection, prices)

@@ -1,7 +1,7 @@
 """The account's request rate, shared by every run and process through one row of the ledger.
 
 Slots are handed out evenly spaced, a little below the bound, so that no window of the provider holds one request
-too many because some took longer on their way. A 429 shows that the real limit is lower: everybody waits for the
+too many because some took longer in progress. A 429 shows that the real limit is lower: everybody waits for the
 reset, and goes on at the rate that the provider did accept in that window, which is in `attempts`. After a while
 the rate grows back towards the configured bound. Only a 429 cuts, never another error.
 """
@@ -64,7 +64,7 @@ def _written(now: datetime, moment: Moment | None) -> dict[str, Any]:
     return {"written_at": now, "boot": moment.clock, "written_s": moment.at_s}
 
 
-def reserve_slots(
+def reserve_requests(
     connection: Connection, *, count: int, per_minute: float, now: datetime, at_s: float | None = None
 ) -> list[datetime]:
     """Take the next `count` moments at which a request may be sent.
@@ -83,7 +83,7 @@ def reserve_slots(
     step = timedelta(microseconds=ceil(60_000_000 / (rate * _HEADROOM)))
     farthest = now + max(_FARTHEST, _MOST_WAITING * step)
     start = now if row is None else max(now - _CATCH_UP, min(row.next_slot_at, farthest))
-    slots = [start + step * k for k in range(count)]
+    moments = [start + step * k for k in range(count)]
     rows = upsert(connection, RATE_LIMIT)
     connection.execute(
         rows.on_conflict_do_update(
@@ -98,7 +98,7 @@ def reserve_slots(
             **_written(now, moment),
         },
     )
-    return slots
+    return moments
 
 
 def reserve_a_second(
@@ -115,7 +115,7 @@ def reserve_a_second(
     """
     rate = current_rate(connection, per_minute=per_minute, now=now, at_s=at_s)
     count = max(1, min(most, int(rate / 60)))
-    return reserve_slots(connection, count=count, per_minute=per_minute, now=now, at_s=at_s)
+    return reserve_requests(connection, count=count, per_minute=per_minute, now=now, at_s=at_s)
 
 
 def cut_rate(
@@ -131,7 +131,7 @@ def cut_rate(
         at_s: the clock of this machine that does not jump.
     """
     # from here on all moments are by our wall clock
-    reserve_slots(connection, count=0, per_minute=per_minute, now=now, at_s=at_s)
+    reserve_requests(connection, count=0, per_minute=per_minute, now=now, at_s=at_s)
     row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one()
     changes: dict[str, Any] = {"next_slot_at": max(row.next_slot_at, reset_at)}
     # `cut_at` is the end of the window that the last cut was for: further refusals of that burst change nothing

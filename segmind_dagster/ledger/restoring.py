@@ -190,12 +190,12 @@ def _add_spending(connection: Connection, attempts: Sequence[Mapping[str, Any]])
     spent: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for row in attempts:
         amount = whole_nanos(row["reserved_usd"] if row["cost_usd"] is None else row["cost_usd"])
-        for purse in (
+        for scope in (
             ("day", row["intent_at"].date().isoformat()),
             ("run", row["run_id"] or row["owner"]),
             ("set", row["prompt_set"]),
         ):
-            spent[purse] += amount
+            spent[scope] += amount
     if not spent:
         return
     rows = upsert(connection, SPENDING)

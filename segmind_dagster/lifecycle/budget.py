@@ -145,7 +145,7 @@ class Exposure:
         reserved_usd: what was put aside for each.
         count: how many.
         counted_usd: what the committed totals hold for them together.
-        is_awaited: whether they are on their way and will report their cost by themselves.
+        is_awaited: whether they are in progress and will report their cost by themselves.
         is_open: whether they are not charged yet, so that they may still cost nothing.
     """
 
@@ -223,7 +223,7 @@ class Refused:
         reserved_usd: kept for what is open or was never reported.
         needed_usd: what is asked for.
         is_final: whether nothing that ends can make room for it.
-        awaits_outcome: whether the outcome of something on its way, of any run, may make room.
+        awaits_outcome: whether the outcome of something in progress, of any run, may make room.
         awaits_report: whether costs that nobody has reported yet do.
     """
 

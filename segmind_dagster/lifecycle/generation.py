@@ -68,11 +68,11 @@ class Generation:
         error: the same for people.
         cost_usd: what was paid; None while nothing is known.
         output_uri: where the output is stored.
-        failed_runs: runs that have tried it in vain, without those that failed for the account's sake.
+        failed_runs: runs that have tried it without success, without those that failed for the account's sake.
         step: what happens to it in this run.
         reason: why, for people.
         is_retry: whether it failed earlier, unpaid, and has to leave that state first.
-        unit: what it may cost; None unless it is bought, or may have to be.
+        unit_cost: what it may cost; None unless it is bought, or may have to be.
         may_buy: whether a POST for it may be sent in this run.
         caps: the limits on money that its POST keeps to.
     """
@@ -103,7 +103,7 @@ class Generation:
     step: Step = "submit"
     reason: str = ""
     is_retry: bool = False
-    unit: UnitCost | None = None
+    unit_cost: UnitCost | None = None
     may_buy: bool = False
     caps: Caps = NO_CAPS
 
@@ -120,7 +120,7 @@ class Generation:
     @property
     def estimate_usd(self) -> Decimal | None:
         """What it counts as having cost, should nobody report that."""
-        return self.unit.high if self.unit else None
+        return self.unit_cost.high if self.unit_cost else None
 
     @property
     def reserve_usd(self) -> Decimal | None:
@@ -132,7 +132,7 @@ class Generation:
 
         Args:
             recorded: the generation as the ledger knows it.
-            failed_runs: runs that have tried it in vain.
+            failed_runs: runs that have tried it without success.
         """
         return replace(
             self,
@@ -150,16 +150,21 @@ class Generation:
             failed_runs=failed_runs,
         )
 
-    def with_step(self, following: NextStep, *, unit: UnitCost | None = None, caps: Caps = NO_CAPS) -> Generation:
+    def with_step(self, following: NextStep, *, unit_cost: UnitCost | None = None, caps: Caps = NO_CAPS) -> Generation:
         """The same, with what happens to it now.
 
         Args:
             following: what may happen, and why.
-            unit: what it may cost, if it comes to a purchase.
+            unit_cost: what it may cost, if it comes to a purchase.
             caps: the limits that this keeps to.
         """
         return replace(
-            self, step=following.step, reason=following.reason, is_retry=following.is_retry, unit=unit, caps=caps
+            self,
+            step=following.step,
+            reason=following.reason,
+            is_retry=following.is_retry,
+            unit_cost=unit_cost,
+            caps=caps,
         )
 
     def as_bought(self) -> Generation:
@@ -235,7 +240,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One POST that was accepted, on its way to a stored output.
+    """One POST that was accepted, in progress to a stored output.
 
     Args:
         claim: the right to record what becomes of it.

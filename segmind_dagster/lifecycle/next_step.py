@@ -2,7 +2,7 @@
 
 Two schedules follow from recorded times and counts alone: a run that may buy waits twice as long after each run that
 failed, and ends after `MOST_RUNS`; a look for what was paid for waits as long again as it has waited, and ends when the
-provider no longer has it: that one is worked out where the rows are, in `ledger.due.loose`. Which moves exist is in
+provider no longer has it: that one is worked out where the rows are, in `ledger.sensor_reads.loose`. Which moves exist is in
 `states`, which kinds of failure are which in `failures`; whether money allows it is `budget`'s business.
 """
 
@@ -95,7 +95,7 @@ class Recorded(Protocol):
 
     @property
     def failed_runs(self) -> int:
-        """Runs that have tried it in vain, without those that failed for the account's sake."""
+        """Runs that have tried it without success, without those that failed for the account's sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def next_step(recorded: Recorded, *, by_person: bool) -> NextStep:  # noqa: PLR0
             return _NOT_YET
         case "planned":
             if not by_person and recorded.failed_runs >= MOST_RUNS:
-                return NextStep("leave", f"{recorded.failed_runs} runs have tried it in vain", may_buy=False)
+                return NextStep("leave", f"{recorded.failed_runs} runs have tried it without success", may_buy=False)
             return _NOT_YET
         case "failed":
             return _after_failure(recorded, by_person=by_person)

@@ -18,6 +18,7 @@ from rich.table import Table
 from segmind_dagster.data_folder import opened
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import reads
+from segmind_dagster.orchestration.asset_partitions import RANGE, partition_keys
 from segmind_dagster.orchestration.local import LocalProject, prepare_dagster_home, running_sandbox, use_sandbox
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sync import sync_partitions
@@ -30,7 +31,6 @@ from segmind_dagster.orchestration.translator import (
     SPEND_KEYS,
     USAGE_KEYS,
 )
-from segmind_dagster.orchestration.units import RANGE, partition_keys
 from segmind_dagster.prompts import PromptSet, find_prompt_set
 from segmind_dagster.reports.usage import read_table
 from segmind_dagster.settings import Settings

@@ -14,13 +14,13 @@ from typing import Final
 
 import dagster as dg
 
-from segmind_dagster.ledger import Ledger, due
+from segmind_dagster.ledger import Ledger, sensor_reads
+from segmind_dagster.orchestration.asset_partitions import ATTEMPT, AssetPartition, partition_keys, partitions_of
 from segmind_dagster.orchestration.translator import MODEL_KEYS
-from segmind_dagster.orchestration.units import ATTEMPT, Unit, partition_keys, units_of
 
 LOAD: Final = "segmind/load"
 ALSO_LOADS: Final = "segmind/also_loads"
-_DUE: Final = "due"
+_PENDING: Final = "due"
 _DONE: Final = "done"
 _LOOK_BACK: Final = 500
 _KEYS: Final = {key.path[-1]: key for key in MODEL_KEYS}
@@ -42,7 +42,9 @@ class Unloaded:
 
 
 @contextmanager
-def recorded_load(instance: dg.DagsterInstance, run_id: str, *, also: Collection[Unit] = ()) -> Iterator[None]:
+def recorded_load(
+    instance: dg.DagsterInstance, run_id: str, *, also: Collection[AssetPartition] = ()
+) -> Iterator[None]:
     """Note that the load of this run is due, and that it is done once the block has come to its end.
 
     Args:
@@ -51,41 +53,45 @@ def recorded_load(instance: dg.DagsterInstance, run_id: str, *, also: Collection
         also: what it loads beside the units it was started for.
     """
     names = " ".join(sorted(f"{key}/{asset.path[-1]}" for key, asset in also))
-    instance.add_run_tags(run_id, {LOAD: _DUE, **({ALSO_LOADS: names} if names else {})})
+    instance.add_run_tags(run_id, {LOAD: _PENDING, **({ALSO_LOADS: names} if names else {})})
     yield
     instance.add_run_tags(run_id, {LOAD: _DONE})
 
 
-def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> dict[Unit, Unloaded]:
+def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> dict[AssetPartition, Unloaded]:
     """The units that were generated for, and whose rows no run has loaded since.
 
     Args:
         instance: where runs and materializations are recorded.
         at_work: runs that may still load.
     """
-    records = instance.get_run_records(dg.RunsFilter(tags={LOAD: _DUE}), limit=_LOOK_BACK)
+    records = instance.get_run_records(dg.RunsFilter(tags={LOAD: _PENDING}), limit=_LOOK_BACK)
     keys = partition_keys(instance)
-    found: dict[Unit, Unloaded] = {}
+    found: dict[AssetPartition, Unloaded] = {}
     # latest first
     for record in records:
         run = record.dagster_run
         if run.run_id not in at_work:
             tried = Unloaded(run.run_id, int(run.tags.get(ATTEMPT, "1")), _end_of(record))
-            for unit in _loaded_by(run, keys):
-                found.setdefault(unit, tried)
+            for partition in _loaded_by(run, keys):
+                found.setdefault(partition, tried)
     since = {
         asset: latest_materializations(instance, asset, [key for key, of_asset in found if of_asset == asset])
         for asset in {asset for _, asset in found}
     }
-    return {unit: tried for unit, tried in found.items() if not _is_loaded(since[unit[1]].get(unit[0]), tried)}
+    return {
+        partition: tried
+        for partition, tried in found.items()
+        if not _is_loaded(since[partition[1]].get(partition[0]), tried)
+    }
 
 
-def asked_units(ledger: Ledger, prompt_sets: Iterable[str]) -> list[Unit]:
+def recorded_partitions(ledger: Ledger, prompt_sets: Iterable[str]) -> list[AssetPartition]:
     """The models that prompt sets ask for something of, as far as the ledger knows the sets and Dagster the models."""
     return [
         (key, _KEYS[resource])
         for key in prompt_sets
-        for resource in ledger.read(due.standing, key)
+        for resource in ledger.read(sensor_reads.standing, key)
         if resource in _KEYS
     ]
 
@@ -111,11 +117,11 @@ def latest_materializations(
     return found
 
 
-def _loaded_by(run: dg.DagsterRun, keys: Sequence[str]) -> set[Unit]:
+def _loaded_by(run: dg.DagsterRun, keys: Sequence[str]) -> set[AssetPartition]:
     also = (name.split("/") for name in run.tags.get(ALSO_LOADS, "").split())
     # a model may have left the registry since
     others = {(key, _KEYS[resource]) for key, resource in also if resource in _KEYS}
-    return others | {unit for unit in units_of(run, keys) if unit[1] in MODEL_KEYS}
+    return others | {partition for partition in partitions_of(run, keys) if partition[1] in MODEL_KEYS}
 
 
 def _is_loaded(materialized: dg.EventLogRecord | None, tried: Unloaded) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from segmind_dagster.prompts import PromptSet
     from segmind_dagster.reports.gallery import Gallery
     from segmind_dagster.reports.usage_report import UsageReport
-    from segmind_dagster.runner import RunReport, UnitReport
+    from segmind_dagster.runner import ModelReport, RunReport
     from segmind_dagster.settings import Settings
 
 
@@ -57,33 +57,33 @@ def plan_metadata(prompt_set: PromptSet, plans: Sequence[Plan], settings: Settin
     }
 
 
-def unit_metadata(unit: UnitReport, settings: Settings) -> dict[str, Any]:
+def model_metadata(model: ModelReport, settings: Settings) -> dict[str, Any]:
     """What a run did for one prompt set and one model, and how it looks."""
-    endings = unit.endings
+    endings = model.endings
     metadata: dict[str, Any] = {}
-    if (sheet := _sheet(unit)) is not None:
+    if (sheet := _sheet(model)) is not None:
         metadata["contact sheet"] = dg.MetadataValue.md(sheet)
     metadata |= {
         "generations": sum(endings.values()),
         **{f"generations {name.replace('_', ' ')}": count for name, count in sorted(endings.items())},
-        "cost of this run (USD)": float(unit.cost_usd),
-        "of it estimated (USD)": float(unit.estimated_usd),
-        "saved by reuse (USD)": "not known" if unit.reused_unpriced else float(unit.saved_usd),
+        "cost of this run (USD)": float(model.cost_usd),
+        "of it estimated (USD)": float(model.estimated_usd),
+        "saved by reuse (USD)": "not known" if model.reused_unpriced else float(model.saved_usd),
         "API": settings.api_origin,
     }
-    if unit.latencies_ms:
+    if model.latencies_ms:
         # twentieths between the values, as the usage summaries have them
-        cuts = quantiles(unit.latencies_ms, n=20, method="inclusive") if len(unit.latencies_ms) > 1 else []
-        metadata["latency p50 (ms)"] = round(cuts[9]) if cuts else unit.latencies_ms[0]
-        metadata["latency p95 (ms)"] = round(cuts[18]) if cuts else unit.latencies_ms[0]
-    if unit.reason:
-        metadata["empty because"] = unit.reason
-    if unit.failures:
-        counted = "\n".join(f"- {kind}: {count}" for kind, count in unit.failures.most_common())
-        examples = "\n".join(f"- {example}" for example in unit.examples)
+        cuts = quantiles(model.latencies_ms, n=20, method="inclusive") if len(model.latencies_ms) > 1 else []
+        metadata["latency p50 (ms)"] = round(cuts[9]) if cuts else model.latencies_ms[0]
+        metadata["latency p95 (ms)"] = round(cuts[18]) if cuts else model.latencies_ms[0]
+    if model.reason:
+        metadata["empty because"] = model.reason
+    if model.failures:
+        counted = "\n".join(f"- {kind}: {count}" for kind, count in model.failures.most_common())
+        examples = "\n".join(f"- {example}" for example in model.examples)
         metadata["failures"] = dg.MetadataValue.md(f"{counted}\n\nFor example:\n\n{examples}")
-    if unit.folder:
-        metadata["outputs"] = dg.MetadataValue.path(unit.folder)
+    if model.folder:
+        metadata["outputs"] = dg.MetadataValue.path(model.folder)
     return metadata
 
 
@@ -166,21 +166,21 @@ def figures_metadata(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def log_report(log: dg.DagsterLogManager, report: RunReport) -> None:
     """One line a prompt set and model, and the failures with what to do about them."""
-    for unit in report.units:
-        counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(unit.endings.items()))
+    for model in report.models:
+        counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(model.endings.items()))
         log.info(
-            f"{unit.prompt_set} / {unit.resource}: {unit.reason or counts or 'nothing to do'}; ${unit.cost_usd:.4f}"
+            f"{model.prompt_set} / {model.resource}: {model.reason or counts or 'nothing to do'}; ${model.cost_usd:.4f}"
         )
-        for example in unit.examples:
-            log.warning(f"{unit.prompt_set} / {unit.resource}: {example}")
+        for example in model.examples:
+            log.warning(f"{model.prompt_set} / {model.resource}: {example}")
     for warning in report.warnings:
         log.warning(warning)
 
 
-def _sheet(unit: UnitReport) -> str | None:
+def _sheet(model: ModelReport) -> str | None:
     from segmind_dagster.reports.contact_sheet import Picture, contact_sheet
 
-    return contact_sheet([Picture(uri, caption) for uri, caption in unit.pictures])
+    return contact_sheet([Picture(uri, caption) for uri, caption in model.pictures])
 
 
 def _cell(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from segmind_dagster.errors import OutputError
 
 PARTIAL: Final = ".partial"
-FACTS: Final = ".facts.json"
+SIDECAR: Final = ".facts.json"
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -78,7 +78,7 @@ class Folder:
             beside.replace(destination)
             source.unlink()
 
-    def place_facts(self, content: bytes, target: str, output: Path) -> None:
+    def place_sidecar(self, content: bytes, target: str, output: Path) -> None:
         """Write a sidecar.
 
         Args:

@@ -24,23 +24,23 @@ _HEAD_BYTES = 64
 _CHUNK_BYTES = 1 << 20
 
 
-def embed(path: Path, form: str, facts: Mapping[str, Any]) -> None:
+def embed(path: Path, form: str, sidecar: Mapping[str, Any]) -> None:
     """Put the facts into the file, if its format takes them; otherwise leave it alone."""
     with path.open("r+b") as file:
-        embed_in(file, form, facts)
+        embed_in(file, form, sidecar)
 
 
-def embed_in(file: BinaryIO, form: str, facts: Mapping[str, Any]) -> None:
+def embed_in(file: BinaryIO, form: str, sidecar: Mapping[str, Any]) -> None:
     """The same for an open file.
 
     Args:
         file: open for reading and writing, changed in place.
         form: its format.
-        facts: JSON-serialisable facts.
+        sidecar: JSON-serialisable facts.
     """
     if form not in {"png", "jpeg"}:
         return
-    text = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(sidecar, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     file.seek(0)
     head = file.read(_HEAD_BYTES)
     if form == "png" and head[12:16] == b"IHDR":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from segmind_dagster.outputs import files
-from segmind_dagster.outputs.folder import FACTS, checked, is_safe
+from segmind_dagster.outputs.folder import SIDECAR, checked, is_safe
 from segmind_dagster.outputs.verify import EXTENSIONS, sniff
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Quarantine:
         self.url = f"{folder.url}/{QUARANTINE}"
 
     def put(
-        self, path: Path, *, resource: str, generation_id: str, attempt: int, facts: Mapping[str, Any]
+        self, path: Path, *, resource: str, generation_id: str, attempt: int, sidecar: Mapping[str, Any]
     ) -> Quarantined:
         """Move a refused file into quarantine, durable before this returns; the same bytes are kept once.
 
@@ -68,7 +68,7 @@ class Quarantine:
             resource: the model's resource name.
             generation_id: the generation.
             attempt: the number of the POST that paid for it.
-            facts: what stands beside it, fit to be shown.
+            sidecar: what stands beside it, fit to be shown.
         """
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -80,10 +80,10 @@ class Quarantine:
         if self._folder.exists(uri):
             path.unlink()
         else:
-            beside = {**facts, "output_sha256": sha256, "output_bytes": size}
+            beside = {**sidecar, "output_sha256": sha256, "output_bytes": size}
             content = json.dumps(beside, ensure_ascii=False, sort_keys=True)
             # first, so that no refused file stands without the reason
-            self._folder.place_facts(f"{content}\n".encode(), f"{stem}{FACTS}", path)
+            self._folder.place_sidecar(f"{content}\n".encode(), f"{stem}{SIDECAR}", path)
             self._folder.place(path, uri)
             if self._folder.is_local:
                 files.sync_folder(Path(uri).parent)
@@ -105,11 +105,11 @@ class Quarantine:
         """
         stem = quarantined.uri.rpartition(".")[0]
         try:
-            facts = json.loads(self._folder.read(f"{stem}{FACTS}"))
+            sidecar = json.loads(self._folder.read(f"{stem}{SIDECAR}"))
             content = self._folder.read(quarantined.uri)
         except (OSError, ValueError):
             return False
-        if not isinstance(facts, dict) or facts.get("is_cut"):
+        if not isinstance(sidecar, dict) or sidecar.get("is_cut"):
             return False
         path.write_bytes(content)
         return True

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from segmind_dagster.errors import OutputError
 from segmind_dagster.lifecycle.generation import Output
 from segmind_dagster.outputs import files, provenance
-from segmind_dagster.outputs.folder import FACTS, PARTIAL, Folder, checked, is_safe
+from segmind_dagster.outputs.folder import PARTIAL, SIDECAR, Folder, checked, is_safe
 from segmind_dagster.outputs.quarantine import QUARANTINE, Quarantine
 from segmind_dagster.outputs.verify import EXTENSIONS, verify, verify_file
 
@@ -42,14 +42,14 @@ class Found:
         resource: the folder it lies in, the model's resource name.
         generation_id: its name.
         uri: the output; None when only its facts are there.
-        facts: what stands beside it, as it was read; None when that is missing or no JSON.
+        sidecar: what stands beside it, as it was read; None when that is missing or no JSON.
         written_at: when the output was written, or else its facts.
     """
 
     resource: str
     generation_id: str
     uri: str | None
-    facts: Any
+    sidecar: Any
     written_at: datetime
 
 
@@ -58,7 +58,7 @@ class OutputStore:
 
     Args:
         url: the folder.
-        scratch_dir: local folder for files on their way; on the same disk as a local outputs folder.
+        scratch_dir: local folder for files in progress; on the same disk as a local outputs folder.
     """
 
     def __init__(self, url: str, *, scratch_dir: Path) -> None:
@@ -69,7 +69,7 @@ class OutputStore:
         self.quarantine = Quarantine(self._folder)
 
     def scratch_file(self, generation_id: str) -> Path:
-        """A fresh name for a file on its way; two runs never share one."""
+        """A fresh name for a file in progress; two runs never share one."""
         self._folder.make(self._scratch_dir)
         return self._scratch_dir / f"{checked(generation_id)}.{secrets.token_hex(6)}"
 
@@ -80,17 +80,17 @@ class OutputStore:
         resource: str,
         generation_id: str,
         kind: OutputKind,
-        facts: Mapping[str, Any],
+        sidecar: Mapping[str, Any],
         books: Mapping[str, Any] | None = None,
     ) -> Output:
         """Verify a file and move it into place, durable before this returns.
 
         Args:
-            path: the file on its way; gone afterwards.
+            path: the file in progress; gone afterwards.
             resource: the model's resource name.
             generation_id: the generation.
             kind: what was bought.
-            facts: where it came from; written beside it, and inside it where the format takes that.
+            sidecar: where it came from; written beside it, and inside it where the format takes that.
             books: what the ledger notes of it; written beside it only, for a ledger that has to be rebuilt.
 
         Raises:
@@ -98,7 +98,7 @@ class OutputStore:
         """
         with files.at_work_on(path, is_durable=self.is_local) as file:
             verified = verify_file(file, kind)
-            provenance.embed_in(file, verified.format, facts)
+            provenance.embed_in(file, verified.format, sidecar)
             content_sha256, size = files.digest_of(file)
         name = f"{checked(resource)}/{checked(generation_id)}"
         stored = Output(
@@ -111,9 +111,9 @@ class OutputStore:
         )
         # on one line: indented, it takes ten times as long to write
         beside = json.dumps(
-            {**facts, **(books or {}), "output_sha256": content_sha256}, ensure_ascii=False, sort_keys=True
+            {**sidecar, **(books or {}), "output_sha256": content_sha256}, ensure_ascii=False, sort_keys=True
         )
-        self._folder.place_facts(f"{beside}\n".encode(), f"{self._url}/{name}{FACTS}", path)
+        self._folder.place_sidecar(f"{beside}\n".encode(), f"{self._url}/{name}{SIDECAR}", path)
         self._folder.place(path, stored.uri)
         if self.is_local:
             # the ledger holds the same facts, so that the sidecar's bytes need not be durable on their own
@@ -144,7 +144,7 @@ class OutputStore:
                 ) from error
 
     def sweep(self) -> None:
-        """Remove what processes that were killed left on its way, once nobody can be writing it any more."""
+        """Remove what processes that were killed left in progress, once nobody can be writing it any more."""
         oldest = time.time() - _ABANDONED_S
         for path in self._on_their_way():
             # another run may put it in place meanwhile
@@ -158,7 +158,7 @@ class OutputStore:
             root = Path(self._url)
             outputs = root.glob("*/*") if root.is_dir() else iter(())
             # what lies deeper is in quarantine, and no output
-            is_there = any(file.is_file() and not file.name.endswith(FACTS) for file in outputs)
+            is_there = any(file.is_file() and not file.name.endswith(SIDECAR) for file in outputs)
             return self._url if is_there else None
         fs, root_path = self._folder.remote()
         return self._url if fs.exists(root_path) and fs.find(root_path, maxdepth=2) else None
@@ -168,7 +168,7 @@ class OutputStore:
         stem = f"{self._url}/{checked(resource)}/{checked(generation_id)}"
         # facts alone are what a killed run leaves of an output that never came
         exists = self._folder.exists
-        return exists(f"{stem}{FACTS}") and any(exists(f"{stem}.{ending}") for ending in _FORMATS)
+        return exists(f"{stem}{SIDECAR}") and any(exists(f"{stem}.{ending}") for ending in _FORMATS)
 
     def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Output, Mapping[str, Any]] | None:
         """The whole output of a request that was put in place earlier, and the facts beside it, if it was.
@@ -181,33 +181,33 @@ class OutputStore:
         stem = f"{self._url}/{checked(resource)}/{checked(generation_id)}"
         if not self.holds(resource, generation_id):
             return None
-        facts = self._facts(f"{stem}{FACTS}")
-        if not isinstance(facts, dict) or facts.get("request_id") != request_id:
+        sidecar = self._facts(f"{stem}{SIDECAR}")
+        if not isinstance(sidecar, dict) or sidecar.get("request_id") != request_id:
             return None
         for extension in _FORMATS:
             with suppress(FileNotFoundError):
                 stored = self.examine(f"{stem}.{extension}")
-                if stored.sha256 == facts.get("output_sha256"):
-                    return stored, facts
+                if stored.sha256 == sidecar.get("output_sha256"):
+                    return stored, sidecar
         return None
 
     def found(self) -> Iterator[Found]:
         """Every output with the facts beside it, and facts whose output is gone; nothing else that lies there."""
         by_generation: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)
         for resource, name, written_at in self._names():
-            generation_id, ending = (name.removesuffix(FACTS), FACTS) if name.endswith(FACTS) else _split(name)
+            generation_id, ending = (name.removesuffix(SIDECAR), SIDECAR) if name.endswith(SIDECAR) else _split(name)
             if is_safe(resource) and is_safe(generation_id):
                 by_generation[resource, generation_id][ending] = written_at
         for (resource, generation_id), endings in sorted(by_generation.items()):
             stem = f"{self._url}/{resource}/{generation_id}"
-            facts = self._facts(f"{stem}{FACTS}") if FACTS in endings else None
+            sidecar = self._facts(f"{stem}{SIDECAR}") if SIDECAR in endings else None
             outputs = [ending for ending in sorted(endings) if ending.removeprefix(".") in _FORMATS]
-            for ending in outputs or ([FACTS] if FACTS in endings else []):
+            for ending in outputs or ([SIDECAR] if SIDECAR in endings else []):
                 yield Found(
                     resource=resource,
                     generation_id=generation_id,
-                    uri=None if ending == FACTS else f"{stem}{ending}",
-                    facts=facts,
+                    uri=None if ending == SIDECAR else f"{stem}{ending}",
+                    sidecar=sidecar,
                     written_at=endings[ending],
                 )
 
@@ -220,7 +220,7 @@ class OutputStore:
             width, height = files.dimensions(path) if form in _PICTURES else (None, None)
         return Output(uri=uri, sha256=content_sha256, size_bytes=size, format=form, width=width, height=height)
 
-    def facts_inside(self, uri: str) -> dict[str, Any] | None:
+    def provenance_inside(self, uri: str) -> dict[str, Any] | None:
         """The facts that an output carries in itself, where its format takes them."""
         form = _FORMATS[uri.rpartition(".")[2]]
         if form not in {"png", "jpeg"}:

@@ -5,7 +5,7 @@
 """
 
 from segmind_dagster.planning.estimate import Estimate, price_models
-from segmind_dagster.planning.plan import Plan, hold_together, make_plan
+from segmind_dagster.planning.plan import Plan, apply_caps, make_plan
 from segmind_dagster.planning.total import Total
 
-__all__ = ["Estimate", "Plan", "Total", "hold_together", "make_plan", "price_models"]
+__all__ = ["Estimate", "Plan", "Total", "apply_caps", "make_plan", "price_models"]

@@ -62,7 +62,7 @@ def make_plan(
     is_by_person: bool = True,
     runs: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan:
-    """Decide about each generation; whether the set's and the run's cap allow it all, `hold_together` decides.
+    """Decide about each generation; whether the set's and the run's cap allow it all, `apply_caps` decides.
 
     Args:
         prompt_set: the set.
@@ -73,7 +73,7 @@ def make_plan(
         caps: the limits; of these, what one generation may cost.
         requests_per_minute: the configured rate.
         is_by_person: a person's run also tries again what failed permanently, once; it was never paid.
-        runs: in how many runs each generation was tried in vain, by id; only a sensor's run asks.
+        runs: in how many runs each generation was tried without success, by id; only a sensor's run asks.
     """
     generations = tuple(
         _decide(
@@ -95,7 +95,7 @@ def make_plan(
     )
 
 
-def hold_together(plans: Sequence[Plan], *, caps: Mapping[str, Caps], spent: Mapping[str, Spent]) -> list[Plan]:
+def apply_caps(plans: Sequence[Plan], *, caps: Mapping[str, Caps], spent: Mapping[str, Spent]) -> list[Plan]:
     """Plans that are all or nothing: what refuses one plan of a set refuses the set, and a run's cap the run.
 
     A cap is compared with what all plans it is about need together, and its refusal is one sentence for all of them.
@@ -119,7 +119,7 @@ def hold_together(plans: Sequence[Plan], *, caps: Mapping[str, Caps], spent: Map
     of_run = next((_over_cap("run", "", sent, caps[key], spent[key], needing=together) for key in of_set), None)
     return [
         replace(plan, refusal=plan.refusal or refusals[plan.prompt_set] or of_run)
-        if any(generation.unit for generation in plan.generations)
+        if any(generation.unit_cost for generation in plan.generations)
         else plan
         for plan in plans
     ]
@@ -148,11 +148,11 @@ def _over_cap(scope: Scope, name: str, plans: Sequence[Plan], caps: Caps, spent:
 def _decide(
     generation: Generation, unit_costs: Mapping[str, UnitCost | None], caps: Caps, *, by_person: bool
 ) -> Generation:
-    unit = unit_costs.get(generation.model.slug) or _unit_of_set(caps)
-    unit = unit.capped(caps.max_unit_usd) if unit else None
+    unit_cost = unit_costs.get(generation.model.slug) or _unit_of_set(caps)
+    unit_cost = unit_cost.capped(caps.max_unit_usd) if unit_cost else None
     following = next_step(generation, by_person=by_person)
     # with its price also where it is only looked for: if that comes to nothing, free of charge, this run buys it
-    return generation.with_step(following, unit=unit if following.may_buy else None, caps=caps)
+    return generation.with_step(following, unit_cost=unit_cost if following.may_buy else None, caps=caps)
 
 
 def _unit_of_set(caps: Caps) -> UnitCost | None:
@@ -160,16 +160,16 @@ def _unit_of_set(caps: Caps) -> UnitCost | None:
 
 
 def _estimate(bought: Sequence[Generation], requests_per_minute: float) -> Estimate:
-    units = [generation.unit for generation in bought if generation.unit]
-    priced = [unit for unit in units if unit.is_price]
-    limits = [unit.high for unit in units if not unit.is_price]
-    latencies = [unit.latency_s for unit in units]
+    units = [generation.unit_cost for generation in bought if generation.unit_cost]
+    priced = [unit_cost for unit_cost in units if unit_cost.is_price]
+    limits = [unit_cost.high for unit_cost in units if not unit_cost.is_price]
+    latencies = [unit_cost.latency_s for unit_cost in units]
     known = [latency for latency in latencies if latency is not None]
     slowest = max(known, default=0.0) if len(known) == len(bought) else None
     return Estimate(
-        low_usd=sum((unit.low for unit in priced), Decimal(0)),
-        expected_usd=sum((unit.expected for unit in priced), Decimal(0)),
-        high_usd=sum((unit.high for unit in units), Decimal(0)),
+        low_usd=sum((unit_cost.low for unit_cost in priced), Decimal(0)),
+        expected_usd=sum((unit_cost.expected for unit_cost in priced), Decimal(0)),
+        high_usd=sum((unit_cost.high for unit_cost in units), Decimal(0)),
         capped=len(limits),
         capped_usd=sum(limits, Decimal(0)),
         unpriced=len(bought) - len(units),
@@ -190,7 +190,7 @@ def _refusal(
             f"Nothing was submitted: nobody knows what a generation of {resource} costs, so no cap can hold. "
             f"Give prompt set '{prompt_set}' a `max_unit_cost_usd`, the most you would pay for one."
         )
-    dearest = max((unit.dearest for unit in unit_costs.values() if unit), default=Decimal(0))
+    dearest = max((unit_cost.dearest for unit_cost in unit_costs.values() if unit_cost), default=Decimal(0))
     if caps.max_unit_usd is not None and estimate.high_usd and dearest > caps.max_unit_usd:
         return (
             f"Nothing was submitted: a generation of {resource} costs up to ${dearest:.4f}, and `max_unit_cost_usd` of "

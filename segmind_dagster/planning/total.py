@@ -64,7 +64,9 @@ class Total:
             unpriced=unpriced,
             unpriced_models=_models([plan for plan in plans if plan.estimate.unpriced]),
             shared=len(shared),
-            shared_usd=sum((each.unit.expected for each in shared if each.unit and each.unit.is_price), Decimal(0)),
+            shared_usd=sum(
+                (each.unit_cost.expected for each in shared if each.unit_cost and each.unit_cost.is_price), Decimal(0)
+            ),
         )
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from segmind_dagster.errors import RegistryError
-from segmind_dagster.recovery.facts import Facts, read_facts
+from segmind_dagster.recovery.sidecars import Sidecar, read_sidecar
 from segmind_dagster.registry import find_model
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class OnDisk:
         generation_id: the generation.
         resource: the folder it lies in.
         verdict: what it counts as.
-        facts: what is said about it; None when nothing can be read.
+        sidecar: what is said about it; None when nothing can be read.
         stored: the bytes, when they count as owned.
         written_at: when it was written.
     """
@@ -45,7 +45,7 @@ class OnDisk:
     generation_id: str
     resource: str
     verdict: Verdict
-    facts: Facts | None
+    sidecar: Sidecar | None
     stored: Output | None
     written_at: datetime
 
@@ -81,35 +81,35 @@ def judge(outputs: OutputStore, found: Found, *, api_origin: str, row: Mapping[s
         api_origin: the origin it must be of.
         row: what the warehouse remembers of the generation.
     """
-    facts = read_facts(found.facts, generation_id=found.generation_id)
-    if facts is None and found.uri is not None:
-        facts = read_facts(outputs.facts_inside(found.uri), generation_id=found.generation_id)
-    verdict, stored = _judge_bytes(outputs, found, facts, row, api_origin)
+    sidecar = read_sidecar(found.sidecar, generation_id=found.generation_id)
+    if sidecar is None and found.uri is not None:
+        sidecar = read_sidecar(outputs.provenance_inside(found.uri), generation_id=found.generation_id)
+    verdict, stored = _judge_bytes(outputs, found, sidecar, row, api_origin)
     return OnDisk(
         generation_id=found.generation_id,
         resource=found.resource,
         verdict=verdict,
-        facts=facts,
+        sidecar=sidecar,
         stored=stored,
         written_at=found.written_at,
     )
 
 
 def _judge_bytes(
-    outputs: OutputStore, found: Found, facts: Facts | None, row: Mapping[str, Any] | None, api_origin: str
+    outputs: OutputStore, found: Found, sidecar: Sidecar | None, row: Mapping[str, Any] | None, api_origin: str
 ) -> tuple[Verdict, Output | None]:
-    if facts is not None and facts.api_origin != api_origin:
+    if sidecar is not None and sidecar.api_origin != api_origin:
         return "foreign", None
-    if facts is None and row is None:
+    if sidecar is None and row is None:
         return "nameless", None
     if found.uri is None:
         return "missing", None
-    digests = {facts.output_sha256 if facts else None, row["output_sha256"] if row else None} - {None}
+    digests = {sidecar.output_sha256 if sidecar else None, row["output_sha256"] if row else None} - {None}
     stored = outputs.examine(found.uri)
     if digests:
         return ("owned", stored) if stored.sha256 in digests else ("changed", None)
     # the facts are inside it, or its row names none: being whole is all that can be asked of it
-    return ("undigested", stored) if facts is not None and _is_sound(outputs, found) else ("changed", None)
+    return ("undigested", stored) if sidecar is not None and _is_sound(outputs, found) else ("changed", None)
 
 
 def _is_sound(outputs: OutputStore, found: Found) -> bool:

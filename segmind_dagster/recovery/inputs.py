@@ -34,8 +34,8 @@ def inputs_of(
         disk: what the outputs folder holds of it.
         row: what the warehouse remembers of it.
     """
-    facts = disk.facts if disk else None
-    reported_seed = facts.seed if facts else None
+    sidecar = disk.sidecar if disk else None
+    reported_seed = sidecar.seed if sidecar else None
     if asked is not None:
         seed = next((seed for seed in (reported_seed, row and row["seed"], asked.seed) if seed is not None), None)
         return {
@@ -51,11 +51,11 @@ def inputs_of(
         }
     resource = disk.resource if disk else str(row["resource"]) if row else ""
     model = _model(resource)
-    slug = (model and model.slug) or (facts and facts.model_slug) or (row and row["model_slug"]) or resource
+    slug = (model and model.slug) or (sidecar and sidecar.model_slug) or (row and row["model_slug"]) or resource
     images: Mapping[str, str] = (row["images"] if row else None) or {}
-    if facts is not None and facts.images:
-        images = facts.images
-    bodies = [dict(facts.body)] if facts and facts.body is not None else []
+    if sidecar is not None and sidecar.images:
+        images = sidecar.images
+    bodies = [dict(sidecar.body)] if sidecar and sidecar.body is not None else []
     bodies += _bodies_of_row(row, model)
     body, sample = _recognised(generation_id, slug, bodies, images)
     if sample is None:

@@ -54,8 +54,8 @@ class Evidence:
     @property
     def request_id(self) -> str | None:
         """Its latest accepted request: of its output, else as the warehouse or the history know it."""
-        if self.disk is not None and self.disk.facts is not None and self.disk.facts.request_id:
-            return self.disk.facts.request_id
+        if self.disk is not None and self.disk.sidecar is not None and self.disk.sidecar.request_id:
+            return self.disk.sidecar.request_id
         if self.row is not None and self.row["state"] in {"succeeded", "submitted"} and self.row["request_id"]:
             return str(self.row["request_id"])
         return self.request.request_id if self.request else None
@@ -117,10 +117,10 @@ def _number(evidence: Evidence, earlier: Mapping[int, Mapping[str, Any]]) -> int
     same = next((number for number, row in earlier.items() if row["request_id"] == evidence.request_id), None)
     if same is not None:
         return same
-    facts = evidence.disk.facts if evidence.disk else None
+    sidecar = evidence.disk.sidecar if evidence.disk else None
     last = max(earlier, default=0)
-    if facts is not None and facts.attempt is not None and facts.attempt >= last:
-        return facts.attempt
+    if sidecar is not None and sidecar.attempt is not None and sidecar.attempt >= last:
+        return sidecar.attempt
     # remembered while it was under way, before its request id was loaded
     is_open = last > 0 and earlier[last]["state"] in _IN_PROGRESS and not earlier[last]["request_id"]
     return last if is_open else last + 1
@@ -135,11 +135,11 @@ def _latest(
     now: datetime,
 ) -> dict[str, Any]:
     before = remembered or dict.fromkeys(_ATTEMPT_FACTS)
-    facts = evidence.disk.facts if evidence.disk else None
+    sidecar = evidence.disk.sidecar if evidence.disk else None
     row = evidence.row or {}
     is_stored = state == "succeeded" and evidence.disk is not None
-    stored_at = (facts and facts.stored_at) or (evidence.disk.written_at if evidence.disk else None)
-    latency_ms = before["latency_ms"] if before["latency_ms"] is not None else facts and facts.latency_ms
+    stored_at = (sidecar and sidecar.stored_at) or (evidence.disk.written_at if evidence.disk else None)
+    latency_ms = before["latency_ms"] if before["latency_ms"] is not None else sidecar and sidecar.latency_ms
     created_at = evidence.request.created_at if evidence.request else None
     began = created_at or (now if stored_at is None else _earlier(stored_at, latency_ms or 0))
     cost_usd, source = _cost(evidence, before, is_stored=is_stored)
@@ -149,7 +149,7 @@ def _latest(
         "model_slug": inputs["model_slug"],
         "resource": inputs["resource"],
         "prompt_set": before["prompt_set"]
-        or (facts and facts.prompt_set)
+        or (sidecar and sidecar.prompt_set)
         or row.get("prompt_set")
         or (evidence.asked.prompt_set if evidence.asked else UNKNOWN_SET),
         "state": state,
@@ -195,13 +195,13 @@ def _doubted(
 
 def _cost(evidence: Evidence, before: Mapping[str, Any], *, is_stored: bool) -> tuple[Decimal, str] | tuple[None, None]:
     """What it cost and who said so; nothing while only a reservation can be known."""
-    facts = evidence.disk.facts if evidence.disk else None
-    is_told = before["cost_usd"] is not None and before["cost_source"] in {"reported", "history"}
+    sidecar = evidence.disk.sidecar if evidence.disk else None
+    is_reported = before["cost_usd"] is not None and before["cost_source"] in {"reported", "history"}
     # a failure remembered as free was paid for after all, when its output is there
-    if is_told and (before["cost_usd"] or not is_stored):
+    if is_reported and (before["cost_usd"] or not is_stored):
         return before["cost_usd"], before["cost_source"]
-    if facts is not None and facts.cost_usd is not None:
-        return facts.cost_usd, facts.cost_source or "reported"
+    if sidecar is not None and sidecar.cost_usd is not None:
+        return sidecar.cost_usd, sidecar.cost_source or "reported"
     request = evidence.request
     if request is not None and request.cost_usd is not None and (request.status or "").upper() == "COMPLETED":
         return request.cost_usd, "history"

@@ -62,7 +62,7 @@ def memberships(
         is_current = row.is_current and row.prompt_set not in keys
         enter(row.prompt_set, row.generation_id, is_current=is_current, position=position)
     for position, (generation_id, each) in enumerate(disk.items()):
-        if each.facts is not None and each.facts.prompt_set is not None:
-            key = each.facts.prompt_set
+        if each.sidecar is not None and each.sidecar.prompt_set is not None:
+            key = each.sidecar.prompt_set
             enter(key, generation_id, is_current=key not in keys, position=position)
     return list(found.values())

@@ -254,9 +254,9 @@ def _accepted(ledger: Ledger, evidence: Mapping[str, Evidence], now: datetime) -
     known = ledger.read(reads.accepted_since, now - _RECENT)
     accepted: dict[str, datetime | None] = {each.request_id: each.accepted_at for each in known}
     for each in evidence.values():
-        facts = each.disk.facts if each.disk else None
-        if facts is not None and facts.request_id:
-            accepted[facts.request_id] = facts.stored_at
+        sidecar = each.disk.sidecar if each.disk else None
+        if sidecar is not None and sidecar.request_id:
+            accepted[sidecar.request_id] = sidecar.stored_at
         for row in each.attempts:
             if row["request_id"] and row["state"] in {"submitted", "succeeded"}:
                 accepted[row["request_id"]] = row["submitted_at"] or row["intent_at"]
@@ -264,7 +264,7 @@ def _accepted(ledger: Ledger, evidence: Mapping[str, Evidence], now: datetime) -
 
 
 def _has_no_cost(evidence: Evidence) -> bool:
-    if evidence.disk is not None and evidence.disk.facts is not None and evidence.disk.facts.cost_usd is not None:
+    if evidence.disk is not None and evidence.disk.sidecar is not None and evidence.disk.sidecar.cost_usd is not None:
         return False
     return not any(
         row["request_id"] == evidence.request_id and row["cost_usd"] and row["cost_source"] != "estimated"

@@ -176,10 +176,10 @@ def _names() -> Names:
 
 async def _one_by_one(gateway: Gateway, request_ids: Sequence[str]) -> dict[str, HistoryRow]:
     """Requests that are older than the history was read back."""
-    room = asyncio.Semaphore(_AT_ONCE)
+    limit = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(request_id: str) -> HistoryRow | None:
-        async with room:
+        async with limit:
             return await gateway.history_row(request_id)
 
     rows = await asyncio.gather(*(ask(each) for each in request_ids))
@@ -202,10 +202,10 @@ async def _digests(
         for name in request.images
         if name in row.body
     }
-    room = asyncio.Semaphore(_AT_ONCE)
+    limit = asyncio.Semaphore(_AT_ONCE)
 
     async def look(address: str) -> tuple[str, str | None]:
-        async with room:
+        async with limit:
             return address, await digest_at(gateway, outputs, address)
 
     return dict(await asyncio.gather(*(look(address) for address in sorted(addresses))))

@@ -101,13 +101,13 @@ def _page(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _history(rows: list[dict[str, Any]]) -> dict[str, Any]:
     (row,) = rows
-    told = fitted(row, {name: _HISTORY.get(name, {"data_type": "bigint"}) for name in row})
-    nothing = "not known" if told["requests"] else 0
+    reported = fitted(row, {name: _HISTORY.get(name, {"data_type": "bigint"}) for name in row})
+    nothing = "not known" if reported["requests"] else 0
     return {
-        "requests": told["requests"],
-        "charged (USD)": told["cost_usd"] if told["cost_usd"] is not None else nothing,
-        **({"of these with a cost not known": told["unknown"]} if told["unknown"] else {}),
-        "newest request": f"{told['created_at']:%Y-%m-%d %H:%M} UTC" if told["created_at"] else "none",
+        "requests": reported["requests"],
+        "charged (USD)": reported["cost_usd"] if reported["cost_usd"] is not None else nothing,
+        **({"of these with a cost not known": reported["unknown"]} if reported["unknown"] else {}),
+        "newest request": f"{reported['created_at']:%Y-%m-%d %H:%M} UTC" if reported["created_at"] else "none",
     }
 
 

@@ -1,4 +1,4 @@
-"""What the joined rows of ledger, history and balance mean: charges explained or not, twice, in vain. Pure.
+"""What the joined rows of ledger, history and balance mean: charges explained or not, twice, without success. Pure.
 
 Nothing is called wrong that may only be early: what is under way, what the history was not asked for yet, and what
 happened around the moment of a reading is left open, and an amount that is not known is not guessed.
@@ -266,9 +266,9 @@ def _runway(balances: Sequence[Mapping[str, Any]]) -> Row:
         if after["balance_usd"] <= before["balance_usd"]:
             spent += before["balance_usd"] - after["balance_usd"]
             elapsed += after["observed_at"] - before["observed_at"]
-    is_told = elapsed >= _LEAST
+    is_reported = elapsed >= _LEAST
     days = elapsed / _DAY
-    per_day = spent / Decimal(str(days)) if is_told else None
+    per_day = spent / Decimal(str(days)) if is_reported else None
     return {
         "observed_at": latest["observed_at"],
         "balance_usd": latest["balance_usd"],

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import dlt
 
+from segmind_dagster.checks.spend_reach import Reach
 from segmind_dagster.gateway.redaction import redactor_of
-from segmind_dagster.ledger import findings, reads
+from segmind_dagster.ledger import check_reads, reads
 from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.reports import reconciliation, spend_sql
 from segmind_dagster.reports.queries import ask_in_pages, has_tables
-from segmind_dagster.reports.spend_reach import Reach
 from segmind_dagster.reports.summaries import fitted, read_rows, summary_source
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.pipeline import warehouse
@@ -159,12 +159,12 @@ def _cost_differences(desk: _Desk) -> list[dict[str, Any]]:
 def _balance(desk: _Desk) -> list[dict[str, Any]]:
     if not desk.has("credits"):
         return []
-    is_told = desk.has_history and desk.has("attempts")
+    is_reported = desk.has_history and desk.has("attempts")
     return reconciliation.balance_windows(
         list(desk.ask(spend_sql.BALANCES)),
-        desk.ask(spend_sql.CHARGES) if is_told else (),
-        covered_from=desk.reading.covered_from if is_told and desk.reading else None,
-        read_at=desk.reading.read_at if is_told and desk.reading else None,
+        desk.ask(spend_sql.CHARGES) if is_reported else (),
+        covered_from=desk.reading.covered_from if is_reported and desk.reading else None,
+        read_at=desk.reading.read_at if is_reported and desk.reading else None,
     )
 
 
@@ -218,7 +218,7 @@ def reading_of(pipeline: Any, name: str, api_origin: str) -> history.Reading | N
 
 def _reach(ledger: Ledger, reading: history.Reading | None) -> Reach:
     since, until = (reading.covered_from, reading.read_at) if reading else (None, None)
-    has_compared, newer, newer_usd = ledger.read(findings.charged_by_then, since=since, until=until)
+    has_compared, newer, newer_usd = ledger.read(check_reads.charged_by_then, since=since, until=until)
     return Reach(
         read_at=until, covered_from=since, has_compared=has_compared, newer=newer, newer_usd=newer_usd
     )  # fmt: skip

@@ -61,8 +61,8 @@ def with_history(attempt: Attempt, row: HistoryRow | None) -> Attempt:
     return attempt if row is None else attempt.with_cost(row.cost_usd, "history")
 
 
-def with_facts(attempt: Attempt, facts: Mapping[str, Any]) -> Attempt:
+def with_sidecar(attempt: Attempt, sidecar: Mapping[str, Any]) -> Attempt:
     """The attempt with the cost that only the facts beside its output still tell."""
-    if not isinstance(facts.get("cost_usd"), str):
+    if not isinstance(sidecar.get("cost_usd"), str):
         return attempt
-    return attempt.with_cost(read_usd(facts["cost_usd"]), str(facts.get("cost_source", "reported")))
+    return attempt.with_cost(read_usd(sidecar["cost_usd"]), str(sidecar.get("cost_source", "reported")))

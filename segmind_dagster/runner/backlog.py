@@ -42,7 +42,7 @@ def left_behind(
         replace(
             each,
             step="collect" if each.state in {"submitted", "failed"} else "look_up",
-            unit=costs[each.model.slug],
+            unit_cost=costs[each.model.slug],
         )
         for each in wanted
     ]

@@ -4,7 +4,7 @@ Closed, all may go. Half open, three scouts may: a model that has never delivere
 after it was stopped. Open, none may: three times in a row it was paid and what came could not be used.
 
 Only what was paid for counts. A scout that ends in any other way gives its place to the next one, so that nobody waits
-for a verdict that no scout can bring. Who waits, and what a person is told, is in `brake`.
+for a verdict that no scout can bring. Who waits, and what a person is told, is in `admission`.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class CircuitBreaker:
                 return "go" if self.in_flight + self.bad < SCOUTS else "wait"
 
     def sent(self) -> CircuitBreaker:
-        """One more is on its way."""
+        """One more is in progress."""
         return replace(self, in_flight=self.in_flight + 1)
 
     def landed(self) -> CircuitBreaker:
-        """One that was on its way has its ending, whichever."""
+        """One that was in progress has its ending, whichever."""
         return replace(self, in_flight=self.in_flight - 1)
 
     def delivered(self) -> CircuitBreaker:

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Claim, Ledger
     from segmind_dagster.lifecycle.failures import FailureKind
     from segmind_dagster.lifecycle.generation import Generation
-    from segmind_dagster.runner.brake import Brake
+    from segmind_dagster.runner.admission import Admission
+    from segmind_dagster.runner.concurrency import ConcurrencyLimit
     from segmind_dagster.runner.costs import CostReader
     from segmind_dagster.runner.file_budgets import FileBudgets
     from segmind_dagster.runner.headroom import Headroom
     from segmind_dagster.runner.inputs import Inputs
     from segmind_dagster.runner.lease import Lease
-    from segmind_dagster.runner.pacing import Slots
-    from segmind_dagster.runner.places import Places
+    from segmind_dagster.runner.pacing import RateLimiter
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress
 
 
@@ -62,19 +62,19 @@ class Buyer:
         outputs: where the bytes go that come along with an answer.
         clock: the time.
         lease: this run's right to act.
-        slots: this run's share of the request rate.
+        rate_limiter: this run's share of the request rate.
         inputs: uploads local images.
         lookup: finds lost submissions.
         delivery: brings accepted ones home.
-        places: told while something is being submitted.
-        brake: whether anything may still be submitted.
+        concurrency: told while something is being submitted.
+        admission: whether anything may still be submitted.
         headroom: where those wait that a cap stands in the way of.
         costs: reads costs that no answer reported.
         budgets: what the prompt files allow by now.
         progress: where the run is.
         chance: source of jitter.
         run_id: Dagster's id of the run, if there is one.
-        v1_room: bounds the v1 calls under way.
+        v1_limit: bounds the v1 calls under way.
         unsent: what is still to be submitted, by generation id.
         under_way: submissions by model slug, without those that wait for the history.
     """
@@ -84,19 +84,19 @@ class Buyer:
     outputs: OutputsPort
     clock: ClockPort
     lease: Lease
-    slots: Slots
+    rate_limiter: RateLimiter
     inputs: Inputs
     lookup: Lookup
     delivery: Delivery
-    places: Places
-    brake: Brake
+    concurrency: ConcurrencyLimit
+    admission: Admission
     headroom: Headroom
     costs: CostReader
     budgets: FileBudgets
     progress: Progress
     chance: random.Random
     run_id: str | None
-    v1_room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_V1_AT_ONCE))
+    v1_limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_V1_AT_ONCE))
     unsent: dict[str, Generation] = field(default_factory=dict)
     under_way: Counter[str] = field(default_factory=Counter)
 
@@ -108,35 +108,35 @@ class Buyer:
         """
         if generation.reserve_usd is None:
             return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
-        if not await self.brake.admits(generation):
-            return self.brake.held_back(generation)
+        if not await self.admission.admits(generation):
+            return self.admission.held_back(generation)
         try:
             # a v1 call holds its connection until the job is done, and polls need connections too
-            async with self.v1_room if generation.model.api_version == "v1" else nullcontext():
+            async with self.v1_limit if generation.model.api_version == "v1" else nullcontext():
                 return await self._buy(generation, generation.reserve_usd)
         finally:
-            self.brake.landed(generation)
+            self.admission.landed(generation)
 
     async def _buy(self, generation: Generation, reserve_usd: Decimal) -> Ended:
         tries = Tries()
         if (ended := await self._untold(generation)) is not None:
             return ended
-        while self.brake.allows(generation):
+        while self.admission.allows(generation):
             try:
                 body = await self.inputs.complete(generation.body, generation.images)
             except GatewayError as error:
                 if (ended := await self._not_uploaded(generation, error, tries)) is not None:
                     return ended
                 continue
-            waited_ms = await self.slots.wait(may_go=lambda: self.brake.allows(generation))
-            if not self.brake.allows(generation):
+            waited_ms = await self.rate_limiter.wait(may_go=lambda: self.admission.allows(generation))
+            if not self.admission.allows(generation):
                 break
             ended = await self._send_within_caps(generation, body, tries, reserve_usd, waited_ms)
             if ended is not None:
                 return ended
         # whoever waits for room learns the same
         self.headroom.changed()
-        return self.brake.held_back(generation)
+        return self.admission.held_back(generation)
 
     async def _untold(self, generation: Generation) -> Ended | None:
         """What an earlier run was told of it with an error; None when the history shows that no job was made.
@@ -150,7 +150,7 @@ class Buyer:
         body = await self.inputs.recall(earlier.submission.body, generation.images)
         fate = await self.lookup.find_before_retry(
             generation.generation_id, generation.model, body, sent_at,
-            awaits_control=lambda: not self.brake.is_interrupted, is_of_earlier_run=True,
+            awaits_control=lambda: not self.admission.is_interrupted, is_of_earlier_run=True,
         )  # fmt: skip
         if isinstance(fate, Found):
             await self.ledger.awrite(
@@ -168,7 +168,7 @@ class Buyer:
         """One attempt, if the caps leave room for it; None when another try is due."""
         term = self.lease.term
         try:
-            with self.places.submitting(), self.headroom.asking() as changes:
+            with self.concurrency.submitting(), self.headroom.asking() as changes:
                 claim = await self._claim(generation, planned_usd, waited_ms)
         except BudgetError as error:
             if error.awaits_report:
@@ -215,7 +215,7 @@ class Buyer:
                 now=self.clock.now(),
             )
         except (LostOwnershipError, BudgetError):
-            self.slots.give_back()
+            self.rate_limiter.give_back()
             raise
 
     def _stop_for(self, generation: Generation, error: BudgetError) -> None:
@@ -228,9 +228,9 @@ class Buyer:
         needed_usd = sum((each.reserve_usd or Decimal(0) for each in held), Decimal(0))
         message = f"{error} Held back: {len(held)} generation{'s' * (len(held) != 1)}, up to ${needed_usd:.4f}."
         if error.scope == "set":
-            self.brake.hold_set(generation.prompt_set, message)
+            self.admission.hold_set(generation.prompt_set, message)
         else:
-            self.brake.stop("over_budget", message)
+            self.admission.stop("over_budget", message)
 
     async def _not_uploaded(self, generation: Generation, error: GatewayError, tries: Tries) -> Ended | None:
         """An input file did not reach the provider; None when another try is due. Nothing was submitted."""
@@ -240,7 +240,7 @@ class Buyer:
             return None
         if policy.is_permanent or error.kind == "server_error":
             return await self._refuse(generation, error.kind, str(error))
-        self.brake.stop(error.kind, f"{error} {policy.advice}")
+        self.admission.stop(error.kind, f"{error} {policy.advice}")
         return Ended("held_back", error.kind, str(error))
 
     async def _refuse(self, generation: Generation, kind: FailureKind, message: str) -> Ended:
@@ -260,7 +260,7 @@ class Buyer:
         self.progress.steps += 1
         try:
             # a v1 call is one for as long as its job takes: nobody waits for that
-            with nullcontext() if generation.model.api_version == "v1" else self.places.submitting():
+            with nullcontext() if generation.model.api_version == "v1" else self.concurrency.submitting():
                 accepted = await self.gateway.submit(
                     generation.model, body, sink, may_send=lambda: self._may_send(term)
                 )
@@ -273,12 +273,12 @@ class Buyer:
                 await self.delivery.put_unnamed_aside(generation, claim, sink, error)
             self.outputs.discard(sink)
             if error.kind == "unknown_outcome":
-                self.brake.unanswered(generation, str(error))
+                self.admission.unanswered(generation, str(error))
             elif error.http_status is not None:
-                self.brake.answered(generation)
+                self.admission.answered(generation)
             return await self._refused(generation, claim, body, tries, error, intent_at=intent_at)
         accepted_at = self.clock.monotonic()
-        self.brake.answered(generation)
+        self.admission.answered(generation)
         if accepted.fetched is None and accepted.refused is None:
             self.outputs.discard(sink)
         try:
@@ -340,7 +340,7 @@ class Buyer:
 
     def _may_send(self, term: int) -> bool:
         # after a pause longer than the lease others may have it; a stop may come while a connection is waited for
-        return self.lease.holds(term) and not self.brake.is_interrupted
+        return self.lease.holds(term) and not self.admission.is_interrupted
 
     async def _withdraw(self, claim: Claim, error: NotSentError) -> None:
         """Take a claim back whose POST was held back; raises when it is somebody else's by now."""
@@ -370,10 +370,10 @@ class Buyer:
             return await self.find(generation, claim, body, intent_at, tries, error=error)
         policy = POLICIES[error.kind]
         if error.reset_s is not None:
-            await self.slots.cut(error.reset_s)
+            await self.rate_limiter.cut(error.reset_s)
         if policy.stops_run:
             await self._fail(claim, error, is_final=False)
-            self.brake.stop(error.kind, f"{error} {policy.advice}")
+            self.admission.stop(error.kind, f"{error} {policy.advice}")
             return Ended("held_back", error.kind, str(error))
         is_untold = False
         if error.http_status is not None:
@@ -395,12 +395,14 @@ class Buyer:
 
     async def _find_before_retry(self, generation: Generation, body: Mapping[str, Any], intent_at: datetime) -> Fate:
         """Whether a job was made all the same; others are submitted meanwhile, which show how far the history is."""
-        self.places.finish(generation.generation_id)
+        self.concurrency.left_provider(generation.generation_id)
         slug = generation.model.slug
 
         def awaits_control() -> bool:
-            may_be_sent = any(each.model.slug == slug and self.brake.would_go(each) for each in self.unsent.values())
-            return not self.brake.is_interrupted and (self.under_way[slug] > 0 or may_be_sent)
+            may_be_sent = any(
+                each.model.slug == slug and self.admission.would_go(each) for each in self.unsent.values()
+            )
+            return not self.admission.is_interrupted and (self.under_way[slug] > 0 or may_be_sent)
 
         self.under_way[slug] -= 1
         try:
@@ -422,7 +424,7 @@ class Buyer:
     ) -> Ended | None:
         """Find out what became of a lost submission; None when it provably never arrived and may be sent again."""
         # others are submitted meanwhile: what is accepted of them shows how far the history has come
-        self.places.finish(generation.generation_id)
+        self.concurrency.left_provider(generation.generation_id)
         fate: Fate = Found("")
         while isinstance(fate, Found):
             fate = await self.lookup.find(generation.generation_id, generation.model, body, intent_at)

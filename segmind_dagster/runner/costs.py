@@ -39,14 +39,14 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 class CostReader:
     """Reads the costs that answers left out.
 
-    `told_usd` holds what that added to what was charged before, by generation id.
+    `reported_usd` holds what that added to what was charged before, by generation id.
 
     Args:
         gateway: where the history is.
         ledger: what was charged at an estimate, by any run.
         clock: the time.
         odd_prices: stops the run when one cost implausibly much.
-        on_told: told when a cost was corrected.
+        on_reported: told when a cost was corrected.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class CostReader:
         clock: ClockPort,
         *,
         odd_prices: OddPrices,
-        on_told: Callable[[], None],
+        on_reported: Callable[[], None],
     ) -> None:
         self._odd_prices = odd_prices
         self._gateway = gateway
         self._ledger = ledger
         self._clock = clock
-        self._on_told = on_told
+        self._on_reported = on_reported
         self._looks: Counter[str] = Counter()
         self._task: asyncio.Task[None] | None = None
         self._read_at: float | None = None
         self._silences = 0
-        self.told_usd: dict[str, Decimal] = {}
+        self.reported_usd: dict[str, Decimal] = {}
 
     @property
     def is_at_work(self) -> bool:
@@ -77,10 +77,10 @@ class CostReader:
     def charged(self) -> None:
         """Something of this run was charged without a report."""
         if not self.is_at_work and self._silences < _SILENT:
-            self._task = asyncio.create_task(self._read_until_told())
+            self._task = asyncio.create_task(self._read_until_reported())
 
     def wanted(self) -> None:
-        """What was charged without a report stands in the way of a cap; what was looked for in vain stays so."""
+        """What was charged without a report stands in the way of a cap; what was looked for without success stays so."""
         if self._task is None:
             self.charged()
 
@@ -97,14 +97,14 @@ class CostReader:
         if may_read:
             await self._read(await self._missing())
 
-    async def _read_until_told(self) -> None:
+    async def _read_until_reported(self) -> None:
         while self._silences < _SILENT and (missing := await self._missing()):
             if self._read_at is not None:
                 await self._clock.sleep(max(self._read_at + _PAUSE_S - self._clock.monotonic(), 0.0))
                 missing = await self._missing() or missing
             await self._read(missing)
             # nobody waits for a reading that cannot tell more
-        self._on_told()
+        self._on_reported()
 
     async def _missing(self) -> Mapping[str, datetime]:
         """What was charged without a report, as far as looking can help: intent by request id."""
@@ -126,16 +126,16 @@ class CostReader:
                 rows = [*await self._gateway.history(since=since, now=self._clock.now(), is_whole=False)]
         except GatewayError:
             return
-        told = [row for row in rows if row is not None and row.request_id in missing]
-        costs = {row.request_id: row.cost_usd for row in told if row.cost_usd is not None}
+        reported = [row for row in rows if row is not None and row.request_id in missing]
+        costs = {row.request_id: row.cost_usd for row in reported if row.cost_usd is not None}
         # what is finished and has no cost gets none by being asked for again
-        untold = [row.request_id for row in told if row.cost_usd is None and row.is_finished]
+        untold = [row.request_id for row in reported if row.cost_usd is None and row.is_finished]
         self._looks.update(dict.fromkeys(untold, _LOOKS))
         self._silences = self._silences + bool(untold) if not costs else 0
         if not costs:
             return
         changes = await self._ledger.awrite(report_costs, costs, now=self._clock.now())
         for each in changes:
-            self.told_usd[each.generation_id] = self.told_usd.get(each.generation_id, 0) + each.difference_usd
+            self.reported_usd[each.generation_id] = self.reported_usd.get(each.generation_id, 0) + each.difference_usd
         self._odd_prices.look_at_told(changes)
-        self._on_told()
+        self._on_reported()

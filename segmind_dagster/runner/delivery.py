@@ -23,10 +23,10 @@ from segmind_dagster.runner.attempts import (
     Tries,
     may_be_running,
     took_s,
-    with_facts,
     with_history,
+    with_sidecar,
 )
-from segmind_dagster.runner.pacing import Patience
+from segmind_dagster.runner.pacing import PollSchedule
 from segmind_dagster.runner.work import Ended
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.generation import Claim, Generation, Output
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.outputs import Quarantined
+    from segmind_dagster.runner.concurrency import ConcurrencyLimit
     from segmind_dagster.runner.odd_prices import OddPrices
-    from segmind_dagster.runner.places import Places
     from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress
 
 _FETCHES = 3
@@ -95,12 +95,12 @@ class Delivery:
         ledger: where every step is recorded.
         outputs: where bytes are kept.
         clock: the time.
-        patience: what is known of how long jobs of each model slug take.
+        schedules: what is known of how long jobs of each model slug take.
         chance: source of jitter.
         redactor: takes the key out of what is written beside a file.
         api_origin: where the generations come from.
         progress: where the run is.
-        places: given up when the provider is done with a generation.
+        concurrency: given up when the provider is done with a generation.
         odd_prices: stops the run when one cost implausibly much.
     """
 
@@ -111,12 +111,12 @@ class Delivery:
         ledger: Ledger,
         outputs: OutputsPort,
         clock: ClockPort,
-        patience: MutableMapping[str, Patience],
+        schedules: MutableMapping[str, PollSchedule],
         chance: random.Random,
         redactor: Redactor,
         api_origin: str,
         progress: Progress,
-        places: Places,
+        concurrency: ConcurrencyLimit,
         odd_prices: OddPrices,
     ) -> None:
         self._gateway = gateway
@@ -126,30 +126,30 @@ class Delivery:
         self._chance = chance
         self._redactor = redactor
         self._api_origin = api_origin
-        self._patience = patience
+        self._schedules = schedules
         self._progress = progress
-        self._places = places
+        self._concurrency = concurrency
         self._odd_prices = odd_prices
 
     async def follow(self, generation: Generation, attempt: Attempt, tries: Tries) -> Ended | None:
         """Poll until the job is done; None when it failed free of charge and may be sent again."""
-        patience = self._patience.setdefault(generation.model.slug, Patience(None))
-        is_scout = patience.enlist()
+        schedule = self._schedules.setdefault(generation.model.slug, PollSchedule(None))
+        is_scout = schedule.enlist()
         failures = 0
         while True:
             elapsed_s = self._clock.monotonic() - attempt.accepted_s
-            deadline_s = patience.deadline_s()
+            deadline_s = schedule.deadline_s()
             self._progress.expect_by(attempt.accepted_s + deadline_s)
             if elapsed_s > deadline_s:
                 return Ended("running", error=f"Request {attempt.request_id} is not done after {elapsed_s:.0f} s.")
-            await self._pause(patience, elapsed_s, is_scout=is_scout)
+            await self._pause(schedule, elapsed_s, is_scout=is_scout)
             try:
                 answer = await self._gateway.status(attempt.request_id)
                 if answer.status == "completed":
-                    told = answer.accounting
+                    reported = answer.accounting
                     answer = await self._gateway.result(attempt.request_id)
                     # what only the status said is not thrown away
-                    answer = replace(answer, accounting=answer.accounting.or_else(told))
+                    answer = replace(answer, accounting=answer.accounting.or_else(reported))
             except GatewayError as error:
                 failures += 1
                 if error.kind == "expired":
@@ -159,10 +159,10 @@ class Delivery:
                     return Ended("running", error.kind, str(error))
                 continue
             failures = 0
-            self._learn(patience, attempt, answer)
+            self._learn(schedule, attempt, answer)
             if answer.status == "completed":
-                self._places.finish(generation.generation_id)
-                await self._places.after_the_rush()
+                self._concurrency.left_provider(generation.generation_id)
+                await self._concurrency.after_submission_burst()
                 attempt = replace(attempt, accounting=answer.accounting)
                 ended = await self.store(generation, attempt, answer)
                 return replace(ended, remark=_remark(attempt, answer)) if answer.further_outputs else ended
@@ -197,17 +197,17 @@ class Delivery:
             generation, with_history(attempt, row), wire.Answer(status="completed", output_url=row.output_url)
         )
 
-    def _learn(self, patience: Patience, attempt: Attempt, answer: wire.Answer) -> None:
+    def _learn(self, schedule: PollSchedule, attempt: Attempt, answer: wire.Answer) -> None:
         elapsed_s = self._clock.monotonic() - attempt.accepted_s
         if answer.status == "completed":
-            patience.learn(took_s(answer.accounting, elapsed_s))
+            schedule.learn(took_s(answer.accounting, elapsed_s))
         elif answer.status == "pending" and attempt.is_watched:
-            patience.learn_unfinished(elapsed_s)
+            schedule.learn_unfinished(elapsed_s)
 
-    async def _pause(self, patience: Patience, elapsed_s: float, *, is_scout: bool) -> None:
+    async def _pause(self, schedule: PollSchedule, elapsed_s: float, *, is_scout: bool) -> None:
         """Wait until the next look; in parts, because other jobs may teach meanwhile that it is due earlier."""
         waited_s = 0.0
-        while (left_s := patience.delay_s(elapsed_s, is_scout=is_scout) - waited_s) > 0:
+        while (left_s := schedule.delay_s(elapsed_s, is_scout=is_scout) - waited_s) > 0:
             part_s = min(left_s, _PART_S)
             await self._clock.sleep(part_s)
             waited_s += part_s
@@ -217,7 +217,7 @@ class Delivery:
 
         Bytes that are refused go to the quarantine, unless the same file comes whole a moment later.
         """
-        self._places.finish(generation.generation_id)
+        self._concurrency.left_provider(generation.generation_id)
         refused = [answer.refused] if answer.refused is not None else []
         try:
             return await self._store(generation, attempt, answer, refused)
@@ -245,7 +245,7 @@ class Delivery:
                     break
             path = fetched.path if fetched else self._outputs.scratch_file(generation.generation_id)
             try:
-                with self._told_of_the_disk(attempt, path):
+                with self._disk_errors(attempt, path):
                     digest = await self._bring(text, fetched, url, path)
                     stored = await asyncio.to_thread(self._keep, generation, attempt, path)
             except OutputError as error:
@@ -291,8 +291,8 @@ class Delivery:
             request_id=attempt.request_id,
         )
         if kept is not None:
-            stored, facts = kept
-            return await self._succeed(generation, with_facts(attempt, facts), stored, stored.sha256)
+            stored, sidecar = kept
+            return await self._succeed(generation, with_sidecar(attempt, sidecar), stored, stored.sha256)
         if generation.model.api_version == "v1" and not refused:
             stored_aside = await self._from_quarantine(generation, attempt)
             if stored_aside is not None:
@@ -323,7 +323,7 @@ class Delivery:
         """The output of an attempt that came with an answer without a request id, if it is whole."""
         path = self._outputs.scratch_file(generation.generation_id)
         try:
-            with self._told_of_the_disk(attempt, path):
+            with self._disk_errors(attempt, path):
                 for each in await asyncio.to_thread(self._outputs.quarantine.found, generation.model.resource):
                     is_ours = (each.generation_id, each.attempt) == (generation.generation_id, attempt.claim.attempt)
                     if is_ours and await asyncio.to_thread(self._outputs.quarantine.copy, each, path):
@@ -336,7 +336,7 @@ class Delivery:
     async def _written(self, generation: Generation, attempt: Attempt, text: str, problem: str) -> Refused:
         """A result that names no file, as a file."""
         path = self._outputs.scratch_file(generation.generation_id)
-        with self._told_of_the_disk(attempt, path):
+        with self._disk_errors(attempt, path):
             await asyncio.to_thread(path.write_text, text, encoding="utf-8", errors="replace")
         return Refused(path=path, reason=problem)
 
@@ -347,12 +347,12 @@ class Delivery:
         quarantined = []
         for each in refused:
             if each.path.exists():
-                with self._told_of_the_disk(attempt, each.path):
+                with self._disk_errors(attempt, each.path):
                     quarantined.append(await asyncio.to_thread(self._quarantine, generation, attempt, each))
         return quarantined
 
     def _quarantine(self, generation: Generation, attempt: Attempt, refused: Refused) -> Quarantined:
-        facts = {
+        sidecar = {
             **self._provenance(generation),
             **self._books(generation, attempt),
             "request_id": attempt.request_id,
@@ -365,11 +365,11 @@ class Delivery:
             resource=generation.model.resource,
             generation_id=generation.generation_id,
             attempt=attempt.claim.attempt,
-            facts=self._redactor.values(facts),
+            sidecar=self._redactor.values(sidecar),
         )
 
     @contextmanager
-    def _told_of_the_disk(self, attempt: Attempt, path: Path) -> Iterator[None]:
+    def _disk_errors(self, attempt: Attempt, path: Path) -> Iterator[None]:
         """A disk that is full or cannot be written to ends the run with a message; the job stays collectable."""
         try:
             yield
@@ -393,15 +393,15 @@ class Delivery:
         return (await self._gateway.fetch(url or "", path)).sha256
 
     def _keep(self, generation: Generation, attempt: Attempt, path: Path) -> Output:
-        facts = {**self._provenance(generation), "request_id": attempt.request_id}
+        sidecar = {**self._provenance(generation), "request_id": attempt.request_id}
         if attempt.accounting.seed is not None:
-            facts["seed"] = attempt.accounting.seed
+            sidecar["seed"] = attempt.accounting.seed
         return self._outputs.keep(
             path,
             resource=generation.model.resource,
             generation_id=generation.generation_id,
             kind=generation.model.output,
-            facts=facts,
+            sidecar=sidecar,
             books=self._books(generation, attempt),
         )
 

@@ -18,6 +18,7 @@ from segmind_dagster.lifecycle.failures import known_kind
 from segmind_dagster.lifecycle.generation import Attempt
 from segmind_dagster.runner.attempts import Tries
 from segmind_dagster.runner.buying import Buyer
+from segmind_dagster.runner.concurrency import ConcurrencyLimit
 from segmind_dagster.runner.costs import CostReader
 from segmind_dagster.runner.delivery import Delivery
 from segmind_dagster.runner.file_budgets import FileBudgets
@@ -25,8 +26,7 @@ from segmind_dagster.runner.headroom import Headroom
 from segmind_dagster.runner.inputs import Inputs
 from segmind_dagster.runner.lookup import Lookup
 from segmind_dagster.runner.odd_prices import OddPrices
-from segmind_dagster.runner.pacing import Patience
-from segmind_dagster.runner.places import Places
+from segmind_dagster.runner.pacing import PollSchedule
 from segmind_dagster.runner.watching import Watch
 from segmind_dagster.runner.work import Ended, Progress, reused
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.registry import Model
-    from segmind_dagster.runner.brake import Brake
+    from segmind_dagster.runner.admission import Admission
     from segmind_dagster.runner.lease import Lease
-    from segmind_dagster.runner.pacing import Slots
+    from segmind_dagster.runner.pacing import RateLimiter
     from segmind_dagster.runner.work import ClockPort, GatewayPort, Limits, OutputsPort
 
 
@@ -55,12 +55,12 @@ class Engine:
         clock: the time.
         lease: this run's right to act.
         limits: what it keeps to.
-        slots: its share of the request rate.
-        patience: what is known of how long jobs of each model slug take.
+        rate_limiter: its share of the request rate.
+        poll_schedules: what is known of how long jobs of each model slug take.
         slugs: models that Segmind sells, as far as we know.
         redactor: takes the key out of what is written.
         api_origin: where the generations come from.
-        brake: what stops submitting.
+        admission: what stops submitting.
         highest_usd: the most that a generation of each model slug has cost so far.
         run_id: Dagster's id of the run, if there is one.
         budgets: what the prompt files allow by now.
@@ -75,18 +75,18 @@ class Engine:
         clock: ClockPort,
         lease: Lease,
         limits: Limits,
-        slots: Slots,
-        patience: Mapping[str, Patience],
+        rate_limiter: RateLimiter,
+        poll_schedules: Mapping[str, PollSchedule],
         slugs: Collection[str],
         redactor: Redactor,
         api_origin: str,
-        brake: Brake,
+        admission: Admission,
         highest_usd: Mapping[str, Decimal],
         run_id: str | None = None,
         budgets: FileBudgets | None = None,
     ) -> None:
         self._ledger = ledger
-        self._patience = dict(patience)
+        self._poll_schedules = dict(poll_schedules)
         self._redactor = redactor
         self._v1_timeout_s = limits.v1_timeout_seconds
         self._clock = clock
@@ -104,36 +104,36 @@ class Engine:
         )
         self._inputs = Inputs(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
-        self._places = Places(limits.max_in_flight, clock)
+        self._concurrency = ConcurrencyLimit(limits.max_in_flight, clock)
         self._delivery = Delivery(
             gateway=gateway,
             ledger=ledger,
             outputs=outputs,
             clock=clock,
-            patience=self._patience,
+            schedules=self._poll_schedules,
             chance=chance,
             redactor=redactor,
             api_origin=api_origin,
             progress=self.progress,
-            places=self._places,
-            odd_prices=(odd_prices := OddPrices(brake, highest_usd)),
+            concurrency=self._concurrency,
+            odd_prices=(odd_prices := OddPrices(admission, highest_usd)),
         )
-        self.brake = brake
-        self._headroom = Headroom(clock, may_come=lambda: self._may_make_room)
-        self._costs = CostReader(gateway, ledger, clock, odd_prices=odd_prices, on_told=self._headroom.changed)
-        self._watch = Watch(ledger, clock, owner=lease.owner, may_wait=lambda: not self.brake.is_interrupted)
+        self.admission = admission
+        self._headroom = Headroom(clock, may_come=lambda: self._may_free_budget)
+        self._costs = CostReader(gateway, ledger, clock, odd_prices=odd_prices, on_reported=self._headroom.changed)
+        self._watch = Watch(ledger, clock, owner=lease.owner, may_wait=lambda: not self.admission.is_interrupted)
         self._buyer = Buyer(
             gateway=gateway,
             ledger=ledger,
             outputs=outputs,
             clock=clock,
             lease=lease,
-            slots=slots,
+            rate_limiter=rate_limiter,
             inputs=self._inputs,
             lookup=self.lookup,
             delivery=self._delivery,
-            places=self._places,
-            brake=self.brake,
+            concurrency=self._concurrency,
+            admission=self.admission,
             headroom=self._headroom,
             costs=self._costs,
             budgets=budgets or FileBudgets(clock),
@@ -165,7 +165,7 @@ class Engine:
                 self._count(generation, ended)
             except Exception as error:  # noqa: BLE001  raised below, once what is in flight has landed
                 crashes.append(error)
-                self.brake.stop(
+                self.admission.stop(
                     None, f"Submitting stopped after an unexpected error: {self._redactor.text(str(error))}"
                 )
                 # as above: another run may be waiting for it, and this one for what that one has
@@ -173,30 +173,30 @@ class Engine:
                     await self._let_go(generation)
             finally:
                 self._buyer.unsent.pop(generation.generation_id, None)
-                self._places.leave(generation.generation_id)
+                self._concurrency.release(generation.generation_id)
 
         try:
             async with asyncio.TaskGroup() as group:
                 for generation in sorted(generations, key=lambda generation: order.get(generation.step, 2)):
-                    await self._places.take(generation.generation_id)
+                    await self._concurrency.acquire(generation.generation_id)
                     group.create_task(bring(generation))
         finally:
             await self.lookup.close()
             await self._watch.close()
             await self._headroom.close()
-            await self._costs.close(may_read=not (crashes or self.brake.is_interrupted))
+            await self._costs.close(may_read=not (crashes or self.admission.is_interrupted))
         if crashes:
             raise crashes[0]
-        return {generation_id: self._as_told(generation_id, ended) for generation_id, ended in endings.items()}
+        return {generation_id: self._as_reported(generation_id, ended) for generation_id, ended in endings.items()}
 
     @property
-    def _may_make_room(self) -> bool:
+    def _may_free_budget(self) -> bool:
         """Whether money may come free besides what this run has in flight."""
         return bool(self.progress.waiting) or self.lookup.is_busy or self._costs.is_at_work
 
-    def _as_told(self, generation_id: str, ended: Ended) -> Ended:
+    def _as_reported(self, generation_id: str, ended: Ended) -> Ended:
         """An ending with the cost that the history told afterwards."""
-        difference_usd = self._costs.told_usd.get(generation_id)
+        difference_usd = self._costs.reported_usd.get(generation_id)
         if difference_usd is None or not ended.is_estimated:
             return ended
         self.progress.cost_usd += difference_usd
@@ -211,7 +211,7 @@ class Engine:
         self.progress.steps += 1
         self.progress.endings[ended.ending] += 1
         self.progress.cost_usd += ended.cost_usd
-        self.brake.learn(generation, ended)
+        self.admission.learn(generation, ended)
         if ended.is_estimated:
             self._costs.charged()
 
@@ -250,7 +250,7 @@ class Engine:
                 return Ended("failed", known_kind(record.failure_kind), record.error, attempts=record.attempts)
             case "planned":
                 return await self._buyer.buy(generation)
-            case _ if self.brake.is_interrupted:
+            case _ if self.admission.is_interrupted:
                 return Ended("running", error="Another run has it.")
             case _:
                 return await self._take_over(generation)
@@ -298,7 +298,7 @@ class Engine:
         """When a job of a model must be over, in seconds; a v1 call is one for as long as its job takes."""
         if model.api_version == "v1":
             return self._v1_timeout_s
-        return self._patience.setdefault(model.slug, Patience(None)).over_s()
+        return self._poll_schedules.setdefault(model.slug, PollSchedule(None)).over_s()
 
     async def _reread(self, generation_id: str) -> Generation:
         records = await asyncio.to_thread(self._ledger.read, reads.snapshot, [generation_id], is_alive=lambda *_: False)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.matching import HistoryRow
-    from segmind_dagster.runner.brake import Brake
+    from segmind_dagster.runner.admission import Admission
     from segmind_dagster.runner.lookup import Lookup
     from segmind_dagster.runner.work import GatewayPort, OutputsPort
 
@@ -35,7 +35,7 @@ _UNFINISHED: Final = (
 
 async def refuse_if_outdated(
     lookup: Lookup,
-    brake: Brake,
+    admission: Admission,
     to_buy: Sequence[Generation],
     *,
     ledger: Ledger,
@@ -49,14 +49,14 @@ async def refuse_if_outdated(
 
     Args:
         lookup: reads the history.
-        brake: told to stop.
+        admission: told to stop.
         to_buy: what is about to be bought.
         ledger: may say that a rebuild was refused.
         gateway: fetches pictures that requests were made with.
         outputs: lends names for them.
     """
     if (refused := await asyncio.to_thread(ledger.read, reads.meta, REBUILD_REFUSED)) is not None:
-        brake.stop(None, _UNFINISHED.format(refused=refused))
+        admission.stop(None, _UNFINISHED.format(refused=refused))
         return
     local = {each.generation_id: pictures for each in to_buy if (pictures := _local_pictures(each))}
     planned = [Submission(key=each.generation_id, model_slug=each.model.slug, body=each.body) for each in to_buy]
@@ -67,7 +67,7 @@ async def refuse_if_outdated(
     except GatewayError:
         return
     if found:
-        brake.stop(None, outdated_message([row for _, row in found]))
+        admission.stop(None, outdated_message([row for _, row in found]))
 
 
 def _local_pictures(generation: Generation) -> dict[str, str]:

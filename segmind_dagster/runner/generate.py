@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LedgerOutdatedError, SegmindDagsterError
-from segmind_dagster.ledger import Caps, due, entries, reads, writes
+from segmind_dagster.ledger import Caps, entries, reads, sensor_reads, writes
 from segmind_dagster.ledger.rate import current_rate
 from segmind_dagster.lifecycle.next_step import UNCOUNTED
-from segmind_dagster.planning import Plan, hold_together, make_plan
+from segmind_dagster.planning import Plan, apply_caps, make_plan
 from segmind_dagster.runner.backlog import left_behind, planned
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.lease import watch_leases
 from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN
 from segmind_dagster.runner.loop import work_through
-from segmind_dagster.runner.outstanding import outstanding, told_of_outstanding
+from segmind_dagster.runner.outstanding import outstanding, warned_about_outstanding
 from segmind_dagster.runner.prices import unit_costs
-from segmind_dagster.runner.work import Ended, Progress, RunReport, UnitReport
+from segmind_dagster.runner.work import Ended, ModelReport, Progress, RunReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -104,10 +104,10 @@ def _plans(
                 caps=caps[batch.prompt_set.key],
                 requests_per_minute=per_minute,
                 is_by_person=is_by_person,
-                runs={} if is_by_person else _runs_in_vain(ledger, asked),
+                runs={} if is_by_person else _failed_runs(ledger, asked),
             )
             plans.append(plan)
-    return hold_together(plans, caps=caps, spent=spent)
+    return apply_caps(plans, caps=caps, spent=spent)
 
 
 def generate(
@@ -155,7 +155,7 @@ def generate(
         orphans = left_behind(ledger, clock, known=generations.keys())
         everything = [*orphans, *generations.values()]
         ids = [generation.generation_id for generation in everything]
-        with told_of_outstanding(ledger, ids):
+        with warned_about_outstanding(ledger, ids):
             endings, engine = work_through(
                 settings, ledger, outputs, everything,
                 run_id=run_id, is_by_person=is_by_person, on_progress=on_progress, clock=clock,
@@ -163,19 +163,19 @@ def generate(
             )  # fmt: skip
         left = outstanding(ledger, ids)
         remarks = tuple(ended.remark for ended in endings.values() if ended.remark)[:_EXAMPLES]
-        told = [left.sentence()] if left else []
+        reported = [left.sentence()] if left else []
         exceeded = _exceeded(ledger, caps, run_id=run_id, now=clock.now())
-        warnings = (*told, *exceeded, *engine.warnings, *remarks)
+        warnings = (*reported, *exceeded, *engine.warnings, *remarks)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
-        units = tuple(_report(plan, generations, endings, aimed_at[plan.prompt_set]) for plan in plans)
+        models = tuple(_report(plan, generations, endings, aimed_at[plan.prompt_set]) for plan in plans)
     refusals = [plan.refusal for plan in plans if plan.refusal]
-    messages = list(dict.fromkeys([*engine.brake.messages, *refusals]))
+    messages = list(dict.fromkeys([*engine.admission.messages, *refusals]))
     return RunReport(
-        units=units,
-        stopped_by=engine.brake.stopped_by
-        or ("terminated" if engine.brake.message else None)
-        or ("over_budget" if refusals or engine.brake.held_sets else None)
-        or next((kind for kind, _ in engine.brake.held_models.values()), None),
+        models=models,
+        stopped_by=engine.admission.stopped_by
+        or ("terminated" if engine.admission.message else None)
+        or ("over_budget" if refusals or engine.admission.held_sets else None)
+        or next((kind for kind, _ in engine.admission.held_models.values()), None),
         stop_message="\n".join(messages) or None,
         elapsed_s=engine.progress.elapsed_s,
         warnings=warnings,
@@ -203,14 +203,16 @@ def collect(
             settings, ledger, outputs, orphans,
             run_id=None, is_by_person=True, on_progress=on_progress, clock=clock, stays_open=COLLECT_STAYS_OPEN,
         )  # fmt: skip
-    if engine.brake.message:
-        raise SegmindDagsterError(engine.brake.message)
+    if engine.admission.message:
+        raise SegmindDagsterError(engine.admission.message)
     return endings
 
 
-def _runs_in_vain(ledger: Ledger, asked: Sequence[Generation]) -> Mapping[str, int]:
-    """In how many runs each generation was tried in vain, by id."""
-    return ledger.read(due.runs_of, [generation.generation_id for generation in asked], uncounted_kinds=UNCOUNTED)
+def _failed_runs(ledger: Ledger, asked: Sequence[Generation]) -> Mapping[str, int]:
+    """In how many runs each generation was tried without success, by id."""
+    return ledger.read(
+        sensor_reads.runs_of, [generation.generation_id for generation in asked], uncounted_kinds=UNCOUNTED
+    )
 
 
 def _exceeded(ledger: Ledger, caps: Mapping[str, Caps], *, run_id: str | None, now: datetime) -> tuple[str, ...]:
@@ -297,7 +299,7 @@ def _report(
     bought_for: Mapping[str, Generation],
     endings: Mapping[str, Ended],
     aimed_at: set[str],
-) -> UnitReport:
+) -> ModelReport:
     counts: Counter[Any] = Counter()
     failures: Counter[str] = Counter()
     examples: defaultdict[str, list[str]] = defaultdict(list)
@@ -326,7 +328,7 @@ def _report(
         if ended.failure_kind and ended.ending in {"failed", "unknown"}:
             failures[ended.failure_kind] += 1
             examples[ended.failure_kind].append(f"{generation.prompt[:80]!r}: {ended.error}")
-    return UnitReport(
+    return ModelReport(
         prompt_set=plan.prompt_set,
         resource=plan.resource,
         endings=counts,

@@ -1,4 +1,4 @@
-"""Local input images on their way into a body: uploaded once per content, remembered before first use."""
+"""Local input images in progress into a body: uploaded once per content, remembered before first use."""
 
 from __future__ import annotations
 

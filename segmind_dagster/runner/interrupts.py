@@ -20,7 +20,7 @@ from segmind_dagster.errors import SegmindDagsterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from segmind_dagster.runner.brake import Brake
+    from segmind_dagster.runner.admission import Admission
     from segmind_dagster.runner.work import ClockPort, Ended, Progress
 
 LOGGER = logging.getLogger(__name__)
@@ -66,13 +66,13 @@ class Watchdog:
 
 
 def run_interruptibly(
-    work: Callable[[], Any], brake: Brake, watchdog: Watchdog, *, threads: int = 4
+    work: Callable[[], Any], admission: Admission, watchdog: Watchdog, *, threads: int = 4
 ) -> dict[str, Ended]:
     """Run the loop in a thread of its own; an interrupt here drains there before it goes on.
 
     Args:
         work: what the loop runs.
-        brake: stops submitting.
+        admission: stops submitting.
         watchdog: ends a run in which nothing moves.
         threads: for what waits for disks and buckets.
 
@@ -104,7 +104,7 @@ def run_interruptibly(
             while not finished.wait(0.5):
                 watchdog.look()
         except BaseException:
-            brake.interrupt("The run was terminated; what was submitted is recorded and collected by the next run.")
+            admission.interrupt("The run was terminated; what was submitted is recorded and collected by the next run.")
             LOGGER.warning("Stopping: nothing more is submitted; what is in flight has %.0f s to land.", DRAIN_S)
             if not _is_drained(finished) and "loop" in loop_task:
                 loop_task["loop"].call_soon_threadsafe(loop_task["task"].cancel)

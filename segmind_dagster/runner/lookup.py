@@ -330,10 +330,10 @@ class Lookup:
         waiting = _Waiting(submission, model, self._clock.monotonic(), wants_proof, awaits_control, open_s)
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look_until_settled())
+            self._task = asyncio.create_task(self._look_until_resolved())
         return await waiting.fate
 
-    async def _look_until_settled(self) -> None:
+    async def _look_until_resolved(self) -> None:
         try:
             await self._look()
         finally:

@@ -17,12 +17,12 @@ from segmind_dagster.ledger import entries, reads
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.registry import bundled_catalogue
 from segmind_dagster.runner.account import why_not
-from segmind_dagster.runner.brake import Brake
+from segmind_dagster.runner.admission import Admission
 from segmind_dagster.runner.file_budgets import FileBudgets
 from segmind_dagster.runner.freshness import refuse_if_outdated
 from segmind_dagster.runner.interrupts import Watchdog, run_interruptibly
 from segmind_dagster.runner.lookup import RUN_STAYS_OPEN
-from segmind_dagster.runner.pacing import Patience, Slots
+from segmind_dagster.runner.pacing import PollSchedule, RateLimiter
 from segmind_dagster.runner.prices import current_catalogue
 from segmind_dagster.runner.work import Ended, Limits, reused
 
@@ -77,7 +77,7 @@ def work_through(
     from segmind_dagster.runner.engine import Engine
     from segmind_dagster.runner.lease import Lease
 
-    slots = Slots(ledger, clock, settings.requests_per_minute)
+    rate_limiter = RateLimiter(ledger, clock, settings.requests_per_minute)
     to_buy = [
         generation for generation in generations if generation.step == "submit" and generation.reserve_usd is not None
     ]
@@ -93,10 +93,10 @@ def work_through(
             v1_timeout_seconds=settings.v1_timeout_seconds,
             stays_open=stays_open,
         ),
-        slots=slots,
-        patience=_patience(ledger, generations),
+        rate_limiter=rate_limiter,
+        poll_schedules=_poll_schedules(ledger, generations),
         slugs=bundled_catalogue().entries.keys() | {generation.model.slug for generation in generations},
-        brake=_brake(ledger, outputs, generations, is_by_person=is_by_person),
+        admission=_admission(ledger, outputs, generations, is_by_person=is_by_person),
         redactor=redactor_of(settings),
         api_origin=settings.api_origin,
         highest_usd=ledger.read(reads.highest_costs, sorted({generation.model.slug for generation in generations})),
@@ -105,7 +105,9 @@ def work_through(
     )
     if all(generation.step in {"reuse", "leave"} for generation in generations):
         # nothing to ask the provider: no connection, no lease
-        return {generation.generation_id: _as_it_was(generation, engine.brake) for generation in generations}, engine
+        return {
+            generation.generation_id: _as_it_was(generation, engine.admission) for generation in generations
+        }, engine
 
     cheapest_usd = min((generation.reserve_usd or Decimal(0) for generation in to_buy), default=Decimal(0))
 
@@ -118,13 +120,15 @@ def work_through(
             try:
                 reason = await why_not(gateway, cheapest_usd, remember=remember, warn=engine.warnings.append)
             except UnreachableError as error:
-                engine.brake.stop(error.kind, str(error))
-                return {generation.generation_id: _as_it_was(generation, engine.brake) for generation in generations}
+                engine.admission.stop(error.kind, str(error))
+                return {
+                    generation.generation_id: _as_it_was(generation, engine.admission) for generation in generations
+                }
             if reason is not None:
-                engine.brake.stop(*reason)
+                engine.admission.stop(*reason)
             elif to_buy:
                 await refuse_if_outdated(
-                    engine.lookup, engine.brake, to_buy, ledger=ledger, gateway=gateway, outputs=outputs
+                    engine.lookup, engine.admission, to_buy, ledger=ledger, gateway=gateway, outputs=outputs
                 )
             await lease.renew()
             background = [
@@ -147,10 +151,10 @@ def work_through(
     watchdog = Watchdog(engine.progress, clock, stalled_s)
     # few for a disk: each one more that is awake makes the event loop wait for Python's lock
     threads = min(_MOST_DISK_THREADS, os.cpu_count() or 1) if outputs.is_local else _BUCKET_THREADS
-    return run_interruptibly(work, engine.brake, watchdog, threads=threads), engine
+    return run_interruptibly(work, engine.admission, watchdog, threads=threads), engine
 
 
-def _as_it_was(generation: Generation, brake: Brake) -> Ended:
+def _as_it_was(generation: Generation, admission: Admission) -> Ended:
     """How a generation ends that is left as it is."""
     match generation.step:
         case "reuse":
@@ -158,11 +162,11 @@ def _as_it_was(generation: Generation, brake: Brake) -> Ended:
         case "leave":
             return Ended("left")
         case "collect" | "wait":
-            return Ended("running", error=brake.message)
+            return Ended("running", error=admission.message)
         case "look_up":
-            return Ended("unknown", error=brake.message)
+            return Ended("unknown", error=admission.message)
         case _:
-            return brake.held_back(generation)
+            return admission.held_back(generation)
 
 
 async def _tell(
@@ -178,21 +182,25 @@ async def _tell(
             on_progress(progress)
 
 
-def _brake(ledger: Ledger, outputs: OutputStore, generations: Sequence[Generation], *, is_by_person: bool) -> Brake:
+def _admission(
+    ledger: Ledger, outputs: OutputStore, generations: Sequence[Generation], *, is_by_person: bool
+) -> Admission:
     slugs = sorted({generation.model.slug for generation in generations if generation.step != "reuse"})
     known = ledger.read(reads.deliveries, slugs, bad_kinds=PAID_KINDS)
-    return Brake(known, is_by_person=is_by_person, quarantine=outputs.quarantine.url)
+    return Admission(known, is_by_person=is_by_person, quarantine=outputs.quarantine.url)
 
 
-def _patience(ledger: Ledger, generations: Sequence[Generation]) -> dict[str, Patience]:
+def _poll_schedules(ledger: Ledger, generations: Sequence[Generation]) -> dict[str, PollSchedule]:
     slugs = sorted({generation.model.slug for generation in generations})
     observed = ledger.read(reads.observed, slugs)
     catalogue = current_catalogue(ledger, slugs)
-    known: dict[str, Patience] = {}
+    known: dict[str, PollSchedule] = {}
     for slug in slugs:
         _, latencies_ms = observed.get(slug, ([], []))
         if latencies_ms:
-            known[slug] = Patience(median(latencies_ms) / 1000, is_measured=True, longest_s=max(latencies_ms) / 1000)
+            known[slug] = PollSchedule(
+                median(latencies_ms) / 1000, is_measured=True, longest_s=max(latencies_ms) / 1000
+            )
         else:
-            known[slug] = Patience(catalogue.get(slug).latency_s)
+            known[slug] = PollSchedule(catalogue.get(slug).latency_s)
     return known

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger.costs import ToldCost
     from segmind_dagster.lifecycle.generation import Attempt, Generation
-    from segmind_dagster.runner.brake import Brake
+    from segmind_dagster.runner.admission import Admission
 
 
 class OddPrices:
     """Looks at what each generation cost.
 
     Args:
-        brake: ends submitting.
+        admission: ends submitting.
         highest_usd: the most that a generation of each model slug has cost before this run.
     """
 
-    def __init__(self, brake: Brake, highest_usd: Mapping[str, Decimal]) -> None:
-        self._brake = brake
+    def __init__(self, admission: Admission, highest_usd: Mapping[str, Decimal]) -> None:
+        self._admission = admission
         self._highest_usd = highest_usd
 
     def look(self, generation: Generation, attempt: Attempt) -> None:
@@ -37,9 +37,9 @@ class OddPrices:
             slug=generation.model.slug, prompt_set=generation.prompt_set, request_id=attempt.request_id,
         )  # fmt: skip
 
-    def look_at_told(self, told: Iterable[ToldCost]) -> None:
+    def look_at_told(self, reported: Iterable[ToldCost]) -> None:
         """The same for costs that only the history tells."""
-        for each in told:
+        for each in reported:
             self._ask(
                 each.cost_usd, each.estimate_usd,
                 slug=each.model_slug, prompt_set=each.prompt_set, request_id=each.request_id,
@@ -52,7 +52,7 @@ class OddPrices:
         expected_usd = max(known, default=None)
         if cost_usd is None or expected_usd is None or not is_implausible(cost_usd, expected_usd):
             return
-        self._brake.stop(
+        self._admission.stop(
             "over_budget",
             f"Is this the price? Request {request_id} of {slug} cost ${cost_usd:.4f}, and at most about "
             f"${expected_usd:.4f} was expected: {cost_usd / expected_usd:.0f} times as much. It is booked as reported, "

@@ -66,7 +66,7 @@ def outstanding(ledger: Ledger, generation_ids: Collection[str]) -> Outstanding:
 
 
 @contextmanager
-def told_of_outstanding(ledger: Ledger, generation_ids: Collection[str]) -> Iterator[None]:
+def warned_about_outstanding(ledger: Ledger, generation_ids: Collection[str]) -> Iterator[None]:
     """Whatever ends the block with an error says with it what is outstanding."""
     try:
         yield

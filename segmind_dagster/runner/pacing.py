@@ -29,7 +29,7 @@ _SCOUTS = 2
 _AT_MOST = 4
 
 
-class Slots:
+class RateLimiter:
     """This run's share of the account's request rate.
 
     Args:
@@ -96,10 +96,10 @@ class Slots:
 
     async def _reserve(self) -> None:
         now, at_s = self._clock.now(), self._clock.monotonic()
-        slots = await self._ledger.awrite(
+        rate_limiter = await self._ledger.awrite(
             reserve_a_second, most=_LARGEST_RESERVATION, per_minute=self._per_minute, now=now, at_s=at_s
         )
-        self._reserved.extend(at_s + (slot - now).total_seconds() for slot in slots)
+        self._reserved.extend(at_s + (slot - now).total_seconds() for slot in rate_limiter)
 
     def give_back(self) -> None:
         """The request whose turn it was is not sent: the next one may go at once."""
@@ -121,7 +121,7 @@ class _Waiting:
     has_come: asyncio.Future[None]
 
 
-class Patience:
+class PollSchedule:
     """How long jobs of one model take, learnt while they finish.
 
     Args:

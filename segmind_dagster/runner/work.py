@@ -132,7 +132,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnitReport:
+class ModelReport:
     """What a run did for one prompt set and one model.
 
     Args:
@@ -176,7 +176,7 @@ class RunReport:
     """What a run did.
 
     Args:
-        units: one per prompt set and model.
+        models: one per prompt set and model.
         stopped_by: why it stopped submitting, if it did.
         stop_message: the same for people, with what to do.
         elapsed_s: how long it took.
@@ -185,7 +185,7 @@ class RunReport:
         outstanding: what is paid for, or may be, and not stored; its sentence is the first of the warnings.
     """
 
-    units: tuple[UnitReport, ...]
+    models: tuple[ModelReport, ...]
     stopped_by: FailureKind | Literal["terminated"] | None = None
     stop_message: str | None = None
     elapsed_s: float = 0.0
@@ -230,7 +230,7 @@ class QuarantinePort(Protocol):
     url: str
 
     def put(
-        self, path: Path, *, resource: str, generation_id: str, attempt: int, facts: Mapping[str, Any]
+        self, path: Path, *, resource: str, generation_id: str, attempt: int, sidecar: Mapping[str, Any]
     ) -> Quarantined:
         """Keep refused bytes."""
 
@@ -245,7 +245,7 @@ class OutputsPort(Protocol):
     """What the runner needs of the output store; `outputs.OutputStore` is the real one."""
 
     def scratch_file(self, generation_id: str) -> Path:
-        """A fresh name for a file on its way."""
+        """A fresh name for a file in progress."""
 
     def keep(
         self,
@@ -254,7 +254,7 @@ class OutputsPort(Protocol):
         resource: str,
         generation_id: str,
         kind: OutputKind,
-        facts: Mapping[str, Any],
+        sidecar: Mapping[str, Any],
         books: Mapping[str, Any] | None = None,
     ) -> Output:
         """Verify a file and move it into place."""

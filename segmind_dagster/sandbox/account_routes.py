@@ -19,7 +19,7 @@ from segmind_dagster.sandbox.faults import CONTENT_FAULTS, Faults
 from segmind_dagster.sandbox.history import HistoryQuery, generations_page, history_page, job_rows, page_number
 from segmind_dagster.sandbox.lies import Lies
 from segmind_dagster.sandbox.lying_history import NoSuchPageError
-from segmind_dagster.sandbox.lying_money import told_amount
+from segmind_dagster.sandbox.lying_money import stated_amount
 from segmind_dagster.sandbox.models_list import model_rows
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class AccountRoutes:
     async def credits(self, _: web.Request) -> web.Response:
         """`GET /v1/get-user-credits`."""
         self._state.requests["credits"] += 1
-        self._state.book.settle_due()
-        told = told_amount(self._state.book.balance_usd, self._state.lies.balance, key="credits")
-        return answers.json_answer({**told, "free-credits": 0.0})
+        self._state.book.finish_due()
+        reported = stated_amount(self._state.book.balance_usd, self._state.lies.balance, key="credits")
+        return answers.json_answer({**reported, "free-credits": 0.0})
 
     async def models_page(self, _: web.Request) -> web.Response:
         """`GET /v1/models/`: a page for people."""
@@ -81,7 +81,7 @@ class AccountRoutes:
             query = HistoryQuery.from_query(request.query, now=self._state.now())
         except ValueError as error:
             return answers.error_answer(400, str(error))
-        self._state.book.settle_due()
+        self._state.book.finish_due()
         as_text = self._is_text()
         try:
             page = history_page(self._state, query, base=f"http://{request.host}", as_text=as_text)
@@ -94,7 +94,7 @@ class AccountRoutes:
     async def history_of_one(self, request: web.Request) -> web.Response:
         """`GET /inference-request/request-history/{id}`: one request of any age, as a bare row."""
         self._state.requests["history"] += 1
-        self._state.book.settle_due()
+        self._state.book.finish_due()
         request_id = request.match_info["request_id"]
         job = self._state.book.ever(request_id)
         as_text = job is not None and self._is_text()
@@ -114,13 +114,13 @@ class AccountRoutes:
             page = page_number(request.query)
         except ValueError as error:
             return answers.error_answer(400, str(error))
-        self._state.book.settle_due()
+        self._state.book.finish_due()
         model_name, base = request.query.get("model_name", ""), f"http://{request.host}"
         return answers.json_answer(generations_page(self._state, page=page, model_name=model_name, base=base))
 
     async def identity(self, _: web.Request) -> web.Response:
         """`GET /api/auth/authenticate`: whose key this is, as the SDK's `accounts.current` asks."""
-        self._state.book.settle_due()
+        self._state.book.finish_due()
         balance = float(self._state.book.balance_usd)
         return answers.json_answer({"username": "sandbox", "email": "sandbox@localhost", "credits": balance})
 

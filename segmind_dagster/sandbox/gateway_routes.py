@@ -16,7 +16,7 @@ from aiohttp import web
 from segmind_dagster.sandbox import answers, media, pages
 from segmind_dagster.sandbox.fault_answers import lost_answer
 from segmind_dagster.sandbox.jobs import QUEUE_SHARE
-from segmind_dagster.sandbox.lying_money import told_amount, told_header
+from segmind_dagster.sandbox.lying_money import stated_amount, stated_header
 from segmind_dagster.sandbox.output_routes import deliver
 from segmind_dagster.sandbox.submissions import accept
 
@@ -58,9 +58,9 @@ class GatewayRoutes:
         base = f"http://{request.host}"
         return answers.json_answer(
             {
-                "request_id": job.told_id,
+                "request_id": job.stated_id,
                 "status": "QUEUED",
-                "poll_url": f"{base}/v1/requests/{job.told_id}",
+                "poll_url": f"{base}/v1/requests/{job.stated_id}",
                 **_urls(base, job),
             }
         )
@@ -76,8 +76,8 @@ class GatewayRoutes:
         if job.outcome == "stuck":
             return await answers.hang(request)
         await asyncio.sleep(job.latency_s)
-        self._state.book.settle_due()
-        self._state.book.settle(job)
+        self._state.book.finish_due()
+        self._state.book.finish(job)
         if lost_by is not None:
             return await self._lost_answer(request, lost_by)
         if job.outcome == "failed":
@@ -99,7 +99,7 @@ class GatewayRoutes:
         status = job.status(self._state.now())
         if status in {"QUEUED", "PROCESSING"}:
             return answers.json_answer(self._pending(request, job, status))
-        body: dict[str, Any] = {"status": status, "request_id": job.told_id}
+        body: dict[str, Any] = {"status": status, "request_id": job.stated_id}
         if status == "FAILED":
             body["error"] = job.error
         body["metrics"] = _metrics(job, self._state.lies)
@@ -132,7 +132,7 @@ class GatewayRoutes:
 
     def _find(self, request: web.Request) -> Job | web.Response:
         book, request_id = self._state.book, request.match_info["request_id"]
-        book.settle_due()
+        book.finish_due()
         job = book.find(request_id)
         if job is None or self._state.now() < job.created_at + self._state.lies.not_found_s:
             return answers.error_answer(404, f"Request {request_id} not found")
@@ -145,12 +145,12 @@ class GatewayRoutes:
 
     def _pending(self, request: web.Request, job: Job, status: str) -> dict[str, Any]:
         urls = _urls(f"http://{request.host}", job)
-        return {"status": status, "request_id": job.told_id, **urls, "metrics": {}}
+        return {"status": status, "request_id": job.stated_id, **urls, "metrics": {}}
 
     async def _outputs(self, request: web.Request, job: Job) -> dict[str, Any]:
         kind = job.offer.output
         if kind == "text":
-            completion = media.chat_completion(job.slug, job.told_id, job.body, created_at=job.created_at)
+            completion = media.chat_completion(job.slug, job.stated_id, job.body, created_at=job.created_at)
             return {"output": json.dumps(completion)}
         files = [
             {
@@ -167,13 +167,13 @@ class GatewayRoutes:
     async def _v1_output(self, request: web.Request, job: Job) -> web.StreamResponse:
         lies = self._state.lies
         headers = {
-            "x-request-id": job.told_id,
-            **told_header(job.cost_usd, lies.cost_in_headers, name="x-cost"),
-            **told_header(job.remaining_usd, lies.balance, name="x-remaining-credits"),
+            "x-request-id": job.stated_id,
+            **stated_header(job.cost_usd, lies.cost_in_headers, name="x-cost"),
+            **stated_header(job.remaining_usd, lies.balance, name="x-remaining-credits"),
             "x-generation-time": f"{job.latency_s * (1 - QUEUE_SHARE):.3f}",
         }
         if job.offer.output == "text":
-            completion = media.chat_completion(job.slug, job.told_id, job.body, created_at=job.created_at)
+            completion = media.chat_completion(job.slug, job.stated_id, job.body, created_at=job.created_at)
             return answers.json_answer(completion, headers=headers)
         headers["x-seed-value"] = str(job.seed)
         if job.body.get("base64") is True:
@@ -183,7 +183,7 @@ class GatewayRoutes:
 
 
 def _urls(base: str, job: Job) -> dict[str, str]:
-    response_url = f"{base}/v2/requests/{job.told_id}"
+    response_url = f"{base}/v2/requests/{job.stated_id}"
     return {"status_url": f"{response_url}/status", "response_url": response_url}
 
 
@@ -192,6 +192,6 @@ def _metrics(job: Job, lies: Lies) -> dict[str, Any]:
     total_s = round(job.latency_s, 3)
     metrics = {"inference_time": round(total_s - queue_s, 3), "queue_time": queue_s, "total_time": total_s}
     if job.remaining_usd is not None:
-        cost = told_amount(job.cost_usd, lies.cost_in_results, key="cost")
-        return {**cost, **told_amount(job.remaining_usd, lies.balance, key="remaining_credits"), **metrics}
+        cost = stated_amount(job.cost_usd, lies.cost_in_results, key="cost")
+        return {**cost, **stated_amount(job.remaining_usd, lies.balance, key="remaining_credits"), **metrics}
     return metrics

@@ -133,7 +133,7 @@ def history_page(state: SandboxState, query: HistoryQuery, *, base: str, as_text
         start = (query.page - 1) * query.per_page
         shown = [_row(job, index, now, base, as_text=as_text) for job, index in outputs[start : start + query.per_page]]
         return {"data": shown, "pagination": _pagination(query.page, query.per_page, len(outputs))}
-    rows = [state.lying.told(_row(job, index, now, base, as_text=as_text), job) for job, index in outputs]
+    rows = [state.lying.reported(_row(job, index, now, base, as_text=as_text), job) for job, index in outputs]
     return state.lying.page(rows, page=query.page, per_page=query.per_page, now=now)
 
 
@@ -167,7 +167,7 @@ def job_rows(state: SandboxState, job: Job, *, base: str, as_text: bool) -> list
     now = state.now()
     if not state.lying.shows(job, now):
         return []
-    return [state.lying.told(_row(job, index, now, base, as_text=as_text), job) for index in range(job.samples)]
+    return [state.lying.reported(_row(job, index, now, base, as_text=as_text), job) for index in range(job.samples)]
 
 
 def _row(job: Job, index: int, now: float, base: str, *, as_text: bool) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _row(job: Job, index: int, now: float, base: str, *, as_text: bool) -> dict[
     names = job.output_names() if status == "COMPLETED" else []
     is_over = status != "PENDING"
     return {
-        "request_id": job.told_id,
+        "request_id": job.stated_id,
         "model_name": job.slug,
         "model_status": status,
         "credits_deduction": float(job.cost_usd) if job.is_charged else 0.0,

@@ -43,7 +43,7 @@ class Job:
 
     Args:
         request_id: its id in the books.
-        told_id: the id that everybody is told; the same, unless it repeats an earlier one.
+        stated_id: the id that everybody is told; the same, unless it repeats an earlier one.
         nth: how many submissions of its body there were before.
         slug: the model.
         body: the request's JSON object.
@@ -56,13 +56,13 @@ class Job:
         samples: number of outputs.
         poll_fault: what goes wrong on the first look at its status.
         output_fault: what goes wrong when an output is fetched.
-        is_settled: whether the outcome is in the books.
+        is_finished: whether the outcome is in the books.
         remaining_usd: balance right after its charge.
         faulted: outputs and polls whose one-time fault has happened.
     """
 
     request_id: str
-    told_id: str
+    stated_id: str
     nth: int
     slug: str
     body: dict[str, Any]
@@ -75,7 +75,7 @@ class Job:
     samples: int = 1
     poll_fault: PollFault | None = None
     output_fault: OutputFault | None = None
-    is_settled: bool = False
+    is_finished: bool = False
     remaining_usd: Decimal | None = None
     faulted: set[str] = field(default_factory=set)
 
@@ -87,7 +87,7 @@ class Job:
     @property
     def is_charged(self) -> bool:
         """Whether it was paid for."""
-        return self.is_settled and self.outcome == "completed"
+        return self.is_finished and self.outcome == "completed"
 
     @property
     def offer(self) -> Offer:
@@ -106,7 +106,7 @@ class Job:
 
     def status(self, now: float) -> JobStatus:
         """Where it stands."""
-        if now >= self.ends_at or self.is_settled:
+        if now >= self.ends_at or self.is_finished:
             return "COMPLETED" if self.outcome == "completed" else "FAILED"
         if self.outcome == "stuck":
             return "PROCESSING"
@@ -152,10 +152,10 @@ class JobBook:
         self.charges = 0
         self._settings = settings
         self._journal = journal
-        self._due: list[tuple[float, str]] = []
+        self._ending: list[tuple[float, str]] = []
         self._submissions: dict[tuple[str, str], int] = {}
-        self._by_told_id: dict[str, str] = {}
-        self._told_last: str | None = None
+        self._by_stated_id: dict[str, str] = {}
+        self._stated_last: str | None = None
 
     def next_attempt(self, slug: str, canonical_body: str) -> int:
         """How many submissions of that body there were before this one; counts it."""
@@ -198,12 +198,12 @@ class JobBook:
         seed = body.get("seed")
         if not isinstance(seed, int) or seed < 0:
             seed = int(unit_draw("seed", offer.slug, key, nth) * 2**53)
-        request_id = told_id = str(uuid4())
-        if self._told_last is not None and unit_draw(lies.seed, "id", offer.slug, key, nth) < lies.repeated_id_share:
-            told_id = self._told_last
+        request_id = stated_id = str(uuid4())
+        if self._stated_last is not None and unit_draw(lies.seed, "id", offer.slug, key, nth) < lies.repeated_id_share:
+            stated_id = self._stated_last
         job = Job(
             request_id=request_id,
-            told_id=told_id,
+            stated_id=stated_id,
             nth=nth,
             slug=offer.slug,
             body=body,
@@ -230,21 +230,21 @@ class JobBook:
             return None
         return job
 
-    def ever(self, told_id: str) -> Job | None:
+    def ever(self, stated_id: str) -> Job | None:
         """The first job that was told this id, whatever its age."""
-        return self.jobs.get(self._by_told_id.get(told_id, ""))
+        return self.jobs.get(self._by_stated_id.get(stated_id, ""))
 
-    def settle_due(self) -> None:
+    def finish_due(self) -> None:
         """Enter every outcome that has come about by now, in order."""
         now = self._settings.clock()
-        while self._due and self._due[0][0] <= now:
-            self.settle(self.jobs[heapq.heappop(self._due)[1]])
+        while self._ending and self._ending[0][0] <= now:
+            self.finish(self.jobs[heapq.heappop(self._ending)[1]])
 
-    def settle(self, job: Job) -> None:
+    def finish(self, job: Job) -> None:
         """Enter one job's outcome: charge a success, once."""
-        if job.is_settled:
+        if job.is_finished:
             return
-        job.is_settled = True
+        job.is_finished = True
         if job.outcome == "completed":
             self._charge(job)
         if self._journal is not None:
@@ -267,8 +267,8 @@ class JobBook:
             self._submissions[key] = max(self._submissions.get(key, 0), record["nth"] + 1)
         elif record["type"] == "settled":
             job = self.jobs[record["request_id"]]
-            if not job.is_settled:
-                job.is_settled = True
+            if not job.is_finished:
+                job.is_finished = True
                 if record["charged"]:
                     self._charge(job)
         elif record["type"] == "credits":
@@ -276,9 +276,9 @@ class JobBook:
 
     def _enter(self, job: Job) -> None:
         self.jobs[job.request_id] = job
-        self._by_told_id.setdefault(job.told_id, job.request_id)
-        self._told_last = job.told_id
-        heapq.heappush(self._due, (job.ends_at, job.request_id))
+        self._by_stated_id.setdefault(job.stated_id, job.request_id)
+        self._stated_last = job.stated_id
+        heapq.heappush(self._ending, (job.ends_at, job.request_id))
 
     def _charge(self, job: Job) -> None:
         # like the provider, only the submission checks the balance: jobs in flight may take it below zero
@@ -309,7 +309,7 @@ def _outcome(drawn: Drawn, error: str | None) -> tuple[Outcome, str | None]:
 
 def _as_record(job: Job) -> dict[str, Any]:
     record = asdict(job)
-    for volatile in ("is_settled", "remaining_usd", "faulted"):
+    for volatile in ("is_finished", "remaining_usd", "faulted"):
         del record[volatile]
     return {**record, "cost_usd": str(job.cost_usd)}
 
@@ -319,7 +319,7 @@ def _from_record(record: Mapping[str, Any]) -> Job:
     poll_fault, output_fault = fields.pop("poll_fault"), fields.pop("output_fault")
     return Job(
         # journals of earlier versions know no told_id
-        **{"told_id": fields["request_id"], **fields, "cost_usd": Decimal(fields["cost_usd"])},
+        **{"stated_id": fields["request_id"], **fields, "cost_usd": Decimal(fields["cost_usd"])},
         poll_fault=cast("PollFault", poll_fault) if poll_fault in get_args(PollFault) else None,
         output_fault=cast("OutputFault", output_fault) if output_fault in get_args(OutputFault) else None,
     )

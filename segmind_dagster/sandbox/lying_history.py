@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from segmind_dagster.sandbox.altered_rows import altered
 from segmind_dagster.sandbox.faults import unit_draw
 from segmind_dagster.sandbox.jobs import canonical
-from segmind_dagster.sandbox.lying_money import told_amount
+from segmind_dagster.sandbox.lying_money import stated_amount
 from segmind_dagster.sandbox.times import iso_utc
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class LyingHistory:
         lag_s = lies.lag_s + lies.lag_by_model.get(job.slug, 0.0) + lies.lag_spread_s * self._drawn("lag", job)
         return now >= job.created_at + lag_s and self._drawn("omitted", job) >= lies.omitted_share
 
-    def told(self, row: Row, job: Job) -> Row:
+    def reported(self, row: Row, job: Job) -> Row:
         """A row as it is told."""
         lies = self.lies
-        cost = told_amount(row["credits_deduction"], lies.cost_in_history, key="credits_deduction")
+        cost = stated_amount(row["credits_deduction"], lies.cost_in_history, key="credits_deduction")
         row = {**{name: value for name, value in row.items() if name != "credits_deduction"}, **cost}
         return altered(row, job, lies) if self._drawn("altered", job) < lies.altered_share else row
 
@@ -129,20 +129,20 @@ class LyingHistory:
 
     def _pagination(self, page: int, asked: int, size: int, total: int) -> dict[str, int]:
         lies = self.lies
-        told: dict[str, int] = {"page": page, "per_page": size}
+        reported: dict[str, int] = {"page": page, "per_page": size}
         if lies.total != "absent":
-            told["total"] = total if lies.total == "right" else total // 2
+            reported["total"] = total if lies.total == "right" else total // 2
         match lies.total_pages:
             case "absent":
-                return told
+                return reported
             case "one":
-                return {**told, "total_pages": 1}
+                return {**reported, "total_pages": 1}
             case "rounded_down":
-                return {**told, "total_pages": total // size}
+                return {**reported, "total_pages": total // size}
             case "of_asked_size":
-                return {**told, "total_pages": -(-total // asked)}
+                return {**reported, "total_pages": -(-total // asked)}
             case _:
-                return {**told, "total_pages": -(-total // size)}
+                return {**reported, "total_pages": -(-total // size)}
 
     def _drawn(self, what: str, job: Job) -> float:
         return unit_draw(self.lies.seed, what, job.slug, canonical(job.body), job.nth)

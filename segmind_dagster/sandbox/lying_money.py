@@ -20,7 +20,7 @@ _SAID: Mapping[str, float | str] = MappingProxyType(
 )
 
 
-def told_amount(amount_usd: Decimal | None, lie: CostLie, *, key: str) -> dict[str, float | str]:
+def stated_amount(amount_usd: Decimal | None, lie: CostLie, *, key: str) -> dict[str, float | str]:
     """An amount under a key, as JSON tells it; nothing when it is not told."""
     match lie:
         case "absent":
@@ -34,8 +34,8 @@ def told_amount(amount_usd: Decimal | None, lie: CostLie, *, key: str) -> dict[s
             return {key: _SAID[lie]}
 
 
-def told_header(amount_usd: Decimal | None, lie: CostLie, *, name: str) -> dict[str, str]:
+def stated_header(amount_usd: Decimal | None, lie: CostLie, *, name: str) -> dict[str, str]:
     """The same as a header."""
     if lie == "right":
         return {name: str(amount_usd)}
-    return {header: str(value) for header, value in told_amount(amount_usd, lie, key=name).items()}
+    return {header: str(value) for header, value in stated_amount(amount_usd, lie, key=name).items()}

@@ -77,7 +77,7 @@ class SandboxState:
     def account(self, *, jobs: bool = True) -> dict[str, Any]:
         """What was asked of the sandbox and what it charged; independent of any client's own books."""
         book = self.book
-        book.settle_due()
+        book.finish_due()
         account: dict[str, Any] = {
             "charged_usd": str(book.charged_usd),
             "balance_usd": str(book.balance_usd),
@@ -93,7 +93,7 @@ class SandboxState:
             account["jobs"] = [
                 {
                     "request_id": job.request_id,
-                    "told_id": job.told_id,
+                    "stated_id": job.stated_id,
                     "slug": job.slug,
                     "body": job.body,
                     "status": job.status(now),
@@ -107,7 +107,7 @@ class SandboxState:
 
     def close(self) -> None:
         """Write what is still queued and let go of threads."""
-        self.book.settle_due()
+        self.book.finish_due()
         if self.journal is not None:
             self.journal.flush()
         self.renderings.close()

@@ -25,7 +25,8 @@ LAYERS = (
     {"planning", "data_folder"},
     {"runner"},
     {"source"},
-    {"recovery", "reports", "export", "checks"},
+    {"checks"},
+    {"recovery", "reports", "export"},
     {"orchestration"},
     {"component", "definitions", "cli", "commands"},
     # the package itself, for what it offers to others

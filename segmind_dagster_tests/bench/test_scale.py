@@ -10,7 +10,7 @@ import pytest
 
 from bench.ledgers import fill
 from bench.scale import ask_large_ledger, plan_large_set, query_plans, questions
-from segmind_dagster.ledger import Ledger, due, open_ledger, reads
+from segmind_dagster.ledger import Ledger, open_ledger, reads, sensor_reads
 from segmind_dagster.ledger.schema import METADATA
 from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT, RETRYABLE, UNCOUNTED
 
@@ -43,10 +43,10 @@ def test_the_made_ledger_adds_up(ledger: Ledger) -> None:
 
 
 def test_what_is_open_in_the_made_ledger_is_found_by_the_sensors(ledger: Ledger) -> None:
-    assert sum(each.generations for each in ledger.read(due.held)) == 750
+    assert sum(each.generations for each in ledger.read(sensor_reads.held)) == 750
     look = {"first_look": FIRST_LOOK, "kept": KEPT}
-    assert sum(each.generations for each in ledger.read(due.loose, now=datetime.now(UTC), **look)) == 250
-    work = ledger.read(due.open_work, failed_kinds=RETRYABLE, uncounted_kinds=UNCOUNTED)
+    assert sum(each.generations for each in ledger.read(sensor_reads.loose, now=datetime.now(UTC), **look)) == 250
+    work = ledger.read(sensor_reads.open_work, failed_kinds=RETRYABLE, uncounted_kinds=UNCOUNTED)
     assert sum(each.generations for each in work) == 1000
     assert {each.runs for each in work} == {2}
 

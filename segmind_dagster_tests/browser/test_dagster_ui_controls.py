@@ -101,7 +101,7 @@ def test_a_check_that_is_red_turns_green_after_the_retry_sensors_own_run(
     while not (found := runs()) or not found[0].is_finished:
         page.wait_for_timeout(300)
     page.goto(f"{ui.url}/assets/segmind/{FLUX}?view=checks")
-    page.get_by_text("nothing_left_open").first.click()
+    page.get_by_text("all_stored").first.click()
     expect(page.get_by_text("0 of 1 generation").first).to_be_visible()
     page.screenshot(path=tmp_path / "red.png")
     # the sensor looks once a minute
@@ -110,7 +110,7 @@ def test_a_check_that_is_red_turns_green_after_the_retry_sensors_own_run(
     assert [run.status for run in found] == [dg.DagsterRunStatus.SUCCESS] * 2
     assert "segmind/requested_by" in found[0].tags
     page.reload()
-    page.get_by_text("nothing_left_open").first.click()
+    page.get_by_text("all_stored").first.click()
     expect(page.get_by_text("1 of 1 generation").first).to_be_visible(timeout=SOON)
     page.screenshot(path=tmp_path / "green.png")
     cherries = [job for job in ui.sandbox.account()["jobs"] if "cherr" in job["body"]["prompt"]]

@@ -11,7 +11,7 @@ import pytest
 
 from bench.chaos import lying_storm
 from bench.chaos.scenarios import FLUX_USD, Scenario, scenarios
-from bench.chaos.verdict import Doubt, Facts, Held, judge, table
+from bench.chaos.verdict import Doubt, Held, Sidecar, judge, table
 from segmind_dagster.sandbox import ALTERATIONS, COST_LIES, LATE_ERRORS, Lies
 from segmind_dagster.sandbox.offers import offers
 
@@ -23,9 +23,9 @@ NO_DOUBT = Doubt(unknown=0, shown=0)
 ANY = Scenario(name="any")
 
 
-def facts() -> Facts:
+def facts() -> Sidecar:
     """Two generations with one body and one with another, bought once each."""
-    return Facts(
+    return Sidecar(
         wanted=Counter({PEAR: 2, FIG: 1}),
         charged=Counter({PEAR: 2, FIG: 1}),
         charged_usd=Decimal("0.03"),
@@ -41,7 +41,7 @@ def facts() -> Facts:
     )
 
 
-def broken(scenario: Scenario, found: Facts) -> set[str]:
+def broken(scenario: Scenario, found: Sidecar) -> set[str]:
     return {problem.partition(":")[0] for problem in judge(scenario, found).broken}
 
 

@@ -165,7 +165,7 @@ def test_status_shows_what_is_in_quarantine_with_its_money(project: Project) -> 
         generation_id = ledger.read(lambda connection: connection.execute(select(GENERATIONS.c.generation_id)).scalar())
         path = outputs.scratch_file("refused")
         path.write_bytes(b"x" * 1500)
-        outputs.quarantine.put(path, resource=REALITY, generation_id=generation_id, attempt=1, facts={})
+        outputs.quarantine.put(path, resource=REALITY, generation_id=generation_id, attempt=1, sidecar={})
         folder = outputs.quarantine.url
     said = run("status").out
     assert f"quarantine: 1 refused file, 1.5 kB, paid for with ${project.charged_usd:.6f}, in {folder}" in said

@@ -126,7 +126,7 @@ def main() -> None:
     prompt_set = find_prompt_set("fruit", prompts_dir=settings.prompts_dir, project_dir=settings.project_dir)
     wanted = tuple(model.resource for model in prompt_set.models)
     report = generate(settings, [Batch(prompt_set, wanted)], clock=QuickClock())
-    json.dump(dict(report.units[0].endings), sys.stdout)
+    json.dump(dict(report.models[0].endings), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from segmind_dagster.ledger.commits import GroupCommitter
 from segmind_dagster.ledger.schema import RUNS
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate, interrupts, lease
-from segmind_dagster.runner.pacing import Slots
+from segmind_dagster.runner.pacing import RateLimiter
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def owners(lab: Lab) -> set[str]:
 
 GAPS = {
     **kill_points.GAPS,
-    "after the wait for a slot, before the claim": lambda: kill_points.after_async(Slots, "wait"),
+    "after the wait for a slot, before the claim": lambda: kill_points.after_async(RateLimiter, "wait"),
     "after the claim, before the lease is checked": lambda: kill_points.before(lease.Lease, "holds"),
 }
 _arrivals = 0
@@ -173,7 +173,9 @@ def main() -> None:
     print("ready", flush=True)  # noqa: T201  how the starter knows
     sys.stdin.readline()
     report = generate(settings, [Batch(prompt_set, wanted)], clock=QuickClock(times=NAPS))
-    endings = {name: sum(unit.endings[name] for unit in report.units) for unit in report.units for name in unit.endings}
+    endings = {
+        name: sum(unit.endings[name] for unit in report.models) for unit in report.models for name in unit.endings
+    }
     json.dump(endings, sys.stdout)
 
 

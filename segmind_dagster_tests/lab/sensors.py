@@ -16,8 +16,8 @@ from sqlalchemy import delete, insert
 from lab.dagster_project import asset_key
 from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger import Caps, Claim, Ledger, entries, leases, moves, writes
-from segmind_dagster.ledger.due import BALANCE_KEY
 from segmind_dagster.ledger.schema import META
+from segmind_dagster.ledger.sensor_reads import BALANCE_KEY
 from segmind_dagster.orchestration.build import build_definitions
 from segmind_dagster.prompts import find_prompt_set
 
@@ -162,7 +162,7 @@ class Past:
         target: str = "failed",
         cost_usd: Decimal | None = Decimal(0),
     ) -> None:
-        """So many runs have tried a generation in vain, the last one then."""
+        """So many runs have tried a generation without success, the last one then."""
         at = at or ago(hours=1)
         with self._ledger() as ledger:
             for n in range(runs):

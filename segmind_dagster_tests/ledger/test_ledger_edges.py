@@ -42,14 +42,14 @@ def test_settling_what_does_not_exist_names_it(book: Any, move: str) -> None:
 
 @pytest.mark.parametrize("bound", [7, 36, 54, 90, 110, 1800])
 def test_a_minute_never_holds_one_slot_too_many(ledger: Any, bound: float) -> None:
-    slots = ledger.write(rate.reserve_slots, count=bound + 1, per_minute=bound, now=NOON)
+    slots = ledger.write(rate.reserve_requests, count=bound + 1, per_minute=bound, now=NOON)
     assert slots[-1] - slots[0] >= timedelta(minutes=1)
 
 
 def test_a_refusal_after_the_rate_has_recovered_cuts_from_what_it_recovered_to(ledger: Any) -> None:
     for now in (NOON, NOON + timedelta(hours=2)):
         ledger.write(rate.cut_rate, reset_at=now, per_minute=60, now=now)
-    first, second = ledger.write(rate.reserve_slots, count=2, per_minute=60, now=NOON + timedelta(hours=2))
+    first, second = ledger.write(rate.reserve_requests, count=2, per_minute=60, now=NOON + timedelta(hours=2))
     assert (second - first).total_seconds() == pytest.approx(2 / 0.99, rel=0.001)
 
 

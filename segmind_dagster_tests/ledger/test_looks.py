@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lab.ledger import NOON, Book
 from sqlalchemy import delete, insert, update
 
-from segmind_dagster.ledger import due
+from segmind_dagster.ledger import sensor_reads
 from segmind_dagster.ledger.schema import GENERATIONS
 from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 spans = st.timedeltas(timedelta(0), timedelta(days=10))
 
 
-def loose(book: Book, now: datetime) -> dict[str, due.Loose]:
-    found = book.ledger.read(due.loose, now=now, first_look=FIRST_LOOK, kept=KEPT)
+def loose(book: Book, now: datetime) -> dict[str, sensor_reads.Loose]:
+    found = book.ledger.read(sensor_reads.loose, now=now, first_look=FIRST_LOOK, kept=KEPT)
     return {each.look: each for each in found}
 
 
@@ -108,7 +108,7 @@ def test_the_sums_are_those_of_the_rule_for_each(book: Book, ages: list[tuple[ti
         look = "never" if at > paid_at + KEPT else "later" if at > NOON else "now"
         expected.setdefault(look, []).append((paid_at, looked_at))
     assert loose(book, NOON) == {
-        look: due.Loose(
+        look: sensor_reads.Loose(
             look=look,  # type: ignore[arg-type]
             generations=len(each),
             next_at=min(next_look(*times) for times in each),

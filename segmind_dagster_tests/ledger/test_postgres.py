@@ -14,7 +14,7 @@ from lab.ledger import CENT, NOON, ORIGIN, Book
 from sqlalchemy import text
 
 from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError, OriginMismatchError
-from segmind_dagster.ledger import Caps, Claim, due, leases, open_ledger, rate, reads
+from segmind_dagster.ledger import Caps, Claim, leases, open_ledger, rate, reads, sensor_reads
 from segmind_dagster.ledger.schema import METADATA
 
 if TYPE_CHECKING:
@@ -73,24 +73,24 @@ def test_what_sensors_ask_is_answered_there_too(ledgers: list[Ledger]) -> None:
     book.failed(book.claim("a"))
     book.succeeded(book.submitted(book.claim("b")))
     book.unknown(book.claim("c"))
-    work = asked.read(due.open_work, failed_kinds={"server_error"}, uncounted_kinds={"no_credits"})
+    work = asked.read(sensor_reads.open_work, failed_kinds={"server_error"}, uncounted_kinds={"no_credits"})
     assert {(each.prompt_set, each.resource) for each in work} == {("set", "flux")}
-    assert asked.read(due.runs_of, ["a"], uncounted_kinds=set())
-    assert asked.read(due.held) == [due.Held(owner="me", generations=1, last_at=NOON)]
+    assert asked.read(sensor_reads.runs_of, ["a"], uncounted_kinds=set())
+    assert asked.read(sensor_reads.held) == [sensor_reads.Held(owner="me", generations=1, last_at=NOON)]
     assert [record.generation_id for record in asked.read(reads.unfinished, is_alive=lambda *_: False)] == ["c"]
     assert asked.read(reads.unfinished, is_alive=lambda *_: True) == []
     assert asked.read(reads.totals)["succeeded"] == (1, Decimal("0.0055"))
-    assert asked.read(due.sets_out_of_hand, since=NOON) == ["set"]
+    assert asked.read(sensor_reads.sets_out_of_hand, since=NOON) == ["set"]
     hour = timedelta(hours=1)
     look = {"now": NOON + hour, "first_look": hour, "kept": 2 * hour}
-    assert asked.read(due.loose, **look) == [
-        due.Loose(look="now", generations=1, next_at=NOON + hour, first_paid_at=NOON, last_looked_at=NOON)
+    assert asked.read(sensor_reads.loose, **look) == [
+        sensor_reads.Loose(look="now", generations=1, next_at=NOON + hour, first_paid_at=NOON, last_looked_at=NOON)
     ]
-    assert asked.read(due.asked_for, "set")
-    assert asked.read(due.standing, "set")["flux"] == {"failed": 1, "succeeded": 1, "unknown": 1, "planned": 1}
-    assert asked.read(due.leases, now=NOON, run_ids=["run"]) == []
-    assert asked.read(due.last_success, ["fast-flux-schnell"]) == NOON
-    assert asked.read(due.balance) is None
+    assert asked.read(sensor_reads.asked_for, "set")
+    assert asked.read(sensor_reads.standing, "set")["flux"] == {"failed": 1, "succeeded": 1, "unknown": 1, "planned": 1}
+    assert asked.read(sensor_reads.leases, now=NOON, run_ids=["run"]) == []
+    assert asked.read(sensor_reads.last_success, ["fast-flux-schnell"]) == NOON
+    assert asked.read(sensor_reads.balance) is None
 
 
 def test_a_generation_goes_from_plan_to_output_and_its_money_is_exact(ledgers: list[Ledger]) -> None:
@@ -144,7 +144,7 @@ def test_slots_are_shared_by_machines_that_ask_in_turn(ledgers: list[Ledger]) ->
     slots = [
         slot
         for number in range(9)
-        for slot in ledgers[number % 3].write(rate.reserve_slots, count=1, per_minute=60, now=NOON)
+        for slot in ledgers[number % 3].write(rate.reserve_requests, count=1, per_minute=60, now=NOON)
     ]
     assert slots == [NOON + number * SPACING for number in range(9)]
 
@@ -183,7 +183,7 @@ def test_of_three_machines_one_gets_each_generation(ledgers: Any) -> None:
 @pytest.mark.postgres
 def test_machines_that_ask_at_once_never_get_the_same_slot(ledgers: Any) -> None:
     def take(ledger: Any) -> list[Any]:
-        return [ledger.write(rate.reserve_slots, count=1, per_minute=60, now=NOON)[0] for _ in range(30)]
+        return [ledger.write(rate.reserve_requests, count=1, per_minute=60, now=NOON)[0] for _ in range(30)]
 
     slots = [slot for taken in at_once([lambda ledger=ledger: take(ledger) for ledger in ledgers]) for slot in taken]
     assert sorted(slots) == [NOON + number * SPACING for number in range(90)]
@@ -248,9 +248,9 @@ def test_the_databases_clock_judges_leases_and_slots_of_other_machines(ledgers: 
     # it has run out by the database's clock, whatever the holder's wall clock said
     one.write(leases.record_lease, **facts, lease_s=-1)
     assert other.standing(f"run{off_hours}", 5000.0) == "over"
-    (first,) = one.write(rate.reserve_slots, count=1, per_minute=6, now=now, at_s=7.0)
+    (first,) = one.write(rate.reserve_requests, count=1, per_minute=6, now=now, at_s=7.0)
     here = datetime.now(UTC)
-    (second,) = other.write(rate.reserve_slots, count=1, per_minute=6, now=here, at_s=5000.0)
+    (second,) = other.write(rate.reserve_requests, count=1, per_minute=6, now=here, at_s=5000.0)
     assert abs((first - now).total_seconds()) < 1
     # the next slot of six a minute, for another machine with another wall clock
     assert 8 < (second - here).total_seconds() < 11

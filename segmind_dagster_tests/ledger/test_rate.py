@@ -30,7 +30,7 @@ bounds = st.sampled_from([0.5, 1, 5, 7.5, 10, 50, 60, 120, 500, 1000])
 
 
 def reserve(ledger: Ledger, count: int = 1, per_minute: float = 60, now: datetime = NOON) -> list[datetime]:
-    return ledger.write(rate.reserve_slots, count=count, per_minute=per_minute, now=now)
+    return ledger.write(rate.reserve_requests, count=count, per_minute=per_minute, now=now)
 
 
 def cut(ledger: Ledger, now: datetime = NOON, per_minute: float = 60, reset_s: float = 0) -> None:

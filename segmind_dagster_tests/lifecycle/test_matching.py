@@ -60,7 +60,7 @@ def float32(number: float) -> float:
     return float(struct.unpack("f", struct.pack("f", number))[0])
 
 
-# what a history may do to a body on its way
+# what a history may do to a body in progress
 ALTERATIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "cut": prompt(lambda text: text[:25]),
     "cut with dots": prompt(lambda text: text[:25] + "..."),

@@ -135,7 +135,7 @@ def test_every_check_is_described_and_none_of_them_blocks() -> None:
     assert len(own) == len(SPEND)
     partitioned = {spec.name for spec in specs if spec.partitions_def is not None}
     assert partitioned == {
-        "file_is_current", "nothing_left_open", "files_match", "spend_under_budget", "charged_once",
+        "file_is_current", "all_stored", "files_match", "spend_under_budget", "charged_once",
     }  # fmt: skip
 
 

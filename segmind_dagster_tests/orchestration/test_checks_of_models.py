@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lab.dagster_project import DagsterLab
 
 ASSET = f"segmind/{REALITY}"
-OF_SETS = ("nothing_left_open", "files_match", "spend_under_budget", "charged_once")
+OF_SETS = ("all_stored", "files_match", "spend_under_budget", "charged_once")
 
 
 def test_after_a_good_run_every_check_is_green_on_its_partition(lab: DagsterLab) -> None:
@@ -31,7 +31,7 @@ def test_after_a_good_run_every_check_is_green_on_its_partition(lab: DagsterLab)
         assert (found.status, found.run_id, found.is_current) == ("SUCCEEDED", run.run_id, True), found
     waiting = recorded(lab, ASSET, "nothing_about_to_expire")
     assert (waiting.status, waiting.run_id) == ("SUCCEEDED", run.run_id)
-    assert recorded(lab, ASSET, "nothing_left_open", key).said == "3 of 3 generations are stored; nothing failed."
+    assert recorded(lab, ASSET, "all_stored", key).said == "3 of 3 generations are stored; nothing failed."
     assert recorded(lab, ASSET, "files_match", key).figures["content compared"] == 3
     money = recorded(lab, ASSET, "spend_under_budget", key).figures
     assert money["used by the set (USD)"] == money["of it by this model (USD)"] == float(lab.charged_usd)
@@ -42,7 +42,7 @@ def test_a_failure_that_can_be_tried_again_is_a_warning_and_green_after_the_retr
     lab = open_lab(faults=Faults(script=["server_error"]))
     key = lab.write("fruit", ["a fig"])
     assert lab.run(ASSET, partition=key).is_success
-    red = recorded(lab, ASSET, "nothing_left_open", key)
+    red = recorded(lab, ASSET, "all_stored", key)
     assert (red.status, red.severity, red.is_current) == ("FAILED", "WARN", True)
     assert red.said.startswith("0 of 1 generations are stored; 1 failed and can be tried again.")
     assert "server_error (1): Segmind had a problem" in red.said
@@ -50,14 +50,14 @@ def test_a_failure_that_can_be_tried_again_is_a_warning_and_green_after_the_retr
     assert red.figures["failed and can be tried again"] == 1
     assert [(row["prompt"], row["kind"], row["runs"]) for row in red.sample] == [("a fig", "server_error", 1)]
     assert lab.run(ASSET, partition=key).is_success
-    assert recorded(lab, ASSET, "nothing_left_open", key).status == "SUCCEEDED"
+    assert recorded(lab, ASSET, "all_stored", key).status == "SUCCEEDED"
 
 
 def test_many_permanent_failures_are_an_error_with_the_exact_count_and_a_short_sample(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["invalid"] * 7))
     key = lab.write("fruit", 9)
     assert lab.run(ASSET, partition=key).is_success
-    red = recorded(lab, ASSET, "nothing_left_open", key)
+    red = recorded(lab, ASSET, "all_stored", key)
     assert (red.status, red.severity) == ("FAILED", "ERROR")
     assert red.said.startswith("2 of 9 generations are stored; 7 failed for good.")
     assert "invalid_request (7): Correct the prompt set" in red.said
@@ -71,7 +71,7 @@ def test_what_was_paid_for_and_refused_is_shown_with_its_file(open_lab: OpenLab)
     lab = open_lab(faults=Faults(script=["undecodable"]))
     key = lab.write("fruit", ["a fig"])
     assert lab.run(ASSET, partition=key).is_success
-    red = recorded(lab, ASSET, "nothing_left_open", key)
+    red = recorded(lab, ASSET, "all_stored", key)
     assert (red.status, red.severity) == ("FAILED", "WARN")
     (row,) = red.sample
     assert Path(row["file"]).read_bytes()
@@ -86,7 +86,7 @@ def test_a_run_that_fails_still_says_what_is_left_open(open_lab: OpenLab, monkey
     key = lab.write("fruit", 3)
     run = lab.run(ASSET, partition=key)
     assert "Top up" in run.failure()
-    red = recorded(lab, ASSET, "nothing_left_open", key)
+    red = recorded(lab, ASSET, "all_stored", key)
     assert (red.status, red.severity, red.run_id) == ("FAILED", "WARN", run.run_id)
     assert red.said.startswith("1 of 3 generations are stored; 2 not bought yet.")
     assert "no_credits (1): Top up the account" in red.said
@@ -94,7 +94,7 @@ def test_a_run_that_fails_still_says_what_is_left_open(open_lab: OpenLab, monkey
         assert recorded(lab, ASSET, check, key).status == "SUCCEEDED"
     assert recorded(lab, ASSET, "nothing_about_to_expire").run_id == run.run_id
     assert lab.run(ASSET, partition=key).is_success
-    assert recorded(lab, ASSET, "nothing_left_open", key).status == "SUCCEEDED"
+    assert recorded(lab, ASSET, "all_stored", key).status == "SUCCEEDED"
 
 
 def test_a_run_that_fails_again_turns_the_green_of_an_earlier_materialization_red(
@@ -105,7 +105,7 @@ def test_a_run_that_fails_again_turns_the_green_of_an_earlier_materialization_re
     assert lab.run(ASSET, partition=key).is_success
     lab.write("fruit", ["a fig", "a pear"])
     assert not lab.run(ASSET, partition=key).is_success
-    red = recorded(lab, ASSET, "nothing_left_open", key)
+    red = recorded(lab, ASSET, "all_stored", key)
     assert (red.status, red.is_current) == ("FAILED", True)
 
 
@@ -115,16 +115,16 @@ def test_in_a_run_of_many_each_partition_has_its_result_and_one_names_those_that
         lab.write(key, 1)
     run = lab.run_range("apple", "pear", ASSET)
     assert run.is_success, run.errors()
-    by_key = {key: recorded(lab, ASSET, "nothing_left_open", key) for key in ("apple", "fig", "pear")}
+    by_key = {key: recorded(lab, ASSET, "all_stored", key) for key in ("apple", "fig", "pear")}
     assert sorted(found.status for found in by_key.values()) == ["FAILED", "SUCCEEDED", "SUCCEEDED"]
     assert {(found.run_id, found.is_current) for found in by_key.values()} == {(run.run_id, True)}
     (bad,) = [key for key, found in by_key.items() if found.status == "FAILED"]
-    whole = recorded(lab, ASSET, "nothing_left_open")
+    whole = recorded(lab, ASSET, "all_stored")
     assert (whole.status, whole.severity) == ("FAILED", "ERROR")
     assert whole.said == f"1 of 3 prompt sets do not pass: {bad}."
     assert whole.sample[0]["prompt set"] == bad
     assert lab.run(ASSET, partition=bad).is_success
-    assert recorded(lab, ASSET, "nothing_left_open", bad).status == "SUCCEEDED"
+    assert recorded(lab, ASSET, "all_stored", bad).status == "SUCCEEDED"
 
 
 def test_a_file_that_is_gone_or_changed_is_red_until_it_is_back(lab: DagsterLab) -> None:
@@ -190,7 +190,7 @@ def test_with_an_empty_ledger_nothing_is_wrong(lab: DagsterLab) -> None:
     checks = [(f"segmind/{name}", check) for name in (REALITY, STICKER) for check in OF_SETS]
     assert run_checks(lab, *checks, partition=key)
     assert {recorded(lab, *check, key).status for check in checks} == {"SUCCEEDED"}
-    assert recorded(lab, ASSET, "nothing_left_open", key).said == "Nothing has been asked of this model yet."
+    assert recorded(lab, ASSET, "all_stored", key).said == "Nothing has been asked of this model yet."
     assert run_checks(lab, (ASSET, "nothing_about_to_expire"))
     assert recorded(lab, ASSET, "nothing_about_to_expire").figures["waiting at Segmind"] == 0
 

@@ -30,8 +30,8 @@ def warehouse(lab: DagsterLab) -> Path:
 
 
 def verdicts(lab: DagsterLab, run: Run, resource: str = REALITY) -> dict[str | None, tuple[bool, str]]:
-    """By partition, what the check `nothing_left_open` said in a run."""
-    check = dg.AssetCheckKey(asset_key(f"segmind/{resource}"), "nothing_left_open")
+    """By partition, what the check `all_stored` said in a run."""
+    check = dg.AssetCheckKey(asset_key(f"segmind/{resource}"), "all_stored")
     events = [entry.dagster_event for entry in lab.instance.all_logs(run.run_id) if entry.dagster_event]
     found = [event.event_specific_data for event in events if event.event_type_value == "ASSET_CHECK_EVALUATION"]
     return {each.partition: (each.passed, each.description or "") for each in found if each.asset_check_key == check}

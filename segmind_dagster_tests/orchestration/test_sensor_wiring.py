@@ -8,7 +8,7 @@ from lab.project import REALITY
 from lab.sensors import Past, Ticks, ago
 
 from segmind_dagster.data_folder import opened
-from segmind_dagster.ledger import due
+from segmind_dagster.ledger import sensor_reads
 from segmind_dagster.orchestration.sensors import REQUESTED_BY, failed_generations, low_balance
 from segmind_dagster.sandbox import Faults
 
@@ -45,13 +45,13 @@ def test_the_balance_is_recorded_by_runs_and_by_the_credits_asset(open_lab: Open
     lab = open_lab(initial_credits=3)
     lab.run("segmind/credits")
     with opened(lab.segmind.load()) as (ledger, _):
-        first = ledger.read(due.balance)
+        first = ledger.read(sensor_reads.balance)
     assert first is not None
     assert first.balance_usd == 3
     assert "less than $5 (SEGMIND_LOW_BALANCE_USD)" in Ticks(lab, low_balance).reason()
     lab.run(ASSET, partition=lab.write("fruit", 1))
     with opened(lab.segmind.load()) as (ledger, _):
-        second = ledger.read(due.balance)
+        second = ledger.read(sensor_reads.balance)
     assert second is not None
     assert second.observed_at > first.observed_at
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.generation import Output
     from segmind_dagster.registry import OutputKind
 
-FACTS = {"generation_id": "g-1", "model": "fast-flux-schnell"}
+SIDECAR = {"generation_id": "g-1", "model": "fast-flux-schnell"}
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -36,14 +36,14 @@ def keep(store: OutputStore, content: bytes, generation_id: str = "g-1", kind: O
     path = store.scratch_file(generation_id)
     path.write_bytes(content)
     return store.keep(
-        path, resource="fast_flux", generation_id=generation_id, kind=kind, facts=FACTS, books={"cost_usd": "0.1"}
+        path, resource="fast_flux", generation_id=generation_id, kind=kind, sidecar=SIDECAR, books={"cost_usd": "0.1"}
     )
 
 
 def test_what_is_in_quarantine_is_no_output(store: OutputStore) -> None:
     path = store.scratch_file("g-1")
     path.write_bytes(picture("PNG"))
-    store.quarantine.put(path, resource="fast_flux", generation_id="g-1", attempt=1, facts=FACTS)
+    store.quarantine.put(path, resource="fast_flux", generation_id="g-1", attempt=1, sidecar=SIDECAR)
     assert list(store.found()) == []
     assert store.find_any() is None
     assert not store.holds("fast_flux", "g-1")
@@ -70,10 +70,10 @@ def test_what_was_kept_is_found_as_it_was_stored(store: OutputStore, content: by
     stored = keep(store, content, kind=kind)
     (found,) = store.found()
     assert (found.resource, found.generation_id, found.uri) == ("fast_flux", "g-1", stored.uri)
-    assert found.facts == {**FACTS, "cost_usd": "0.1", "output_sha256": stored.sha256}
+    assert found.sidecar == {**SIDECAR, "cost_usd": "0.1", "output_sha256": stored.sha256}
     assert store.examine(stored.uri) == stored
     assert store.is_sound(stored.uri, kind)
-    assert store.facts_inside(stored.uri) == (FACTS if stored.format in {"png", "jpeg"} else None)
+    assert store.provenance_inside(stored.uri) == (SIDECAR if stored.format in {"png", "jpeg"} else None)
     assert found.written_at.tzinfo is not None
 
 
@@ -88,8 +88,8 @@ def test_facts_without_an_output_and_outputs_without_facts_are_found_too(tmp_pat
     Path(keep(store, picture("PNG"), "gone").uri).unlink()
     Path(keep(store, picture("PNG"), "bare").uri).with_suffix(".facts.json").unlink()
     found = {each.generation_id: each for each in store.found()}
-    assert (found["gone"].uri, found["gone"].facts["model"]) == (None, "fast-flux-schnell")
-    assert (found["bare"].uri is None, found["bare"].facts) == (False, None)
+    assert (found["gone"].uri, found["gone"].sidecar["model"]) == (None, "fast-flux-schnell")
+    assert (found["bare"].uri is None, found["bare"].sidecar) == (False, None)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
@@ -97,7 +97,7 @@ def test_facts_that_are_no_json_read_as_missing(tmp_path: Path, content: bytes) 
     store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
     Path(keep(store, picture("PNG")).uri).with_suffix(".facts.json").write_bytes(content)
     (found,) = store.found()
-    assert found.facts is None
+    assert found.sidecar is None
 
 
 def test_bytes_that_changed_have_another_digest_and_broken_ones_are_not_sound(tmp_path: Path) -> None:

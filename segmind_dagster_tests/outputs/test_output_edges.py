@@ -30,6 +30,6 @@ def test_outputs_may_be_on_another_disk_than_the_data_folder(tmp_path: Path, ano
     store = OutputStore(str(another_disk), scratch_dir=tmp_path)
     path = store.scratch_file("g-1")
     path.write_bytes(picture("PNG"))
-    stored = store.keep(path, resource="flux", generation_id="g-1", kind="image", facts={})
+    stored = store.keep(path, resource="flux", generation_id="g-1", kind="image", sidecar={})
     assert verify(Path(stored.uri), "image").width == 40
     assert sorted(p.name for p in another_disk.rglob("*") if p.is_file()) == ["g-1.facts.json", "g-1.png"]

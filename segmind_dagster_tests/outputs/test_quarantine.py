@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SVG = b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'
-FACTS = {"generation_id": "g-1", "reason": "bytes of no known format"}
+SIDECAR = {"generation_id": "g-1", "reason": "bytes of no known format"}
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -36,7 +36,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OutputStor
 def put(store: OutputStore, content: bytes, **options: Any) -> Quarantined:
     path = store.scratch_file("g-1")
     path.write_bytes(content)
-    wanted = {"resource": "fast_flux", "generation_id": "g-1", "attempt": 1, "facts": FACTS, **options}
+    wanted = {"resource": "fast_flux", "generation_id": "g-1", "attempt": 1, "facts": SIDECAR, **options}
     quarantined = store.quarantine.put(path, **wanted)
     assert not path.exists()
     return quarantined
@@ -72,18 +72,18 @@ def test_refused_bytes_are_kept_as_they_came_and_named_by_what_they_seem_to_be(
     digest = hashlib.sha256(content).hexdigest()
     assert quarantined.uri == f"{store.quarantine.url}/fast_flux/g-1.1.{digest[:12]}.{extension}"
     assert read(quarantined.uri) == content
-    facts = json.loads(read(quarantined.uri.removesuffix(f".{extension}") + ".facts.json"))
-    assert facts == {**FACTS, "output_sha256": digest, "output_bytes": len(content)}
+    sidecar = json.loads(read(quarantined.uri.removesuffix(f".{extension}") + ".facts.json"))
+    assert sidecar == {**SIDECAR, "output_sha256": digest, "output_bytes": len(content)}
     assert store.quarantine.found() == [quarantined]
 
 
 def test_the_same_bytes_are_kept_once_and_others_of_the_same_attempt_beside_them(store: OutputStore) -> None:
-    first, again, other = put(store, HTML), put(store, HTML, facts={"reason": "once more"}), put(store, SVG)
+    first, again, other = put(store, HTML), put(store, HTML, sidecar={"reason": "once more"}), put(store, SVG)
     of_next_attempt = put(store, HTML, attempt=2)
     assert first == again
     assert len({first.uri, other.uri, of_next_attempt.uri}) == 3
     assert len(store.quarantine.found()) == 3
-    assert json.loads(read(first.uri.removesuffix(".txt") + ".facts.json"))["reason"] == FACTS["reason"]
+    assert json.loads(read(first.uri.removesuffix(".txt") + ".facts.json"))["reason"] == SIDECAR["reason"]
 
 
 def test_the_files_of_one_model_are_listed_without_those_of_others(store: OutputStore) -> None:
@@ -104,7 +104,7 @@ def test_a_name_that_could_leave_the_quarantine_is_refused_and_the_bytes_stay(
     path.write_bytes(HTML)
     wanted: dict[str, Any] = {"resource": "fast_flux", "generation_id": "g-1", field: name}
     with pytest.raises(OutputError, match="file name"):
-        store.quarantine.put(path, attempt=1, facts=FACTS, **wanted)
+        store.quarantine.put(path, attempt=1, sidecar=SIDECAR, **wanted)
     assert path.read_bytes() == HTML
 
 

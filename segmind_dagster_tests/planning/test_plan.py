@@ -15,7 +15,7 @@ from segmind_dagster.ledger import Caps, Spent, State
 from segmind_dagster.lifecycle.budget import UnitCost
 from segmind_dagster.lifecycle.failures import POLICIES, FailureKind
 from segmind_dagster.lifecycle.generation import Generation
-from segmind_dagster.planning import Plan, hold_together, make_plan
+from segmind_dagster.planning import Plan, apply_caps, make_plan
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
 
 SLUG = FAST_FLUX_SCHNELL.slug
@@ -50,7 +50,9 @@ def record(state: Any, **facts: Any) -> Generation:
     return Generation(generation_id="g-0", model=FAST_FLUX_SCHNELL, prompt_set="still_life", state=state, **facts)
 
 
-def unit(expected: str = "0.01", *, low: str = "0.005", high: str = "0.02", latency_s: float | None = 5.0) -> UnitCost:
+def unit_cost(
+    expected: str = "0.01", *, low: str = "0.005", high: str = "0.02", latency_s: float | None = 5.0
+) -> UnitCost:
     return UnitCost(
         low=Decimal(low), expected=Decimal(expected), high=Decimal(high), latency_s=latency_s, source="catalogue"
     )
@@ -69,7 +71,7 @@ def plan(
     known: Generation | dict[str, Generation] | None = None,
     *,
     count: int = 1,
-    cost: UnitCost | None = unit(),  # noqa: B008  frozen
+    cost: UnitCost | None = unit_cost(),  # noqa: B008  frozen
     limits: Caps | None = None,
     spent: Spent = NOTHING_SPENT,
     is_by_person: bool = True,
@@ -87,7 +89,7 @@ def plan(
         requests_per_minute=60,
         is_by_person=is_by_person,
     )
-    (held,) = hold_together([made], caps={"still_life": limits or caps()}, spent={"still_life": spent})
+    (held,) = apply_caps([made], caps={"still_life": limits or caps()}, spent={"still_life": spent})
     return held
 
 
@@ -99,7 +101,7 @@ def action(known: Generation, *, is_by_person: bool = True) -> str:
 
 def test_what_nobody_has_heard_of_is_bought() -> None:
     (generation,) = plan().generations
-    assert (generation.step, generation.reason, generation.unit) == ("submit", "not generated yet", unit())
+    assert (generation.step, generation.reason, generation.unit_cost) == ("submit", "not generated yet", unit_cost())
 
 
 @pytest.mark.parametrize(
@@ -159,9 +161,14 @@ def test_what_a_sensor_leaves_alone_says_what_a_person_can_do() -> None:
 
 
 def test_what_may_have_to_be_bought_after_all_carries_its_price_and_what_is_there_carries_none() -> None:
-    for state, price in (("unknown", unit()), ("submitting", unit()), ("submitted", unit()), ("succeeded", None)):
+    for state, price in (
+        ("unknown", unit_cost()),
+        ("submitting", unit_cost()),
+        ("submitted", unit_cost()),
+        ("succeeded", None),
+    ):
         (generation,) = plan(record(state)).generations
-        assert generation.unit == price
+        assert generation.unit_cost == price
 
 
 def test_a_failure_that_is_tried_again_is_told_from_what_was_never_tried() -> None:
@@ -191,11 +198,11 @@ def test_nothing_to_buy_costs_nothing_and_takes_no_time() -> None:
 
 
 def test_the_duration_is_the_time_at_the_configured_rate_and_the_last_job() -> None:
-    assert plan(count=120, cost=unit(latency_s=8.0)).estimate.duration_s == 128
+    assert plan(count=120, cost=unit_cost(latency_s=8.0)).estimate.duration_s == 128
 
 
 def test_the_duration_of_a_model_of_unknown_latency_is_unknown() -> None:
-    assert plan(cost=unit(latency_s=None)).estimate.duration_s is None
+    assert plan(cost=unit_cost(latency_s=None)).estimate.duration_s is None
 
 
 def test_an_unknown_price_is_counted_as_unknown_and_refused_with_a_remedy() -> None:
@@ -219,7 +226,9 @@ def test_with_a_limit_of_the_set_an_unknown_price_is_reserved_at_the_limit_and_e
     assert (made.estimate.low_usd, made.estimate.expected_usd) == (0, 0)
     assert (made.estimate.high_usd, made.estimate.unpriced) == (Decimal("1.5"), 0)
     assert (made.estimate.capped, made.estimate.capped_usd) == (3, Decimal("1.5"))
-    assert {generation.unit.source for generation in made.generations if generation.unit} == {"max_unit_cost_usd"}
+    assert {generation.unit_cost.source for generation in made.generations if generation.unit_cost} == {
+        "max_unit_cost_usd"
+    }
 
 
 def test_no_more_is_reserved_than_the_set_allows_for_one() -> None:
@@ -230,7 +239,7 @@ def test_no_more_is_reserved_than_the_set_allows_for_one() -> None:
 
 
 def test_a_model_dearer_than_the_set_allows_is_refused_with_both_figures() -> None:
-    made = plan(cost=unit("0.05", high="0.08"), limits=caps(max_unit_usd="0.03"))
+    made = plan(cost=unit_cost("0.05", high="0.08"), limits=caps(max_unit_usd="0.03"))
     for fact in ("Nothing was submitted", "$0.0500", "`max_unit_cost_usd`", "'still_life'", "$0.03", "Raise it"):
         assert fact in (made.refusal or "")
 
@@ -240,11 +249,11 @@ def test_a_model_that_once_cost_more_than_the_set_allows_is_refused_whatever_its
         low=Decimal("0.01"), expected=Decimal("0.02"), high=Decimal("0.08"), latency_s=1.0, source="ledger"
     )
     assert "costs up to $0.0800" in (plan(cost=really, limits=caps(max_unit_usd="0.03")).refusal or "")
-    assert plan(cost=unit("0.02", high="0.08"), limits=caps(max_unit_usd="0.03")).refusal is None
+    assert plan(cost=unit_cost("0.02", high="0.08"), limits=caps(max_unit_usd="0.03")).refusal is None
 
 
 def test_a_model_dearer_than_allowed_stands_in_nobodys_way_when_nothing_is_bought() -> None:
-    check(plan(record("succeeded"), cost=unit("0.05", high="0.08"), limits=caps(max_unit_usd="0.03")))
+    check(plan(record("succeeded"), cost=unit_cost("0.05", high="0.08"), limits=caps(max_unit_usd="0.03")))
 
 
 @pytest.mark.parametrize(
@@ -286,14 +295,14 @@ def test_models_that_exceed_a_cap_only_together_are_refused_in_one_sentence_with
         (caps(set_usd="0.07"), "'still_life' (4 generations of fast_flux_schnell, another) needs up to $0.0800 more"),
         (caps(run_usd="0.07"), "'still_life' (4 generations of fast_flux_schnell, another) needs up to $0.0800 more"),
     ):
-        held = hold_together(plans, caps={"still_life": limits}, spent={"still_life": NOTHING_SPENT})
+        held = apply_caps(plans, caps={"still_life": limits}, spent={"still_life": NOTHING_SPENT})
         (refusal,) = {each.refusal for each in held}
         assert words in str(refusal)
 
 
 def test_a_set_that_is_refused_leaves_the_runs_cap_to_the_others() -> None:
     tight, other = plan(count=3), replace(plan(count=2), prompt_set="other")
-    held = hold_together(
+    held = apply_caps(
         [tight, other],
         caps={"still_life": caps(set_usd="0.05", run_usd="0.05"), "other": caps(run_usd="0.05")},
         spent={"still_life": NOTHING_SPENT, "other": NOTHING_SPENT},

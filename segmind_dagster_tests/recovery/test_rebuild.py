@@ -58,7 +58,7 @@ def test_a_run_without_its_ledger_stops_and_one_with_the_rebuilt_ledger_buys_not
     rebuilt = lab.rebuild()
     assert (rebuilt.restored, rebuilt.present) == ({"succeeded": charges}, 0)
     report = lab.generate(*keys)
-    assert {ending for unit in report.units for ending in unit.endings} == {"reused"}
+    assert {ending for unit in report.models for ending in unit.endings} == {"reused"}
     assert (lab.posts, lab.charges) == (posts, charges)
     lab.check_whole()
 
@@ -131,7 +131,7 @@ def test_what_was_only_planned_since_is_restored_too(lab: Lab) -> None:
     assert lab.generate("harvest").stopped_by == "over_budget"
     assert lab.states() == ["planned"] * 3 + ["succeeded"] * 2
     assert lab.rebuild().restored == {"succeeded": 3}
-    assert lab.generate("harvest").units[0].endings == {"reused": 3}
+    assert lab.generate("harvest").models[0].endings == {"reused": 3}
     lab.check_whole()
 
 

@@ -62,7 +62,7 @@ def test_requests_that_were_paid_or_are_still_running_are_fetched(open_lab: Open
     rebuilt = lab.rebuild()
     assert rebuilt.restored == {"submitted": 4}
     assert {row["request_id"] for row in lab.generations()} == ids
-    assert lab.generate("fruit").units[0].endings == {"succeeded": 6}
+    assert lab.generate("fruit").models[0].endings == {"succeeded": 6}
     assert lab.posts == 6
     lab.check_whole()
 
@@ -76,7 +76,7 @@ def test_outputs_on_disk_and_requests_in_flight_come_together(open_lab: OpenLab)
         submit(lab, request)
     lab.lose_ledger()
     assert lab.rebuild().restored == {"succeeded": 3, "submitted": 3}
-    assert lab.generate("fruit").units[0].endings == {"reused": 3, "succeeded": 3}
+    assert lab.generate("fruit").models[0].endings == {"reused": 3, "succeeded": 3}
     assert lab.posts == 6
     lab.check_whole()
 
@@ -87,7 +87,7 @@ def test_failed_requests_are_free_and_bought(open_lab: OpenLab) -> None:
     for request in asked(lab, "fruit"):
         submit(lab, request)
     assert lab.rebuild().restored == {}
-    assert lab.generate("fruit").units[0].endings == {"succeeded": 2}
+    assert lab.generate("fruit").models[0].endings == {"succeeded": 2}
     lab.check_whole()
 
 
@@ -142,7 +142,7 @@ def test_what_was_bought_once_more_after_a_paid_failure_is_fetched(open_lab: Ope
     again = submit(lab, asked(lab, "fruit")[0])
     lab.lose_ledger()
     assert lab.rebuild().restored == {"submitted": 1}
-    assert lab.generate("fruit").units[0].endings == {"succeeded": 1}
+    assert lab.generate("fruit").models[0].endings == {"succeeded": 1}
     assert [row["request_id"] for row in lab.generations()] == [again]
     assert [row["state"] for row in lab.ledger_rows(ATTEMPTS)] == ["failed", "succeeded"]
     assert sum((row["cost_usd"] for row in lab.ledger_rows(ATTEMPTS)), Decimal(0)) == lab.charged_usd
@@ -156,7 +156,7 @@ def test_a_request_that_an_output_names_is_not_given_to_another_generation(lab: 
     lab.sidecars[0].unlink()
     lab.lose_ledger()
     assert lab.rebuild().restored == {"succeeded": 1, "submitted": 1}
-    assert lab.generate("fruit").units[0].endings == {"reused": 1, "succeeded": 1}
+    assert lab.generate("fruit").models[0].endings == {"reused": 1, "succeeded": 1}
     assert lab.posts == 2
     lab.check_whole()
 
@@ -198,7 +198,7 @@ def test_a_set_by_another_name_finds_what_was_paid_under_the_old_one(lab: Lab) -
     lab.forget("fruit")
     lab.write("renamed", [f"fruit number {n}" for n in range(2)])
     assert lab.rebuild().restored == {"submitted": 2}
-    assert lab.generate("renamed").units[0].endings == {"succeeded": 2}
+    assert lab.generate("renamed").models[0].endings == {"succeeded": 2}
     assert lab.posts == 2
     lab.check_whole()
 
@@ -344,10 +344,10 @@ def test_after_a_rebuild_that_was_refused_nothing_is_bought_until_one_succeeds(o
         with pytest.raises(LedgerError, match="was not rebuilt"):
             lab.rebuild(SEGMIND_PLATFORM_URL=proxy.url)
         report = lab.generate("fruit", settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url))
-    assert (report.units[0].endings, lab.posts) == ({"held_back": 3}, 3)
+    assert (report.models[0].endings, lab.posts) == ({"held_back": 3}, 3)
     assert "`segmind-dagster rebuild` was run for this ledger and restored nothing" in str(report.stop_message)
     assert lab.rebuild().restored == {"submitted": 3}
-    assert lab.generate("fruit").units[0].endings == {"succeeded": 3}
+    assert lab.generate("fruit").models[0].endings == {"succeeded": 3}
     assert lab.posts == 3
 
 
@@ -368,8 +368,8 @@ def test_a_backup_is_noticed_before_the_first_post_also_with_local_pictures(open
     for request in asked(lab, "faces"):
         submit(lab, request, face_image=address)
     report = lab.generate("faces")
-    assert (report.units[0].endings, lab.posts) == ({"held_back": 2}, 2)
+    assert (report.models[0].endings, lab.posts) == ({"held_back": 2}, 2)
     assert "segmind-dagster rebuild" in str(report.stop_message)
     lab.rebuild()
-    assert lab.generate("faces").units[0].endings == {"succeeded": 2}
+    assert lab.generate("faces").models[0].endings == {"succeeded": 2}
     assert lab.posts == 2

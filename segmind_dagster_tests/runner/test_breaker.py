@@ -47,7 +47,7 @@ def test_all_are_sent_or_the_breaker_is_open(
     start = CircuitBreaker.at_start(has_delivered=has_delivered, bad=bad, is_by_person=is_by_person)
     breaker, sent, _, _ = run(start, fates, order)
     assert sent == len(fates) or breaker.state == "open", "it neither sends nor says no: it hangs"
-    assert breaker.answer() != "wait", "nothing is on its way, and the next one waits for it"
+    assert breaker.answer() != "wait", "nothing is in progress, and the next one waits for it"
 
 
 @given(st.lists(st.sampled_from(["bad", "free"]), max_size=40), orders, st.integers(0, 9), st.booleans())

@@ -37,7 +37,7 @@ with load_lock(load_settings(), purpose="loading still_life"):
 
 
 def left_behind(lab: Lab) -> list[str]:
-    """Files on their way that nobody will finish."""
+    """Files in progress that nobody will finish."""
     return sorted(path.name for path in (lab.folder / "data" / ".partial").glob("*"))
 
 
@@ -55,7 +55,7 @@ def left_behind(lab: Lab) -> list[str]:
     ],
 )
 def test_a_run_woken_after_its_lease_sends_nothing_for_what_it_lost(open_lab: OpenLab, gap: str, resource: str) -> None:
-    # slots come one by one, so that some generations wait for theirs while others are on their way
+    # slots come one by one, so that some generations wait for theirs while others are in progress
     lab = open_lab(fixed_latency_s=0.3, price_jitter=False, environ={"SEGMIND_REQUESTS_PER_MINUTE": "3000"})
     lab.write("fruit", GENERATIONS, models=[resource])
     with runs(lab, {"STOP_AT": gap, **LEASE}, LEASE) as (frozen, other):

@@ -62,7 +62,7 @@ def test_runs_whose_plans_just_fit_one_day_cap_together_are_bought_whole(open_la
     keys = [lab.write(f"fruit_{number}", 6) for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
         reports = list(pool.map(lambda key: lab.generate(key, run_id=key), keys))
-    assert [dict(report.units[0].endings) for report in reports] == [{"succeeded": 6}] * 4
+    assert [dict(report.models[0].endings) for report in reports] == [{"succeeded": 6}] * 4
     lab.check_all_bought_once(24)
 
 
@@ -78,8 +78,8 @@ def test_a_price_ten_times_the_believed_one_that_only_the_history_tells_exceeds_
     # the history told what each one cost: the rest of the budget was used, and the books say what was charged
     assert lab.charged_usd > budget_usd - PRICE_USD
     assert {row["cost_source"] for row in lab.attempts()} == {"history"}
-    assert report.units[0].cost_usd == lab.charged_usd
-    assert report.units[0].estimated_usd == 0
+    assert report.models[0].cost_usd == lab.charged_usd
+    assert report.models[0].estimated_usd == 0
     lab.check_money()
 
 
@@ -90,7 +90,7 @@ def test_what_nobody_tells_stays_an_estimate_counts_with_caution_and_ends(open_l
         history.statuses[HISTORY] = 502
         report = lab.generate(lab.write("fruit", 40, budget_usd=0.04))
     # four at once; then a fifth to find out; each counts as ten times its estimate by then, which is more than it cost
-    assert report.units[0].endings == {"succeeded": 5, "held_back": 35}
+    assert report.models[0].endings == {"succeeded": 5, "held_back": 35}
     assert "The set cap of $0.04 stands in the way" in str(report.stop_message)
     assert {row["cost_source"] for row in lab.attempts()} == {"estimated"}
     assert lab.charged_usd <= Decimal("0.04")
@@ -109,7 +109,7 @@ def test_the_history_is_not_read_for_costs_that_were_reported(open_lab: OpenLab)
 def test_many_unreported_costs_are_read_in_a_few_pages(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=0.1)
     with Proxy(lab.server.url, is_platform=True) as history, no_reported_costs(lab, history.url):
-        (unit,) = lab.generate(lab.write("fruit", 60)).units
+        (unit,) = lab.generate(lab.write("fruit", 60)).models
         looks = len(history.asked)
     assert unit.endings == {"succeeded": 60}
     assert unit.cost_usd == lab.charged_usd
@@ -142,7 +142,7 @@ def test_a_provider_that_repeats_request_ids_while_a_cap_binds_ends(open_lab: Op
         history.replace(HISTORY, "a page for people")
         lab.environ |= {"SEGMIND_PLATFORM_URL": history.url}
         report = lab.generate(lab.write("fruit", 40, budget_usd=0.33))
-    endings = report.units[0].endings
+    endings = report.models[0].endings
     assert sum(endings.values()) == 40
     assert endings["unknown"] > 0
 
@@ -206,5 +206,5 @@ def test_a_budget_that_is_lowered_while_its_run_is_under_way_holds_for_what_is_n
         assert "The set cap of $0.05 stands in the way" in str(report.stop_message)
         assert lab.charged_usd <= Decimal("0.05") + 4 * PRICE_USD
         return
-    assert report.units[0].endings == {"succeeded": bought}
+    assert report.models[0].endings == {"succeeded": bought}
     assert sum("keeps to the budget" in record.getMessage() for record in caplog.records) == warnings

@@ -48,7 +48,7 @@ def test_a_clock_that_jumps_amid_a_run_changes_nothing(open_lab: OpenLab, jump: 
     began = time.monotonic()
     report = lab.generate(lab.write("fruit", 12, models=[V2]), clock=clock)
     assert clock.readings > reading
-    assert report.units[0].endings == {"succeeded": 12}
+    assert report.models[0].endings == {"succeeded": 12}
     lab.check_all_bought_once(12)
     assert time.monotonic() - began < 20
 
@@ -59,7 +59,7 @@ def test_a_run_after_a_jump_waits_for_nothing_that_the_clock_before_it_wrote(ope
     lab.generate(lab.write("fruit", 6))
     began = time.monotonic()
     clock = JumpingClock({0: JUMPS[jump]})
-    assert lab.generate(lab.write("harvest", 6), clock=clock).units[0].endings == {"succeeded": 6}
+    assert lab.generate(lab.write("harvest", 6), clock=clock).models[0].endings == {"succeeded": 6}
     # an hour of slots, even in naps, would take a minute and a half
     assert time.monotonic() - began < 20
 

@@ -12,7 +12,7 @@ import pytest
 from lab.clocks import QuickClock
 from lab.proxy import HISTORY, Proxy
 
-from segmind_dagster.ledger.rate import reserve_slots
+from segmind_dagster.ledger.rate import reserve_requests
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.sandbox import Faults
 
@@ -67,7 +67,7 @@ def test_a_history_of_an_unforeseen_form_proves_no_absence(
     lab, proxy = behind_proxy()
     proxy.answers[HISTORY] = rewritten(HISTORIES[form])
     report = lab.generate(lab.write("fruit", 1))
-    assert report.units[0].endings == {"unknown": 1}
+    assert report.models[0].endings == {"unknown": 1}
     assert (lab.posts, lab.charges) == (1, 1)
 
 
@@ -78,7 +78,7 @@ def test_a_history_that_answers_404_with_an_empty_list_proves_no_absence(
     proxy.replace(HISTORY, {"error": "No requests found for the user", "data": []})
     proxy.statuses[HISTORY] = 404
     report = lab.generate(lab.write("fruit", 1))
-    assert report.units[0].endings == {"unknown": 1}
+    assert report.models[0].endings == {"unknown": 1}
     assert lab.charges == 1
 
 
@@ -90,7 +90,7 @@ def test_a_history_that_lists_nothing_of_what_was_accepted_proves_no_absence(
     proxy.answers[HISTORY] = lambda document: {**document, **error, "data": []}
     key = lab.write("fruit", 20)
     settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")
-    assert lab.generate(key, settings=settings).units[0].endings == {"succeeded": 19, "unknown": 1}
+    assert lab.generate(key, settings=settings).models[0].endings == {"succeeded": 19, "unknown": 1}
     proxy.answers.clear()
     lab.generate(key)
     lab.check_all_bought_once(20)
@@ -104,7 +104,7 @@ def test_our_clock_being_minutes_ahead_does_not_hide_our_own_request(open_lab: O
 
 def test_a_slot_that_a_wrong_clock_took_a_day_ahead_is_not_waited_for(lab: Lab) -> None:
     with lab.ledger() as ledger:
-        ledger.write(reserve_slots, count=1, per_minute=60, now=datetime.now(UTC) + timedelta(days=1))
+        ledger.write(reserve_requests, count=1, per_minute=60, now=datetime.now(UTC) + timedelta(days=1))
     slept: list[float] = []
 
     class Counting(QuickClock):

@@ -11,7 +11,7 @@ from lab.clocks import QuickClock
 from lab.project import V1, V2
 
 from segmind_dagster.gateway import client
-from segmind_dagster.runner.pacing import Patience
+from segmind_dagster.runner.pacing import PollSchedule
 from segmind_dagster.sandbox import Faults, Lies
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def faulty(open_lab: OpenLab) -> Any:
 def test_after_a_fault_the_same_run_still_buys_each_generation_once(faulty: Any, kind: str, resource: str) -> None:
     lab = faulty(kind)
     key = lab.write("fruit", 3, models=[resource])
-    (unit,) = lab.generate(key).units
+    (unit,) = lab.generate(key).models
     assert unit.endings == {"succeeded": 3}
     assert lab.posts == ENDS_WELL[kind]
     assert unit.cost_usd == lab.charged_usd
@@ -88,7 +88,7 @@ def test_a_refusal_that_concerns_the_account_stops_the_run_and_the_next_one_goes
     report = lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="1"))
     assert report.stopped_by == kind
     assert report.stop_message
-    assert (report.units[0].endings, report.units[0].is_complete) == ({"held_back": 3}, False)
+    assert (report.models[0].endings, report.models[0].is_complete) == ({"held_back": 3}, False)
     assert (lab.posts, lab.charges, lab.states()) == (1, 0, ["planned"] * 3)
     assert lab.committed_usd() == 0
     assert lab.generate(key).stopped_by is None
@@ -98,7 +98,7 @@ def test_a_refusal_that_concerns_the_account_stops_the_run_and_the_next_one_goes
 def test_what_is_in_flight_when_a_run_stops_still_lands(faulty: Any) -> None:
     lab = faulty("ok", "ok", "team_limit", fixed_latency_s=0.3)
     report = lab.generate(lab.write("fruit", 3))
-    assert (report.stopped_by, report.units[0].endings) == ("team_limit", {"succeeded": 2, "held_back": 1})
+    assert (report.stopped_by, report.models[0].endings) == ("team_limit", {"succeeded": 2, "held_back": 1})
     lab.check_money()
 
 
@@ -115,7 +115,7 @@ def test_a_permanent_failure_is_sent_once_and_says_what_was_refused(
     faulty: Any, kind: str, resource: str, failure_kind: str
 ) -> None:
     lab = faulty(kind)
-    (unit,) = lab.generate(lab.write("fruit", 3, models=[resource])).units
+    (unit,) = lab.generate(lab.write("fruit", 3, models=[resource])).models
     assert unit.endings == {"succeeded": 2, "failed": 1}
     assert unit.failures == {failure_kind: 1}
     assert len(unit.examples) == 1
@@ -127,7 +127,7 @@ def test_a_sensors_run_leaves_a_permanent_failure_alone(faulty: Any) -> None:
     lab = faulty("invalid")
     key = lab.write("fruit", 1)
     lab.generate(key)
-    (unit,) = lab.generate(key, is_by_person=False).units
+    (unit,) = lab.generate(key, is_by_person=False).models
     assert (unit.endings, lab.posts) == ({"left": 1}, 1)
 
 
@@ -146,7 +146,7 @@ def test_free_failures_are_retried_a_bounded_number_of_times(
     faulty: Any, kind: str, resource: str, failure_kind: str, posts: int
 ) -> None:
     lab = faulty(*[kind] * 10)
-    (unit,) = lab.generate(lab.write("fruit", 1, models=[resource])).units
+    (unit,) = lab.generate(lab.write("fruit", 1, models=[resource])).models
     assert (unit.endings, unit.failures, unit.cost_usd) == ({"failed": 1}, {failure_kind: 1}, 0)
     assert (lab.posts, lab.charges) == (posts, 0)
     assert lab.committed_usd() == 0
@@ -158,12 +158,12 @@ def test_an_output_that_never_decodes_is_paid_for_and_fetched_again_but_not_boug
 ) -> None:
     lab = faulty("undecodable")
     key = lab.write("fruit", 1, models=[resource])
-    (unit,) = lab.generate(key).units
+    (unit,) = lab.generate(key).models
     assert (unit.endings, unit.failures) == ({"failed": 1}, {"bad_output": 1})
     assert unit.cost_usd == lab.charged_usd > 0
     lab.check_money()
     fetched = lab.server.account()["requests"]["output"]
-    (unit,) = lab.generate(key).units
+    (unit,) = lab.generate(key).models
     assert unit.endings == {"failed": 1}
     assert (lab.posts, lab.charges) == (1, 1)
     assert lab.server.account()["requests"]["output"] > fetched
@@ -185,7 +185,7 @@ def test_an_answer_that_never_comes_is_found_in_the_history(
     monkeypatch.setattr(client, "Gateway", partial(client.Gateway, submit_timeout_s=0.5))
     lab = faulty("accepted_then_hang")
     settings = lab.settings(SEGMIND_V1_TIMEOUT_SECONDS="0.5")
-    (unit,) = lab.generate(lab.write("fruit", 2, models=[resource]), settings=settings).units
+    (unit,) = lab.generate(lab.write("fruit", 2, models=[resource]), settings=settings).models
     assert (unit.endings, lab.posts) == ({"succeeded": 2}, 2)
     lab.check_all_bought_once(2)
 
@@ -193,14 +193,14 @@ def test_an_answer_that_never_comes_is_found_in_the_history(
 def test_a_job_that_does_not_finish_is_left_to_a_later_run_and_not_bought_again(
     faulty: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Patience, "deadline_s", lambda _: 0.3)
+    monkeypatch.setattr(PollSchedule, "deadline_s", lambda _: 0.3)
     lab = faulty("stuck")
     key = lab.write("fruit", 1)
-    (unit,) = lab.generate(key).units
+    (unit,) = lab.generate(key).models
     assert (unit.endings, unit.is_complete) == ({"running": 1}, False)
     assert (lab.states(), lab.posts) == (["submitted"], 1)
     assert lab.committed_usd() > 0
-    assert lab.generate(key, clock=QuickClock(ahead=timedelta(minutes=11))).units[0].endings == {"running": 1}
+    assert lab.generate(key, clock=QuickClock(ahead=timedelta(minutes=11))).models[0].endings == {"running": 1}
     assert lab.posts == 1
 
 
@@ -225,9 +225,9 @@ def test_a_storm_of_every_fault_ends_with_one_charge_a_generation(open_lab: Open
 def test_a_job_that_was_made_despite_an_error_and_is_listed_late_is_adopted_by_the_next_run(faulty: Any) -> None:
     lab = faulty("accepted_then_503", lies=Lies(lag_s=2.0))
     key = lab.write("fruit", 1)
-    first = lab.generate(key).units[0]
+    first = lab.generate(key).models[0]
     assert (first.endings, first.failures, lab.posts) == ({"failed": 1}, {"server_error": 1}, 1)
-    assert lab.generate(key, settings=lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")).units[0].endings == {
+    assert lab.generate(key, settings=lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")).models[0].endings == {
         "succeeded": 1
     }
     assert lab.posts == 1
@@ -238,6 +238,6 @@ def test_an_error_that_made_no_job_is_sent_again_by_the_next_run(faulty: Any) ->
     lab = faulty("unavailable")
     key = lab.write("fruit", 1)
     lab.generate(key)
-    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    assert lab.generate(key).models[0].endings == {"succeeded": 1}
     assert lab.posts == 2
     lab.check_all_bought_once(1)

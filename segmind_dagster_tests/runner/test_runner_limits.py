@@ -28,7 +28,7 @@ RESERVED_USD = USUAL_USD * Decimal("1.5")
 
 def test_a_wrong_key_costs_no_post_and_one_clear_message(lab: Lab) -> None:
     report = lab.generate(lab.write("fruit", 3), settings=lab.settings(SEGMIND_API_KEY="SG_0123456789abcdef"))
-    assert (report.stopped_by, report.units[0].endings) == ("unauthorized", {"held_back": 3})
+    assert (report.stopped_by, report.models[0].endings) == ("unauthorized", {"held_back": 3})
     assert report.stop_message is not None
     assert "Check SEGMIND_API_KEY" in report.stop_message
     assert "SG_0123456789abcdef" not in report.stop_message
@@ -47,7 +47,7 @@ def test_an_empty_account_costs_no_post_and_topping_up_resumes(open_lab: OpenLab
     lab = open_lab(initial_credits=Decimal("0.001"))
     key = lab.write("fruit", 3)
     report = lab.generate(key)
-    assert (report.stopped_by, report.units[0].endings, lab.posts) == ("no_credits", {"held_back": 3}, 0)
+    assert (report.stopped_by, report.models[0].endings, lab.posts) == ("no_credits", {"held_back": 3}, 0)
     assert report.stop_message is not None
     assert "$0.0010" in report.stop_message
     assert "Top up" in report.stop_message
@@ -60,7 +60,7 @@ def test_an_account_that_runs_dry_stops_the_run_and_keeps_what_it_bought(open_la
     lab = open_lab(initial_credits=Decimal("0.02"), price_jitter=False, fixed_latency_s=0.0)
     key = lab.write("fruit", 8)
     report = lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="1"))
-    assert (report.stopped_by, report.units[0].endings) == ("no_credits", {"succeeded": 3, "held_back": 5})
+    assert (report.stopped_by, report.models[0].endings) == ("no_credits", {"succeeded": 3, "held_back": 5})
     assert lab.posts == 4
     lab.check_money()
     lab.server.add_credits(Decimal(1))
@@ -80,7 +80,7 @@ def test_a_cap_is_all_or_nothing_before_the_first_post(
     lab: Lab, environ: dict[str, str], fields: dict[str, float], named: tuple[str, ...]
 ) -> None:
     report = lab.generate(lab.write("fruit", 3, **fields), settings=lab.settings(**environ))
-    assert (report.stopped_by, report.units[0].endings, lab.posts) == ("over_budget", {"held_back": 3}, 0)
+    assert (report.stopped_by, report.models[0].endings, lab.posts) == ("over_budget", {"held_back": 3}, 0)
     assert report.stop_message is not None
     for words in named:
         assert words in report.stop_message
@@ -104,7 +104,7 @@ def test_the_budget_of_a_set_counts_its_whole_life(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 3, budget_usd=0.03))
     report = lab.generate(lab.write("fruit", 6, budget_usd=0.03))
     assert report.stopped_by == "over_budget"
-    assert report.units[0].endings == {"reused": 3, "held_back": 3}
+    assert report.models[0].endings == {"reused": 3, "held_back": 3}
     assert lab.posts == 3
     assert lab.generate(lab.write("fruit", 6, budget_usd=0.06)).stopped_by is None
     lab.check_all_bought_once(6)
@@ -114,14 +114,14 @@ def test_a_run_that_does_not_fit_its_cap_buys_nothing_of_any_set(lab: Lab) -> No
     keys = [lab.write("fruit", 2), lab.write("harvest", 2)]
     report = lab.generate(*keys, settings=lab.settings(SEGMIND_RUN_BUDGET_USD=str(3 * RESERVED_USD)))
     assert report.stopped_by == "over_budget"
-    assert [dict(unit.endings) for unit in report.units] == [{"held_back": 2}, {"held_back": 2}]
+    assert [dict(unit.endings) for unit in report.models] == [{"held_back": 2}, {"held_back": 2}]
     assert lab.posts == 0
 
 
 def test_a_set_over_its_budget_buys_nothing_of_any_model_and_leaves_other_sets_alone(lab: Lab) -> None:
     tight = lab.write("fruit", 2, models=[V1, V2], budget_usd=float(3 * RESERVED_USD))
     report = lab.generate(tight, lab.write("harvest", 2))
-    endings = {(unit.prompt_set, unit.resource): dict(unit.endings) for unit in report.units if unit.endings}
+    endings = {(unit.prompt_set, unit.resource): dict(unit.endings) for unit in report.models if unit.endings}
     assert endings[("fruit", V1)] == endings[("fruit", V2)] == {"held_back": 2}
     assert {"succeeded": 2} in [found for (key, _), found in endings.items() if key == "harvest"]
     assert lab.posts == 2
@@ -141,13 +141,13 @@ def test_the_day_cap_holds_the_rest_back_and_the_next_day_resumes(open_lab: Open
     lab = open_lab(price_jitter=False, environ={"SEGMIND_DAILY_BUDGET_USD": "0.02", "SEGMIND_MAX_IN_FLIGHT": "1"})
     key = lab.write("fruit", 5)
     report = lab.generate(key)
-    assert (report.stopped_by, report.units[0].endings) == ("over_budget", {"succeeded": 3, "held_back": 2})
+    assert (report.stopped_by, report.models[0].endings) == ("over_budget", {"succeeded": 3, "held_back": 2})
     assert report.stop_message is not None
     held_back = f"Held back: 2 generations, up to ${2 * RESERVED_USD:.4f}"
     for words in ("day cap of $0.02", "SEGMIND_DAILY_BUDGET_USD", "resumes", held_back):
         assert words in report.stop_message
     assert lab.posts == 3
-    assert lab.generate(key, settings=lab.settings(SEGMIND_DAILY_BUDGET_USD="0.02")).units[0].endings["reused"] == 3
+    assert lab.generate(key, settings=lab.settings(SEGMIND_DAILY_BUDGET_USD="0.02")).models[0].endings["reused"] == 3
     assert lab.charged_usd <= Decimal("0.02")
     assert lab.generate(key, clock=QuickClock(ahead=timedelta(days=1))).stopped_by is None
     lab.check_all_bought_once(5)
@@ -163,7 +163,7 @@ def test_a_cap_holds_when_generations_turn_out_dearer_than_they_were_said_to_be(
     with lab.ledger() as ledger:
         ledger.write(entries.record_model_prices, too_cheap, now=datetime.now(UTC))
     report = lab.generate(lab.write("fruit", 6, **six), lab.write("harvest", 2))
-    fruit, harvest = (dict(unit.endings) for unit in report.units)
+    fruit, harvest = (dict(unit.endings) for unit in report.models)
     assert report.stopped_by == "over_budget"
     cap_usd, bought = {"set": ("0.009", 1), "run": ("0.012", 2)}[cap]
     assert f"The {cap} cap of ${cap_usd} stands in the way: ${bought * USUAL_USD:.4f} is spent" in str(
@@ -185,7 +185,7 @@ def test_a_price_that_has_risen_fivefold_is_noticed_before_a_cap_is_exceeded(ope
         )
     report = lab.generate(lab.write("fruit", 100, **({"budget_usd": 0.16} if cap == "set" else {})))
     assert report.stopped_by == "over_budget"
-    assert report.units[0].endings == {"succeeded": 29, "held_back": 71}
+    assert report.models[0].endings == {"succeeded": 29, "held_back": 71}
     assert lab.charged_usd == 29 * USUAL_USD <= Decimal("0.16")
     lab.check_money()
 
@@ -194,14 +194,14 @@ def test_a_plan_that_just_fits_its_budget_is_bought_whole(open_lab: OpenLab) -> 
     """More is put aside until the price is seen; nothing stays behind for that."""
     lab = open_lab(price_jitter=False)
     report = lab.generate(lab.write("fruit", 40, budget_usd=float(40 * RESERVED_USD)))
-    assert report.units[0].endings == {"succeeded": 40}
+    assert report.models[0].endings == {"succeeded": 40}
     lab.check_all_bought_once(40)
 
 
 def test_a_first_generation_that_fails_shows_no_price_and_keeps_nobody_waiting(open_lab: OpenLab) -> None:
     lab = open_lab(price_jitter=False, faults=Faults(script=["failed_validation", "failed_validation"]))
     report = lab.generate(lab.write("fruit", 4, budget_usd=float(4 * RESERVED_USD)))
-    assert report.units[0].endings == {"succeeded": 2, "failed": 2}
+    assert report.models[0].endings == {"succeeded": 2, "failed": 2}
     lab.check_money()
 
 
@@ -212,7 +212,7 @@ def test_what_exceeded_a_cap_all_the_same_is_told(open_lab: OpenLab) -> None:
             entries.record_model_prices, {"fast-flux-schnell": (Decimal("0.001"), None)}, now=datetime.now(UTC)
         )
     report = lab.generate(lab.write("fruit", 1, budget_usd=0.002))
-    assert report.units[0].endings == {"succeeded": 1}
+    assert report.models[0].endings == {"succeeded": 1}
     (warning,) = report.warnings
     assert warning.startswith("Prompt set 'fruit' has cost $0.0055, more than its `budget_usd` of $0.002: ")
 
@@ -220,7 +220,7 @@ def test_what_exceeded_a_cap_all_the_same_is_told(open_lab: OpenLab) -> None:
 def test_a_model_that_the_account_may_not_use_is_asked_once(open_lab: OpenLab) -> None:
     lab = open_lab(forbidden_slugs=frozenset({V2.replace("_", "-")}), environ={"SEGMIND_MAX_IN_FLIGHT": "1"})
     report = lab.generate(lab.write("fruit", 30, models=[V1, V2]))
-    endings = {unit.resource: dict(unit.endings) for unit in report.units}
+    endings = {unit.resource: dict(unit.endings) for unit in report.models}
     assert endings == {V1: {"succeeded": 30}, V2: {"failed": 1, "held_back": 29}}
     assert report.stopped_by == "forbidden_model"
     assert "fast-flux-schnell was not asked any more" in str(report.stop_message)
@@ -231,7 +231,7 @@ def test_a_model_that_refuses_everything_in_the_same_words_is_not_asked_five_tho
     lab = open_lab(faults=Faults(rates={"invalid": 1.0}), environ={"SEGMIND_MAX_IN_FLIGHT": "4"})
     report = lab.generate(lab.write("fruit", 200))
     assert report.stopped_by == "invalid_request"
-    assert report.units[0].endings["held_back"] >= 170
+    assert report.models[0].endings["held_back"] >= 170
     assert lab.posts <= 24
 
 
@@ -246,7 +246,7 @@ def test_what_is_in_flight_counts_against_the_day(open_lab: OpenLab) -> None:
 def test_an_unknown_price_is_refused_until_the_set_says_what_one_may_cost(lab: Lab) -> None:
     resource = "consistent_character_neolemon_v2"
     report = lab.generate(lab.write("heroes", 2, models=[resource]))
-    assert (report.stopped_by, report.units[0].endings, lab.posts) == ("over_budget", {"held_back": 2}, 0)
+    assert (report.stopped_by, report.models[0].endings, lab.posts) == ("over_budget", {"held_back": 2}, 0)
     assert report.stop_message is not None
     assert "`max_unit_cost_usd`" in report.stop_message
     lab.generate(lab.write("heroes", 2, models=[resource], max_unit_cost_usd=0.2))
@@ -256,7 +256,7 @@ def test_an_unknown_price_is_refused_until_the_set_says_what_one_may_cost(lab: L
 def test_a_set_with_one_model_nobody_can_price_buys_nothing(lab: Lab) -> None:
     unpriced = "consistent_character_neolemon_v2"
     report = lab.generate(lab.write("heroes", 2, models=[V2, unpriced]))
-    assert {unit.resource: dict(unit.endings) for unit in report.units} == {
+    assert {unit.resource: dict(unit.endings) for unit in report.models} == {
         V2: {"held_back": 2},
         unpriced: {"held_back": 2},
     }
@@ -276,7 +276,7 @@ def test_an_unreachable_provider_costs_no_post_and_says_so(lab: Lab) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     report = lab.generate(lab.write("fruit", 3), settings=lab.settings(SEGMIND_API_URL=f"http://127.0.0.1:{port}"))
-    assert (report.stopped_by, report.units[0].endings) == ("connect_error", {"held_back": 3})
+    assert (report.stopped_by, report.models[0].endings) == ("connect_error", {"held_back": 3})
     assert report.stop_message is not None
     assert f"http://127.0.0.1:{port}" in report.stop_message
     assert "SEGMIND_API_URL" in report.stop_message
@@ -288,7 +288,7 @@ def test_where_nobody_is_there_what_is_stored_counts_and_the_rest_stays_as_it_is
     lab.write("fruit", ["a pear", "a plum"])
     lab.server.stop()
     report = lab.generate(key)
-    assert (report.stopped_by, report.units[0].endings) == ("connect_error", {"reused": 1, "held_back": 1})
+    assert (report.stopped_by, report.models[0].endings) == ("connect_error", {"reused": 1, "held_back": 1})
     assert lab.states() == ["planned", "succeeded"]
     assert len(lab.attempts()) == 1
 

@@ -31,7 +31,7 @@ def test_an_answer_that_never_tells_is_left_unknown_and_not_sent_again(open_lab:
     lab = open_lab(faults=Faults(rates={kind: 1.0}))
     key = lab.write("fruit", 2)
     for _ in range(2):
-        assert lab.generate(key).units[0].endings == {"unknown": 2}
+        assert lab.generate(key).models[0].endings == {"unknown": 2}
     assert (lab.posts, lab.charges) == (2, 0)
 
 
@@ -84,8 +84,8 @@ def test_a_refused_parameter_that_speaks_of_credit_fails_its_own_prompt_only(
 
     monkeypatch.setattr(submissions, "_check_parameters", refuse)
     report = lab.generate(lab.write("fruit", ["a credit card on a desk", "a pear", "an apple"]))
-    assert report.units[0].endings == {"succeeded": 2, "failed": 1}
-    assert report.units[0].failures == {"invalid_request": 1}
+    assert report.models[0].endings == {"succeeded": 2, "failed": 1}
+    assert report.models[0].failures == {"invalid_request": 1}
     assert report.stop_message is None
 
 
@@ -106,8 +106,8 @@ def test_prompts_that_moderation_refuses_are_sent_once_each_cost_nothing_and_sto
     monkeypatch.setattr(submissions, "_check_parameters", refuse)
     prompts = [f"bad {number}" for number in range(25)] + ["a pear", "an apple"]
     report = lab.generate(lab.write("fruit", prompts, models=[model]))
-    assert report.units[0].endings == {"succeeded": 2, "failed": 25}
-    assert report.units[0].failures == {"refused_content": 25}
+    assert report.models[0].endings == {"succeeded": 2, "failed": 25}
+    assert report.models[0].failures == {"refused_content": 25}
     assert (report.stop_message, lab.posts, lab.charges) == (None, 27, 2)
     lab.generate("fruit", is_by_person=False)
     assert lab.posts == 27
@@ -132,7 +132,7 @@ def test_a_balance_that_cannot_be_read_holds_up_nothing_and_is_said(
         proxy.statuses["/v1/get-user-credits"], text = answer
         proxy.replace("/v1/get-user-credits", text)
         report = lab.generate(lab.write("fruit", 1))
-    assert (report.units[0].endings, report.stop_message) == ({"succeeded": 1}, None)
+    assert (report.models[0].endings, report.stop_message) == ({"succeeded": 1}, None)
     assert "balance" in report.warnings[0]
 
 
@@ -177,10 +177,10 @@ def test_a_picture_that_changed_while_its_run_waited_is_not_sent_and_not_remembe
     read_before = lab.prompt_set(key)
     picture.write_bytes(png("blue"))
     report = generate(lab.settings(), [Batch(read_before, ("instantid",))], clock=QuickClock())
-    assert report.units[0].endings == {"failed": 1}
-    assert "face.png has changed" in report.units[0].examples[0]
+    assert report.models[0].endings == {"failed": 1}
+    assert "face.png has changed" in report.models[0].examples[0]
     assert lab.posts == lab.server.account()["requests"].get("upload", 0) == 0
-    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    assert lab.generate(key).models[0].endings == {"succeeded": 1}
     assert lab.charges == 1
 
 
@@ -197,7 +197,7 @@ def test_a_file_that_is_there_a_moment_after_its_job_is_done_is_fetched(open_lab
         lab.environ |= {"SEGMIND_API_URL": proxy.url, "SEGMIND_PLATFORM_URL": proxy.url}
         proxy.outputs = [gone, gone, None]
         report = lab.generate(lab.write("fruit", 1))
-    assert report.units[0].endings == {"succeeded": 1}
+    assert report.models[0].endings == {"succeeded": 1}
     assert lab.charges == 1
 
 
@@ -221,7 +221,7 @@ def test_a_cost_that_nobody_reports_is_told_apart_as_an_estimate(open_lab: Any) 
             return {name: value for name, value in document.items() if name not in {"cost", "metrics"}}
 
         proxy.answers[JOBS] = say
-        (unit,) = lab.generate(lab.write("fruit", 2)).units
+        (unit,) = lab.generate(lab.write("fruit", 2)).models
     assert unit.endings == {"succeeded": 2}
     assert unit.estimated_usd == unit.cost_usd > 0
     assert {each["cost_source"] for each in lab.attempts()} == {"estimated"}
@@ -235,6 +235,6 @@ def test_a_picture_that_is_said_to_be_stored_elsewhere_is_put_into_nothing_that_
         lab.environ |= {"SEGMIND_STORAGE_URL": proxy.url}
         proxy.replace("/upload-asset", {"file_urls": ["https://evil.example/face.png"]})
         report = lab.generate(key)
-    assert report.units[0].endings == {"failed": 2}
-    assert "evil.example" in report.units[0].examples[0]
+    assert report.models[0].endings == {"failed": 2}
+    assert "evil.example" in report.models[0].examples[0]
     assert lab.posts == 0

@@ -51,7 +51,7 @@ def test_a_clock_that_is_ahead_on_a_busy_account_buys_nothing_twice(open_lab: An
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]), environ=SLOWLY)
     report = lab.generate(lab.write("fruit", 200), clock=QuickClock(ahead=timedelta(minutes=10)))
     assert (lab.posts, lab.charges) == (200, 200)
-    assert report.units[0].endings == {"succeeded": 200}
+    assert report.models[0].endings == {"succeeded": 200}
 
 
 def test_a_history_in_another_zone_on_a_busy_account_leads_to_no_second_charge(open_lab: Any) -> None:
@@ -70,7 +70,7 @@ def test_a_body_that_was_changed_on_its_way_proves_no_absence(open_lab: Any, cha
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
         proxy.answers[HISTORY] = each_row(change)
         report = lab.generate(lab.write("fruit", ["a rather long prompt about a castle"]))
-    assert report.units[0].endings == {"unknown": 1}
+    assert report.models[0].endings == {"unknown": 1}
     assert lab.charges == 1
 
 
@@ -128,8 +128,8 @@ def test_a_job_that_the_history_calls_pending_is_not_given_up(open_lab: Any) -> 
         proxy.answers[HISTORY] = each_row(lambda row: row.update(status))
         key = lab.write("fruit", 1)
         report = lab.generate(key)
-        assert report.units[0].endings == {"running": 1}
-        assert not report.units[0].is_complete
+        assert report.models[0].endings == {"running": 1}
+        assert not report.models[0].is_complete
         status.clear()
         lab.generate(key)
     lab.check_all_bought_once(1)

@@ -41,7 +41,7 @@ def test_it_is_booked_and_asked_about_once_and_the_next_run_goes_on(open_lab: An
         bought = lab.posts
         assert bought <= 3
         assert first.stopped_by == "over_budget"
-        assert first.units[0].endings["held_back"] == 5 - bought
+        assert first.models[0].endings["held_back"] == 5 - bought
         message = str(first.stop_message)
         request_ids = [row["request_id"] for row in lab.attempts()]
         assert any(request_id in message for request_id in request_ids)
@@ -77,7 +77,7 @@ def test_a_dearer_one_or_nonsense_asks_nothing(open_lab: Any, usd: Any) -> None:
         proxy.answers[JOBS] = costing(usd)
         report = lab.generate(lab.write("fruit", 2))
     assert report.stop_message is None
-    assert report.units[0].endings == {"succeeded": 2}
+    assert report.models[0].endings == {"succeeded": 2}
 
 
 @pytest.mark.parametrize("model", [V1, V2])

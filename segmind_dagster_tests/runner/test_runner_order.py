@@ -10,7 +10,7 @@ import pytest
 from lab.clocks import HandClock
 from lab.proxy import JOBS, Proxy
 
-from segmind_dagster.runner.places import Places
+from segmind_dagster.runner.concurrency import ConcurrencyLimit
 
 if TYPE_CHECKING:
     from lab.runner_project import Lab
@@ -22,7 +22,7 @@ def test_what_was_paid_for_earlier_is_asked_for_before_anything_new_is_sent(lab:
     with Proxy(lab.server.url) as proxy:
         lab.environ["SEGMIND_API_URL"] = proxy.url
         proxy.statuses[JOBS] = 503
-        assert lab.generate(lab.write("fruit", [earlier])).units[0].endings == {"running": 1}
+        assert lab.generate(lab.write("fruit", [earlier])).models[0].endings == {"running": 1}
         proxy.tell_the_truth()
         proxy.asked.clear()
         (earlier_id,) = lab.charged_requests()
@@ -37,9 +37,9 @@ def test_what_was_paid_for_earlier_is_asked_for_before_anything_new_is_sent(lab:
 @pytest.mark.parametrize(("submitting", "waits_s"), [(0, 0.0), (32, 0.0), (33, 3.0)])
 def test_outputs_wait_for_a_burst_of_submissions_and_never_for_long(submitting: int, waits_s: float) -> None:
     clock = HandClock()
-    places = Places(1000, clock)
+    places = ConcurrencyLimit(1000, clock)
     with ExitStack() as burst:
         for _ in range(submitting):
             burst.enter_context(places.submitting())
-        asyncio.run(places.after_the_rush())
+        asyncio.run(places.after_submission_burst())
     assert sum(clock.slept) == pytest.approx(waits_s)

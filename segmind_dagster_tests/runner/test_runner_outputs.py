@@ -35,7 +35,7 @@ class ProxiedLab(Lab):
     proxy: Proxy
 
     def kept(self) -> list[str]:
-        """Names of outputs, and of files left on their way."""
+        """Names of outputs, and of files left in progress."""
         outputs, partial = self.folder / "data" / "outputs", self.folder / "data" / ".partial"
         return sorted(path.name for path in (*outputs.glob("*/*"), *partial.glob("*")) if path.is_file())
 
@@ -57,7 +57,7 @@ class ProxiedLab(Lab):
     def check_collected_once_mended(self, key: str) -> None:
         """With a provider that has come to its senses, the next run fetches what was paid for."""
         self.proxy.tell_the_truth()
-        assert self.generate(key).units[0].endings == {"succeeded": 1}
+        assert self.generate(key).models[0].endings == {"succeeded": 1}
         assert self.posts == 1
         self.check_all_bought_once(1)
 
@@ -113,7 +113,7 @@ def test_what_was_not_bought_is_refused_and_fetched_by_the_next_run(lab: Proxied
     resource, content, words = HOSTILE[what]
     lab.proxy.outputs = [serving(content)]
     key = lab.write("fruit", 1, models=[resource])
-    (unit,) = lab.generate(key).units
+    (unit,) = lab.generate(key).models
     assert (unit.endings, unit.failures) == ({"failed": 1}, {"bad_output": 1})
     assert words in unit.examples[0]
     lab.check_refused(key, words)
@@ -128,7 +128,7 @@ def test_what_was_not_bought_is_refused_and_fetched_by_the_next_run(lab: Proxied
 def test_what_may_be_a_passing_fault_is_fetched_again_at_once(lab: ProxiedLab, what: str) -> None:
     resource, content, _ = HOSTILE[what]
     lab.proxy.outputs = [serving(content), None]
-    assert lab.generate(lab.write("fruit", 1, models=[resource])).units[0].endings == {"succeeded": 1}
+    assert lab.generate(lab.write("fruit", 1, models=[resource])).models[0].endings == {"succeeded": 1}
     assert (lab.proxy.fetches, lab.posts) == (2, 1)
     lab.check_all_bought_once(1)
     assert lab.quarantined() == [], "the same file came whole: nothing was lost"
@@ -137,7 +137,7 @@ def test_what_may_be_a_passing_fault_is_fetched_again_at_once(lab: ProxiedLab, w
 def test_json_nested_without_end_is_one_failure_and_no_crash(lab: ProxiedLab) -> None:
     lab.proxy.answers[JOBS] = lambda document: {**document, "output": "[" * 50_000}
     key = lab.write("talk", 1, models=[TEXT])
-    assert lab.generate(key).units[0].endings == {"failed": 1}
+    assert lab.generate(key).models[0].endings == {"failed": 1}
     lab.check_refused(key, "nested")
     lab.check_collected_once_mended(key)
 
@@ -145,14 +145,14 @@ def test_json_nested_without_end_is_one_failure_and_no_crash(lab: ProxiedLab) ->
 @pytest.mark.parametrize("text", ["half \ud83d a pair", "\ud800", "a\0b"])
 def test_a_text_with_half_a_character_is_kept_with_a_question_mark(lab: ProxiedLab, text: str) -> None:
     lab.proxy.answers[JOBS] = lambda document: {**document, "output": text}
-    assert lab.generate(lab.write("talk", 1, models=[TEXT])).units[0].endings == {"succeeded": 1}
+    assert lab.generate(lab.write("talk", 1, models=[TEXT])).models[0].endings == {"succeeded": 1}
     (row,) = lab.generations()
     assert Path(row["output_uri"]).read_text(encoding="utf-8") == text.encode(errors="replace").decode()
 
 
 def test_a_failure_told_with_half_a_character_is_recorded(lab: ProxiedLab) -> None:
     lab.proxy.answers[JOBS] = lambda document: {"status": "FAILED", "error": "prompt must be shorter: \ud83d\0"}
-    assert lab.generate(lab.write("fruit", 1)).units[0].failures == {"invalid_job": 1}
+    assert lab.generate(lab.write("fruit", 1)).models[0].failures == {"invalid_job": 1}
     assert "shorter: ?\N{REPLACEMENT CHARACTER}" in lab.generations()[0]["error"]
 
 
@@ -183,7 +183,7 @@ def test_an_output_elsewhere_is_not_fetched_and_not_bought_again(
         lab.proxy.answers[JOBS] = lambda document: {**document, "output": location}
     settings = lab.settings(SEGMIND_OUTPUT_HOSTS="images.segmind.com,localhost")
     key = lab.write("fruit", 1)
-    assert lab.generate(key, settings=settings).units[0].endings == {"failed": 1}
+    assert lab.generate(key, settings=settings).models[0].endings == {"failed": 1}
     lab.check_refused(key, words)
     assert "SECRET" not in lab.generations()[0]["error"]
     lab.check_collected_once_mended(key)
@@ -204,7 +204,7 @@ def test_no_name_from_the_network_becomes_a_file(lab: ProxiedLab, name: str) -> 
     key = lab.write("fruit", 1)
     report = lab.generate(key)
     (row,) = lab.generations()
-    if report.units[0].endings == {"succeeded": 1}:
+    if report.models[0].endings == {"succeeded": 1}:
         assert lab.kept() == [f"{row['generation_id']}.facts.json", f"{row['generation_id']}.png"]
     else:
         assert lab.kept() == []
@@ -230,7 +230,7 @@ def test_an_output_that_drips_is_left_to_the_next_run(lab: ProxiedLab, monkeypat
     lab.proxy.outputs = [drip]
     with monkeypatch.context() as patched:
         patched.setattr(fetching, "FETCH_TIMEOUT_S", 0.3)
-        (unit,) = lab.generate(key).units
+        (unit,) = lab.generate(key).models
     assert (unit.endings, unit.is_complete) == ({"running": 1}, False)
     assert (lab.states(), lab.kept(), lab.proxy.fetches) == (["submitted"], [], 1)
     lab.check_collected_once_mended(key)
@@ -238,7 +238,7 @@ def test_an_output_that_drips_is_left_to_the_next_run(lab: ProxiedLab, monkeypat
 
 def test_one_hostile_output_among_many_harms_no_other(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [once_each(content for _, content, _ in HOSTILE.values())]
-    (unit,) = lab.generate(lab.write("fruit", 30)).units
+    (unit,) = lab.generate(lab.write("fruit", 30)).models
     # fetching a decompression bomb or too many pixels again cannot help
     assert unit.endings == {"succeeded": 28, "failed": 2}
     assert (lab.posts, lab.charges, len(lab.quarantined())) == (30, 30, 2)
@@ -266,7 +266,7 @@ def test_more_outputs_than_were_asked_for_are_told_of(lab: ProxiedLab) -> None:
 
     lab.proxy.answers[JOBS] = two
     report = lab.generate(lab.write("fruit", 1))
-    assert report.units[0].endings == {"succeeded": 1}
+    assert report.models[0].endings == {"succeeded": 1}
     (warning,) = report.warnings
     assert "brought 2 outputs, and one was asked for" in warning
 
@@ -276,6 +276,6 @@ def test_a_cost_that_only_the_status_tells_is_not_thrown_away(lab: ProxiedLab) -
         **document,
         "metrics": None if "output" in document else {"cost": 0.0055},
     }
-    assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"succeeded": 1}
+    assert lab.generate(lab.write("fruit", 1)).models[0].endings == {"succeeded": 1}
     (row,) = lab.generations()
     assert (row["cost_usd"], row["cost_source"]) == (Decimal("0.0055"), "reported")

@@ -10,7 +10,7 @@ import pytest
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.runner.outstanding import Outstanding
-from segmind_dagster.runner.pacing import Patience
+from segmind_dagster.runner.pacing import PollSchedule
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def test_jobs_that_are_not_done_are_named_with_their_money_and_the_command(
     open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Patience, "deadline_s", lambda _: 0.5)
+    monkeypatch.setattr(PollSchedule, "deadline_s", lambda _: 0.5)
     lab = open_lab(faults=Faults(script=["stuck"] * 2))
     report = lab.generate(lab.write("fruit", 5))
     assert (report.outstanding.accepted, report.outstanding.in_doubt) == (2, 0)

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from segmind_dagster.gateway import pace, repeating
 from segmind_dagster.ledger import open_ledger
 from segmind_dagster.ledger.schema import RATE_LIMIT
-from segmind_dagster.runner.pacing import Patience, Slots
+from segmind_dagster.runner.pacing import PollSchedule, RateLimiter
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def looks_at(patience: Patience, latency_s: float, *, is_scout: bool = False) -> list[float]:
+def looks_at(patience: PollSchedule, latency_s: float, *, is_scout: bool = False) -> list[float]:
     """The moments at which a job that takes that long is looked at, the last one finding it done."""
     elapsed_s, looks = 0.0, []
     while not looks or looks[-1] < latency_s:
@@ -45,43 +45,43 @@ def looks_at(patience: Patience, latency_s: float, *, is_scout: bool = False) ->
 
 @given(usual_s=LATENCIES, is_measured=st.booleans())
 def test_a_job_that_takes_what_is_usual_is_looked_at_three_times_at_most(usual_s: float, *, is_measured: bool) -> None:
-    assert len(looks_at(Patience(usual_s, is_measured=is_measured), usual_s)) <= 3
+    assert len(looks_at(PollSchedule(usual_s, is_measured=is_measured), usual_s)) <= 3
 
 
 @given(usual_s=LATENCIES, slower=st.floats(1, 20))
 def test_a_slow_job_is_found_done_within_a_twentieth_of_its_time_and_ten_seconds(usual_s: float, slower: float) -> None:
     latency_s = usual_s * slower
-    late_s = looks_at(Patience(usual_s), latency_s)[-1] - latency_s
+    late_s = looks_at(PollSchedule(usual_s), latency_s)[-1] - latency_s
     assert late_s <= min(max(0.051 * latency_s, 0.11), 10.001)
 
 
 @given(usual_s=st.floats(1, 300), faster=st.floats(0.01, 1))
 def test_a_scout_finds_a_fast_job_in_at_most_twice_its_time_and_with_few_looks(usual_s: float, faster: float) -> None:
     latency_s = usual_s * faster
-    looks = looks_at(Patience(usual_s), latency_s, is_scout=True)
+    looks = looks_at(PollSchedule(usual_s), latency_s, is_scout=True)
     assert looks[-1] <= max(2 * latency_s, 0.5)
     assert len(looks) <= 14
 
 
 @given(usual_s=LATENCIES, elapsed_s=st.floats(0, 10_000), is_scout=st.booleans())
 def test_every_wait_is_positive_and_ends(usual_s: float, elapsed_s: float, *, is_scout: bool) -> None:
-    assert 0 < Patience(usual_s).delay_s(elapsed_s, is_scout=is_scout) <= max(usual_s, 10)
+    assert 0 < PollSchedule(usual_s).delay_s(elapsed_s, is_scout=is_scout) <= max(usual_s, 10)
 
 
 def test_only_a_few_jobs_of_a_model_never_measured_are_scouts() -> None:
-    patience = Patience(2.5)
+    patience = PollSchedule(2.5)
     assert [patience.enlist() for _ in range(4)] == [True, True, False, False]
-    assert not Patience(2.5, is_measured=True).enlist()
+    assert not PollSchedule(2.5, is_measured=True).enlist()
 
 
 def test_once_a_job_has_come_back_nobody_needs_to_scout() -> None:
-    patience = Patience(60)
+    patience = PollSchedule(60)
     patience.learn(0.5)
     assert not patience.enlist()
 
 
 def test_what_jobs_take_is_learnt_and_one_straggler_does_not_matter() -> None:
-    patience = Patience(60)
+    patience = PollSchedule(60)
     for latency_s in (1.0, 1.1, 0.9, 30.0, 1.0):
         patience.learn(latency_s)
     assert patience.expected_s == 1.0
@@ -89,7 +89,7 @@ def test_what_jobs_take_is_learnt_and_one_straggler_does_not_matter() -> None:
 
 
 def test_old_latencies_are_forgotten_when_the_provider_becomes_slower() -> None:
-    patience = Patience(1.0)
+    patience = PollSchedule(1.0)
     for _ in range(60):
         patience.learn(1.0)
     for _ in range(60):
@@ -99,13 +99,13 @@ def test_old_latencies_are_forgotten_when_the_provider_becomes_slower() -> None:
 
 @pytest.mark.parametrize(("usual_s", "deadline_s"), [(None, 600), (2.5, 600), (96.0, 960)])
 def test_a_job_is_waited_for_ten_minutes_or_ten_times_the_usual(usual_s: float | None, deadline_s: float) -> None:
-    assert Patience(usual_s).deadline_s() == deadline_s
+    assert PollSchedule(usual_s).deadline_s() == deadline_s
 
 
-async def moments(slots: Slots, clock: HandClock, count: int) -> list[float]:
+async def moments(rate_limiter: RateLimiter, clock: HandClock, count: int) -> list[float]:
     sent = []
     for _ in range(count):
-        await slots.wait(may_go=lambda: True)
+        await rate_limiter.wait(may_go=lambda: True)
         sent.append(clock.monotonic())
     return sent
 
@@ -113,42 +113,42 @@ async def moments(slots: Slots, clock: HandClock, count: int) -> list[float]:
 @pytest.mark.parametrize(("per_minute", "apart_s"), [(60, 1.0), (30, 2.0), (600, 0.1), (6000, 0.01)])
 def test_requests_go_out_evenly_at_the_configured_rate(ledger: Ledger, per_minute: float, apart_s: float) -> None:
     clock = HandClock()
-    sent = asyncio.run(moments(Slots(ledger, clock, per_minute), clock, 30))
+    sent = asyncio.run(moments(RateLimiter(ledger, clock, per_minute), clock, 30))
     assert sent == pytest.approx([n * apart_s for n in range(30)], rel=0.011)
 
 
 def test_two_runs_share_one_rate(ledger: Ledger) -> None:
     clock = HandClock()
-    one, two = Slots(ledger, clock, 60), Slots(ledger, clock, 60)
+    one, two = RateLimiter(ledger, clock, 60), RateLimiter(ledger, clock, 60)
 
     async def alternate() -> list[float]:
-        return [(await moments(slots, clock, 1))[0] for slots in (one, two) * 5]
+        return [(await moments(rate_limiter, clock, 1))[0] for rate_limiter in (one, two) * 5]
 
     assert asyncio.run(alternate()) == pytest.approx([float(n) for n in range(10)], rel=0.011)
 
 
 def test_the_wait_for_a_slot_is_reported_in_milliseconds(ledger: Ledger) -> None:
     clock = HandClock()
-    slots = Slots(ledger, clock, 60)
+    rate_limiter = RateLimiter(ledger, clock, 60)
 
     async def waits() -> list[int]:
-        return [await slots.wait(may_go=lambda: True) for _ in range(3)]
+        return [await rate_limiter.wait(may_go=lambda: True) for _ in range(3)]
 
     assert asyncio.run(waits()) == [0, 1010, 1010]
 
 
 def test_a_pause_is_not_made_up_for_with_a_burst(ledger: Ledger) -> None:
     clock = HandClock()
-    slots = Slots(ledger, clock, 60)
-    asyncio.run(moments(slots, clock, 3))
+    rate_limiter = RateLimiter(ledger, clock, 60)
+    asyncio.run(moments(rate_limiter, clock, 3))
     clock.advance(600)
-    sent = asyncio.run(moments(Slots(ledger, clock, 60), clock, 3))
+    sent = asyncio.run(moments(RateLimiter(ledger, clock, 60), clock, 3))
     assert sent == pytest.approx([602, 603, 604], abs=0.3)
 
 
 def test_after_a_429_nobody_sends_before_the_reset_and_everybody_goes_slower(ledger: Ledger) -> None:
     clock = HandClock()
-    one, two = Slots(ledger, clock, 60), Slots(ledger, clock, 60)
+    one, two = RateLimiter(ledger, clock, 60), RateLimiter(ledger, clock, 60)
 
     async def scene() -> tuple[list[float], list[float]]:
         await moments(one, clock, 5)
@@ -164,13 +164,13 @@ def test_after_a_429_nobody_sends_before_the_reset_and_everybody_goes_slower(led
 
 def test_a_burst_of_429s_cuts_the_rate_once(ledger: Ledger) -> None:
     clock = HandClock()
-    slots = Slots(ledger, clock, 600)
+    rate_limiter = RateLimiter(ledger, clock, 600)
 
     async def scene() -> list[float]:
-        await moments(slots, clock, 1)
+        await moments(rate_limiter, clock, 1)
         for _ in range(20):
-            await slots.cut(1)
-        return await moments(slots, clock, 11)
+            await rate_limiter.cut(1)
+        return await moments(rate_limiter, clock, 11)
 
     sent = asyncio.run(scene())
     assert sent[-1] - sent[0] == pytest.approx(10 * 0.1 / 0.5, rel=0.05)
@@ -178,12 +178,12 @@ def test_a_burst_of_429s_cuts_the_rate_once(ledger: Ledger) -> None:
 
 def test_the_rate_recovers_after_some_quiet_minutes(ledger: Ledger) -> None:
     clock = HandClock()
-    slots = Slots(ledger, clock, 600)
+    rate_limiter = RateLimiter(ledger, clock, 600)
 
     async def scene() -> list[float]:
-        await slots.cut(0)
+        await rate_limiter.cut(0)
         clock.advance(30 * 60)
-        return await moments(Slots(ledger, clock, 600), clock, 11)
+        return await moments(RateLimiter(ledger, clock, 600), clock, 11)
 
     sent = asyncio.run(scene())
     assert sent[-1] - sent[0] == pytest.approx(1.0, abs=0.3)

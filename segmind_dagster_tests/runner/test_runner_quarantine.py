@@ -60,7 +60,7 @@ def facts(lab: Lab) -> list[dict[str, Any]]:
 
 def test_the_sidecar_says_what_it_is_why_it_was_refused_and_what_it_cost(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [serving(SVG)]
-    (unit,) = lab.generate(lab.write("fruit", 1)).units
+    (unit,) = lab.generate(lab.write("fruit", 1)).models
     (row,) = lab.generations()
     (beside,) = facts(lab)
     assert {name: beside[name] for name in ("generation_id", "request_id", "model", "prompt_set", "attempt")} == {
@@ -110,7 +110,7 @@ def test_different_bytes_for_one_request_are_all_kept(lab: ProxiedLab) -> None:
 
 def test_what_came_before_the_provider_lost_the_file_is_kept(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [serving(SVG), serving(b"", status=404)]
-    (unit,) = lab.generate(lab.write("fruit", 1)).units
+    (unit,) = lab.generate(lab.write("fruit", 1)).models
     assert unit.failures == {"expired": 1}
     assert contents(lab) == [SVG]
 
@@ -118,7 +118,7 @@ def test_what_came_before_the_provider_lost_the_file_is_kept(lab: ProxiedLab) ->
 def test_what_came_before_the_provider_fell_silent_is_kept_and_fetched_later(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [serving(SVG), serving(b"", status=500)]
     key = lab.write("fruit", 1)
-    assert lab.generate(key).units[0].endings == {"running": 1}
+    assert lab.generate(key).models[0].endings == {"running": 1}
     assert contents(lab) == [SVG]
     lab.proxy.outputs = [None]
     lab.generate(key)
@@ -137,7 +137,7 @@ def test_a_result_that_names_no_file_is_kept_as_it_stands(lab: ProxiedLab, monke
         return None
 
     monkeypatch.setattr(Gateway, "history_row", forgotten)
-    (unit,) = lab.generate(lab.write("fruit", 1)).units
+    (unit,) = lab.generate(lab.write("fruit", 1)).models
     assert unit.failures == {"bad_output": 1}
     assert [json.loads(content) for content in contents(lab)] == [said]
 
@@ -164,7 +164,7 @@ def test_a_body_beyond_the_limit_is_cut_there_and_the_sidecar_says_so(
         return response
 
     lab.proxy.outputs = [flood]
-    (unit,) = lab.generate(lab.write("fruit", 1)).units
+    (unit,) = lab.generate(lab.write("fruit", 1)).models
     assert "larger than 1000000 bytes, and cut there" in unit.examples[0]
     assert contents(lab) == [body[:1_000_000]]
     assert facts(lab)[0]["is_cut"] is True
@@ -237,7 +237,7 @@ def test_a_bucket_holds_its_own_quarantine(lab: ProxiedLab) -> None:
 
 def test_what_comes_without_a_request_id_is_kept_and_the_request_is_found_in_the_history(lab: ProxiedLab) -> None:
     lab.proxy.withheld.add("x-request-id")
-    (unit,) = lab.generate(lab.write("fruit", 1, models=[V1])).units
+    (unit,) = lab.generate(lab.write("fruit", 1, models=[V1])).models
     assert unit.endings == {"succeeded": 1}
     (content,), (sidecar,) = contents(lab), facts(lab)
     (row,) = lab.generations()
@@ -253,7 +253,7 @@ def test_when_the_provider_has_the_output_no_longer_the_one_that_came_without_a_
     lab.proxy.outputs = [serving(b"", status=404)]
     lab.proxy.statuses[JOBS] = 404
     key = lab.write("fruit", 1, models=[V1])
-    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    assert lab.generate(key).models[0].endings == {"succeeded": 1}
     (row,) = lab.generations()
     assert Path(row["output_uri"]).is_file()
     assert (lab.posts, lab.charges) == (1, 1)
@@ -263,8 +263,8 @@ def test_while_nobody_knows_the_request_what_came_is_kept_and_nothing_is_stored(
     lab.proxy.withheld.add("x-request-id")
     lab.proxy.statuses["/inference-request/"] = 503
     key = lab.write("fruit", 1, models=[V1])
-    assert lab.generate(key).units[0].endings == {"unknown": 1}
+    assert lab.generate(key).models[0].endings == {"unknown": 1}
     assert (len(contents(lab)), lab.posts) == (1, 1)
     lab.proxy.statuses.clear()
-    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    assert lab.generate(key).models[0].endings == {"succeeded": 1}
     assert lab.posts == 1

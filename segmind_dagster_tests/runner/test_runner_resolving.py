@@ -36,7 +36,7 @@ def lab(open_lab: OpenLab) -> Lab:
         proxy.statuses[HISTORY] = 502
         key = lab.write("fruit", 1)
         report = lab.generate(key, settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url))
-    assert report.units[0].endings == {"unknown": 1}
+    assert report.models[0].endings == {"unknown": 1}
     return lab
 
 

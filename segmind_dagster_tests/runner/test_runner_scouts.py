@@ -53,7 +53,7 @@ def test_three_hundred_prompts_for_a_model_that_answers_svg_are_three_charges(
     serve(lab, serving(SVG))
     key = lab.write("fruit", 300)
     report = lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT=max_in_flight))
-    assert report.units[0].endings == {"failed": 3, "held_back": 297}
+    assert report.models[0].endings == {"failed": 3, "held_back": 297}
     assert (lab.posts, lab.charges) == (3, 3)
     assert quarantined(lab) == [SVG] * 3
     lab.check_money()
@@ -72,7 +72,7 @@ def test_a_page_in_place_of_every_output_stops_the_model_as_well(lab: ProxiedLab
 def test_noise_from_either_version_of_the_api_stops_the_model(open_lab: OpenLab, resource: str) -> None:
     lab = open_lab(faults=Faults(rates={"undecodable": 1.0}))
     report = lab.generate(lab.write("fruit", 40, models=[resource]))
-    assert report.units[0].endings == {"failed": 3, "held_back": 37}
+    assert report.models[0].endings == {"failed": 3, "held_back": 37}
     assert lab.charges == 3
     assert len(quarantined(lab)) == 3
     lab.check_money()
@@ -81,7 +81,7 @@ def test_noise_from_either_version_of_the_api_stops_the_model(open_lab: OpenLab,
 def test_a_text_model_that_answers_nothing_is_stopped(lab: ProxiedLab) -> None:
     lab.proxy.answers[JOBS] = lambda document: {**document, "output": " "} if "output" in document else document
     report = lab.generate(lab.write("talk", 40, models=[TEXT]))
-    assert report.units[0].endings == {"failed": 3, "held_back": 37}
+    assert report.models[0].endings == {"failed": 3, "held_back": 37}
     assert quarantined(lab) == [b" "] * 3
 
 
@@ -91,7 +91,7 @@ def test_the_models_of_one_run_have_scouts_of_their_own(open_lab: OpenLab) -> No
         lab = Lab(lab.server, lab.folder.with_name("two"), SEGMIND_API_URL=proxy.url)
         proxy.outputs = [serving(SVG)]
         report = lab.generate(lab.write("fruit", 20, models=[V1, V2]))
-    endings = {unit.resource: dict(unit.endings) for unit in report.units}
+    endings = {unit.resource: dict(unit.endings) for unit in report.models}
     assert endings == {V1: {"succeeded": 20}, V2: {"failed": 3, "held_back": 17}}
     lab.check_money()
 
@@ -100,7 +100,7 @@ def test_a_good_model_is_asked_for_all_the_rest_after_one_output(lab: ProxiedLab
     serve(lab, serving(SVG), serving(SVG), serving(SVG), None)
     report = lab.generate(lab.write("fruit", 50), settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="1"))
     assert report.stopped_by is None
-    assert report.units[0].endings == {"failed": 1, "succeeded": 49}
+    assert report.models[0].endings == {"failed": 1, "succeeded": 49}
     lab.check_money()
 
 
@@ -109,37 +109,37 @@ def test_scouts_that_cost_nothing_or_may_have_never_keep_the_rest_waiting(open_l
     lab = open_lab(faults=Faults(script=[fault] * 3))
     report = lab.generate(lab.write("fruit", 15))
     assert report.stopped_by is None
-    assert sum(report.units[0].endings.values()) == 15
-    assert report.units[0].endings["succeeded"] >= 12
-    assert not report.units[0].endings["held_back"]
+    assert sum(report.models[0].endings.values()) == 15
+    assert report.models[0].endings["succeeded"] >= 12
+    assert not report.models[0].endings["held_back"]
     lab.check_money()
 
 
 def test_every_free_failure_there_is_ends_a_run_without_a_hang(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(rates={"failed_validation": 1.0}))
     report = lab.generate(lab.write("fruit", 15))
-    assert report.units[0].failures == {"invalid_job": 15}
+    assert report.models[0].failures == {"invalid_job": 15}
 
 
 def test_what_earlier_runs_paid_for_counts_and_a_sensor_sends_no_more(lab: ProxiedLab) -> None:
     serve(lab, serving(SVG))
     lab.generate(lab.write("one", 1))
     lab.generate(lab.write("two", 1))
-    assert lab.generate(lab.write("three", 20)).units[0].endings == {"failed": 1, "held_back": 19}
+    assert lab.generate(lab.write("three", 20)).models[0].endings == {"failed": 1, "held_back": 19}
     assert lab.charges == 3
     report = lab.generate("three", is_by_person=False)
     assert (report.stopped_by, lab.posts) == ("bad_output", 3)
-    assert report.units[0].endings["held_back"] == 19
+    assert report.models[0].endings["held_back"] == 19
 
 
 def test_a_person_goes_on_with_three_more_and_with_all_once_one_is_good(lab: ProxiedLab) -> None:
     serve(lab, serving(SVG))
     key = lab.write("fruit", 20)
     lab.generate(key)
-    assert lab.generate(key).units[0].endings == {"failed": 6, "held_back": 14}
+    assert lab.generate(key).models[0].endings == {"failed": 6, "held_back": 14}
     assert (lab.posts, lab.charges, len(quarantined(lab))) == (6, 6, 6)
     serve(lab, None)
-    assert lab.generate(key).units[0].endings == {"succeeded": 20}
+    assert lab.generate(key).models[0].endings == {"succeeded": 20}
     lab.check_all_bought_once(20)
     assert len(quarantined(lab)) == 6, "nothing is removed"
 
@@ -150,7 +150,7 @@ def test_what_is_collected_for_free_lets_a_sensor_go_on(lab: ProxiedLab) -> None
     lab.generate(key)
     serve(lab, None)
     lab.collect()
-    assert lab.generate(key, is_by_person=False).units[0].endings == {"reused": 3, "succeeded": 17}
+    assert lab.generate(key, is_by_person=False).models[0].endings == {"reused": 3, "succeeded": 17}
     lab.check_all_bought_once(20)
 
 
@@ -159,8 +159,8 @@ def test_a_model_that_has_delivered_is_stopped_by_three_after_its_last_good_outp
     serve(lab, serving(SVG))
     one_at_a_time = lab.settings(SEGMIND_MAX_IN_FLIGHT="1")
     report = lab.generate(lab.write("after", 30), settings=one_at_a_time)
-    assert report.units[0].endings["failed"] in {3, 4}, "one more may be on its way when the third is refused"
-    assert report.units[0].endings["held_back"] >= 26
+    assert report.models[0].endings["failed"] in {3, 4}, "one more may be in progress when the third is refused"
+    assert report.models[0].endings["held_back"] >= 26
     assert report.stopped_by == "bad_output"
 
 
@@ -172,7 +172,7 @@ def test_old_bad_outputs_that_are_fetched_in_vain_again_stop_nothing(lab: Proxie
     serve(lab, serving(SVG))
     lab.generate("old")
     serve(lab, None)
-    assert lab.generate(lab.write("newer", 10), is_by_person=False).units[0].endings == {"succeeded": 10}
+    assert lab.generate(lab.write("newer", 10), is_by_person=False).models[0].endings == {"succeeded": 10}
 
 
 def test_two_runs_at_once_send_three_each_at_most(lab: ProxiedLab) -> None:
@@ -191,6 +191,6 @@ def test_scouts_that_wait_for_money_do_not_keep_anybody_waiting_for_ever(open_la
     lab = open_lab()
     key = lab.write("fruit", 20, budget_usd=0.5)
     report = lab.generate(key, settings=lab.settings(SEGMIND_DAILY_BUDGET_USD="0.03", SEGMIND_RUN_BUDGET_USD="1"))
-    assert sum(report.units[0].endings.values()) == 20
+    assert sum(report.models[0].endings.values()) == 20
     assert lab.charged_usd <= Decimal("0.03")
     lab.check_money()

@@ -12,7 +12,7 @@ from lab.clocks import QuickClock
 from lab.project import V1, V2
 
 from segmind_dagster.ledger import Caps, leases, moves, reads
-from segmind_dagster.runner.pacing import Patience
+from segmind_dagster.runner.pacing import PollSchedule
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def test_a_persons_run_tries_a_permanent_failure_once_more(open_lab: OpenLab, kind: str) -> None:
     lab = open_lab(faults=Faults(script=[kind]))
     key = lab.write("fruit", 2)
-    assert lab.generate(key).units[0].endings == {"succeeded": 1, "failed": 1}
-    assert lab.generate(key).units[0].endings == {"reused": 1, "succeeded": 1}
+    assert lab.generate(key).models[0].endings == {"succeeded": 1, "failed": 1}
+    assert lab.generate(key).models[0].endings == {"reused": 1, "succeeded": 1}
     lab.check_all_bought_once(2)
 
 
@@ -33,8 +33,8 @@ def test_a_persons_run_tries_a_permanent_failure_once_more(open_lab: OpenLab, ki
 def test_a_free_failure_is_tried_again_by_the_next_run(open_lab: OpenLab, *, is_by_person: bool) -> None:
     lab = open_lab(faults=Faults(script=["failed"] * 3))
     key = lab.write("fruit", 1)
-    assert lab.generate(key).units[0].endings == {"failed": 1}
-    assert lab.generate(key, is_by_person=is_by_person).units[0].endings == {"succeeded": 1}
+    assert lab.generate(key).models[0].endings == {"failed": 1}
+    assert lab.generate(key, is_by_person=is_by_person).models[0].endings == {"succeeded": 1}
     lab.check_all_bought_once(1)
 
 
@@ -62,7 +62,7 @@ def test_what_a_run_that_is_gone_intended_is_looked_up_and_then_bought_by_the_ne
             rate_wait_ms=0,
             now=datetime.now(UTC) - timedelta(minutes=10),
         )
-    (unit,) = lab.generate(key).units
+    (unit,) = lab.generate(key).models
     assert unit.endings == {"succeeded": 3}
     assert lab.server.account()["requests"]["history"] > 0
     assert sorted(row["state"] for row in lab.attempts()) == ["absent", *["succeeded"] * 3]
@@ -90,7 +90,7 @@ def test_a_run_that_began_after_we_looked_is_not_taken_for_gone(lab: Lab) -> Non
 
 def test_sets_that_share_a_generation_in_one_run_report_its_cost_once(lab: Lab) -> None:
     report = lab.generate(lab.write("fruit", ["a pear", "a plum"]), lab.write("harvest", ["a plum", "a fig"]))
-    fruit, harvest = report.units
+    fruit, harvest = report.models
     assert (fruit.endings, harvest.endings) == ({"succeeded": 2}, {"reused": 1, "succeeded": 1})
     assert fruit.cost_usd + harvest.cost_usd == lab.charged_usd
     (plum,) = [row["cost_usd"] for row in lab.generations() if row["prompt"] == "a plum"]
@@ -123,7 +123,7 @@ def test_a_file_that_is_gone_is_booked_with_the_historys_cost(open_lab: OpenLab)
     lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0, fixed_latency_s=0.0)
     key = lab.write("fruit", 1)
     for _ in range(2):
-        assert lab.generate(key).units[0].failures == {"expired": 1}
+        assert lab.generate(key).models[0].failures == {"expired": 1}
         lab.check_money()
     assert lab.charges == 1
 
@@ -135,12 +135,12 @@ def test_a_job_that_failed_while_nobody_looked_is_free_and_tried_again(
     lab = open_lab(faults=Faults(script=["stuck"]), clock=lambda: time.time() + ahead_s[0])
     key = lab.write("fruit", 1)
     with monkeypatch.context() as patched:
-        patched.setattr(Patience, "deadline_s", lambda _: 0.3)
-        assert lab.generate(key).units[0].endings == {"running": 1}
+        patched.setattr(PollSchedule, "deadline_s", lambda _: 0.3)
+        assert lab.generate(key).models[0].endings == {"running": 1}
     ahead_s[0] = 3700
     later = QuickClock(ahead=timedelta(seconds=3700))
-    (unit,) = lab.generate(key, clock=later).units
+    (unit,) = lab.generate(key, clock=later).models
     assert (unit.endings, unit.failures) == ({"failed": 1}, {"job_failed": 1})
     assert (lab.charges, lab.committed_usd()) == (0, 0)
-    assert lab.generate(key, clock=later).units[0].endings == {"succeeded": 1}
+    assert lab.generate(key, clock=later).models[0].endings == {"succeeded": 1}
     lab.check_all_bought_once(1)

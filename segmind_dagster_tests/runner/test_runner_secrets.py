@@ -33,11 +33,11 @@ def test_a_key_that_a_refusal_repeats_is_nowhere_in_what_is_kept(
 
     monkeypatch.setattr(submissions, "_check_parameters", refuse)
     report = lab.generate(lab.write("fruit", ["bad pear", "apple"], models=[model]))
-    assert sorted(report.units[0].endings) == ["failed", "succeeded"]
+    assert sorted(report.models[0].endings) == ["failed", "succeeded"]
     kept = [path for path in Path(lab.folder, "data").rglob("*") if path.is_file()]
     assert kept
     hidden = [ODD_KEY, ODD_KEY.upper(), quote(ODD_KEY, safe=""), base64.b64encode(ODD_KEY.encode()).decode()[:16]]
     for secret in hidden:
         assert secret not in repr(report)
         assert not [path for path in kept if secret.encode() in path.read_bytes()]
-    assert "[hidden]" in str(report.units[0].examples)
+    assert "[hidden]" in str(report.models[0].examples)

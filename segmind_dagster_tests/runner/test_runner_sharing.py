@@ -33,10 +33,10 @@ def test_two_runs_over_one_set_buy_each_generation_once_and_both_are_complete(op
     lab.check_all_bought_once(20)
     assert lab.posts == 20
     for report in reports:
-        (unit,) = report.units
+        (unit,) = report.models
         assert (unit.is_complete, report.stopped_by, unit.endings.total()) == (True, None, 20)
         assert set(unit.endings) <= {"succeeded", "reused"}
-    assert sum(report.units[0].cost_usd for report in reports) == lab.charged_usd
+    assert sum(report.models[0].cost_usd for report in reports) == lab.charged_usd
 
 
 def test_runs_over_overlapping_sets_share_what_they_have_in_common(open_lab: OpenLab) -> None:
@@ -46,14 +46,14 @@ def test_runs_over_overlapping_sets_share_what_they_have_in_common(open_lab: Ope
     reports = at_once(lab, *keys)
     lab.check_all_bought_once(12)
     assert lab.posts == 12
-    endings = sum((report.units[0].endings for report in reports), Counter[str]())
+    endings = sum((report.models[0].endings for report in reports), Counter[str]())
     assert (endings["succeeded"], endings["reused"]) == (12, 12)
 
 
 def test_the_first_open_of_a_data_folder_by_many_runs_goes_well(lab: Lab) -> None:
     keys = [lab.write(f"set{number}", 1) for number in range(6)]
     reports = at_once(lab, *keys)
-    assert [report.units[0].endings for report in reports] == [{"succeeded": 1}] * 6
+    assert [report.models[0].endings for report in reports] == [{"succeeded": 1}] * 6
     lab.check_all_bought_once(6)
 
 
@@ -75,7 +75,7 @@ def test_what_another_run_stores_while_this_one_is_planned_is_used_and_no_sign_o
     once = Lock()
     monkeypatch.setattr(OutputStore, "holds", look_late)
     report = lab.generate(key)
-    assert others[0].units[0].endings == {"succeeded": 3}
-    assert report.units[0].endings == {"reused": 3}
+    assert others[0].models[0].endings == {"succeeded": 3}
+    assert report.models[0].endings == {"reused": 3}
     lab.check_all_bought_once(3)
     assert lab.posts == 3

@@ -12,10 +12,10 @@ from lab.clocks import HandClock
 from lab.project import V1, png
 
 from segmind_dagster.ledger import Caps, Spent, open_ledger
-from segmind_dagster.planning import hold_together
+from segmind_dagster.planning import apply_caps
 from segmind_dagster.planning.estimate import Estimate
 from segmind_dagster.planning.plan import Plan
-from segmind_dagster.runner.pacing import Slots
+from segmind_dagster.runner.pacing import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,12 +37,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def test_a_stop_reaches_forty_waiting_tasks_within_one_slot(ledger: Ledger) -> None:
     clock = HandClock()
-    slots = Slots(ledger, clock, 60)
+    rate_limiter = RateLimiter(ledger, clock, 60)
     is_stopped = False
 
     async def wait_for_turn() -> None:
         nonlocal is_stopped
-        await slots.wait(may_go=lambda: not is_stopped)
+        await rate_limiter.wait(may_go=lambda: not is_stopped)
         is_stopped = True
 
     async def all_of_them() -> None:
@@ -54,20 +54,20 @@ def test_a_stop_reaches_forty_waiting_tasks_within_one_slot(ledger: Ledger) -> N
 
 def test_after_a_refusal_nobody_who_waits_sends_before_the_reset(ledger: Ledger) -> None:
     clock = HandClock()
-    slots = Slots(ledger, clock, 600)
+    rate_limiter = RateLimiter(ledger, clock, 600)
     sent: list[float] = []
 
     async def send() -> None:
-        await slots.wait(may_go=lambda: True)
+        await rate_limiter.wait(may_go=lambda: True)
         sent.append(clock.monotonic())
         if len(sent) == 1:
-            await slots.cut(30)
+            await rate_limiter.cut(30)
 
     async def all_of_them() -> None:
         await asyncio.gather(*(send() for _ in range(40)))
 
     asyncio.run(all_of_them())
-    # at most the slots of one reservation, about a second's worth, are already on their way
+    # at most the slots of one reservation, about a second's worth, are already in progress
     assert len([moment for moment in sent if moment < 30]) <= 11
 
 
@@ -79,8 +79,8 @@ def test_an_unreachable_storage_host_is_one_clear_message_and_no_post(lab: Lab) 
     report = lab.generate(key, settings=lab.settings(SEGMIND_STORAGE_URL=f"http://127.0.0.1:{port}"))
     assert report.stopped_by == "connect_error"
     assert f"http://127.0.0.1:{port}" in (report.stop_message or "")
-    assert dict(report.units[0].endings) == {"held_back": 2}
-    assert not report.units[0].is_complete
+    assert dict(report.models[0].endings) == {"held_back": 2}
+    assert not report.models[0].is_complete
     assert (lab.posts, lab.states()) == (0, ["planned", "planned"])
 
 
@@ -105,5 +105,5 @@ def plan(prompt_set: str, refusal: str | None = None) -> Plan:
 def test_plans_that_buy_nothing_are_not_refused_along_with_others() -> None:
     nothing = Spent(run_usd=Decimal(0), day_usd=Decimal(0), set_usd=Decimal(0))
     plans = [plan("a", "too dear"), plan("a"), plan("b")]
-    held = hold_together(plans, caps={"a": Caps(), "b": Caps()}, spent={"a": nothing, "b": nothing})
+    held = apply_caps(plans, caps={"a": Caps(), "b": Caps()}, spent={"a": nothing, "b": nothing})
     assert [found.refusal for found in held] == ["too dear", None, None]

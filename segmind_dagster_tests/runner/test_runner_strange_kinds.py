@@ -31,7 +31,7 @@ def test_one_that_was_accepted_is_fetched_by_a_person_and_never_bought_again(ope
     lab = open_lab()
     lab.generate(lab.write("fruit", 2))
     fail_strangely(lab, kind)
-    assert lab.generate("fruit", is_by_person=False).units[0].endings == {"left": 2}
+    assert lab.generate("fruit", is_by_person=False).models[0].endings == {"left": 2}
     lab.generate("fruit")
     assert lab.states() == ["succeeded"] * 2
     assert (lab.posts, lab.charges) == (2, 2)
@@ -42,7 +42,7 @@ def test_one_that_was_never_accepted_is_bought_by_a_person_only(open_lab: Any, k
     lab = open_lab(faults=Faults(script=["invalid", "invalid"]))
     lab.generate(lab.write("fruit", 2))
     fail_strangely(lab, kind)
-    assert lab.generate("fruit", is_by_person=False).units[0].endings == {"left": 2}
+    assert lab.generate("fruit", is_by_person=False).models[0].endings == {"left": 2}
     assert lab.charges == 0
     lab.generate("fruit")
     lab.check_all_bought_once(2)

@@ -68,7 +68,7 @@ def test_a_submission_that_is_provably_absent_is_sent_once_more(open_lab: OpenLa
 def test_a_submission_that_nothing_proves_absent_is_left_to_a_collecting_run(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["ok", "reset_before_accept"]), environ={"SEGMIND_MAX_IN_FLIGHT": "1"})
     key = lab.write("fruit", 2)
-    assert lab.generate(key).units[0].endings == {"succeeded": 1, "unknown": 1}
+    assert lab.generate(key).models[0].endings == {"succeeded": 1, "unknown": 1}
     assert [ended.ending for ended in lab.collect().values()] == ["held_back"]
     assert lab.states() == ["planned", "succeeded"]
     lab.generate(key)
@@ -82,9 +82,9 @@ def test_while_the_history_cannot_be_read_it_stays_unknown_and_is_collected_late
     lab, proxy = behind_proxy("accepted_then_reset")
     proxy.statuses[HISTORY] = status
     key = lab.write("fruit", 3)
-    (unit,) = lab.generate(key).units
+    (unit,) = lab.generate(key).models
     assert (unit.endings, unit.failures) == ({"succeeded": 2, "unknown": 1}, {"unknown_outcome": 1})
-    assert lab.generate(key).units[0].endings == {"reused": 2, "unknown": 1}
+    assert lab.generate(key).models[0].endings == {"reused": 2, "unknown": 1}
     assert (lab.posts, lab.charges) == (3, 3)
     assert lab.states() == ["succeeded", "succeeded", "unknown"]
     assert len(lab.committed_per_attempt()) == 3
@@ -110,7 +110,7 @@ def test_a_history_that_is_not_understood_proves_nothing(
 ) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
     proxy.answers[HISTORY] = shape
-    assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"unknown": 1}
+    assert lab.generate(lab.write("fruit", 1)).models[0].endings == {"unknown": 1}
     assert (lab.posts, lab.charges) == (1, 1)
 
 
@@ -123,10 +123,10 @@ def test_rows_whose_body_cannot_be_read_may_be_ours_so_nothing_is_sent_again(
         "data": [{**row, "request_body": "{cut off"} for row in document["data"]],
     }
     key = lab.write("fruit", 1)
-    assert lab.generate(key).units[0].endings == {"unknown": 1}
+    assert lab.generate(key).models[0].endings == {"unknown": 1}
     assert lab.posts == 1
     proxy.answers.clear()
-    assert lab.generate(key).units[0].endings == {"succeeded": 1}
+    assert lab.generate(key).models[0].endings == {"succeeded": 1}
     lab.check_all_bought_once(1)
 
 
@@ -152,7 +152,7 @@ def test_a_record_that_has_expired_is_found_through_the_history(open_lab: OpenLa
     lab = open_lab(record_ttl_s=0.0, fixed_latency_s=0.0)
     key = lab.write("fruit", 2, models=[resource])
     report = lab.generate(key)
-    assert report.units[0].endings == {"succeeded": 2}
+    assert report.models[0].endings == {"succeeded": 2}
     assert (lab.posts, lab.charges) == (2, 2)
     assert {row["request_id"] for row in lab.generations()} == lab.charged_requests()
 
@@ -160,10 +160,10 @@ def test_a_record_that_has_expired_is_found_through_the_history(open_lab: OpenLa
 def test_a_file_that_is_gone_for_good_is_expired_paid_and_never_bought_again(open_lab: OpenLab) -> None:
     lab = open_lab(file_ttl_s=0.0)
     key = lab.write("fruit", 1)
-    (unit,) = lab.generate(key).units
+    (unit,) = lab.generate(key).models
     assert (unit.endings, unit.failures) == ({"failed": 1}, {"expired": 1})
-    assert lab.generate(key).units[0].endings == {"failed": 1}
-    assert lab.generate(key, is_by_person=False).units[0].endings == {"failed": 1}
+    assert lab.generate(key).models[0].endings == {"failed": 1}
+    assert lab.generate(key, is_by_person=False).models[0].endings == {"failed": 1}
     assert (lab.posts, lab.charges) == (1, 1)
     lab.check_money()
 
@@ -223,7 +223,7 @@ def test_what_a_living_run_of_another_set_is_at_is_left_to_it(lab: Lab) -> None:
             moves.claim, generation_id=row["generation_id"], owner="another", run_id=None, prompt_set=other,
             reserved_usd=Decimal("0.01"), caps=Caps(day_usd=Decimal(1)), rate_wait_ms=0, now=now,
         )  # fmt: skip
-    assert lab.generate(lab.write("fruit", 1)).units[0].endings == {"succeeded": 1}
+    assert lab.generate(lab.write("fruit", 1)).models[0].endings == {"succeeded": 1}
     assert lab.collect() == {}
     (left,) = [found for found in lab.generations() if found["prompt_set"] == other]
     assert (left["state"], left["owner"]) == ("submitting", "another")
@@ -235,5 +235,5 @@ def test_an_endpoint_that_never_answers_gets_a_few_posts_only(open_lab: OpenLab,
     report = lab.generate(lab.write("fruit", 40, models=[resource]))
     # those in flight when the eighth was lost
     assert 8 <= lab.posts <= 10
-    assert report.units[0].endings == {"unknown": lab.posts, "held_back": 40 - lab.posts}
+    assert report.models[0].endings == {"unknown": lab.posts, "held_back": 40 - lab.posts}
     assert "POSTs in a row got no answer" in str(report.stop_message)

@@ -13,7 +13,7 @@ from lab.clocks import HandClock
 
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.runner import interrupts
-from segmind_dagster.runner.brake import Brake
+from segmind_dagster.runner.admission import Admission
 from segmind_dagster.runner.interrupts import Watchdog
 from segmind_dagster.runner.work import Progress
 from segmind_dagster.sandbox import jobs
@@ -76,7 +76,7 @@ def test_waiting_for_other_runs_is_no_stall(waiting: int) -> None:
 def test_a_run_that_hangs_is_stopped_and_its_tasks_are_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "DRAIN_S", 0.05)
     _, clock, watchdog = watched()
-    brake = Brake()
+    admission = Admission()
     ended: list[str] = []
 
     async def hang() -> None:
@@ -88,9 +88,9 @@ def test_a_run_that_hangs_is_stopped_and_its_tasks_are_cancelled(monkeypatch: py
             raise
 
     with pytest.raises(SegmindDagsterError, match="Nothing has moved"):
-        interrupts.run_interruptibly(hang, brake, watchdog)
+        interrupts.run_interruptibly(hang, admission, watchdog)
     assert ended == ["cancelled"]
-    assert brake.message is not None
+    assert admission.message is not None
 
 
 def steps_of_a_run(open_lab: OpenLab, latency_s: float) -> int:
@@ -117,5 +117,5 @@ def test_a_provider_that_repeats_request_ids_while_a_cap_binds_comes_to_an_end(
     monkeypatch.setattr("segmind_dagster.runner.loop._STALLED_S", 15.0)
     report = lab.generate(key, settings=lab.settings(SEGMIND_DAILY_BUDGET_USD="0.25"))
     assert report.stopped_by == "over_budget"
-    assert report.units[0].endings["held_back"]
-    assert sum(report.units[0].endings.values()) == 80
+    assert report.models[0].endings["held_back"]
+    assert sum(report.models[0].endings.values()) == 80

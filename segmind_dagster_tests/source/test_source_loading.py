@@ -14,7 +14,7 @@ from lab.source_project import ROWS
 
 from segmind_dagster.errors import DatasetOriginError, SegmindDagsterError
 from segmind_dagster.registry import MODELS
-from segmind_dagster.runner.pacing import Patience
+from segmind_dagster.runner.pacing import PollSchedule
 from segmind_dagster.sandbox import Faults
 from segmind_dagster.source import build_source, load, segmind_pipeline, segmind_source, tables
 
@@ -220,7 +220,7 @@ def test_a_script_that_ends_well_while_paid_work_is_not_stored_says_so_on_standa
     project.write("fruit", ["a pear", "a plum", "a fig"])
     for name, value in project.environ.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(Patience, "deadline_s", lambda _: 0.5)
+    monkeypatch.setattr(PollSchedule, "deadline_s", lambda _: 0.5)
     rows = list(segmind_source(prompt_sets=["fruit"], models=[FLUX]).resources[FLUX])
     assert len(rows) == 3
     said = capsys.readouterr().err

@@ -9,14 +9,14 @@ from dagster_dlt import DagsterDltResource, dlt_assets
 
 from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError, interrupted
+from segmind_dagster.orchestration.asset_partitions import REQUESTED_BY, AssetPartition
 from segmind_dagster.orchestration.checks import follow_up
 from segmind_dagster.orchestration.failures import as_failure
-from segmind_dagster.orchestration.loads import asked_units, recorded_load
-from segmind_dagster.orchestration.metadata import log_report, table_metadata, unit_metadata
+from segmind_dagster.orchestration.loads import recorded_load, recorded_partitions
+from segmind_dagster.orchestration.metadata import log_report, model_metadata, table_metadata
 from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindRunResource
 from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslator, column_schema
-from segmind_dagster.orchestration.units import REQUESTED_BY, Unit
 from segmind_dagster.registry import MODELS
 from segmind_dagster.settings import Settings
 from segmind_dagster.source import build_source, check_destination, load, segmind_source
@@ -54,7 +54,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
             settings = run.settings
             check_destination(settings)
             batches, problems = _read_sets(run, context.partition_keys, resources)
-            with _told_of_money(context.log) as say:
+            with _noting_money(context.log) as say:
                 report = generate(
                     settings,
                     batches,
@@ -81,7 +81,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
                 yield from follow_up(context, run, resources, context.partition_keys, is_loaded=False)
                 raise SegmindDagsterError(_not_loaded(error)) from error
         stop = "\n".join(filter(None, [report.stop_message, *map(str, problems), *_unfinished(report)]))
-        units = _publish(context, settings, report, is_whole=not stop)
+        reported = _publish(context, settings, report, is_whole=not stop)
         if stop:
             yield from follow_up(context, run, resources, context.partition_keys, is_loaded=True)
             raise dg.Failure(description=stop, allow_retries=False)
@@ -89,13 +89,13 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
             loaded = dlt.extract_resource_metadata(context, source.resources[resource], info, pipeline)
             figures = _only(report, resource, settings)
             table = table_metadata(loaded, column_schema(resource))
-            yield dg.MaterializeResult(asset_key=units[resource], metadata={**figures, **table})
+            yield dg.MaterializeResult(asset_key=reported[resource], metadata={**figures, **table})
 
     return segmind_models
 
 
 @contextmanager
-def _told_of_money(log: dg.DagsterLogManager) -> "Iterator[Callable[[Progress], None]]":
+def _noting_money(log: dg.DagsterLogManager) -> "Iterator[Callable[[Progress], None]]":
     """Log the progress; an interrupt leaves with words about the money, which are the last line of its traceback."""
     line = "not begun"
 
@@ -131,12 +131,12 @@ def _read_sets(
     return batches, problems
 
 
-def _also_loaded(run: RunContext, report: "RunReport") -> list[Unit]:
+def _also_loaded(run: RunContext, report: "RunReport") -> list[AssetPartition]:
     """Units of the other prompt sets for which the run has collected something."""
     if not report.also_collected:
         return []
     ledger, _ = run.folder()
-    return asked_units(ledger, sorted(report.also_collected))
+    return recorded_partitions(ledger, sorted(report.also_collected))
 
 
 def _not_loaded(error: Exception) -> str:
@@ -152,11 +152,11 @@ def _unfinished(report: "RunReport") -> list[str]:
     if report.stop_message:
         return []
     return [
-        f"{unit.prompt_set} / {unit.resource} is not finished: "
-        + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(unit.endings.items()))
+        f"{each.prompt_set} / {each.resource} is not finished: "
+        + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(each.endings.items()))
         + ". What was submitted is recorded; materialize again to collect it, nothing is bought twice."
-        for unit in report.units
-        if not unit.is_complete
+        for each in report.models
+        if not each.is_complete
     ]
 
 
@@ -169,20 +169,20 @@ def _publish(
     """
     keys = {key.path[-1]: key for key in MODEL_KEYS}
     is_single = len(context.partition_keys) == 1
-    for unit in report.units:
-        key = keys[unit.resource]
-        if not is_whole and unit.is_complete:
+    for each in report.models:
+        key = keys[each.resource]
+        if not is_whole and each.is_complete:
             context.log_event(
                 dg.AssetMaterialization(
-                    asset_key=key, partition=unit.prompt_set, metadata=unit_metadata(unit, settings)
+                    asset_key=key, partition=each.prompt_set, metadata=model_metadata(each, settings)
                 )
             )
         elif is_whole and not is_single:
-            context.add_asset_metadata(unit_metadata(unit, settings), asset_key=key, partition_key=unit.prompt_set)
+            context.add_asset_metadata(model_metadata(each, settings), asset_key=key, partition_key=each.prompt_set)
     return keys
 
 
 def _only(report: "RunReport", resource: str, settings: Settings) -> dict[str, Any]:
     """Metadata of the single partition of a run; a run over many has it per partition instead."""
-    units = [unit for unit in report.units if unit.resource == resource]
-    return unit_metadata(units[0], settings) if len(units) == 1 else {}
+    reported = [each for each in report.models if each.resource == resource]
+    return model_metadata(reported[0], settings) if len(reported) == 1 else {}

@@ -11,13 +11,13 @@ import dagster as dg
 from dagster_dlt import DagsterDltResource
 from dagster_dlt.translator import DltResourceTranslatorData
 
+from segmind_dagster.checks.spend import CHECKS, judged
 from segmind_dagster.orchestration.checks.results import figures, whole
 from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.metadata import table_metadata, table_preview
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.translator import SegmindTranslator, asset_key, column_schema
 from segmind_dagster.reports.spend import read_spend, spend_source
-from segmind_dagster.reports.spend_findings import CHECKS, judged
 from segmind_dagster.settings import load_settings
 from segmind_dagster.source import load, tables
 

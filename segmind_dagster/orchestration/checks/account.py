@@ -9,11 +9,11 @@ from typing import Final
 
 import dagster as dg
 
+from segmind_dagster.checks.outcomes import loaded_lately, page_understood
 from segmind_dagster.orchestration.checks.results import EVERY_MORNING, expect_evaluations, whole
 from segmind_dagster.orchestration.schedules import account_refresh
 from segmind_dagster.orchestration.translator import asset_key
 from segmind_dagster.reports.account import MODELS_ON_THE_PAGE
-from segmind_dagster.reports.findings import loaded_lately, page_understood
 
 # the schedule's day, and time for its run to finish
 _WITHIN: Final = timedelta(hours=26)

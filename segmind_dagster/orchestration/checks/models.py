@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
+from segmind_dagster.checks import outcomes as judged
+from segmind_dagster.checks.completeness import completeness
+from segmind_dagster.checks.outcomes import CheckOutcome
 from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import PromptSetError
-from segmind_dagster.ledger import Ledger, findings, reads
+from segmind_dagster.ledger import Ledger, check_reads, reads
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.lifecycle.matching import ABSENT_REVIEW
 from segmind_dagster.lifecycle.next_step import UNCOUNTED
+from segmind_dagster.orchestration.asset_partitions import AssetPartition
 from segmind_dagster.orchestration.checks.results import (
     EVERY_MORNING,
     checked_sets,
@@ -29,16 +33,12 @@ from segmind_dagster.orchestration.loads import unloaded
 from segmind_dagster.orchestration.resources import SegmindRunResource
 from segmind_dagster.orchestration.sensors.activity import unfinished_runs
 from segmind_dagster.orchestration.translator import MODEL_KEYS, asset_key
-from segmind_dagster.orchestration.units import Unit
-from segmind_dagster.reports import findings as judged
-from segmind_dagster.reports.findings import Finding
-from segmind_dagster.reports.left_open import left_open
 from segmind_dagster.reports.reconciliation import paid_twice
 
 if TYPE_CHECKING:
     from segmind_dagster.outputs import OutputStore
 
-_OPEN: Final = "nothing_left_open"
+_OPEN: Final = "all_stored"
 _WAITING: Final = "nothing_about_to_expire"
 
 
@@ -50,7 +50,7 @@ class _Desk:
     ledger: Ledger
     outputs: "OutputStore"
     now: datetime
-    unloaded: Mapping[Unit, str]
+    unloaded: Mapping[AssetPartition, str]
     _budgets: dict[str, tuple[Decimal | None, str | None]] = field(default_factory=dict)
     _quarantined: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -74,50 +74,50 @@ class _Desk:
         return self._budgets[key]
 
 
-def _nothing_left_open(desk: _Desk, resource: str, key: str) -> Finding:
+def _all_stored(desk: _Desk, resource: str, key: str) -> CheckOutcome:
     asked_for, rows = desk.ledger.read(
-        findings.open_rows,
+        check_reads.open_rows,
         resource=resource,
         prompt_set=key,
         is_alive=desk.ledger.liveness(),
         uncounted_kinds=UNCOUNTED,
     )
-    found = left_open(asked_for, rows, prompt_set=key, now=desk.now, quarantined=desk.quarantined(resource, rows))
+    found = completeness(asked_for, rows, prompt_set=key, now=desk.now, quarantined=desk.quarantined(resource, rows))
     run_id = desk.unloaded.get((key, asset_key(resource)))
     return found if run_id is None else judged.not_loaded(found, run_id=run_id)
 
 
-def _files_match(desk: _Desk, resource: str, key: str) -> Finding:
+def _files_match(desk: _Desk, resource: str, key: str) -> CheckOutcome:
     from segmind_dagster.outputs.inspection import inspect
 
-    rows = desk.ledger.read(findings.stored_rows, resource=resource, prompt_set=key)
+    rows = desk.ledger.read(check_reads.stored_rows, resource=resource, prompt_set=key)
     # another sample each day
     return judged.files(inspect(rows, seed=f"{key}/{resource}/{desk.now.date().isoformat()}"))
 
 
-def _spend_under_budget(desk: _Desk, resource: str, key: str) -> Finding:
+def _spend_under_budget(desk: _Desk, resource: str, key: str) -> CheckOutcome:
     budget_usd, problem = desk.budget(key)
     day = desk.now.date().isoformat()
     return judged.budget(
         prompt_set=key,
         budget_usd=budget_usd,
         committed_usd=desk.ledger.read(reads.spent, run_id=None, day=day, prompt_set=key).set_usd,
-        of_model_usd=desk.ledger.read(findings.charged_for, resource=resource, prompt_set=key),
+        of_model_usd=desk.ledger.read(check_reads.charged_for, resource=resource, prompt_set=key),
         problem=problem,
     )
 
 
-def _charged_once(desk: _Desk, resource: str, key: str) -> Finding:
-    charges = desk.ledger.read(findings.charged_again, resource=resource, prompt_set=key)
+def _charged_once(desk: _Desk, resource: str, key: str) -> CheckOutcome:
+    charges = desk.ledger.read(check_reads.charged_again, resource=resource, prompt_set=key)
     since = desk.now - ABSENT_REVIEW
     inferred = desk.ledger.read(reads.inferred_absent, since=since, resource=resource, prompt_set=key)
     return judged.charged_once(paid_twice(charges), inferred=inferred)
 
 
-_QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], Finding]]]] = {
+_QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], CheckOutcome]]]] = {
     _OPEN: (
         "All that the prompt set asks of the model is stored and loaded: nothing failed, unknown or left out.",
-        _nothing_left_open,
+        _all_stored,
     ),
     "files_match": (
         (
@@ -202,41 +202,41 @@ def follow_up(
 
 
 def not_loaded(
-    context: dg.OpExecutionContext, run: RunContext, units: Iterable[Unit]
+    context: dg.OpExecutionContext, run: RunContext, partitions: Iterable[AssetPartition]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """The results of `nothing_left_open` for what a run has stored and could not load.
+    """The results of `all_stored` for what a run has stored and could not load.
 
     Args:
         context: of the run.
         run: what the run has open.
-        units: what it could not load.
+        partitions: what it could not load.
     """
-    found: defaultdict[dg.AssetCheckKey, dict[str, Finding]] = defaultdict(dict)
-    desk = _desk(run, dict.fromkeys(units, context.run_id))
+    found: defaultdict[dg.AssetCheckKey, dict[str, CheckOutcome]] = defaultdict(dict)
+    desk = _desk(run, dict.fromkeys(partitions, context.run_id))
     for key, asset in desk.unloaded:
-        found[dg.AssetCheckKey(asset, _OPEN)][key] = _nothing_left_open(desk, asset.path[-1], key)
+        found[dg.AssetCheckKey(asset, _OPEN)][key] = _all_stored(desk, asset.path[-1], key)
     yield from partitioned(context.instance, found)
 
 
-def _desk(run: RunContext, not_loaded: Mapping[Unit, str] | None = None) -> _Desk:
+def _desk(run: RunContext, not_loaded: Mapping[AssetPartition, str] | None = None) -> _Desk:
     ledger, outputs = run.folder()
     return _Desk(run, ledger, outputs, datetime.now(UTC), not_loaded or {})
 
 
-def _not_loaded(instance: dg.DagsterInstance) -> dict[Unit, str]:
+def _not_loaded(instance: dg.DagsterInstance) -> dict[AssetPartition, str]:
     at_work = {run.run_id for run in unfinished_runs(instance)}
-    return {unit: tried.run_id for unit, tried in unloaded(instance, at_work=at_work).items()}
+    return {partition: tried.run_id for partition, tried in unloaded(instance, at_work=at_work).items()}
 
 
 def _ask(
     desk: _Desk, checks: Iterable[dg.AssetCheckKey], keys: Sequence[str]
-) -> dict[dg.AssetCheckKey, dict[str, Finding]]:
+) -> dict[dg.AssetCheckKey, dict[str, CheckOutcome]]:
     return {
         check: {key: _QUESTIONS[check.name][1](desk, check.asset_key.path[-1], key) for key in keys}
         for check in sorted(checks)
     }
 
 
-def _waiting(desk: _Desk, asset: dg.AssetKey) -> Finding:
-    rows = desk.ledger.read(findings.waiting_rows, resource=asset.path[-1])
+def _waiting(desk: _Desk, asset: dg.AssetKey) -> CheckOutcome:
+    rows = desk.ledger.read(check_reads.waiting_rows, resource=asset.path[-1])
     return judged.about_to_expire(rows, now=desk.now)

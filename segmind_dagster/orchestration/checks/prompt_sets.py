@@ -5,6 +5,7 @@ from typing import Final
 
 import dagster as dg
 
+from segmind_dagster.checks.outcomes import CheckOutcome, file_current
 from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.orchestration.checks.results import (
@@ -17,7 +18,6 @@ from segmind_dagster.orchestration.failures import as_failure
 from segmind_dagster.orchestration.loads import latest_materializations
 from segmind_dagster.orchestration.resources import SegmindRunResource
 from segmind_dagster.orchestration.translator import PROMPT_SET_KEY
-from segmind_dagster.reports.findings import Finding, file_current
 
 _FILE: Final = dg.AssetCheckKey(PROMPT_SET_KEY, "file_is_current")
 
@@ -57,7 +57,7 @@ def prompt_file_evaluation(instance: dg.DagsterInstance, run: RunContext, key: s
     return next(partitioned(instance, {_FILE: {key: _look(instance, run, key)}}))
 
 
-def _look(instance: dg.DagsterInstance, run: RunContext, key: str) -> Finding:
+def _look(instance: dg.DagsterInstance, run: RunContext, key: str) -> CheckOutcome:
     digest = problem = None
     try:
         digest = run.prompt_set(key).digest

@@ -9,9 +9,9 @@ import dagster as dg
 # without it the UI takes a result for one of an older materialization; Dagster does not export it
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
+from segmind_dagster.checks.outcomes import CheckOutcome, as_plain, together
 from segmind_dagster.orchestration.loads import latest_materializations
 from segmind_dagster.orchestration.partitions import prompt_sets
-from segmind_dagster.reports.findings import Finding, as_plain, together
 
 # for what time alone can turn red; after the account's schedule had its turn
 EVERY_MORNING: Final = cast(
@@ -55,7 +55,7 @@ def checked_sets(context: dg.AssetCheckExecutionContext) -> list[str]:
 
 
 def partitioned(
-    instance: dg.DagsterInstance, found: Mapping[dg.AssetCheckKey, Mapping[str, Finding]]
+    instance: dg.DagsterInstance, found: Mapping[dg.AssetCheckKey, Mapping[str, CheckOutcome]]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """A result for each prompt set; of several, also one that names those that do not pass.
 
@@ -75,20 +75,20 @@ def partitioned(
             yield _evaluation(check, together(of_sets))
 
 
-def whole(found: Mapping[dg.AssetCheckKey, Finding]) -> Iterator[dg.AssetCheckEvaluation]:
+def whole(found: Mapping[dg.AssetCheckKey, CheckOutcome]) -> Iterator[dg.AssetCheckEvaluation]:
     """A result for each check that is not partitioned."""
     for check, finding in found.items():
         yield _evaluation(check, finding)
 
 
-def figures(finding: Finding) -> dict[str, Any]:
+def figures(finding: CheckOutcome) -> dict[str, Any]:
     """The figures of a finding as metadata."""
     return {name: as_plain(value) for name, value in finding.figures.items()}
 
 
 def _evaluation(
     check: dg.AssetCheckKey,
-    finding: Finding,
+    finding: CheckOutcome,
     *,
     partition: str | None = None,
     target: dg.EventLogRecord | None = None,
@@ -106,7 +106,7 @@ def _evaluation(
     )
 
 
-def _shown(finding: Finding) -> dict[str, Any]:
+def _shown(finding: CheckOutcome) -> dict[str, Any]:
     sample = [dg.TableRecord(dict(row)) for row in finding.sample]
     return {
         "passed": finding.verdict == "passed",

@@ -5,11 +5,11 @@ paid for, `low_balance` warns. `activity` reads Dagster's records for them, `fac
 what a run could not buy.
 """
 
+from segmind_dagster.orchestration.asset_partitions import REQUESTED_BY
 from segmind_dagster.orchestration.sensors.failed_generations import build_failed_generations, failed_generations
 from segmind_dagster.orchestration.sensors.low_balance import low_balance
 from segmind_dagster.orchestration.sensors.paid_outputs import build_paid_outputs, collect_job, paid_outputs
 from segmind_dagster.orchestration.sensors.prompt_files import partition_changes, prompt_files
-from segmind_dagster.orchestration.units import REQUESTED_BY
 
 __all__ = [
     "REQUESTED_BY",

@@ -1,6 +1,6 @@
 """What Dagster's own records say: which prompt sets and models are being run, were stopped, were tried before.
 
-Reads the instance only. What a run is about is read in `units`.
+Reads the instance only. What a run is about is read in `partitions`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,8 +10,15 @@ from typing import Final
 
 import dagster as dg
 
-from segmind_dagster.ledger.due import RunLease
-from segmind_dagster.orchestration.units import PARTITION, RANGE, WORK, Unit, partition_keys, units_of
+from segmind_dagster.ledger.sensor_reads import RunLease
+from segmind_dagster.orchestration.asset_partitions import (
+    PARTITION,
+    RANGE,
+    WORK,
+    AssetPartition,
+    partition_keys,
+    partitions_of,
+)
 
 _STATUS = dg.DagsterRunStatus
 _ACTIVE: Final = [
@@ -28,12 +35,12 @@ class Activity:
 
     Args:
         run_ids: of all of them.
-        units: which run is at each unit.
+        partitions: which run is at each unit.
         jobs: which run is at each job.
     """
 
     run_ids: frozenset[str]
-    units: Mapping[Unit, str]
+    partitions: Mapping[AssetPartition, str]
     jobs: Mapping[str, str]
 
 
@@ -75,12 +82,12 @@ def activity(
     keys = partition_keys(instance)
     return Activity(
         run_ids=frozenset(run.run_id for run in at_work),
-        units={unit: run.run_id for run in at_work for unit in units_of(run, keys)},
+        partitions={partition: run.run_id for run in at_work for partition in partitions_of(run, keys)},
         jobs={run.job_name: run.run_id for run in at_work},
     )
 
 
-def stopped_units(instance: dg.DagsterInstance, wanted: Collection[Unit]) -> set[Unit]:
+def stopped_partitions(instance: dg.DagsterInstance, wanted: Collection[AssetPartition]) -> set[AssetPartition]:
     """Those of the wanted units whose latest run somebody has stopped: nobody but a person takes them up again.
 
     Args:
@@ -90,14 +97,14 @@ def stopped_units(instance: dg.DagsterInstance, wanted: Collection[Unit]) -> set
     keys = partition_keys(instance)
     canceled = instance.get_run_records(dg.RunsFilter(statuses=[_STATUS.CANCELED]), limit=_LOOK_BACK)
     ranges = [record for record in canceled if RANGE[0] in record.dagster_run.tags]
-    stopped: set[Unit] = set()
+    stopped: set[AssetPartition] = set()
     for prompt_set in {prompt_set for prompt_set, _ in wanted}:
         own = instance.get_run_records(dg.RunsFilter(tags={PARTITION: prompt_set}), limit=_LOOK_BACK)
         latest_first = sorted([*own, *ranges], key=lambda record: record.create_timestamp, reverse=True)
-        for unit in [unit for unit in wanted if unit[0] == prompt_set]:
-            latest = next((each for each in latest_first if unit in units_of(each.dagster_run, keys)), None)
+        for partition in [partition for partition in wanted if partition[0] == prompt_set]:
+            latest = next((each for each in latest_first if partition in partitions_of(each.dagster_run, keys)), None)
             if latest is not None and latest.dagster_run.status == _STATUS.CANCELED:
-                stopped.add(unit)
+                stopped.add(partition)
     return stopped
 
 

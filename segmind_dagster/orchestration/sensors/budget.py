@@ -16,7 +16,7 @@ def to_buy(plans: list[Plan]) -> list[Generation]:
 
 def cheapest_usd(plans: list[Plan]) -> Decimal:
     """The least that one of them may cost; 0 when there is nothing to buy."""
-    return min((generation.unit.high for generation in to_buy(plans) if generation.unit), default=Decimal(0))
+    return min((generation.unit_cost.high for generation in to_buy(plans) if generation.unit_cost), default=Decimal(0))
 
 
 def why_refused(ledger: Ledger, settings: Settings, plans: list[Plan], *, now: datetime) -> str | None:

@@ -17,19 +17,25 @@ from typing import Final
 import dagster as dg
 
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError
-from segmind_dagster.ledger import Ledger, due, reads
-from segmind_dagster.ledger.due import OpenWork, RunLease
+from segmind_dagster.ledger import Ledger, reads, sensor_reads
+from segmind_dagster.ledger.sensor_reads import OpenWork, RunLease
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.next_step import MOST_RUNS, RETRYABLE, UNCOUNTED, next_run
 from segmind_dagster.lifecycle.states import State
+from segmind_dagster.orchestration.asset_partitions import ATTEMPT, REQUESTED_BY, WORK, AssetPartition, partition_keys
 from segmind_dagster.orchestration.loads import unloaded
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.sensors.activity import Activity, activity, stopped_units, tries, unfinished_runs
+from segmind_dagster.orchestration.sensors.activity import (
+    Activity,
+    activity,
+    stopped_partitions,
+    tries,
+    unfinished_runs,
+)
 from segmind_dagster.orchestration.sensors.budget import cheapest_usd, to_buy, why_refused
-from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
+from segmind_dagster.orchestration.sensors.ledger_at_tick import ledger_at_tick, shown
 from segmind_dagster.orchestration.sensors.unbegun import Unbegun, unbegun
 from segmind_dagster.orchestration.translator import MODEL_KEYS
-from segmind_dagster.orchestration.units import ATTEMPT, REQUESTED_BY, WORK, Unit, partition_keys
 from segmind_dagster.planning import Plan
 from segmind_dagster.registry import find_model
 from segmind_dagster.settings import Settings
@@ -67,7 +73,7 @@ def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime
         """Ask for a run of each prompt set that is due."""
         try:
             settings = segmind.load()
-            with recorded_facts(settings) as ledger:
+            with ledger_at_tick(settings) as ledger:
                 if ledger is None:
                     return dg.SkipReason("Nothing has been generated yet.")
                 tick = _Tick(context.instance, settings, ledger, clock())
@@ -119,16 +125,16 @@ class _Tick:
             after: the prompt set that had its turn last; those that follow it come first.
         """
         runs = unfinished_runs(self.instance)
-        leases = self.ledger.read(due.leases, now=self.now, run_ids={run.run_id for run in runs})
+        leases = self.ledger.read(sensor_reads.leases, now=self.now, run_ids={run.run_id for run in runs})
         active = activity(self.instance, runs, leases, now=self.now)
-        work = self.ledger.read(due.open_work, failed_kinds=RETRYABLE, uncounted_kinds=UNCOUNTED)
-        waiting = self._free(self._due([*work, *self._not_loaded(work, active)]), active, leases)
+        work = self.ledger.read(sensor_reads.open_work, failed_kinds=RETRYABLE, uncounted_kinds=UNCOUNTED)
+        waiting = self._free(self._ready([*work, *self._not_loaded(work, active)]), active, leases)
         anew = self._never_began(active)
         if not waiting and not anew:
             return []
         if self.settings.api_key is None:
-            due_sets = waiting.keys() | {request.partition_key for request in anew}
-            self.notes.append(f"{len(due_sets)} prompt sets are due, but no API key is set (SEGMIND_API_KEY).")
+            ready_sets = waiting.keys() | {request.partition_key for request in anew}
+            self.notes.append(f"{len(ready_sets)} prompt sets are due, but no API key is set (SEGMIND_API_KEY).")
             return []
         order = sorted(waiting, key=lambda key: (key <= (after or ""), key))
         self.looked_at = order[:_SETS_A_TICK]
@@ -139,10 +145,10 @@ class _Tick:
 
     def _never_began(self, active: Activity) -> list[dg.RunRequest]:
         """A run for each set whose run died before it had recorded anything; caps hold in that run itself."""
-        is_told = _Told(self.settings, self.ledger)
-        found = unbegun(self.instance, is_known=is_told, now=self.now)
-        found = {unit: last for unit, last in found.items() if unit not in active.units}
-        stopped = stopped_units(self.instance, found.keys())
+        is_reported = _KnownSets(self.settings, self.ledger)
+        found = unbegun(self.instance, is_known=is_reported, now=self.now)
+        found = {partition: last for partition, last in found.items() if partition not in active.partitions}
+        stopped = stopped_partitions(self.instance, found.keys())
         by_set: defaultdict[str, dict[dg.AssetKey, Unbegun]] = defaultdict(dict)
         for (key, asset), last in found.items():
             if (key, asset) not in stopped:
@@ -166,7 +172,7 @@ class _Tick:
             tags={REQUESTED_BY: NAME, ATTEMPT: str(last.runs + 1)},
         )
 
-    def _due(self, work: Sequence[OpenWork]) -> dict[str, list[OpenWork]]:
+    def _ready(self, work: Sequence[OpenWork]) -> dict[str, list[OpenWork]]:
         """What is due of each prompt set."""
         found: dict[str, list[OpenWork]] = {}
         later: list[datetime] = []
@@ -201,7 +207,7 @@ class _Tick:
             if (key, asset.path[-1]) in is_open:
                 continue
             if key not in standings:
-                standings[key] = self.ledger.read(due.standing, key)
+                standings[key] = self.ledger.read(sensor_reads.standing, key)
             if stored := standings[key].get(asset.path[-1], Counter())[_STORED]:
                 self.notes.append(f"Stored but not loaded by run {tried.run_id[:8]}: '{key}' / {asset.path[-1]}.")
                 found.append(
@@ -233,7 +239,7 @@ class _Tick:
             found = {key: [each for each in work if each.state != "planned"] for key, work in found.items()}
             self.notes.append("A script or the job `collect` is at work; what nobody has begun waits for its end.")
         found = self._not_in_flight(found, active)
-        stopped = stopped_units(self.instance, {_unit(each) for work in found.values() for each in work})
+        stopped = stopped_partitions(self.instance, {_unit(each) for work in found.values() for each in work})
         if stopped:
             names = sorted({key for key, _ in stopped})
             self.notes.append(f"Stopped by somebody, to be materialized by hand: {shown(names)}.")
@@ -263,10 +269,10 @@ class _Tick:
 
     def _not_in_flight(self, found: dict[str, list[OpenWork]], active: Activity) -> dict[str, list[OpenWork]]:
         busy = {
-            _unit(each): active.units[_unit(each)]
+            _unit(each): active.partitions[_unit(each)]
             for work in found.values()
             for each in work
-            if _unit(each) in active.units
+            if _unit(each) in active.partitions
         }
         if busy:
             names = sorted({f"{key} (run {run_id[:8]})" for (key, _), run_id in busy.items()})
@@ -315,7 +321,7 @@ class _Tick:
         except PromptSetError as error:
             self.notes.append(f"'{key}' cannot be read: {error.problems[0]}")
             return None
-        asked = self.ledger.read(due.asked_for, key)
+        asked = self.ledger.read(sensor_reads.asked_for, key)
         wanted = [generation for resource in resources for generation in found.generations_of(resource)]
         if any(generation.generation_id not in asked for generation in wanted):
             self.notes.append(f"'{key}' has changed since its last run; materialize it to buy what it asks for now.")
@@ -329,25 +335,25 @@ class _Tick:
 
     def _why_poor(self, needed_usd: Decimal, model_slugs: Sequence[str]) -> str | None:
         """What says that the account cannot pay, unless something says otherwise since."""
-        last = self.ledger.read(due.balance)
+        last = self.ledger.read(sensor_reads.balance)
         if last is None or last.balance_usd >= needed_usd:
             return None
-        delivered_at = self.ledger.read(due.last_success, model_slugs)
+        delivered_at = self.ledger.read(sensor_reads.last_success, model_slugs)
         if delivered_at is not None and delivered_at > last.observed_at:
             return None
         return f"The account held ${last.balance_usd:.4f} at {last.observed_at:%Y-%m-%d %H:%M:%S} UTC; top it up."
 
 
 @dataclass(slots=True)
-class _Told:
+class _KnownSets:
     """Whether the ledger tells what became of a unit, or there is nothing to tell."""
 
     settings: Settings
     ledger: Ledger
     _unknown: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def __call__(self, unit: Unit) -> bool:
-        key, asset = unit
+    def __call__(self, partition: AssetPartition) -> bool:
+        key, asset = partition
         if key not in self._unknown:
             self._unknown[key] = self._unknown_models(key)
         return asset.path[-1] not in self._unknown[key]
@@ -360,7 +366,7 @@ class _Told:
             found = find_prompt_set(key, prompts_dir=self.settings.prompts_dir, project_dir=self.settings.project_dir)
         except PromptSetError:  # `prompt_files` says what is wrong with it
             return frozenset()
-        return frozenset(model.resource for model in found.models) - self.ledger.read(due.standing, key).keys()
+        return frozenset(model.resource for model in found.models) - self.ledger.read(sensor_reads.standing, key).keys()
 
 
 def _unit(work: OpenWork) -> tuple[str, dg.AssetKey]:
@@ -368,16 +374,16 @@ def _unit(work: OpenWork) -> tuple[str, dg.AssetKey]:
 
 
 def _without(
-    found: dict[str, list[OpenWork]], units: "dict[tuple[str, dg.AssetKey], str] | set[tuple[str, dg.AssetKey]]"
+    found: dict[str, list[OpenWork]], partitions: "dict[tuple[str, dg.AssetKey], str] | set[tuple[str, dg.AssetKey]]"
 ) -> dict[str, list[OpenWork]]:
-    left = {key: [each for each in work if _unit(each) not in units] for key, work in found.items()}
+    left = {key: [each for each in work if _unit(each) not in partitions] for key, work in found.items()}
     return {key: work for key, work in left.items() if work}
 
 
 def _digest(key: str, work: Sequence[OpenWork], *, is_poor: bool) -> str:
     """The same for the same open work, so that its runs can be counted; another one as soon as a run got anywhere."""
-    facts = [
+    recorded = [
         f"{each.resource} {each.state} {each.failure_kind} {each.runs} {each.generations} {each.last_at.isoformat()}"
         for each in work
     ]
-    return sha256("\n".join([key, str(is_poor), *sorted(facts)]).encode()).hexdigest()[:16]
+    return sha256("\n".join([key, str(is_poor), *sorted(recorded)]).encode()).hexdigest()[:16]

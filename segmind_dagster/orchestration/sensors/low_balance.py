@@ -3,9 +3,9 @@
 import dagster as dg
 
 from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.ledger import due
+from segmind_dagster.ledger import sensor_reads
 from segmind_dagster.orchestration.resources import SegmindResource
-from segmind_dagster.orchestration.sensors.facts import recorded_facts
+from segmind_dagster.orchestration.sensors.ledger_at_tick import ledger_at_tick
 
 
 @dg.sensor(
@@ -18,8 +18,8 @@ def low_balance(context: dg.SensorEvaluationContext, segmind: SegmindResource) -
     """Compare the last recorded balance with the threshold."""
     try:
         settings = segmind.load()
-        with recorded_facts(settings) as ledger:
-            last = ledger.read(due.balance) if ledger is not None else None
+        with ledger_at_tick(settings) as ledger:
+            last = ledger.read(sensor_reads.balance) if ledger is not None else None
     except SegmindDagsterError as error:
         return dg.SkipReason(str(error))
     if last is None:

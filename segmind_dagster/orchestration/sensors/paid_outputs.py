@@ -15,15 +15,15 @@ import dagster as dg
 
 from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import SegmindDagsterError
-from segmind_dagster.ledger import Ledger, due
+from segmind_dagster.ledger import Ledger, sensor_reads
 from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT, pause_after
+from segmind_dagster.orchestration.asset_partitions import REQUESTED_BY, AssetPartition, partition_keys
 from segmind_dagster.orchestration.failures import as_failure
-from segmind_dagster.orchestration.loads import asked_units, recorded_load
+from segmind_dagster.orchestration.loads import recorded_load, recorded_partitions
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import activity, failures_in_a_row, unfinished_runs
-from segmind_dagster.orchestration.sensors.facts import recorded_facts, shown
+from segmind_dagster.orchestration.sensors.ledger_at_tick import ledger_at_tick, shown
 from segmind_dagster.orchestration.translator import MODEL_KEYS
-from segmind_dagster.orchestration.units import REQUESTED_BY, Unit, partition_keys
 from segmind_dagster.registry import MODELS
 from segmind_dagster.settings import Settings
 
@@ -46,38 +46,38 @@ def collect_op(context: dg.OpExecutionContext, segmind: SegmindResource) -> Iter
         settings.require_api_key()
         with as_found(settings) as (ledger, _):
             sets = _sets_concerned(ledger)
-            units = asked_units(ledger, sets)
+            partitions = recorded_partitions(ledger, sets)
         if sets:
-            trouble = yield from _collect_and_load(context, settings, sets, units)
+            problem = yield from _collect_and_load(context, settings, sets, partitions)
         else:
             # what is older than Segmind keeps outputs may still be there
-            trouble = _collect(context, settings)
-        if trouble is not None:
-            raise trouble
+            problem = _collect(context, settings)
+        if problem is not None:
+            raise problem
 
 
 def _collect_and_load(
-    context: dg.OpExecutionContext, settings: Settings, sets: list[str], units: list[Unit]
+    context: dg.OpExecutionContext, settings: Settings, sets: list[str], partitions: list[AssetPartition]
 ) -> Generator[dg.AssetCheckEvaluation, None, SegmindDagsterError | None]:
     """What went wrong, if anything did; what came home before that is loaded all the same."""
     from segmind_dagster.orchestration.checks.models import not_loaded
     from segmind_dagster.source import build_source, load
 
-    trouble: SegmindDagsterError | None = None
+    problem: SegmindDagsterError | None = None
     try:
         # due from the first: whatever ends this run, what it has stored by then is loaded by another one
-        with recorded_load(context.instance, context.run_id, also=units):
-            trouble = _collect(context, settings)
+        with recorded_load(context.instance, context.run_id, also=partitions):
+            problem = _collect(context, settings)
             source = build_source(settings, prompt_sets=sets).with_resources(*_NAMES, "attempts")
             load(settings, source, purpose=f"run {context.run_id}", say=context.log.info)
     # whatever dlt or a driver raises: what was collected is stored, and the checks have to say so
     except Exception as error:  # noqa: BLE001  returned, to be raised with what else went wrong
         with closing(RunContext(settings)) as run:
-            yield from not_loaded(context, run, units)
-        said = [_not_loaded(error, sets)] if trouble is None else [str(trouble), _not_loaded(error, sets)]
+            yield from not_loaded(context, run, partitions)
+        said = [_not_loaded(error, sets)] if problem is None else [str(problem), _not_loaded(error, sets)]
         return SegmindDagsterError("\n".join(said))
     _record(context, settings, sets)
-    return trouble
+    return problem
 
 
 def _collect(context: dg.OpExecutionContext, settings: Settings) -> SegmindDagsterError | None:
@@ -129,7 +129,7 @@ def build_paid_outputs(*, clock: Callable[[], datetime] = lambda: datetime.now(U
         now = clock()
         try:
             settings = segmind.load()
-            with recorded_facts(settings) as ledger:
+            with ledger_at_tick(settings) as ledger:
                 if ledger is None:
                     return dg.SkipReason("Nothing has been generated yet.")
                 ready = _ready(ledger, now)
@@ -180,10 +180,10 @@ class _Ready:
 
 def _ready(ledger: Ledger, now: datetime) -> _Ready:
     is_alive = ledger.liveness()
-    held = ledger.read(due.held)
+    held = ledger.read(sensor_reads.held)
     abandoned = [each for each in held if not is_alive(each.owner)]
     busy = sum(each.generations for each in held) - sum(each.generations for each in abandoned)
-    found = ledger.read(due.loose, now=now, first_look=FIRST_LOOK, kept=KEPT)
+    found = ledger.read(sensor_reads.loose, now=now, first_look=FIRST_LOOK, kept=KEPT)
     loose = {each.look: each for each in found}
     facts = [f"{each.owner} {each.generations} {each.last_at.isoformat()}" for each in abandoned]
     count = sum(each.generations for each in abandoned)
@@ -207,7 +207,7 @@ def _ready(ledger: Ledger, now: datetime) -> _Ready:
 
 def _sets_concerned(ledger: Ledger) -> list[str]:
     """The prompt sets that hold something to collect."""
-    return ledger.read(due.sets_out_of_hand, since=datetime.now(UTC) - KEPT)
+    return ledger.read(sensor_reads.sets_out_of_hand, since=datetime.now(UTC) - KEPT)
 
 
 def _record(context: dg.OpExecutionContext, settings: Settings, sets: list[str]) -> None:
@@ -216,7 +216,7 @@ def _record(context: dg.OpExecutionContext, settings: Settings, sets: list[str])
 
     exists = set(partition_keys(context.instance))
     with opened(settings) as (ledger, _):
-        standings = {key: ledger.read(due.standing, key) for key in sets if key in exists}
+        standings = {key: ledger.read(sensor_reads.standing, key) for key in sets if key in exists}
     for key, by_resource in standings.items():
         for resource, counts in by_resource.items():
             if resource in _KEYS and set(counts) <= {"succeeded", "failed"}:

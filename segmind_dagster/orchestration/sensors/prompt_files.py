@@ -15,12 +15,12 @@ from pathlib import Path
 import dagster as dg
 
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError, SettingsError
+from segmind_dagster.orchestration.asset_partitions import REQUESTED_BY
 from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import activity, unfinished_runs
 from segmind_dagster.orchestration.sensors.budget import why_refused
 from segmind_dagster.orchestration.translator import MODEL_KEYS, PROMPT_SET_KEY
-from segmind_dagster.orchestration.units import REQUESTED_BY
 from segmind_dagster.prompts import PromptSet, load_prompt_set, scan_prompts
 from segmind_dagster.prompts.folder import PromptFolder
 from segmind_dagster.settings import Settings
@@ -181,8 +181,10 @@ class _Reading:
             return str(error)
         if refusal is not None:
             return refusal
-        active = activity(self.instance, unfinished_runs(self.instance), (), now=datetime.now(UTC)).units
-        busy = next((active[unit] for name in resources if (unit := (found.key, _KEYS[name])) in active), None)
+        active = activity(self.instance, unfinished_runs(self.instance), (), now=datetime.now(UTC)).partitions
+        busy = next(
+            (active[partition] for name in resources if (partition := (found.key, _KEYS[name])) in active), None
+        )
         if busy is not None:
             return f"run {busy[:8]} is at it"
         self.run_requests.append(

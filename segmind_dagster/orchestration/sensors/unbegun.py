@@ -11,9 +11,9 @@ from typing import Final
 
 import dagster as dg
 
+from segmind_dagster.orchestration.asset_partitions import AssetPartition, partition_keys, partitions_of
 from segmind_dagster.orchestration.loads import latest_materializations
 from segmind_dagster.orchestration.translator import MODEL_KEYS
-from segmind_dagster.orchestration.units import Unit, partition_keys, units_of
 
 # six runs, each after twice the pause of the one before, are through by then
 _LOOK_BACK: Final = timedelta(days=2)
@@ -35,7 +35,9 @@ class Unbegun:
     ended_at: datetime
 
 
-def unbegun(instance: dg.DagsterInstance, *, is_known: Callable[[Unit], bool], now: datetime) -> dict[Unit, Unbegun]:
+def unbegun(
+    instance: dg.DagsterInstance, *, is_known: Callable[[AssetPartition], bool], now: datetime
+) -> dict[AssetPartition, Unbegun]:
     """The units whose latest failed runs have left nothing behind.
 
     Args:
@@ -45,31 +47,31 @@ def unbegun(instance: dg.DagsterInstance, *, is_known: Callable[[Unit], bool], n
     """
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=now - _LOOK_BACK)
     keys = partition_keys(instance)
-    found: dict[Unit, Unbegun] = {}
-    told: set[Unit] = set()
+    found: dict[AssetPartition, Unbegun] = {}
+    reported: set[AssetPartition] = set()
     # latest first
     for record in instance.get_run_records(failed, limit=_MOST):
         run = record.dagster_run
-        units = {
-            unit
-            for unit in units_of(run, keys) - told
-            if unit[1] in MODEL_KEYS and unit[0] in keys and (unit in found or not is_known(unit))
+        partitions = {
+            partition
+            for partition in partitions_of(run, keys) - reported
+            if partition[1] in MODEL_KEYS and partition[0] in keys and (partition in found or not is_known(partition))
         }
-        if units and _has_said_why(instance, run.run_id):
-            told |= units
+        if partitions and _has_said_why(instance, run.run_id):
+            reported |= partitions
             continue
         ended_at = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
-        for unit in units:
-            last = found.get(unit)
-            found[unit] = replace(last, runs=last.runs + 1) if last else Unbegun(run.run_id, 1, ended_at)
-    return {unit: last for unit, last in found.items() if not _is_made_since(instance, unit, last)}
+        for partition in partitions:
+            last = found.get(partition)
+            found[partition] = replace(last, runs=last.runs + 1) if last else Unbegun(run.run_id, 1, ended_at)
+    return {partition: last for partition, last in found.items() if not _is_made_since(instance, partition, last)}
 
 
 def _has_said_why(instance: dg.DagsterInstance, run_id: str) -> bool:
     return bool(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records)
 
 
-def _is_made_since(instance: dg.DagsterInstance, unit: Unit, last: Unbegun) -> bool:
-    key, asset = unit
+def _is_made_since(instance: dg.DagsterInstance, partition: AssetPartition, last: Unbegun) -> bool:
+    key, asset = partition
     made = latest_materializations(instance, asset, [key]).get(key)
     return made is not None and made.timestamp > last.ended_at.timestamp()

@@ -10,9 +10,9 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from segmind_dagster.checks.outcomes import SAMPLE, CheckOutcome, Verdict, counted
 from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.lifecycle.next_step import KEPT, next_step
-from segmind_dagster.reports.findings import SAMPLE, Finding, Verdict, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from segmind_dagster.lifecycle.generation import Generation
 
-_Trouble = Literal["given up", "lost", "unknown", "damaged", "failed", "not collected", "not bought"]
+_Status = Literal["given up", "lost", "unknown", "damaged", "failed", "not collected", "not bought"]
 # worst first: this is also the order of the sample
-_TROUBLES: Final[Mapping[_Trouble, tuple[Verdict, str]]] = {
+_STATUSES: Final[Mapping[_Status, tuple[Verdict, str]]] = {
     "given up": ("error", "failed for good"),
     "lost": ("error", "paid for but gone from Segmind"),
     "unknown": ("error", "submitted with an unknown outcome"),
@@ -32,18 +32,18 @@ _TROUBLES: Final[Mapping[_Trouble, tuple[Verdict, str]]] = {
     "not bought": ("warning", "not bought yet"),
 }
 # paid for all the same
-_UNUSABLE: Final[tuple[_Trouble, ...]] = ("lost", "damaged")
+_UNUSABLE: Final[tuple[_Status, ...]] = ("lost", "damaged")
 _FREE: Final = Decimal(0)
 
 
-def left_open(
+def completeness(
     asked_for: int,
     rows: Sequence[Generation],
     *,
     prompt_set: str,
     now: datetime,
     quarantined: Mapping[str, str] = MappingProxyType({}),
-) -> Finding:
+) -> CheckOutcome:
     """Whether a model has delivered all that a set asks of it.
 
     Args:
@@ -53,36 +53,36 @@ def left_open(
         now: the time.
         quarantined: by generation, the address of a file that was refused.
     """
-    troubles: defaultdict[_Trouble, list[Generation]] = defaultdict(list)
+    rows_by_status: defaultdict[_Status, list[Generation]] = defaultdict(list)
     under_way = 0
     for row in rows:
-        trouble = _trouble(row, now)
-        if trouble is None:
+        status = _status(row, now)
+        if status is None:
             under_way += 1
         else:
-            troubles[trouble].append(row)
-    found = {trouble: troubles[trouble] for trouble in _TROUBLES if trouble in troubles}
+            rows_by_status[status].append(row)
+    found = {status: rows_by_status[status] for status in _STATUSES if status in rows_by_status}
     figures: dict[str, int | Decimal | str] = {
         "generations asked for": asked_for,
         "stored": asked_for - len(rows),
         **({"under way": under_way} if under_way else {}),
-        **{_TROUBLES[trouble][1]: len(of_trouble) for trouble, of_trouble in found.items()},
+        **{_STATUSES[status][1]: len(of_status) for status, of_status in found.items()},
     }
-    unusable = [row for trouble in _UNUSABLE for row in found.get(trouble, ())]
+    unusable = [row for status in _UNUSABLE for row in found.get(status, ())]
     kept = [row for row in unusable if row.generation_id in quarantined]
     unusable_usd = sum((row.cost_usd or _FREE for row in unusable), _FREE)
     if unusable:
         figures |= {"paid for and not usable (USD)": unusable_usd, "of these with a file in quarantine": len(kept)}
     if not asked_for:
-        return Finding(verdict="passed", description="Nothing has been asked of this model yet.", figures=figures)
+        return CheckOutcome(verdict="passed", description="Nothing has been asked of this model yet.", figures=figures)
     stored = f"{asked_for - len(rows)} of {asked_for} generations are stored"
     if not found:
         also = f", {under_way} being worked on" if under_way else ""
-        return Finding(verdict="passed", description=f"{stored}{also}; nothing failed.", figures=figures)
-    counts = ", ".join(f"{len(of_trouble)} {_TROUBLES[trouble][1]}" for trouble, of_trouble in found.items())
-    worst_first = [(trouble, row) for trouble, of_trouble in found.items() for row in of_trouble]
-    return Finding(
-        verdict="error" if any(_TROUBLES[trouble][0] == "error" for trouble in found) else "warning",
+        return CheckOutcome(verdict="passed", description=f"{stored}{also}; nothing failed.", figures=figures)
+    counts = ", ".join(f"{len(of_status)} {_STATUSES[status][1]}" for status, of_status in found.items())
+    worst_first = [(status, row) for status, of_status in found.items() for row in of_status]
+    return CheckOutcome(
+        verdict="error" if any(_STATUSES[status][0] == "error" for status in found) else "warning",
         description="\n".join(
             [f"{stored}; {counts}.", *_paid(unusable, unusable_usd, kept, quarantined), *_recovery(found, prompt_set)]
         ),
@@ -91,18 +91,18 @@ def left_open(
             {
                 "generation": row.generation_id,
                 "prompt": row.prompt[:80],
-                "what": _TROUBLES[trouble][1],
+                "what": _STATUSES[status][1],
                 "kind": row.failure_kind or "",
                 "runs": row.failed_runs,
                 "error": (row.error or "")[:300],
                 **({"file": quarantined.get(row.generation_id, "")} if kept else {}),
             }
-            for trouble, row in worst_first[:SAMPLE]
+            for status, row in worst_first[:SAMPLE]
         ],
     )
 
 
-def _trouble(row: Generation, now: datetime) -> _Trouble | None:
+def _status(row: Generation, now: datetime) -> _Status | None:
     match next_step(row, by_person=False).step:
         case "wait" | "reuse":
             return None
@@ -137,7 +137,7 @@ def _paid(
     return lines
 
 
-def _recovery(found: Mapping[_Trouble, Sequence[Generation]], prompt_set: str) -> list[str]:
+def _recovery(found: Mapping[_Status, Sequence[Generation]], prompt_set: str) -> list[str]:
     """What to do, a line each: for every kind of failure what the policy advises, then what happens by itself."""
     # what was not bought has a kind of its own only if something stopped the whole run
     kinds = Counter(

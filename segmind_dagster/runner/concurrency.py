@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 _AT_HAND = 2
 # submissions under way at once that no rate limit of Segmind's lets come about except in a burst
-_RUSH = 32
+_BURST = 32
 _PART_S = 0.05
 _LONGEST_PARTS = 60
 
 
-class Places:
+class ConcurrencyLimit:
     """The places of one run.
 
     Args:
-        at_provider: generations at the provider at once; so many again may be on their way to the disk.
+        at_provider: generations at the provider at once; so many again may be in progress to the disk.
         clock: the time.
     """
 
@@ -38,21 +38,21 @@ class Places:
         self._at_hand = asyncio.Semaphore(at_provider * _AT_HAND)
         self._inside: set[str] = set()
 
-    async def take(self, generation_id: str) -> None:
+    async def acquire(self, generation_id: str) -> None:
         """Wait for a place."""
         await self._at_hand.acquire()
         await self._at_provider.acquire()
         self._inside.add(generation_id)
 
-    def finish(self, generation_id: str) -> None:
+    def left_provider(self, generation_id: str) -> None:
         """The provider is done with it."""
         if generation_id in self._inside:
             self._inside.discard(generation_id)
             self._at_provider.release()
 
-    def leave(self, generation_id: str) -> None:
+    def release(self, generation_id: str) -> None:
         """It has its ending."""
-        self.finish(generation_id)
+        self.left_provider(generation_id)
         self._at_hand.release()
 
     @contextmanager
@@ -64,9 +64,9 @@ class Places:
         finally:
             self._submitting -= 1
 
-    async def after_the_rush(self) -> None:
+    async def after_submission_burst(self) -> None:
         """Wait while many are being submitted, three seconds at most."""
         for _ in range(_LONGEST_PARTS):
-            if self._submitting <= _RUSH:
+            if self._submitting <= _BURST:
                 return
             await self._clock.sleep(_PART_S)

@@ -16,10 +16,10 @@ from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, SPENDING
 from segmind_dagster.lifecycle.generation import Output
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.prompts import generation_id
-from segmind_dagster.recovery.facts import Facts, read_facts
 from segmind_dagster.recovery.files import OnDisk, judge
 from segmind_dagster.recovery.joining import Evidence, join
 from segmind_dagster.recovery.names import UNKNOWN_SET
+from segmind_dagster.recovery.sidecars import Sidecar, read_sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,23 +61,23 @@ anything = st.recursive(
 @st.composite
 def decayed(draw: st.DrawFn) -> dict[str, Any]:
     """Facts of which some are gone and some are anything at all; what they are about and from is kept."""
-    facts = dict(WHOLE)
+    sidecar = dict(WHOLE)
     for name in draw(st.sets(st.sampled_from(sorted(WHOLE)))):
         if name in {"generation_id", "api_origin"}:
             continue
         if draw(st.booleans()):
-            del facts[name]
+            del sidecar[name]
         else:
-            facts[name] = draw(anything)
-    return facts
+            sidecar[name] = draw(anything)
+    return sidecar
 
 
-def on_disk(facts: Facts | None, *, is_owned: bool = True) -> OnDisk:
+def on_disk(sidecar: Sidecar | None, *, is_owned: bool = True) -> OnDisk:
     return OnDisk(
         generation_id=ID,
         resource="fast_flux_schnell",
         verdict="owned" if is_owned else "changed",
-        facts=facts,
+        sidecar=sidecar,
         stored=STORED if is_owned else None,
         written_at=NOW - timedelta(days=3),
     )
@@ -123,11 +123,11 @@ def test_decayed_facts_restore_the_generation_and_what_is_wrong_in_them_is_left_
     ledger_folder: Path, document: dict[str, Any], *, is_owned: bool
 ) -> None:
     # as they would be written and read again
-    facts = read_facts(json.loads(json.dumps(document)), generation_id=ID)
-    assert facts is not None
-    evidence = Evidence(generation_id=ID, disk=on_disk(facts, is_owned=is_owned), estimate_usd=Decimal("0.009"))
+    sidecar = read_sidecar(json.loads(json.dumps(document)), generation_id=ID)
+    assert sidecar is not None
+    evidence = Evidence(generation_id=ID, disk=on_disk(sidecar, is_owned=is_owned), estimate_usd=Decimal("0.009"))
     rows = list(entered(ledger_folder, evidence))
-    if not is_owned and facts.request_id is None:
+    if not is_owned and sidecar.request_id is None:
         assert rows == []
         return
     ((row, (attempt,), money),) = rows
@@ -140,36 +140,36 @@ def test_decayed_facts_restore_the_generation_and_what_is_wrong_in_them_is_left_
     assert set(money.values()) == {whole}
     if document.get("cost_usd") == "0.0053":
         assert whole == Decimal("0.0053")
-    elif facts.cost_usd is None:
+    elif sidecar.cost_usd is None:
         assert whole == Decimal("0.009")
         assert attempt.cost_source == ("estimated" if is_owned else None)
     if document.get("prompt_set") == "fruit":
         assert row.prompt_set == "fruit"
-    elif facts.prompt_set is None:
+    elif sidecar.prompt_set is None:
         assert row.prompt_set == UNKNOWN_SET
     if document.get("attempt") == WHOLE["attempt"]:
         assert row.attempts == WHOLE["attempt"]
-    assert row.request_id == facts.request_id
+    assert row.request_id == sidecar.request_id
 
 
 @given(document=anything)
 def test_documents_that_are_about_nothing_say_nothing(document: Any) -> None:
-    assert read_facts(document, generation_id=ID) is None
+    assert read_sidecar(document, generation_id=ID) is None
 
 
 @given(document=decayed(), origin=anything.filter(lambda value: not isinstance(value, str) or not value.strip()))
 def test_facts_without_an_origin_are_not_believed(document: dict[str, Any], origin: Any) -> None:
-    assert read_facts({**document, "api_origin": origin}, generation_id=ID) is None
+    assert read_sidecar({**document, "api_origin": origin}, generation_id=ID) is None
 
 
 @given(other=st.text().filter(lambda text: text != ID))
 def test_facts_of_another_generation_are_not_believed(other: str) -> None:
-    assert read_facts({**WHOLE, "generation_id": other}, generation_id=ID) is None
+    assert read_sidecar({**WHOLE, "generation_id": other}, generation_id=ID) is None
 
 
 def test_whole_facts_are_read_whole() -> None:
-    facts = read_facts(dict(WHOLE), generation_id=ID)
-    assert facts == Facts(
+    sidecar = read_sidecar(dict(WHOLE), generation_id=ID)
+    assert sidecar == Sidecar(
         api_origin=ORIGIN,
         model_slug="fast-flux-schnell",
         body=BODY,
@@ -187,8 +187,8 @@ def test_whole_facts_are_read_whole() -> None:
 
 
 def test_the_day_that_pays_is_the_day_of_the_post_not_that_of_the_file(ledger_folder: Path) -> None:
-    facts = read_facts({**WHOLE, "stored_at": "2026-02-01T00:00:05+00:00"}, generation_id=ID)
-    restored = join(Evidence(generation_id=ID, disk=on_disk(facts)), now=NOW)
+    sidecar = read_sidecar({**WHOLE, "stored_at": "2026-02-01T00:00:05+00:00"}, generation_id=ID)
+    restored = join(Evidence(generation_id=ID, disk=on_disk(sidecar)), now=NOW)
     assert restored is not None
     assert restored.attempts[0]["intent_at"] == datetime(2026, 1, 31, 23, 59, 55, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from lab.ledger import NOON, Book
 from sqlalchemy import insert
 from test_query_plans import plans
 
-from segmind_dagster.ledger import due, leases
+from segmind_dagster.ledger import leases, sensor_reads
 from segmind_dagster.ledger.schema import META
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ LATER = NOON + timedelta(hours=1)
 WEEK = timedelta(days=7)
 
 
-def open_work(book: Book) -> list[due.OpenWork]:
-    return book.ledger.read(due.open_work, failed_kinds=FAILED, uncounted_kinds=UNCOUNTED)
+def open_work(book: Book) -> list[sensor_reads.OpenWork]:
+    return book.ledger.read(sensor_reads.open_work, failed_kinds=FAILED, uncounted_kinds=UNCOUNTED)
 
 
-def loose(book: Book) -> list[due.Loose]:
-    return book.ledger.read(due.loose, now=NOON, first_look=timedelta(minutes=1), kept=WEEK)
+def loose(book: Book) -> list[sensor_reads.Loose]:
+    return book.ledger.read(sensor_reads.loose, now=NOON, first_look=timedelta(minutes=1), kept=WEEK)
 
 
 def stories(book: Book) -> set[tuple[str, str, str, str | None, int, int]]:
@@ -45,14 +45,14 @@ def stories(book: Book) -> set[tuple[str, str, str, str | None, int, int]]:
 
 def test_an_empty_ledger_has_nothing_open(book: Book) -> None:
     assert open_work(book) == []
-    assert book.ledger.read(due.held) == []
+    assert book.ledger.read(sensor_reads.held) == []
     assert loose(book) == []
-    assert book.ledger.read(due.sets_out_of_hand, since=NOON) == []
-    assert book.ledger.read(due.asked_for, "set") == frozenset()
-    assert book.ledger.read(due.standing, "set") == {}
-    assert book.ledger.read(due.leases, now=NOON, run_ids=[]) == []
-    assert book.ledger.read(due.last_success, ["m"]) is None
-    assert book.ledger.read(due.balance) is None
+    assert book.ledger.read(sensor_reads.sets_out_of_hand, since=NOON) == []
+    assert book.ledger.read(sensor_reads.asked_for, "set") == frozenset()
+    assert book.ledger.read(sensor_reads.standing, "set") == {}
+    assert book.ledger.read(sensor_reads.leases, now=NOON, run_ids=[]) == []
+    assert book.ledger.read(sensor_reads.last_success, ["m"]) is None
+    assert book.ledger.read(sensor_reads.balance) is None
 
 
 def test_open_work_is_summed_by_set_model_and_story(book: Book) -> None:
@@ -75,7 +75,7 @@ def test_what_counts_is_runs_and_not_posts(book: Book) -> None:
         book.failed(book.claim("a", owner), target="planned")
     book.failed(book.claim("a", "three"), target="planned", failure_kind="no_credits")
     assert stories(book) == {("set", "flux", "planned", "no_credits", 2, 1)}
-    assert book.ledger.read(due.runs_of, ["a", "b"], uncounted_kinds=UNCOUNTED) == {"a": 2}
+    assert book.ledger.read(sensor_reads.runs_of, ["a", "b"], uncounted_kinds=UNCOUNTED) == {"a": 2}
 
 
 def test_the_last_time_is_that_of_the_latest(book: Book) -> None:
@@ -92,7 +92,7 @@ def test_a_shared_generation_is_open_in_each_set_that_asks_for_it_now(book: Book
     book.plan("b", prompt_set="three")
     assert {each.prompt_set for each in open_work(book)} == {"one", "two", "three"}
     assert {(each.prompt_set, each.generations) for each in open_work(book)} == {("one", 1), ("two", 1), ("three", 1)}
-    assert book.ledger.read(due.asked_for, "three") == {"b"}
+    assert book.ledger.read(sensor_reads.asked_for, "three") == {"b"}
 
 
 def test_what_runs_have_in_hand_is_counted_by_run(book: Book) -> None:
@@ -102,9 +102,9 @@ def test_what_runs_have_in_hand_is_counted_by_run(book: Book) -> None:
     book.claim("c", "other", now=LATER)
     book.failed(book.submitted(book.claim("d")), failure_kind="expired", cost_usd=Decimal("0.01"))
     book.succeeded(book.submitted(book.claim("e")))
-    assert book.ledger.read(due.held) == [
-        due.Held(owner="me", generations=1, last_at=NOON),
-        due.Held(owner="other", generations=2, last_at=LATER),
+    assert book.ledger.read(sensor_reads.held) == [
+        sensor_reads.Held(owner="me", generations=1, last_at=NOON),
+        sensor_reads.Held(owner="other", generations=2, last_at=LATER),
     ]
 
 
@@ -117,10 +117,10 @@ def test_the_sets_of_what_is_out_of_hand_are_those_that_hold_it_now_or_earlier(b
     book.failed(book.submitted(book.claim("b")), failure_kind="expired", cost_usd=Decimal("0.01"))
     for key, state in (("c", "planned"), ("d", "succeeded"), ("e", "failed")):
         book.in_state(key, state)
-    assert book.ledger.read(due.sets_out_of_hand, since=NOON) == [
+    assert book.ledger.read(sensor_reads.sets_out_of_hand, since=NOON) == [
         "damaged", "left it out since", "sent",
     ]  # fmt: skip
-    assert book.ledger.read(due.sets_out_of_hand, since=LATER) == ["left it out since", "sent"]
+    assert book.ledger.read(sensor_reads.sets_out_of_hand, since=LATER) == ["left it out since", "sent"]
 
 
 def test_a_set_stands_as_its_current_generations_do(book: Book) -> None:
@@ -129,11 +129,11 @@ def test_a_set_stands_as_its_current_generations_do(book: Book) -> None:
     book.succeeded(book.submitted(book.claim("a")))
     book.failed(book.claim("b"))
     book.plan("d", resource="sticker")
-    assert book.ledger.read(due.standing, "set") == {
+    assert book.ledger.read(sensor_reads.standing, "set") == {
         "flux": Counter({"succeeded": 1, "failed": 1, "planned": 1}),
         "sticker": Counter({"planned": 1}),
     }
-    assert book.ledger.read(due.last_success, ["other", "fast-flux-schnell"]) == NOON
+    assert book.ledger.read(sensor_reads.last_success, ["other", "fast-flux-schnell"]) == NOON
 
 
 def test_leases_are_those_that_hold_and_those_asked_for(book: Book) -> None:
@@ -144,7 +144,7 @@ def test_leases_are_those_that_hold_and_those_asked_for(book: Book) -> None:
         )  # fmt: skip
     for owner in ("old", "asked"):
         book.ledger.write(leases.end_lease, owner=owner, now=NOON)
-    found = book.ledger.read(due.leases, now=NOON, run_ids=["run-asked"])
+    found = book.ledger.read(sensor_reads.leases, now=NOON, run_ids=["run-asked"])
     assert {each.owner for each in found} == {"asked", "living"}
 
 
@@ -152,45 +152,51 @@ def test_leases_are_those_that_hold_and_those_asked_for(book: Book) -> None:
     "text", ["", "null", "[]", '{"balance_usd": "much"}', '{"balance_usd": "1", "observed_at": "yesterday"}']
 )
 def test_a_balance_that_cannot_be_read_is_none(book: Book, text: str) -> None:
-    book.ledger.write(lambda connection: connection.execute(insert(META), {"key": due.BALANCE_KEY, "value": text}))
-    assert book.ledger.read(due.balance) is None
+    book.ledger.write(
+        lambda connection: connection.execute(insert(META), {"key": sensor_reads.BALANCE_KEY, "value": text})
+    )
+    assert book.ledger.read(sensor_reads.balance) is None
 
 
 def test_a_balance_is_read_as_it_was_written(book: Book) -> None:
     text = f'{{"balance_usd": "12.30", "observed_at": "{NOON.isoformat()}"}}'
-    book.ledger.write(lambda connection: connection.execute(insert(META), {"key": due.BALANCE_KEY, "value": text}))
-    assert book.ledger.read(due.balance) == due.Balance(balance_usd=Decimal("12.30"), observed_at=NOON)
+    book.ledger.write(
+        lambda connection: connection.execute(insert(META), {"key": sensor_reads.BALANCE_KEY, "value": text})
+    )
+    assert book.ledger.read(sensor_reads.balance) == sensor_reads.Balance(
+        balance_usd=Decimal("12.30"), observed_at=NOON
+    )
 
 
 QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     "open_work": (
-        lambda connection: due.open_work(connection, failed_kinds=FAILED, uncounted_kinds=UNCOUNTED),
+        lambda connection: sensor_reads.open_work(connection, failed_kinds=FAILED, uncounted_kinds=UNCOUNTED),
         {"generations_open", "set_generations_by_generation", "attempts_failed"},
     ),
     "runs_of": (
-        lambda connection: due.runs_of(connection, ["a"], uncounted_kinds=UNCOUNTED),
+        lambda connection: sensor_reads.runs_of(connection, ["a"], uncounted_kinds=UNCOUNTED),
         {"attempts_failed"},
     ),
-    "held": (due.held, {"generations_open"}),
+    "held": (sensor_reads.held, {"generations_open"}),
     "loose": (
-        lambda connection: due.loose(connection, now=NOON, first_look=timedelta(minutes=1), kept=WEEK),
+        lambda connection: sensor_reads.loose(connection, now=NOON, first_look=timedelta(minutes=1), kept=WEEK),
         {"generations_open"},
     ),
     "sets_out_of_hand": (
-        lambda connection: due.sets_out_of_hand(connection, since=NOON),
+        lambda connection: sensor_reads.sets_out_of_hand(connection, since=NOON),
         {"generations_open", "set_generations_by_generation"},
     ),
     "leases": (
-        lambda connection: due.leases(connection, now=NOON, run_ids=["a", "b"]),
+        lambda connection: sensor_reads.leases(connection, now=NOON, run_ids=["a", "b"]),
         {"runs_by_run", "runs_by_lease"},
     ),
-    "asked_for": (lambda connection: due.asked_for(connection, "set"), {"sqlite_autoindex_set_generations_1"}),
+    "asked_for": (lambda connection: sensor_reads.asked_for(connection, "set"), {"sqlite_autoindex_set_generations_1"}),
     "standing": (
-        lambda connection: due.standing(connection, "set"),
+        lambda connection: sensor_reads.standing(connection, "set"),
         {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1"},
     ),
-    "last_success": (lambda connection: due.last_success(connection, ["m"]), {"attempts_by_model"}),
-    "balance": (due.balance, {"sqlite_autoindex_meta_1"}),
+    "last_success": (lambda connection: sensor_reads.last_success(connection, ["m"]), {"attempts_by_model"}),
+    "balance": (sensor_reads.balance, {"sqlite_autoindex_meta_1"}),
 }
 
 

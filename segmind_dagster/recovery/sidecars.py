@@ -28,7 +28,7 @@ _SOURCES = frozenset({"reported", "history"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Sidecar:
     """Where an output came from; None for what is not given.
 
     Args:
@@ -62,7 +62,7 @@ class Facts:
     output_sha256: str | None = None
 
 
-def read_facts(document: Any, *, generation_id: str) -> Facts | None:
+def read_sidecar(document: Any, *, generation_id: str) -> Sidecar | None:
     """The facts of one generation; None when the document is not about it, or does not say which API made it.
 
     Args:
@@ -78,7 +78,7 @@ def read_facts(document: Any, *, generation_id: str) -> Facts | None:
     sha256 = _text(document.get("output_sha256"))
     source = document.get("cost_source")
     prompt_set = _text(document.get("prompt_set"))
-    return Facts(
+    return Sidecar(
         api_origin=origin,
         model_slug=_text(document.get("model")),
         body=_body(document.get("parameters")),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
 
-from segmind_dagster.ledger import due
+from segmind_dagster.ledger import sensor_reads
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, SET_GENERATIONS
 from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.lifecycle.states import IN_PROGRESS
@@ -95,7 +95,7 @@ def open_rows(
     rows = connection.execute(
         select(
             columns.generation_id, columns.model_slug, columns.prompt, columns.state, columns.owner, columns.attempts,
-            due.runs_in_vain(uncounted_kinds).label("failed_runs"), columns.request_id, columns.submitted_at,
+            sensor_reads.failed_runs_of(uncounted_kinds).label("failed_runs"), columns.request_id, columns.submitted_at,
             columns.intent_at, columns.failure_kind, columns.error, columns.cost_usd,
         )
         .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == columns.generation_id)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from segmind_dagster.ledger.findings import WaitingRow
+    from segmind_dagster.ledger.check_reads import WaitingRow
     from segmind_dagster.outputs.inspection import Inspection
 
     Rows = Sequence[Mapping[str, Any]]
@@ -39,7 +39,7 @@ _NOTHING_INFERRED = InferredAbsent(0, _FREE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class CheckOutcome:
     """What one check found.
 
     Args:
@@ -55,7 +55,7 @@ class Finding:
     sample: Sequence[Mapping[str, str | int | float]] = ()
 
 
-def not_loaded(found: Finding, *, run_id: str) -> Finding:
+def not_loaded(found: CheckOutcome, *, run_id: str) -> CheckOutcome:
     """The same finding when what is stored has not come to the warehouse.
 
     Args:
@@ -71,7 +71,7 @@ def not_loaded(found: Finding, *, run_id: str) -> Finding:
     )
 
 
-def files(inspection: Inspection) -> Finding:
+def files(inspection: Inspection) -> CheckOutcome:
     """Whether the stored outputs are still what was stored."""
     counts = inspection.counts
     is_sample = inspection.seed is not None
@@ -89,9 +89,9 @@ def files(inspection: Inspection) -> Finding:
     )
     if not inspection.faults:
         described = f"All {inspection.files} stored outputs are there; {how}." if inspection.files else "None stored."
-        return Finding(verdict="passed", description=described, figures=figures)
+        return CheckOutcome(verdict="passed", description=described, figures=figures)
     what = ", ".join(f"{count} {fault}" for fault, count in counts.most_common())
-    return Finding(
+    return CheckOutcome(
         verdict="error",
         description=(
             f"{len(inspection.faults)} of {inspection.files} stored outputs are not what was paid for: {what} "
@@ -106,7 +106,7 @@ def files(inspection: Inspection) -> Finding:
 
 def budget(
     *, prompt_set: str, budget_usd: Decimal | None, committed_usd: Decimal, of_model_usd: Decimal, problem: str | None
-) -> Finding:
+) -> CheckOutcome:
     """Whether a set keeps to its budget.
 
     Args:
@@ -125,13 +125,13 @@ def budget(
         described = (
             f"'{prompt_set}' has used ${committed_usd:.4f}; there is no budget to compare with, because {reason}."
         )
-        return Finding(verdict="passed", description=described, figures=figures)
+        return CheckOutcome(verdict="passed", description=described, figures=figures)
     left = budget_usd - committed_usd
     share = committed_usd / budget_usd
     figures |= {"budget (USD)": budget_usd, "left (USD)": max(left, _FREE), "used (%)": round(share * 100, 1)}
     used = f"'{prompt_set}' has used ${committed_usd:.4f} of its budget of ${budget_usd} ({share:.0%})"
     if left < 0:
-        return Finding(
+        return CheckOutcome(
             verdict="error",
             description=(
                 f"{used}: ${-left:.4f} too much. Nothing more is bought for it. This happens when the budget was "
@@ -140,15 +140,15 @@ def budget(
             figures=figures,
         )
     if share >= _NEARLY_USED:
-        return Finding(
+        return CheckOutcome(
             verdict="warning",
             description=f"{used}; ${left:.4f} is left. Raise `budget_usd` in its file if it is to go on.",
             figures=figures,
         )
-    return Finding(verdict="passed", description=f"{used}; ${left:.4f} is left.", figures=figures)
+    return CheckOutcome(verdict="passed", description=f"{used}; ${left:.4f} is left.", figures=figures)
 
 
-def charged_once(rows: Rows, *, inferred: InferredAbsent = _NOTHING_INFERRED) -> Finding:
+def charged_once(rows: Rows, *, inferred: InferredAbsent = _NOTHING_INFERRED) -> CheckOutcome:
     """Whether no generation was paid for twice by accident; what a person decided to buy again is shown apart.
 
     Args:
@@ -183,7 +183,7 @@ def charged_once(rows: Rows, *, inferred: InferredAbsent = _NOTHING_INFERRED) ->
             f"{counted(len(decided), 'generation was', 'generations were')} bought again by decision for "
             f"${decided_usd:.4f}: a person said so with `segmind-dagster resolve --buy-again`."
         )
-    return Finding(
+    return CheckOutcome(
         verdict="error" if accidents else "passed",
         description="\n".join(lines),
         figures=figures,
@@ -194,7 +194,7 @@ def charged_once(rows: Rows, *, inferred: InferredAbsent = _NOTHING_INFERRED) ->
     )
 
 
-def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> Finding:
+def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> CheckOutcome:
     """Whether anything that was paid for may vanish at Segmind before it is stored here.
 
     Args:
@@ -215,7 +215,7 @@ def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> Finding:
     if not urgent:
         rest = f"; {counted(len(waiting), 'younger order is', 'younger orders are')} on the way" if waiting else ""
         described = f"Nothing ordered from this model has waited at Segmind for 5 days{rest}."
-        return Finding(verdict="passed", description=described, figures=figures)
+        return CheckOutcome(verdict="passed", description=described, figures=figures)
     maybe_gone = f"; {gone} may be gone by now" if gone else ""
     outputs = counted(len(urgent), "output", "outputs")
     lines = [
@@ -224,7 +224,7 @@ def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> Finding:
     if any(row.state != "failed" for row in urgent):
         lines.append(f"{COLLECT} Do it now.")
     lines += fetched_again(row.prompt_set for row in urgent if row.state == "failed")
-    return Finding(
+    return CheckOutcome(
         verdict="error",
         description="\n".join(lines),
         figures=figures,
@@ -242,7 +242,7 @@ def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> Finding:
     )
 
 
-def file_current(*, digest: str | None, materialized: str | None, problem: str | None) -> Finding:
+def file_current(*, digest: str | None, materialized: str | None, problem: str | None) -> CheckOutcome:
     """Whether a prompt file can be used, and is the one that was materialized last.
 
     Args:
@@ -253,12 +253,12 @@ def file_current(*, digest: str | None, materialized: str | None, problem: str |
     figures = {"digest of the file": digest or "", "digest when materialized": materialized or ""}
     if digest is None:
         described = f"The prompt file cannot be used: {problem}"
-        return Finding(verdict="error", description=described, figures=figures)
+        return CheckOutcome(verdict="error", description=described, figures=figures)
     if materialized is None:
         described = "The prompt file can be used; it has not been materialized yet."
-        return Finding(verdict="passed", description=described, figures=figures)
+        return CheckOutcome(verdict="passed", description=described, figures=figures)
     if digest != materialized:
-        return Finding(
+        return CheckOutcome(
             verdict="warning",
             description=(
                 "The prompt file has changed since it was materialized. Materialize it and its models to follow; "
@@ -266,12 +266,14 @@ def file_current(*, digest: str | None, materialized: str | None, problem: str |
             ),
             figures=figures,
         )
-    return Finding(verdict="passed", description="The prompt file can be used and has not changed.", figures=figures)
+    return CheckOutcome(
+        verdict="passed", description="The prompt file can be used and has not changed.", figures=figures
+    )
 
 
 def loaded_lately(
     *, loaded_at: datetime | None, now: datetime, within: timedelta, is_schedule_running: bool, schedule: str
-) -> Finding:
+) -> CheckOutcome:
     """Whether the account's data is as fresh as its schedule promises; without a schedule nothing is promised.
 
     Args:
@@ -288,9 +290,9 @@ def loaded_lately(
     }
     if not is_schedule_running:
         described = f"The data was {age}. The schedule `{schedule}` is off, so that nothing newer is expected."
-        return Finding(verdict="passed", description=described, figures=figures)
+        return CheckOutcome(verdict="passed", description=described, figures=figures)
     if loaded_at is None or now - loaded_at > within:
-        return Finding(
+        return CheckOutcome(
             verdict="warning",
             description=(
                 f"The data was {age}, although the schedule `{schedule}` is on. Look at its last runs, or materialize "
@@ -298,10 +300,10 @@ def loaded_lately(
             ),
             figures=figures,
         )
-    return Finding(verdict="passed", description=f"The data was {age}.", figures=figures)
+    return CheckOutcome(verdict="passed", description=f"The data was {age}.", figures=figures)
 
 
-def page_understood(models: int | None) -> Finding:
+def page_understood(models: int | None) -> CheckOutcome:
     """Whether the models page, which is made for people, could be read as rows.
 
     Args:
@@ -309,9 +311,9 @@ def page_understood(models: int | None) -> Finding:
     """
     figures = {"models on the page": "not known" if models is None else models}
     if models is None:
-        return Finding(verdict="passed", description="The models page was never read.", figures=figures)
+        return CheckOutcome(verdict="passed", description="The models page was never read.", figures=figures)
     if not models:
-        return Finding(
+        return CheckOutcome(
             verdict="warning",
             description=(
                 "No table of models was found on Segmind's models page: its HTML has changed. The page is kept in "
@@ -319,10 +321,10 @@ def page_understood(models: int | None) -> Finding:
             ),
             figures=figures,
         )
-    return Finding(verdict="passed", description=f"The models page lists {models} models.", figures=figures)
+    return CheckOutcome(verdict="passed", description=f"The models page lists {models} models.", figures=figures)
 
 
-def together(findings: Mapping[str, Finding]) -> Finding:
+def together(findings: Mapping[str, CheckOutcome]) -> CheckOutcome:
     """One finding for several prompt sets, which names those that did not pass.
 
     Args:
@@ -331,8 +333,8 @@ def together(findings: Mapping[str, Finding]) -> Finding:
     bad = {key: found for key, found in findings.items() if found.verdict != "passed"}
     figures = {"prompt sets": len(findings), "prompt sets that did not pass": len(bad)}
     if not bad:
-        return Finding(verdict="passed", description=f"All {len(findings)} prompt sets pass.", figures=figures)
-    return Finding(
+        return CheckOutcome(verdict="passed", description=f"All {len(findings)} prompt sets pass.", figures=figures)
+    return CheckOutcome(
         verdict="error" if any(found.verdict == "error" for found in bad.values()) else "warning",
         description=f"{len(bad)} of {len(findings)} prompt sets do not pass: {_named(list(bad), most=20)}.",
         figures=figures,

@@ -49,7 +49,7 @@ class OpenWork:
         resource: the model's resource name.
         state: `planned` or `failed`.
         failure_kind: why their last attempt failed, if one was made.
-        runs: how many runs have sent a POST for each of them in vain.
+        runs: how many runs have sent a POST for each of them without success.
         generations: how many they are.
         last_at: when something happened to one of them last.
     """
@@ -143,7 +143,7 @@ def open_work(
     return [work for state, which in kinds.items() for work in _open(connection, state, which, uncounted_kinds)]
 
 
-def runs_in_vain(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
+def failed_runs_of(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
     """In how many runs an attempt at a generation of the surrounding query failed.
 
     Args:
@@ -172,7 +172,7 @@ def _open(
             columns.resource,
             columns.failure_kind,
             columns.updated_at,
-            runs_in_vain(uncounted_kinds).label("runs"),
+            failed_runs_of(uncounted_kinds).label("runs"),
         )
         .join_from(GENERATIONS, SET_GENERATIONS, asked.generation_id == columns.generation_id)
         .where(IS_OPEN, columns.state == state, which, asked.is_current)

@@ -18,7 +18,7 @@ REQUESTED_BY: Final = "segmind/requested_by"
 WORK: Final = "segmind/work"
 ATTEMPT: Final = "segmind/attempt"
 
-Unit = tuple[str, dg.AssetKey]
+AssetPartition = tuple[str, dg.AssetKey]
 
 PARTITION: Final = "dagster/partition"
 RANGE: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -29,7 +29,7 @@ def partition_keys(instance: dg.DagsterInstance) -> list[str]:
     return list(instance.get_dynamic_partitions(prompt_sets.name or ""))
 
 
-def units_of(run: dg.DagsterRun, keys: Sequence[str]) -> set[Unit]:
+def partitions_of(run: dg.DagsterRun, keys: Sequence[str]) -> set[AssetPartition]:
     """The units that a run is about; none when it is not about prompt sets.
 
     Args:

@@ -12,7 +12,7 @@ from lab.ledger import CENT, NOON, ORIGIN, Book
 from sqlalchemy import insert
 from test_query_plans import plans
 
-from segmind_dagster.ledger import findings, open_ledger
+from segmind_dagster.ledger import check_reads, open_ledger
 from segmind_dagster.ledger.schema import ATTEMPTS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ STATES = ("planned", "submitting", "submitted", "unknown", "failed", "succeeded"
 
 def open_rows(book: Book, *, alive: bool = False, **options: Any) -> tuple[int, list[Generation]]:
     usual = {**OF_SET, "is_alive": lambda *_: alive, "uncounted_kinds": {"no_credits"}}
-    return book.ledger.read(findings.open_rows, **{**usual, **options})
+    return book.ledger.read(check_reads.open_rows, **{**usual, **options})
 
 
 def in_every_state(book: Book) -> None:
@@ -60,7 +60,7 @@ def test_prompts_that_are_not_asked_for_any_more_are_not_left_open_but_their_fil
     book.plan("new")
     asked_for, rows = open_rows(book)
     assert (asked_for, [row.generation_id for row in rows]) == (1, ["new"])
-    stored = book.ledger.read(findings.stored_rows, **OF_SET)
+    stored = book.ledger.read(check_reads.stored_rows, **OF_SET)
     assert [(row.generation_id, row.sha256, row.size_bytes) for row in stored] == [("old-stored", "stored", 10)]
 
 
@@ -77,8 +77,8 @@ def test_other_sets_and_models_do_not_count(book: Book) -> None:
     book.plan("elsewhere", prompt_set="other")
     book.plan("another-model", resource="dalle")
     assert open_rows(book) == (0, [])
-    assert book.ledger.read(findings.stored_rows, **OF_SET) == []
-    assert book.ledger.read(findings.charged_for, **OF_SET) == 0
+    assert book.ledger.read(check_reads.stored_rows, **OF_SET) == []
+    assert book.ledger.read(check_reads.charged_for, **OF_SET) == 0
 
 
 def test_a_second_charge_is_found_and_a_free_failure_before_a_success_is_not_one(book: Book) -> None:
@@ -86,15 +86,15 @@ def test_a_second_charge_is_found_and_a_free_failure_before_a_success_is_not_one
     for generation_id in ("g", "fine"):
         book.failed(book.claim(generation_id), target="planned")
         book.succeeded(book.submitted(book.claim(generation_id)))
-    assert book.ledger.read(findings.charged_again, **OF_SET) == []
+    assert book.ledger.read(check_reads.charged_again, **OF_SET) == []
     again = {**book.rows(ATTEMPTS)[-1], "generation_id": "g", "attempt": 3, "request_id": "x", "cost_usd": CENT}
     book.ledger.write(lambda connection: connection.execute(insert(ATTEMPTS), again))
-    charges = book.ledger.read(findings.charged_again, **OF_SET)
+    charges = book.ledger.read(check_reads.charged_again, **OF_SET)
     assert [(row["generation_id"], row["attempt"], row["cost_usd"]) for row in charges] == [
         ("g", 2, Decimal("0.0055")),
         ("g", 3, CENT),
     ]
-    assert book.ledger.read(findings.charged_for, **OF_SET) == Decimal("0.011") + CENT
+    assert book.ledger.read(check_reads.charged_for, **OF_SET) == Decimal("0.011") + CENT
 
 
 def test_what_was_sent_after_a_moment_is_counted_with_what_it_cost_or_may_cost(book: Book) -> None:
@@ -106,7 +106,7 @@ def test_what_was_sent_after_a_moment_is_counted_with_what_it_cost_or_may_cost(b
     book.submitted(book.claim("open", now=NOON + hour))
 
     def asked(since: datetime | None, until: datetime | None) -> tuple[bool, int, Decimal]:
-        return book.ledger.read(findings.charged_by_then, since=since, until=until)
+        return book.ledger.read(check_reads.charged_by_then, since=since, until=until)
 
     cost = Decimal("0.0055")
     assert asked(NOON - 2 * hour, NOON) == (True, 2, cost + CENT)
@@ -124,7 +124,7 @@ def test_what_waits_is_what_was_sent_and_not_stored_and_what_came_damaged_oldest
     book.failed(damaged, failure_kind="bad_output", cost_usd=CENT * 2)
     book.in_state("stored", "succeeded")
     book.plan("lost", prompt_set="shares-it")
-    rows = book.ledger.read(findings.waiting_rows, resource="flux")
+    rows = book.ledger.read(check_reads.waiting_rows, resource="flux")
     assert {(row.generation_id, row.state, row.usd) for row in rows} == {
         ("lost", "unknown", CENT),
         ("damaged", "failed", CENT * 2),
@@ -135,26 +135,26 @@ def test_what_waits_is_what_was_sent_and_not_stored_and_what_came_damaged_oldest
 
 QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     "open_rows": (
-        lambda connection: findings.open_rows(
+        lambda connection: check_reads.open_rows(
             connection, **OF_SET, is_alive=lambda *_: False, uncounted_kinds={"no_credits"}
         ),
         {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1", "attempts_failed"},
     ),
     "stored_rows": (
-        lambda connection: findings.stored_rows(connection, **OF_SET),
+        lambda connection: check_reads.stored_rows(connection, **OF_SET),
         {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_generations_1"},
     ),
     "charged_again": (
-        lambda connection: findings.charged_again(connection, **OF_SET),
+        lambda connection: check_reads.charged_again(connection, **OF_SET),
         {"sqlite_autoindex_set_generations_1", "sqlite_autoindex_attempts_1"},
     ),
     "charged_by_then": (
-        lambda connection: findings.charged_by_then(connection, since=NOON - timedelta(days=1), until=NOON),
+        lambda connection: check_reads.charged_by_then(connection, since=NOON - timedelta(days=1), until=NOON),
         {"attempts_by_day"},
     ),
-    "charged_for": (lambda connection: findings.charged_for(connection, **OF_SET), {"attempts_by_set"}),
+    "charged_for": (lambda connection: check_reads.charged_for(connection, **OF_SET), {"attempts_by_set"}),
     "waiting_rows": (
-        lambda connection: findings.waiting_rows(connection, resource="flux"),
+        lambda connection: check_reads.waiting_rows(connection, resource="flux"),
         {"generations_open", "sqlite_autoindex_generations_1", "sqlite_autoindex_attempts_1"},
     ),
 }

@@ -35,7 +35,7 @@ _FREE = Decimal(0)
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f-]{8,}\b|\d+")
 
 
-class Brake:
+class Admission:
     """What stops submitting.
 
     `stopped_by` and `message` say why the run stopped, if it did; `is_interrupted`, that somebody ended it.

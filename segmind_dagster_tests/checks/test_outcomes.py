@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmind_dagster.ledger.findings import WaitingRow
+from segmind_dagster.checks import outcomes
+from segmind_dagster.checks.completeness import completeness
+from segmind_dagster.checks.outcomes import SAMPLE, CheckOutcome
+from segmind_dagster.ledger.check_reads import WaitingRow
 from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.lifecycle.next_step import MOST_RUNS
 from segmind_dagster.outputs.inspection import Inspection
 from segmind_dagster.registry.models import FAST_FLUX_SCHNELL
-from segmind_dagster.reports import findings
-from segmind_dagster.reports.findings import SAMPLE, Finding
-from segmind_dagster.reports.left_open import left_open
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 CENT = Decimal("0.01")
@@ -32,8 +32,8 @@ def row(state: str = "failed", kind: str | None = "server_error", **facts: Any) 
     return Generation(state=state, failure_kind=kind, **{**usual, **facts})
 
 
-def judged(*rows: Generation, asked_for: int = 10) -> Finding:
-    return left_open(asked_for, rows, prompt_set="fruit", now=NOW)
+def judged(*rows: Generation, asked_for: int = 10) -> CheckOutcome:
+    return completeness(asked_for, rows, prompt_set="fruit", now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,9 @@ def test_what_is_left_open_has_its_verdict_and_its_remedy(open_row: Generation, 
 
 def test_what_was_paid_for_and_refused_is_told_with_its_money_its_file_and_the_way_on() -> None:
     rows = [row(generation_id=f"g{n}", kind="bad_output", cost_usd=CENT, error="no known format") for n in range(3)]
-    found = left_open(9, rows, prompt_set="fruit", now=NOW, quarantined={"g1": "/data/outputs/quarantine/m/g1.1.a.svg"})
+    found = completeness(
+        9, rows, prompt_set="fruit", now=NOW, quarantined={"g1": "/data/outputs/quarantine/m/g1.1.a.svg"}
+    )
     assert found.verdict == "warning"
     assert found.figures["paid for and not usable (USD)"] == 3 * CENT
     assert found.figures["of these with a file in quarantine"] == 1
@@ -115,7 +117,7 @@ def test_nothing_asked_for_is_nothing_wrong() -> None:
 
 def test_files_with_faults_are_counted_by_fault() -> None:
     faults = (("a", "missing"), ("b", "missing"), ("c", "other size"))
-    found = findings.files(Inspection(files=9, looked_for=9, digested=4, seed="monday", faults=faults))  # type: ignore[arg-type]
+    found = outcomes.files(Inspection(files=9, looked_for=9, digested=4, seed="monday", faults=faults))  # type: ignore[arg-type]
     assert found.verdict == "error"
     assert found.description.startswith("3 of 9 stored outputs are not what was paid for: 2 missing, 1 other size")
     assert "the digest of 4 were compared" in found.description
@@ -124,7 +126,7 @@ def test_files_with_faults_are_counted_by_fault() -> None:
 
 @pytest.mark.parametrize("files", [0, 3])
 def test_files_without_faults_pass(files: int) -> None:
-    assert findings.files(Inspection(files=files, looked_for=files, digested=files)).verdict == "passed"
+    assert outcomes.files(Inspection(files=files, looked_for=files, digested=files)).verdict == "passed"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_files_without_faults_pass(files: int) -> None:
     ],
 )
 def test_a_budget_is_fine_until_four_fifths_and_wrong_beyond_it(budget: str | None, used: str, verdict: str) -> None:
-    found = findings.budget(
+    found = outcomes.budget(
         prompt_set="fruit",
         budget_usd=Decimal(budget) if budget else None,
         committed_usd=Decimal(used),
@@ -159,16 +161,16 @@ def charged(excess: str = "0", decided: str = "0") -> dict[str, Any]:
 
 
 def test_charges_beyond_the_first_are_the_money_paid_too_much() -> None:
-    found = findings.charged_once([charged("0.02")] * 8)
+    found = outcomes.charged_once([charged("0.02")] * 8)
     assert found.verdict == "error"
     assert found.description.startswith("8 generations were charged more than once by accident, $0.1600 too much.")
     assert found.figures["paid too much (USD)"] == Decimal("0.16")
     assert len(found.sample) == SAMPLE
-    assert findings.charged_once([]).verdict == "passed"
+    assert outcomes.charged_once([]).verdict == "passed"
 
 
 def test_what_a_person_bought_again_is_shown_with_its_money_and_is_no_alarm() -> None:
-    found = findings.charged_once([charged(decided="0.02"), charged(decided="0.03")])
+    found = outcomes.charged_once([charged(decided="0.02"), charged(decided="0.03")])
     assert found.verdict == "passed"
     first, second = found.description.splitlines()
     assert first == "No generation was charged more than once by accident."
@@ -178,7 +180,7 @@ def test_what_a_person_bought_again_is_shown_with_its_money_and_is_no_alarm() ->
 
 
 def test_an_accident_beside_a_decision_is_still_one() -> None:
-    found = findings.charged_once([charged(decided="0.02"), charged("0.01", "0.02")])
+    found = outcomes.charged_once([charged(decided="0.02"), charged("0.01", "0.02")])
     assert found.verdict == "error"
     assert "1 generation was charged more than once by accident, $0.0100 too much." in found.description
     assert "2 generations were bought again by decision for $0.0400" in found.description
@@ -192,7 +194,7 @@ def waiting(days: float, state: str = "submitted", prompt_set: str = "fruit") ->
 
 
 def test_what_is_about_to_expire_is_counted_with_its_money_and_the_command() -> None:
-    found = findings.about_to_expire([waiting(8), waiting(6), waiting(0.1), waiting(0.01)], now=NOW)
+    found = outcomes.about_to_expire([waiting(8), waiting(6), waiting(0.1), waiting(0.01)], now=NOW)
     assert found.verdict == "error"
     assert "2 outputs worth $0.0200" in found.description
     assert "1 may be gone by now" in found.description
@@ -201,31 +203,31 @@ def test_what_is_about_to_expire_is_counted_with_its_money_and_the_command() -> 
 
 
 def test_what_came_damaged_is_fetched_by_materializing_its_set_and_collecting_is_no_use() -> None:
-    found = findings.about_to_expire([waiting(6, "failed", "figs"), waiting(6, "failed", "apples")], now=NOW)
+    found = outcomes.about_to_expire([waiting(6, "failed", "figs"), waiting(6, "failed", "apples")], now=NOW)
     assert "materialized: apples, figs." in found.description
     assert "collect" not in found.description
 
 
 def test_young_orders_are_no_reason_to_worry() -> None:
-    found = findings.about_to_expire([waiting(4.9)], now=NOW)
+    found = outcomes.about_to_expire([waiting(4.9)], now=NOW)
     assert found.verdict == "passed"
     assert "1 younger order is on the way" in found.description
 
 
 def test_together_names_every_set_that_does_not_pass() -> None:
-    fine, late, bad = (Finding(verdict=verdict, description="d") for verdict in ("passed", "warning", "error"))  # type: ignore[arg-type]
-    assert findings.together({"a": fine, "b": fine}).verdict == "passed"
-    assert findings.together({"a": fine, "b": late}).verdict == "warning"
-    whole = findings.together({"a": bad, "b": late, "c": fine})
+    fine, late, bad = (CheckOutcome(verdict=verdict, description="d") for verdict in ("passed", "warning", "error"))  # type: ignore[arg-type]
+    assert outcomes.together({"a": fine, "b": fine}).verdict == "passed"
+    assert outcomes.together({"a": fine, "b": late}).verdict == "warning"
+    whole = outcomes.together({"a": bad, "b": late, "c": fine})
     assert (whole.verdict, whole.description) == ("error", "2 of 3 prompt sets do not pass: a, b.")
-    many = findings.together({f"s{n}": bad for n in range(25)})
+    many = outcomes.together({f"s{n}": bad for n in range(25)})
     assert "s19 and 5 more" in many.description
     assert len(many.sample) == SAMPLE
 
 
 @pytest.mark.parametrize(("models", "verdict"), [(None, "passed"), (0, "warning"), (508, "passed")])
 def test_a_models_page_without_models_is_a_warning_and_one_never_read_is_not(models: int | None, verdict: str) -> None:
-    found = findings.page_understood(models)
+    found = outcomes.page_understood(models)
     assert found.verdict == verdict
     assert found.figures["models on the page"] == ("not known" if models is None else models)
     assert ("kept in `models_page` as it came" in found.description) is (models == 0)

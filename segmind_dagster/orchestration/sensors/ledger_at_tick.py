@@ -8,7 +8,7 @@ from segmind_dagster.settings import Settings
 
 
 @contextmanager
-def recorded_facts(settings: Settings) -> Iterator[Ledger | None]:
+def ledger_at_tick(settings: Settings) -> Iterator[Ledger | None]:
     """The ledger; None before the first run.
 
     Raises:

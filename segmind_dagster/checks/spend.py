@@ -10,22 +10,22 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from segmind_dagster.lifecycle.states import WRITTEN_OFF
-from segmind_dagster.reports.findings import (
+from segmind_dagster.checks.outcomes import (
     CHARGED_ONCE,
     COLLECT,
-    Finding,
+    CheckOutcome,
     charged_once,
     counted,
     fetched_again,
     sampled,
     total,
 )
+from segmind_dagster.lifecycle.states import WRITTEN_OFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from segmind_dagster.reports.spend_reach import Reach
+    from segmind_dagster.checks.spend_reach import Reach
 
     Rows = Sequence[Mapping[str, Any]]
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _SHORT_DAYS: Final = 3
 
 
-def charges_explained(rows: Rows) -> Finding:
+def charges_explained(rows: Rows) -> CheckOutcome:
     """Whether every charge in Segmind's history is one of ours.
 
     Args:
@@ -50,7 +50,7 @@ def charges_explained(rows: Rows) -> Finding:
     }
     if not rows:
         described = "Every charge that Segmind's history lists since our first submission is in our ledger too."
-        return Finding(verdict="passed", description=described, figures=figures)
+        return CheckOutcome(verdict="passed", description=described, figures=figures)
     charges = counted(len(rows), "charge", "charges")
     lines = [f"{charges} of {_worth(rows)} in Segmind's history {'is' if len(rows) == 1 else 'are'} not in our ledger."]
     lines.append("Segmind lists what it charged, so `balance_agrees` can be green beside this.")
@@ -65,7 +65,7 @@ def charges_explained(rows: Rows) -> Finding:
             f"{others} may come from what else uses this account: a colleague, Segmind's website, another project. If "
             "nothing does, change the API key, and ask Segmind's support with the request ids."
         )
-    return Finding(
+    return CheckOutcome(
         verdict="error" if maybe else "warning",
         description="\n".join(lines),
         figures=figures,
@@ -87,7 +87,7 @@ def _worth(rows: Rows) -> str:
     return f"${usd:.4f} and more (what {unknown} of them cost is not known)" if unknown else f"${usd:.4f}"
 
 
-def everything_paid_is_held(rows: Rows) -> Finding:
+def everything_paid_is_held(rows: Rows) -> CheckOutcome:
     """Whether everything that was charged is stored here.
 
     Args:
@@ -125,7 +125,7 @@ def everything_paid_is_held(rows: Rows) -> Finding:
             f"{outputs} worth ${written_off_usd:.4f} {'is' if len(written_off) == 1 else 'are'} to be bought again by "
             "decision, when the set is materialized."
         )
-    return Finding(
+    return CheckOutcome(
         verdict="error" if waiting or lost else "passed",
         description="\n".join(lines),
         figures=figures,
@@ -135,7 +135,7 @@ def everything_paid_is_held(rows: Rows) -> Finding:
     )
 
 
-def costs_agree(rows: Rows) -> Finding:
+def costs_agree(rows: Rows) -> CheckOutcome:
     """Whether ledger and history name the same amount for every request.
 
     Args:
@@ -154,7 +154,7 @@ def costs_agree(rows: Rows) -> Finding:
     }
     if not rows:
         described = "Our ledger and Segmind's history name the same cost for every request that both list as ended."
-        return Finding(verdict="passed", description=described, figures=figures)
+        return CheckOutcome(verdict="passed", description=described, figures=figures)
     lines = []
     if different:
         lines.append(
@@ -178,7 +178,7 @@ def costs_agree(rows: Rows) -> Finding:
             "with the request ids."
         )
     lines.append("`spend_cost_differences` has both amounts of each. All other tables and reports show the ledger's.")
-    return Finding(
+    return CheckOutcome(
         verdict="warning",
         description="\n".join(lines),
         figures=figures,
@@ -186,7 +186,7 @@ def costs_agree(rows: Rows) -> Finding:
     )
 
 
-def balance_agrees(rows: Rows) -> Finding:
+def balance_agrees(rows: Rows) -> CheckOutcome:
     """Whether the balance fell by what the history says was charged.
 
     Args:
@@ -197,7 +197,7 @@ def balance_agrees(rows: Rows) -> Finding:
             "Nothing to compare: it takes two readings of the balance. Materialize `segmind/credits` again later; it "
             "is free."
         )
-        return Finding(verdict="passed", description=described, figures={"stretches compared": 0})
+        return CheckOutcome(verdict="passed", description=described, figures={"stretches compared": 0})
     by_verdict = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in _VERDICTS}
     known = [row for row in rows if row["difference_usd"] is not None]
     fell = by_verdict["fell too far"]
@@ -213,7 +213,7 @@ def balance_agrees(rows: Rows) -> Finding:
         "gone without a record (USD)": missing_usd,
     }
     if fell:
-        return Finding(
+        return CheckOutcome(
             verdict="error",
             description=(
                 f"Between {counted(len(fell), 'pair', 'pairs')} of readings the balance fell by ${missing_usd:.4f} "
@@ -231,7 +231,7 @@ def balance_agrees(rows: Rows) -> Finding:
             f"{counted(rest, 'stretch', 'stretches')} between two readings left open: Segmind's history does not "
             "tell of it, or not all of it yet."
         )
-    return Finding(verdict="passed", description="\n".join(lines), figures=figures)
+    return CheckOutcome(verdict="passed", description="\n".join(lines), figures=figures)
 
 
 def _both_sides(known: Rows, topped_up: Rows) -> list[str]:
@@ -256,14 +256,14 @@ def _both_sides(known: Rows, topped_up: Rows) -> list[str]:
     return lines
 
 
-def balance_lasts(rows: Rows) -> Finding:
+def balance_lasts(rows: Rows) -> CheckOutcome:
     """Whether the balance lasts for a few days at the current rate.
 
     Args:
         rows: of `spend_runway`, in order of time.
     """
     if not rows:
-        return Finding(
+        return CheckOutcome(
             verdict="passed",
             description="The balance was never read. Materialize `segmind/credits`; it is free.",
             figures={"runway (days)": "not known"},
@@ -280,12 +280,12 @@ def balance_lasts(rows: Rows) -> Finding:
     if days is None:
         why = "nothing was spent lately" if per_day is not None else "less than a day of readings is too little to tell"
         described = f"{left}; how long it lasts is not known: {why}."
-        return Finding(verdict="passed", description=described, figures=figures)
+        return CheckOutcome(verdict="passed", description=described, figures=figures)
     described = f"{left}: enough for {days:.1f} days at ${per_day:.4f} a day, as in the week before."
     if days < _SHORT_DAYS:
         described += " Top up the account: without credits nothing more is bought, and what is missing waits."
-        return Finding(verdict="warning", description=described, figures=figures)
-    return Finding(verdict="passed", description=described, figures=figures)
+        return CheckOutcome(verdict="warning", description=described, figures=figures)
+    return CheckOutcome(verdict="passed", description=described, figures=figures)
 
 
 # verdicts of `spend_balance`, and how a figure names them
@@ -297,7 +297,7 @@ _VERDICTS: Final = {
     "not known": "are not known",
 }
 
-CHECKS: Final[Mapping[str, tuple[str, str, Callable[[Rows], Finding]]]] = {
+CHECKS: Final[Mapping[str, tuple[str, str, Callable[[Rows], CheckOutcome]]]] = {
     "spend_unexplained": (
         "charges_explained",
         "Segmind's history against our ledger: every charge that Segmind lists is one of ours.",
@@ -325,7 +325,7 @@ CHECKS: Final[Mapping[str, tuple[str, str, Callable[[Rows], Finding]]]] = {
 _NEED_HISTORY: Final = {"spend_unexplained", "spend_cost_differences", "spend_balance"}
 
 
-def judged(name: str, rows: Rows, *, reach: Reach) -> Finding:
+def judged(name: str, rows: Rows, *, reach: Reach) -> CheckOutcome:
     """What the check of a table says, and how far that reaches.
 
     Args:
@@ -338,6 +338,6 @@ def judged(name: str, rows: Rows, *, reach: Reach) -> Finding:
         return found
     has_nothing = reach.read_at is None or not (reach.has_compared or rows or name == "spend_balance")
     if name in _NEED_HISTORY and has_nothing:
-        return Finding(verdict="passed", description=reach.nothing, figures=reach.figures)
+        return CheckOutcome(verdict="passed", description=reach.nothing, figures=reach.figures)
     until = reach.until if reach.read_at else f"This is by our ledger alone. {reach.nothing}"
     return replace(found, description=f"{found.description}\n{until}", figures={**found.figures, **reach.figures})
