@@ -1,6 +1,6 @@
 """What the checks of the reconciliation say: its rows -> verdict, sentence, figures. Pure.
 
-A sentence gives the exact count and sum first and what to do last, as in `findings`; until when it holds, and what is
+A sentence gives the exact count and sum first and what to do last, as in `outcomes`; until when it holds, and what is
 not compared yet, is said by `spend_reach`. What could not be compared is no reason for alarm.
 """
 

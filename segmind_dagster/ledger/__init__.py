@@ -1,9 +1,12 @@
 """What was asked, spent and received: durable before and after every step that costs money.
 
-`states` is the one transition table, `records` the values, `schema` the tables, `migrations` their history,
-`commits` the group-committing writer, `entries` what runs enter, `moves` what becomes of every bought generation,
-`writes` what becomes of the others, `costs` what the history tells of money later, `reads` every question, `rate` the
-account's shared limit, `restoring` gives a lost ledger its rows back, `store` opens it all.
+`store` opens it all: `schema` the tables, `migrations` their history, `ledger_file` whether the file is still the one
+that was opened, `database_errors` the database's errors in our words. Writing: `commits` is the group-committing
+writer, `batching` lets many callers share one operation, `claims` and `statements` are what operations are made of;
+`entries` is what runs enter, `moves` what becomes of every bought generation, `writes` what becomes of the others,
+`money` what is put aside and charged, `costs` what the history reports of money later, `leases` who is still there,
+`rate` the account's shared limit, `restoring` gives a lost ledger its rows back. Reading: `reads` is for runs,
+`sensor_reads` for sensors, `check_reads` for checks; `records` holds the values.
 Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning`.
 """
 

@@ -96,7 +96,9 @@ def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: d
         totals.add(ScopeNames(row.intent_at.date().isoformat(), row.run, row.prompt_set), each.difference_usd)
     of_generations = [
         {
-            "held_id": row.generation_id, "reported_id": row.request_id, "reported_usd": whole_nanos(costs[row.request_id]),
+            "held_id": row.generation_id,
+            "reported_id": row.request_id,
+            "reported_usd": whole_nanos(costs[row.request_id]),
             "reported_at": now,
         }
         for row in rows

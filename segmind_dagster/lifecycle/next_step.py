@@ -2,8 +2,8 @@
 
 Two schedules follow from recorded times and counts alone: a run that may buy waits twice as long after each run that
 failed, and ends after `MOST_RUNS`; a look for what was paid for waits as long again as it has waited, and ends when the
-provider no longer has it: that one is worked out where the rows are, in `ledger.sensor_reads.loose`. Which moves exist is in
-`states`, which kinds of failure are which in `failures`; whether money allows it is `budget`'s business.
+provider no longer has it: that one is worked out where the rows are, in `ledger.sensor_reads.loose`. Which moves exist
+is in `states`, which kinds of failure are which in `failures`; whether money allows it is `budget`'s business.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Everything Dagster: the only package that imports it.
 
 `build` composes, `partitions`, `resources` and `translator` name things, `assets` hold thin bodies, `metadata`
-turns reports into what the UI shows, `checks` tell what is not as it should be, `sensors` and `schedules` start runs,
-`units` tells what a run is about, `loads` whether its rows came to the warehouse, `demo` runs it all once.
+turns reports into what the UI shows and `failures` our errors, `checks` tell what is not as it should be, `sensors` and
+`schedules` start runs. `asset_partitions` tells what a run is about, `loads` whether its rows came to the warehouse.
+`local` runs it on one machine, `sync` brings partitions in step with files, `demo` runs it all once.
 What a body does is decided elsewhere: in `runner`, `source` and `reports`.
 """
 

@@ -1,7 +1,9 @@
 """Prompt files -> values: one file is one prompt set, one prompt set is one partition.
 
-`folder` knows names, `formats` turns bytes into fields with their places, `fields` and `parameters`
-check them, `batches` and `expansion` multiply them into generations, `identity` says which are the same.
+`folder` finds files and `keys` says what they may be called, `loading` reads one: `formats` turns bytes into a
+`document` of fields with their lines (`yaml_form`, `csv_form`, `line_forms`), `fields`, `parameters`, `images` and
+`placeholders` check them, `batches` and `expansion` multiply them into generations, `identity` says which are the same,
+`model` is the set that comes out.
 Prices, budgets and what was already paid for are the business of `planning` and the ledger.
 """
 

@@ -1,4 +1,4 @@
-"""Batches -> generation generations: combinations, seeds, bodies and identities.
+"""Batches -> generations: combinations, seeds, bodies and identities.
 
 Pure: the same batches give the same generations everywhere. Nothing about a request depends on its
 position, except the field that says so.

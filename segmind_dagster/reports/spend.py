@@ -1,7 +1,7 @@
 """The spend reconciliation: ledger, Segmind's history and the balance compared, as tables beside them.
 
 What is asked is in `spend_sql`, what the answers mean in `reconciliation`, what the checks say of it in
-`spend_findings`. The ledger is asked as well, because rows that are not loaded yet are no reason to worry.
+`checks.spend`. The ledger is asked as well, because rows that are not loaded yet are no reason to worry.
 """
 
 from __future__ import annotations

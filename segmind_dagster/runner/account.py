@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from segmind_dagster.lifecycle.failures import FailureKind
-    from segmind_dagster.runner.work import GatewayPort
+    from segmind_dagster.runner.ports import GatewayPort
 
 
 async def why_not(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.runner.breaker import CircuitBreaker
-from segmind_dagster.runner.work import Ended
+from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

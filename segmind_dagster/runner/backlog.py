@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.planning import Plan
-    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.runner.ports import ClockPort
 
 
 def planned(plan: Plan) -> list[Generation]:

@@ -22,7 +22,7 @@ from segmind_dagster.lifecycle.generation import Attempt
 from segmind_dagster.runner.attempts import Tries
 from segmind_dagster.runner.delivery import Delivery, fail
 from segmind_dagster.runner.lookup import Fate, Found, Lookup
-from segmind_dagster.runner.work import Ended
+from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
     import random
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.headroom import Headroom
     from segmind_dagster.runner.inputs import Inputs
     from segmind_dagster.runner.lease import Lease
-    from segmind_dagster.runner.pacing import RateLimiter
-    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress
+    from segmind_dagster.runner.ports import ClockPort, GatewayPort, OutputsPort
+    from segmind_dagster.runner.rate_limiter import RateLimiter
+    from segmind_dagster.runner.report import Progress
 
 
 _V1_AT_ONCE = 200

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.runner.odd_prices import OddPrices
-    from segmind_dagster.runner.work import ClockPort, GatewayPort
+    from segmind_dagster.runner.ports import ClockPort, GatewayPort
 
 _PAUSE_S = 60.0
 # a request that so many readings say nothing of is left to later runs
@@ -80,7 +80,7 @@ class CostReader:
             self._task = asyncio.create_task(self._read_until_reported())
 
     def wanted(self) -> None:
-        """What was charged without a report stands in the way of a cap; what was looked for without success stays so."""
+        """What was charged without a report stands in the way of a cap; what was not found stays so."""
         if self._task is None:
             self.charged()
 

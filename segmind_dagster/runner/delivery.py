@@ -26,8 +26,8 @@ from segmind_dagster.runner.attempts import (
     with_history,
     with_sidecar,
 )
-from segmind_dagster.runner.pacing import PollSchedule
-from segmind_dagster.runner.work import Ended
+from segmind_dagster.runner.poll_schedule import PollSchedule
+from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
     import random
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from segmind_dagster.outputs import Quarantined
     from segmind_dagster.runner.concurrency import ConcurrencyLimit
     from segmind_dagster.runner.odd_prices import OddPrices
-    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort, Progress
+    from segmind_dagster.runner.ports import ClockPort, GatewayPort, OutputsPort
+    from segmind_dagster.runner.report import Progress
 
 _FETCHES = 3
 _POLL_FAILURES = 10

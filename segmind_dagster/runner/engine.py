@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import LostOwnershipError, SegmindDagsterError
@@ -26,9 +26,9 @@ from segmind_dagster.runner.headroom import Headroom
 from segmind_dagster.runner.inputs import Inputs
 from segmind_dagster.runner.lookup import Lookup
 from segmind_dagster.runner.odd_prices import OddPrices
-from segmind_dagster.runner.pacing import PollSchedule
+from segmind_dagster.runner.poll_schedule import PollSchedule
+from segmind_dagster.runner.report import Ended, Progress, reused
 from segmind_dagster.runner.watching import Watch
-from segmind_dagster.runner.work import Ended, Progress, reused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -41,8 +41,25 @@ if TYPE_CHECKING:
     from segmind_dagster.registry import Model
     from segmind_dagster.runner.admission import Admission
     from segmind_dagster.runner.lease import Lease
-    from segmind_dagster.runner.pacing import RateLimiter
-    from segmind_dagster.runner.work import ClockPort, GatewayPort, Limits, OutputsPort
+    from segmind_dagster.runner.ports import ClockPort, GatewayPort, OutputsPort
+    from segmind_dagster.runner.rate_limiter import RateLimiter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one run keeps to.
+
+    Args:
+        max_in_flight: generations at the provider at once.
+        unknown_settle_seconds: see `lookup`.
+        v1_timeout_seconds: how long a v1 call may take.
+        stays_open: settling times that a lost submission is waited for.
+    """
+
+    max_in_flight: int
+    unknown_settle_seconds: float
+    v1_timeout_seconds: float
+    stays_open: float
 
 
 class Engine:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger import Caps
     from segmind_dagster.lifecycle.generation import Generation
-    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.runner.ports import ClockPort
 
 _LOOK_EVERY_S = 3.0
 _LOG = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.runner.admission import Admission
     from segmind_dagster.runner.lookup import Lookup
-    from segmind_dagster.runner.work import GatewayPort, OutputsPort
+    from segmind_dagster.runner.ports import GatewayPort, OutputsPort
 
 _SHOWN: Final = 3
 _UNFINISHED: Final = (

@@ -24,7 +24,7 @@ from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN
 from segmind_dagster.runner.loop import work_through
 from segmind_dagster.runner.outstanding import outstanding, warned_about_outstanding
 from segmind_dagster.runner.prices import unit_costs
-from segmind_dagster.runner.work import Ended, ModelReport, Progress, RunReport
+from segmind_dagster.runner.report import Ended, ModelReport, Progress, RunReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.outputs import OutputStore
     from segmind_dagster.prompts import PromptSet
-    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.runner.ports import ClockPort
     from segmind_dagster.settings import Settings
 
 _EXAMPLES = 5

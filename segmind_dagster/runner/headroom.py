@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.errors import BudgetError
     from segmind_dagster.lifecycle.generation import Generation
-    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.runner.ports import ClockPort
 
 # what other runs make free, a cap that was raised and a new day announce themselves to nobody
 _ASK_EVERY_S = 2.0

@@ -1,4 +1,4 @@
-"""Local input images in progress into a body: uploaded once per content, remembered before first use."""
+"""Local input images in a body: uploaded once per content, remembered before first use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.lifecycle.generation import ImageInput
-    from segmind_dagster.runner.work import ClockPort, GatewayPort, OutputsPort
+    from segmind_dagster.runner.ports import ClockPort, GatewayPort, OutputsPort
 
 # how long Segmind keeps uploads is not documented; uploading again is free
 _GOOD_FOR = timedelta(days=1)

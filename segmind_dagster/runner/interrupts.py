@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from segmind_dagster.runner.admission import Admission
-    from segmind_dagster.runner.work import ClockPort, Ended, Progress
+    from segmind_dagster.runner.ports import ClockPort
+    from segmind_dagster.runner.report import Ended, Progress
 
 LOGGER = logging.getLogger(__name__)
 DRAIN_S = 20.0

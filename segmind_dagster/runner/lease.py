@@ -19,7 +19,7 @@ from segmind_dagster.ledger.leases import Process
 
 if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
-    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.runner.ports import ClockPort
 
 LOGGER = logging.getLogger(__name__)
 LEASE_S = leases.LEASE_S

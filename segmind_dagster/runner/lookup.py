@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import UnaccountedAttempt
     from segmind_dagster.registry import Model
-    from segmind_dagster.runner.work import ClockPort, GatewayPort
+    from segmind_dagster.runner.ports import ClockPort, GatewayPort
 
 RUN_STAYS_OPEN: Final = 3.0
 """Settling times that a run waits for the fate of a submission; looking goes on in the next collecting run."""

@@ -22,9 +22,10 @@ from segmind_dagster.runner.file_budgets import FileBudgets
 from segmind_dagster.runner.freshness import refuse_if_outdated
 from segmind_dagster.runner.interrupts import Watchdog, run_interruptibly
 from segmind_dagster.runner.lookup import RUN_STAYS_OPEN
-from segmind_dagster.runner.pacing import PollSchedule, RateLimiter
+from segmind_dagster.runner.poll_schedule import PollSchedule
 from segmind_dagster.runner.prices import current_catalogue
-from segmind_dagster.runner.work import Ended, Limits, reused
+from segmind_dagster.runner.rate_limiter import RateLimiter
+from segmind_dagster.runner.report import Ended, reused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.outputs import OutputStore
     from segmind_dagster.runner.engine import Engine
-    from segmind_dagster.runner.work import ClockPort, Progress
+    from segmind_dagster.runner.ports import ClockPort
+    from segmind_dagster.runner.report import Progress
     from segmind_dagster.settings import Settings
 
 # longer than a rate window, a back-off or a fetch
@@ -74,7 +76,7 @@ def work_through(
     """
     # aiohttp takes a fifth of a second to import: only when something is generated
     from segmind_dagster.gateway.client import Gateway
-    from segmind_dagster.runner.engine import Engine
+    from segmind_dagster.runner.engine import Engine, Limits
     from segmind_dagster.runner.lease import Lease
 
     rate_limiter = RateLimiter(ledger, clock, settings.requests_per_minute)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Claim, Ledger
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.matching import HistoryRow
-    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.runner.ports import ClockPort
     from segmind_dagster.settings import Settings
 
 _A_PERSON = "a person"

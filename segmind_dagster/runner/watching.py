@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.lifecycle.generation import Generation
-    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.runner.ports import ClockPort
 
 _LOOK_EVERY_S = 1.0
 

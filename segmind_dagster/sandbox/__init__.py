@@ -1,8 +1,12 @@
 """A local gateway that speaks Segmind's API: for tests, demonstrations and benchmarks, without a key or a cent.
 
-`SandboxServer` runs it in a background thread, `serve` in the foreground. It listens on loopback only, marks
-its pictures, keeps its own books (`account`), misbehaves on request (`Faults`), and tells of other things than its
-books hold (`Lies`). It shares no parsing code with the client: what it says was charged is a second opinion.
+`SandboxServer` (`server`) runs it in a background thread, `serve` in the foreground, with `settings`; `probe` finds
+one that runs. It listens on loopback only and keeps its own books: `state` holds `jobs` with their `journal`,
+`assets`, the `rate` limit; `offers` is what it sells. Routes: `gateway_routes` (with `submissions` and `validation`),
+`account_routes` (with `history`, `models_list` and `pages`), `output_routes`; `answers` and `times` are their parts.
+Outputs: `renderings` of `pictures`, `scenery` and `media`. It misbehaves on request (`faults`, `fault_answers`) and
+says other things than its books hold (`lies`: `lying_history`, `altered_rows`, `lying_money`). It shares no parsing
+code with the client: what it says was charged is a second opinion.
 """
 
 from segmind_dagster.sandbox.faults import (

@@ -1,8 +1,9 @@
 """The Segmind dlt source: settled ledger rows and the account's own endpoints, to any dlt destination.
 
-`source` puts the resources together, `tables` names their columns, `rows` makes rows of ledger records,
-`account` asks Segmind about the account, `destinations` finds the warehouse (`lake` when that is a folder or a
-bucket), `pipeline` runs a load, `locks` lets one loader at a time.
+`source` puts the resources together, `tables` names their columns, `rows` makes rows of ledger records (`long_texts`
+fits them in), `account` asks Segmind about the account: its request `history` step by step, its models `page` and how
+the `catalogue` drifts. `destinations` finds the warehouse (`lake` when that is a folder or a bucket), `pipeline` runs a
+load, `locks` lets one loader at a time, `restore` reads back what earlier loads wrote.
 Generation is `runner`'s business: a plain script's first resource only asks for it.
 """
 

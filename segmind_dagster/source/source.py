@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.data_folder import RunContext
     from segmind_dagster.registry import Model
-    from segmind_dagster.runner.work import Progress, RunReport
+    from segmind_dagster.runner.report import Progress, RunReport
     from segmind_dagster.settings import Settings
 
 LOGGER = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -154,6 +155,13 @@ def test_a_module_opens_with_a_charter(path: Path) -> None:
     assert ast.get_docstring(parsed(path))
 
 
+def test_the_charter_of_a_package_names_each_of_its_modules() -> None:
+    for package in (path.parent for path in MODULES if path.name == "__init__.py" and path.parent != ROOT):
+        named = set(re.findall(r"`(\w+)`", ast.get_docstring(parsed(package / "__init__.py")) or ""))
+        modules = {path.stem for path in MODULES if path.parent == package} - {"__init__", "env"}
+        assert modules - named == set(), package.name
+
+
 @every_module
 def test_no_module_reads_the_environment_while_it_is_imported(path: Path) -> None:
     assert environment_reads_at_import(parsed(path)) == []
@@ -201,20 +209,20 @@ def test_an_import_that_breaks_the_rule_would_be_noticed(importer: str, source: 
 @pytest.mark.parametrize(
     ("importer", "source"),
     [
-        ("segmind_dagster.ledger.store", "from segmind_dagster.runner.work import Work"),
+        ("segmind_dagster.ledger.store", "from segmind_dagster.runner.report import Ended"),
         ("segmind_dagster.ledger.store", "from segmind_dagster import runner"),
-        ("segmind_dagster.ledger.store", "import segmind_dagster.runner.work"),
+        ("segmind_dagster.ledger.store", "import segmind_dagster.runner.report"),
         ("segmind_dagster.ledger.store", "def lazily():\n    from segmind_dagster.runner import work"),
         (
             "segmind_dagster.ledger.store",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from segmind_dagster.runner.work import Work",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from segmind_dagster.runner.report import Ended",
         ),
         ("segmind_dagster.ledger.store", "from segmind_dagster.gateway import wire"),
         ("segmind_dagster.settings", "from segmind_dagster.registry import MODELS"),
         ("segmind_dagster.lifecycle.states", "from segmind_dagster.ledger.records import Claim"),
         ("segmind_dagster.planning.plan", "from segmind_dagster.data_folder import opened"),
         ("segmind_dagster.commands.pages", "from segmind_dagster.cli import main"),
-        ("segmind_dagster.runner.work", "from segmind_dagster import __doc__"),
+        ("segmind_dagster.runner.report", "from segmind_dagster import __doc__"),
         ("segmind_dagster.outputs", "from segmind_dagster.sandbox.server import SandboxServer"),
         ("segmind_dagster.sandbox.server", "from segmind_dagster.gateway.wire import Wire"),
     ],

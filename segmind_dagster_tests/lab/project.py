@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.prompts import PromptSet
     from segmind_dagster.runner import RunReport
-    from segmind_dagster.runner.work import Ended
+    from segmind_dagster.runner.report import Ended
     from segmind_dagster.sandbox import SandboxServer
     from segmind_dagster.settings import Settings
 

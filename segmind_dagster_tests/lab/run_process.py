@@ -23,7 +23,7 @@ from segmind_dagster.ledger.commits import GroupCommitter
 from segmind_dagster.ledger.schema import RUNS
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.runner import Batch, generate, interrupts, lease
-from segmind_dagster.runner.pacing import RateLimiter
+from segmind_dagster.runner.rate_limiter import RateLimiter
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:

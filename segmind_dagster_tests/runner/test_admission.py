@@ -14,7 +14,7 @@ from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.registry import find_model
 from segmind_dagster.runner.admission import Admission
-from segmind_dagster.runner.work import Ended
+from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
     from segmind_dagster.lifecycle.failures import FailureKind

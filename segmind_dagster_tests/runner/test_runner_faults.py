@@ -11,7 +11,7 @@ from lab.clocks import QuickClock
 from lab.project import V1, V2
 
 from segmind_dagster.gateway import client
-from segmind_dagster.runner.pacing import PollSchedule
+from segmind_dagster.runner.poll_schedule import PollSchedule
 from segmind_dagster.sandbox import Faults, Lies
 
 if TYPE_CHECKING:

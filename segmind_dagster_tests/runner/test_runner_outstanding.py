@@ -10,7 +10,7 @@ import pytest
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.runner.outstanding import Outstanding
-from segmind_dagster.runner.pacing import PollSchedule
+from segmind_dagster.runner.poll_schedule import PollSchedule
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from sqlalchemy import select
 from segmind_dagster.gateway import pace, repeating
 from segmind_dagster.ledger import open_ledger
 from segmind_dagster.ledger.schema import RATE_LIMIT
-from segmind_dagster.runner.pacing import PollSchedule, RateLimiter
+from segmind_dagster.runner.poll_schedule import PollSchedule
+from segmind_dagster.runner.rate_limiter import RateLimiter
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from lab.clocks import QuickClock
 from lab.project import V1, V2
 
 from segmind_dagster.ledger import Caps, leases, moves, reads
-from segmind_dagster.runner.pacing import PollSchedule
+from segmind_dagster.runner.poll_schedule import PollSchedule
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:

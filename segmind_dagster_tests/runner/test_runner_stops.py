@@ -15,7 +15,7 @@ from segmind_dagster.ledger import Caps, Spent, open_ledger
 from segmind_dagster.planning import apply_caps
 from segmind_dagster.planning.estimate import Estimate
 from segmind_dagster.planning.plan import Plan
-from segmind_dagster.runner.pacing import RateLimiter
+from segmind_dagster.runner.rate_limiter import RateLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

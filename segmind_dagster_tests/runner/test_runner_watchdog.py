@@ -15,7 +15,7 @@ from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.runner import interrupts
 from segmind_dagster.runner.admission import Admission
 from segmind_dagster.runner.interrupts import Watchdog
-from segmind_dagster.runner.work import Progress
+from segmind_dagster.runner.report import Progress
 from segmind_dagster.sandbox import jobs
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from lab.source_project import ROWS
 
 from segmind_dagster.errors import DatasetOriginError, SegmindDagsterError
 from segmind_dagster.registry import MODELS
-from segmind_dagster.runner.pacing import PollSchedule
+from segmind_dagster.runner.poll_schedule import PollSchedule
 from segmind_dagster.sandbox import Faults
 from segmind_dagster.source import build_source, load, segmind_pipeline, segmind_source, tables
 

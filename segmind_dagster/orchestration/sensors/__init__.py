@@ -1,8 +1,8 @@
 """Sensors: they read recorded facts and files, never the network, and start or prepare runs.
 
 `prompt_files` follows the files, `failed_generations` runs again what failed unpaid, `paid_outputs` collects what was
-paid for, `low_balance` warns. `activity` reads Dagster's records for them, `facts` opens the ledger, `budget` says
-what a run could not buy.
+paid for, `low_balance` warns. `activity` and `unbegun` read Dagster's records for them,
+`ledger_at_tick` opens the ledger, `budget` says what a run could not buy.
 """
 
 from segmind_dagster.orchestration.asset_partitions import REQUESTED_BY

@@ -1,8 +1,4 @@
-"""When requests are sent, and when jobs are asked about.
-
-Sending follows the account's shared rate (`ledger.rate`). Polling follows what jobs of the model really take:
-the first look comes when the job may be done, not every second.
-"""
+"""When requests are sent: this run's share of the account's rate, which all runs share in `ledger.rate`."""
 
 from __future__ import annotations
 
@@ -18,15 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from segmind_dagster.ledger import Ledger
-    from segmind_dagster.runner.work import ClockPort
+    from segmind_dagster.runner.ports import ClockPort
 
 _PART_S = 1.0
 _LARGEST_RESERVATION = 1000
-_UNKNOWN_LATENCY_S = 5.0
-_REMEMBERED = 50
-_SCOUTS = 2
-# how far jobs that are not done may push what others of their model wait for
-_AT_MOST = 4
 
 
 class RateLimiter:
@@ -119,62 +110,3 @@ class _Waiting:
 
     may_go: Callable[[], bool]
     has_come: asyncio.Future[None]
-
-
-class PollSchedule:
-    """How long jobs of one model take, learnt while they finish.
-
-    Args:
-        usual_s: what is known beforehand; None when nothing is.
-        is_measured: whether that was measured with this account, rather than published for everybody.
-        longest_s: the longest that one took with this account; None when none is known.
-    """
-
-    def __init__(self, usual_s: float | None, *, is_measured: bool = False, longest_s: float | None = None) -> None:
-        self._usual_s = usual_s if usual_s is not None else _UNKNOWN_LATENCY_S
-        self._seen: deque[float] = deque(maxlen=_REMEMBERED)
-        self._at_least_s = 0.0
-        self._longest_s = longest_s or 0.0
-        # a published mean may be far off for what we ask: a few jobs are looked at early to find out
-        self._scouts = 0 if is_measured else _SCOUTS
-
-    def enlist(self) -> bool:
-        """Whether the next job is one of the few that are looked at early."""
-        if self._seen or not self._scouts:
-            return False
-        self._scouts -= 1
-        return True
-
-    def learn(self, latency_s: float) -> None:
-        """A job of this model took that long."""
-        self._seen.append(latency_s)
-        self._longest_s = max(self._longest_s, latency_s)
-
-    def learn_unfinished(self, elapsed_s: float) -> None:
-        """A job of this model was not done after that long: until one is, the others need not look earlier."""
-        self._at_least_s = max(self._at_least_s, elapsed_s)
-
-    @property
-    def expected_s(self) -> float:
-        """What the next job will probably take."""
-        if self._seen:
-            return sorted(self._seen)[len(self._seen) // 2]
-        # bounded: one job that hangs must not keep the others from being looked at
-        return min(max(self._usual_s, self._at_least_s * 1.05), self._usual_s * _AT_MOST)
-
-    def delay_s(self, elapsed_s: float, *, is_scout: bool = False) -> float:
-        """How long to wait before the next look at a job that was submitted `elapsed_s` ago."""
-        expected = self.expected_s
-        if elapsed_s < expected * 0.9:
-            until_expected = max(expected - elapsed_s, 0.05)
-            return min(max(elapsed_s, 0.25), until_expected) if is_scout else until_expected
-        # later looks: a twentieth of the time so far, within what the provider advises for long jobs
-        return min(max(0.05 * max(elapsed_s, expected), 0.1), 10.0)
-
-    def over_s(self) -> float:
-        """When a job must be over: after the longest that was seen, else as late as it is polled for."""
-        return self._longest_s or self.deadline_s()
-
-    def deadline_s(self) -> float:
-        """When a job is left to a later run: it stays recorded, and is collected then."""
-        return max(600.0, 10 * self.expected_s)

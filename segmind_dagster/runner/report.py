@@ -1,48 +1,22 @@
-"""The values that go into the runner and come out of it, and the ports it speaks through."""
+"""What a run says of itself: how each generation ended, its progress, its report. Values only."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from segmind_dagster.runner.outstanding import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
-    from pathlib import Path
-
-    from segmind_dagster.gateway.fetching import Fetched
-    from segmind_dagster.gateway.wire import Answer
     from segmind_dagster.lifecycle.failures import FailureKind
-    from segmind_dagster.lifecycle.generation import Generation, Output
-    from segmind_dagster.lifecycle.matching import HistoryRow
-    from segmind_dagster.outputs import Quarantined
-    from segmind_dagster.registry import Model, OutputKind
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.runner.outstanding import Outstanding
 
 Ending = Literal["succeeded", "reused", "failed", "unknown", "running", "held_back", "left"]
 """How a run left a generation: bought; there already; failed; fate not known; still at the provider; not sent
 because the run stopped submitting; left alone because only a person can help."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one run keeps to.
-
-    Args:
-        max_in_flight: generations at the provider at once.
-        unknown_settle_seconds: see `lookup`.
-        v1_timeout_seconds: how long a v1 call may take.
-        stays_open: settling times that a lost submission is waited for.
-    """
-
-    max_in_flight: int
-    unknown_settle_seconds: float
-    v1_timeout_seconds: float
-    stays_open: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,92 +166,3 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     also_collected: frozenset[str] = frozenset()
     outstanding: Outstanding = NOTHING
-
-
-class GatewayPort(Protocol):
-    """What the runner needs of the provider; `gateway.client.Gateway` is the real one."""
-
-    async def submit(
-        self, model: Model, body: Mapping[str, Any], sink: Path, *, may_send: Callable[[], bool] = ...
-    ) -> Answer:
-        """Send one POST, once, if it may still be sent when its turn comes."""
-
-    async def status(self, request_id: str) -> Answer:
-        """The state of a job."""
-
-    async def result(self, request_id: str) -> Answer:
-        """The result of a finished job."""
-
-    async def credits_usd(self) -> Decimal | None:
-        """The account's balance; the first thing asked, so that a host which is not there is said soon."""
-
-    async def history(self, *, since: datetime, now: datetime, is_whole: bool = True) -> list[HistoryRow]:
-        """The account's requests since a moment."""
-
-    async def history_row(self, request_id: str) -> HistoryRow | None:
-        """What the history remembers of a request."""
-
-    async def upload(self, data_url: str) -> str:
-        """Store an input file and return its address."""
-
-    async def fetch(self, url: str, sink: Path) -> Fetched:
-        """Stream an output to a file."""
-
-
-class QuarantinePort(Protocol):
-    """What the runner needs of the quarantine; `outputs.quarantine.Quarantine` is the real one."""
-
-    url: str
-
-    def put(
-        self, path: Path, *, resource: str, generation_id: str, attempt: int, sidecar: Mapping[str, Any]
-    ) -> Quarantined:
-        """Keep refused bytes."""
-
-    def found(self, resource: str = "*") -> list[Quarantined]:
-        """The refused files, of one model or of all."""
-
-    def copy(self, quarantined: Quarantined, path: Path) -> bool:
-        """Copy a refused file to a local one, if it is whole."""
-
-
-class OutputsPort(Protocol):
-    """What the runner needs of the output store; `outputs.OutputStore` is the real one."""
-
-    def scratch_file(self, generation_id: str) -> Path:
-        """A fresh name for a file in progress."""
-
-    def keep(
-        self,
-        path: Path,
-        *,
-        resource: str,
-        generation_id: str,
-        kind: OutputKind,
-        sidecar: Mapping[str, Any],
-        books: Mapping[str, Any] | None = None,
-    ) -> Output:
-        """Verify a file and move it into place."""
-
-    def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Output, Mapping[str, Any]] | None:
-        """The whole output of a request that was put in place earlier, and the facts beside it, if it was."""
-
-    @property
-    def quarantine(self) -> QuarantinePort:
-        """Where refused bytes are kept."""
-
-    def discard(self, path: Path) -> None:
-        """Remove a file that is not to be kept."""
-
-
-class ClockPort(Protocol):
-    """Time, injected so that tests never wait."""
-
-    def now(self) -> datetime:
-        """The time, aware."""
-
-    def monotonic(self) -> float:
-        """Seconds that never go backwards."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Let others work for a while."""
