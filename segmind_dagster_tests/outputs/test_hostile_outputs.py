@@ -294,11 +294,11 @@ def peak_mb():
 store = OutputStore({str(tmp_path / "outputs")!r}, scratch_dir=Path({str(tmp_path)!r}))
 warm = store.scratch_file("g-0")
 warm.write_bytes(picture("JPEG"))
-store.keep(warm, resource="m", generation_id="g-0", kind="image", facts={{"a": 1}})
+store.keep(warm, resource="m", generation_id="g-0", kind="image", sidecar={{"a": 1}})
 path = store.scratch_file("g-1")
 {textwrap.dedent(MEASURED[what])}
 before = peak_mb()
-stored = store.keep(path, resource="m", generation_id="g-1", kind=kind, facts={{"a": 1}})
+stored = store.keep(path, resource="m", generation_id="g-1", kind=kind, sidecar={{"a": 1}})
 print(peak_mb() - before, stored.size_bytes)
 """
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -36,7 +36,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OutputStor
 def put(store: OutputStore, content: bytes, **options: Any) -> Quarantined:
     path = store.scratch_file("g-1")
     path.write_bytes(content)
-    wanted = {"resource": "fast_flux", "generation_id": "g-1", "attempt": 1, "facts": SIDECAR, **options}
+    wanted = {"resource": "fast_flux", "generation_id": "g-1", "attempt": 1, "sidecar": SIDECAR, **options}
     quarantined = store.quarantine.put(path, **wanted)
     assert not path.exists()
     return quarantined
