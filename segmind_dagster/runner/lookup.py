@@ -451,7 +451,7 @@ class Lookup:
         refused = {each.submission.key for each in waiting if not each.wants_proof}
 
         def admits(row: HistoryRow, submission: Submission) -> Likeness:
-            if row.request_id in view.ambiguous or view.is_shared:
+            if row.request_id in view.ambiguous:
                 return Likeness.ALTERED
             # a request that is listed as failed is the very refusal that was answered
             return Likeness.OTHER if row.is_failed and submission.key in refused else Likeness.EXACT
@@ -460,11 +460,11 @@ class Lookup:
         for each in waiting:
             each.readings += 1
             row = matches.found.get(each.submission.key)
-            if row is not None:
+            if row is not None and not view.is_shared:
                 self._assigned.add(row.request_id)
                 self._finish([each], Found(row.request_id))
                 continue
-            is_doubted = each.submission.key in matches.doubts
+            is_doubted = row is not None or each.submission.key in matches.doubts
             if each.wants_proof:
                 fate = self._fate_of_missing(each, is_doubted=is_doubted)
             elif each.awaits_control is None:
