@@ -490,8 +490,8 @@ class Lookup:
         )
         if judged == "absent":
             return "absent"
-        # a collecting run waits for jobs that may still be under way
-        waits_for_job = is_sync or self._stays_open > RUN_STAYS_OPEN
+        # a collecting run waits for jobs that may still be under way; where a row may be it, that would tell nothing
+        waits_for_job = not is_doubted and (is_sync or self._stays_open > RUN_STAYS_OPEN)
         open_s = self._stays_open * self._settle.total_seconds() + (job_s if waits_for_job else 0.0)
         return "unresolved" if waited_s >= open_s and lost.readings >= _LEAST_READINGS else None
 
