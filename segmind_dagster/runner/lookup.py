@@ -427,7 +427,11 @@ class Lookup:
         listed = Counter(row.request_id for row in rows)
         ambiguous = frozenset(each for each, times in listed.items() if times > 1)
         free = [row for row in rows if row.request_id not in owned or row.request_id in ambiguous]
-        unaccounted = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=since)
+        # a page has rows from before the moment as well: those are to be accounted for, too
+        earliest = min((row.created_at for row in free if row.created_at is not None), default=since)
+        unaccounted = await asyncio.to_thread(
+            self._ledger.read, reads.unaccounted, since=min(since, earliest - offset - CLOCK_TOLERANCE)
+        )
         sent = [_shifted(each, offset) for each in (*rivals, *(each.submission for each in unaccounted))]
         distinct = [row for row in free if row.request_id not in ambiguous]
         return _View(
