@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # tests wait for servers more than they compute: two for each core
 WORKERS := $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
-PYTEST := $(BIN)/python -m pytest
+# tests of a module stay together, and a worker that has none left takes some of another's
+PYTEST := $(BIN)/python -m pytest --dist worksteal
 export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := yes
 export RUNTIME__DLTHUB_TELEMETRY := false

@@ -69,6 +69,7 @@ class Scenario:
         later: what the later run asks for beside the rest: a control that is listed while others are not.
         later_rates: faults of what it submits; None for the same.
         set_usd, run_usd, day_usd: caps that bind.
+        folders: data folders of the one account, each with these sets and runs, started in the same moment.
         disaster: what happens to the ledger when everything is accepted and nothing of the last run stored; the run
             then is killed, and the lies begin.
         is_capped_only: whether there is nothing but the first runs, so that the cap of a run can be judged.
@@ -93,6 +94,7 @@ class Scenario:
     set_usd: Decimal | None = None
     run_usd: Decimal | None = None
     day_usd: Decimal | None = None
+    folders: int = 1
     disaster: Disaster = "none"
     is_capped_only: bool = False
     must_finish: bool = False
@@ -287,3 +289,7 @@ def _disasters() -> Iterator[Scenario]:
     yield after("lost", "_unreadable", Lies(page_script=["unreadable"] * 12), **many)
     for kind in ALTERATIONS:
         yield after("lost", f"_row_{kind}", Lies(alterations=[kind]))
+    # no ledger sees the other one: equal prompts, equal times, lost answers in both
+    both = {"folders": 2, "runs": 1, "sets": 1}
+    yield Scenario(name="two_folders", **both)
+    yield Scenario(name="two_folders_nearly_all_lost", rates={"accepted_then_reset": 0.8}, **both)

@@ -11,10 +11,11 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.chaos.books import asked_for, wire_of
 from bench.chaos.lone_run import Task, perform
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from bench.chaos.books import Wire
     from bench.chaos.lone_run import Errand
     from bench.chaos.scenarios import Jump, Scenario
+
+_Result = TypeVar("_Result")
 
 SETTLE_S = 0.4
 _CLIENT_TIMEOUT_S = 2.0
@@ -73,7 +76,10 @@ def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> 
         scale: multiplies the number of generations, where no cap depends on it.
     """
     began = time.monotonic()
-    keys = _write_prompt_sets(scenario, folder, scale)
+    folders = [folder / f"folder_{number}" for number in range(scenario.folders)] if scenario.folders > 1 else [folder]
+    for each in folders:
+        each.mkdir(exist_ok=True)
+        keys = _write_prompt_sets(scenario, each, scale)
     settings = SandboxSettings(
         initial_credits=_PLENTY_USD,
         price_jitter=False,
@@ -83,52 +89,62 @@ def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> 
         faults=Faults(rates=scenario.rates, seed=seed, rate_limit_reset_s=0.3),
         lies=replace(scenario.lies, seed=seed),
     )
-    met: Doubt | None = None
-    with SandboxServer(settings) as sandbox:
-        project = _Project(scenario, folder, sandbox)
-        if scenario.disaster == "none":
-            project.storm(keys)
-        else:
-            project.lose(keys)
+    met: list[Doubt] | None = None
+    with SandboxServer(settings) as sandbox, ThreadPoolExecutor(len(folders)) as pool:
+        projects = [_Project(scenario, each, sandbox) for each in folders]
+        _all(pool, projects, lambda each: each.storm(keys) if scenario.disaster == "none" else each.lose(keys))
         if not scenario.is_capped_only:
             if scenario.then is not None:
                 sandbox.set_lies(replace(scenario.then, seed=seed))
             if scenario.disaster != "none":
-                project.recover(keys)
+                _all(pool, projects, lambda each: each.recover(keys))
             if scenario.later_rates is not None:
                 sandbox.set_faults(Faults(rates=scenario.later_rates, seed=seed))
             also = _LATE_SETS if scenario.cap_usd is None else ()
-            project.run("generate", (*keys, *also[:1]), jump=scenario.later_jump)
-            met = project.doubt()
+            _all(pool, projects, lambda each: each.run("generate", (*keys, *also[:1]), jump=scenario.later_jump))
+            met = _all(pool, projects, _Project.doubt)
             sandbox.set_faults(Faults())
             # risen prices stay; all else is told as it is
             sandbox.set_lies(replace(HONEST, price_factor=scenario.lies.price_factor))
-            project.come_clean((*keys, *also))
-        left = project.doubt()
+            _all(pool, projects, lambda each: each.come_clean((*keys, *also)))
+        left = _all(pool, projects, _Project.doubt)
         account = _at_rest(sandbox)
-        asked = asked_for(read_prompt_sets(settings_of(project.environ)))
-    wanted = Counter(each.wire for each in asked)
+        asked = asked_for(read_prompt_sets(settings_of(projects[0].environ)))
     wires = {each.generation_id: each.wire for each in asked}
+    ledgers = [each / "data" / "ledger.sqlite" for each in folders]
+    requests = Counter(request_id for path in ledgers for request_id in read_requests(path))
     jobs = account["jobs"]
+    said = [each.said for each in projects]
     return Sidecar(
-        wanted=wanted,
+        wanted=Counter(each.wire for each in asked for _ in folders),
         charged=Counter(_wire_of(job) for job in jobs if job["charged"]),
         charged_usd=sum((Decimal(job["cost_usd"]) for job in jobs if job["charged"]), Decimal(0)),
         posts=account["requests"]["submit"],
         accepted=account["submissions"],
         running=sum(job["status"] not in {"COMPLETED", "FAILED"} for job in jobs),
         ledger={
-            key: Held(wire=wires.get(key, ("", key)), state=state, failure_kind=kind)
-            for key, (state, kind) in read_states(folder / "data" / "ledger.sqlite").items()
+            f"{number}/{key}": Held(wire=wires.get(key, ("", key)), state=state, failure_kind=kind)
+            for number, path in enumerate(ledgers)
+            for key, (state, kind) in read_states(path).items()
         },
-        met=met if met is not None else left,
-        left=left,
-        hung=tuple(project.said.hung),
-        crashed=tuple(project.said.crashed),
-        stopped=tuple(project.said.stopped),
-        unwarned=tuple(project.said.unwarned),
+        taken_twice=sum(count > 1 for count in requests.values()),
+        met=_sum(met if met is not None else left),
+        left=_sum(left),
+        hung=tuple(problem for each in said for problem in each.hung),
+        crashed=tuple(problem for each in said for problem in each.crashed),
+        stopped=tuple(problem for each in said for problem in each.stopped),
+        unwarned=tuple(problem for each in said for problem in each.unwarned),
         elapsed_s=time.monotonic() - began,
     )
+
+
+def _all(pool: ThreadPoolExecutor, projects: Sequence[_Project], do: Callable[[_Project], _Result]) -> list[_Result]:
+    """Do the same in every folder, side by side."""
+    return list(pool.map(do, projects))
+
+
+def _sum(doubts: Sequence[Doubt]) -> Doubt:
+    return Doubt(unknown=sum(each.unknown for each in doubts), shown=sum(each.shown for each in doubts))
 
 
 class _Project:
@@ -290,6 +306,18 @@ def read_states(path: Path) -> dict[str, tuple[str, str | None]]:
     finally:
         connection.close()
     return {key: (state, kind) for key, state, kind in rows}
+
+
+def read_requests(path: Path) -> list[str]:
+    """The requests that a ledger takes for its own."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        rows = connection.execute("SELECT request_id FROM attempts WHERE request_id IS NOT NULL").fetchall()
+    except sqlite3.OperationalError:  # no run came so far
+        return []
+    finally:
+        connection.close()
+    return [request_id for (request_id,) in rows]
 
 
 def _write_prompt_sets(scenario: Scenario, folder: Path, scale: float) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ class Sidecar:
         accepted: of these, so many became jobs.
         running: jobs that were not over although they should have been.
         ledger: by generation.
+        taken_twice: requests that two ledgers take for their own.
         met: what was in doubt while the provider lied.
         left: what is in doubt at the end.
         hung: runs that had to be ended, with what they were doing.
@@ -64,6 +65,7 @@ class Sidecar:
     ledger: Mapping[str, Held]
     met: Doubt
     left: Doubt
+    taken_twice: int = 0
     hung: Sequence[str] = ()
     crashed: Sequence[str] = ()
     stopped: Sequence[str] = ()
@@ -121,6 +123,8 @@ def _broken(verdict: Verdict) -> Iterator[str]:
     scenario, facts = verdict.scenario, verdict.facts
     if verdict.bought_twice:
         yield f"bought once: {verdict.bought_twice} charges too many, up to {verdict.most_per_generation} a generation"
+    if facts.taken_twice:
+        yield f"a charge belongs to one ledger: {facts.taken_twice} requests are in two"
     if facts.running:
         yield f"bought once: {facts.running} jobs were still running at the provider"
     if scenario.most_usd is not None and facts.charged_usd > scenario.most_usd:

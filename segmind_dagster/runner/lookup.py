@@ -427,7 +427,11 @@ class Lookup:
         listed = Counter(row.request_id for row in rows)
         ambiguous = frozenset(each for each, times in listed.items() if times > 1)
         free = [row for row in rows if row.request_id not in owned or row.request_id in ambiguous]
-        unaccounted = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=since)
+        # a page has rows from before the moment as well: those are to be accounted for, too
+        earliest = min((row.created_at for row in free if row.created_at is not None), default=since)
+        unaccounted = await asyncio.to_thread(
+            self._ledger.read, reads.unaccounted, since=min(since, earliest - offset - CLOCK_TOLERANCE)
+        )
         sent = [_shifted(each, offset) for each in (*rivals, *(each.submission for each in unaccounted))]
         distinct = [row for row in free if row.request_id not in ambiguous]
         return _View(
@@ -451,7 +455,7 @@ class Lookup:
         refused = {each.submission.key for each in waiting if not each.wants_proof}
 
         def admits(row: HistoryRow, submission: Submission) -> Likeness:
-            if row.request_id in view.ambiguous or view.is_shared:
+            if row.request_id in view.ambiguous:
                 return Likeness.ALTERED
             # a request that is listed as failed is the very refusal that was answered
             return Likeness.OTHER if row.is_failed and submission.key in refused else Likeness.EXACT
@@ -460,11 +464,11 @@ class Lookup:
         for each in waiting:
             each.readings += 1
             row = matches.found.get(each.submission.key)
-            if row is not None:
+            if row is not None and not view.is_shared:
                 self._assigned.add(row.request_id)
                 self._finish([each], Found(row.request_id))
                 continue
-            is_doubted = each.submission.key in matches.doubts
+            is_doubted = row is not None or each.submission.key in matches.doubts
             if each.wants_proof:
                 fate = self._fate_of_missing(each, is_doubted=is_doubted)
             elif each.awaits_control is None:
@@ -490,8 +494,8 @@ class Lookup:
         )
         if judged == "absent":
             return "absent"
-        # a collecting run waits for jobs that may still be under way
-        waits_for_job = is_sync or self._stays_open > RUN_STAYS_OPEN
+        # a collecting run waits for jobs that may still be under way; where a row may be it, that would tell nothing
+        waits_for_job = not is_doubted and (is_sync or self._stays_open > RUN_STAYS_OPEN)
         open_s = self._stays_open * self._settle.total_seconds() + (job_s if waits_for_job else 0.0)
         return "unresolved" if waited_s >= open_s and lost.readings >= _LEAST_READINGS else None
 

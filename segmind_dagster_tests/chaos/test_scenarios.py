@@ -84,6 +84,11 @@ def test_doubt_that_nobody_is_told_of_is_noticed_at_either_time() -> None:
     assert broken(ANY, replace(facts(), met=Doubt(unknown=3, shown=3))) == set()
 
 
+def test_a_charge_in_two_ledgers_and_a_run_that_did_not_look_are_noticed() -> None:
+    assert broken(ANY, replace(facts(), taken_twice=1)) == {"a charge belongs to one ledger"}
+    assert broken(ANY, replace(facts(), unwarned=["3 POSTs"])) == {"a run looks before it buys"}
+
+
 def test_runs_that_hang_or_fail_are_noticed_and_those_that_stop_with_a_message_are_not() -> None:
     assert broken(ANY, replace(facts(), hung=["run 1"])) == {"nothing hangs"}
     assert broken(ANY, replace(facts(), crashed=["run 1: KeyError"])) == {"no run fails by itself"}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lab.dagster_project import DagsterLab
 
 MODELS = (f"segmind/{REALITY}", f"segmind/{FLUX}")
+# what the comparisons are made of, of all that the account tells
+CHARGES = ("segmind/credits", "segmind/request_history")
 CHECKS = {
     "spend/unexplained": "charges_explained", "spend/paid_twice": "nothing_paid_twice",
     "spend/not_held": "everything_paid_is_held", "spend/cost_differences": "costs_agree",
@@ -60,7 +62,7 @@ def test_after_a_faulted_run_ledger_history_balance_and_the_sandboxs_books_agree
     key = lab.write("fruit", 6, models=[REALITY, FLUX])
     lab.run(*MODELS, partition=key)
     lab.run(*MODELS, partition=key)
-    assert lab.run(*ACCOUNT, *USAGE).is_success
+    assert lab.run(*CHARGES, *USAGE).is_success
     assert set(compared(lab).values()) == {"SUCCEEDED"}
 
     charged = lab.charged_usd
@@ -82,7 +84,7 @@ def test_a_charge_of_somebody_else_is_told_with_its_request_and_its_money(lab: D
     request_id = bought_elsewhere(lab)
     while lab.charged_usd == ours:
         lab.run("segmind/credits")
-    assert lab.run(*ACCOUNT).is_success
+    assert lab.run(*CHARGES).is_success
     found = compared(lab)
     assert found == dict.fromkeys(CHECKS, "SUCCEEDED") | {"spend/unexplained": "FAILED"}
     (row,) = lab.records("SELECT * FROM spend_unexplained")
@@ -107,7 +109,7 @@ def test_a_green_balance_beside_a_charge_of_somebody_else_says_why_both_are_true
     bought_elsewhere(lab)
     while lab.charged_usd == ours:
         lab.run("segmind/credits")
-    assert lab.run(*ACCOUNT).is_success
+    assert lab.run(*CHARGES).is_success
     found = compared(lab)
     assert (found["spend/balance"], found["spend/unexplained"]) == ("SUCCEEDED", "FAILED")
     assert "`charges_explained` tells of charges that are not ours" in recorded(lab, *BALANCE).said
@@ -116,7 +118,7 @@ def test_a_green_balance_beside_a_charge_of_somebody_else_says_why_both_are_true
 
 def test_what_was_sent_after_the_history_was_read_is_no_alarm_and_is_counted(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 2))
-    assert lab.run(*ACCOUNT).is_success
+    assert lab.run(*CHARGES).is_success
     before = lab.charged_usd
     lab.run(MODELS[0], partition=lab.write("harvest", 3))
     assert set(compared(lab).values()) == {"SUCCEEDED"}
@@ -129,14 +131,14 @@ def test_what_was_sent_after_the_history_was_read_is_no_alarm_and_is_counted(lab
         assert " UTC, when Segmind's history was last read" in said.said
         assert f"sent after that: 3 submissions, ${newer:.4f} charged or reserved" in said.said
         assert said.figures["not compared yet (USD)"] == float(newer)
-    assert lab.run(*ACCOUNT).is_success
+    assert lab.run(*CHARGES).is_success
     assert set(compared(lab).values()) == {"SUCCEEDED"}
     assert "our ledger has no charge after that" in recorded(lab, *BALANCE).said
 
 
 def test_a_check_alone_tells_of_the_history_that_was_compared_not_of_the_one_read_since(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 1))
-    assert lab.run(*ACCOUNT).is_success
+    assert lab.run(*CHARGES).is_success
     compared(lab)
     read_at = recorded(lab, *BALANCE).figures["history read at (UTC)"]
     assert lab.run("segmind/request_history").is_success
@@ -147,7 +149,7 @@ def test_a_check_alone_tells_of_the_history_that_was_compared_not_of_the_one_rea
 
 
 def test_a_ledger_that_is_all_newer_than_the_history_is_not_said_to_agree_with_it(lab: DagsterLab) -> None:
-    assert lab.run(*ACCOUNT).is_success
+    assert lab.run(*CHARGES).is_success
     lab.run(MODELS[0], partition=lab.write("fruit", 1))
     assert set(compared(lab).values()) == {"SUCCEEDED"}
     for asset in ("spend/unexplained", "spend/cost_differences"):
@@ -189,7 +191,7 @@ def test_rows_that_are_not_loaded_yet_are_no_alarm_because_the_ledger_knows_them
 
     with duckdb.connect(str(lab.data / "segmind.duckdb")) as connection:
         connection.execute("DELETE FROM segmind_data.attempts WHERE prompt_set = 'later'")
-    assert lab.run(*ACCOUNT).is_success
+    assert lab.run(*CHARGES).is_success
     assert set(compared(lab).values()) == {"SUCCEEDED"}
     assert lab.records("SELECT count(*) AS n FROM spend_unexplained") == [{"n": 0}]
 
@@ -267,9 +269,9 @@ def test_a_check_alone_looks_at_what_was_compared_last_and_compares_nothing(lab:
 
 def test_a_top_up_is_told_as_one_and_is_no_alarm(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 1))
-    assert lab.run(*ACCOUNT).is_success
+    assert lab.run(*CHARGES).is_success
     lab.server.add_credits(Decimal(25))
-    assert lab.run(*ACCOUNT).is_success
+    assert lab.run(*CHARGES).is_success
     assert compared(lab)["spend/balance"] == "SUCCEEDED"
     (row,) = lab.records("SELECT decrease_usd, difference_usd, verdict FROM spend_balance")
     assert (row["decrease_usd"], row["difference_usd"]) == (-25, 25)

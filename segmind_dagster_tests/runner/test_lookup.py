@@ -542,3 +542,25 @@ def test_equal_rows_of_our_own_submissions_are_no_sign_of_another_folder(bench: 
     bench.history.add("r1")
     bench.history.add("r2")
     assert sorted(fate.request_id for fate in bench.find(BODY, BODY)) == ["r1", "r2"]
+
+
+def test_where_another_folder_buys_the_same_no_more_is_absent_than_there_are_rows_too_few(bench: Bench) -> None:
+    bench.control()
+    bench.history.add("of another folder", OTHER)
+    for key in ("g0", "g1"):
+        bench.send(key, BODY)
+    bench.history.add("r1")
+    assert sorted(bench.find(BODY, BODY)) == ["absent", "unresolved"]
+    bench.history.add("r2")
+    assert bench.find(BODY, BODY) == ["unresolved", "unresolved"]
+
+
+def test_a_row_of_an_older_submission_of_our_own_is_no_sign_of_another_folder(bench: Bench) -> None:
+    absent(bench, "old")
+    bench.own("of old times", BODY)
+    bench.clock.advance(7200)
+    bench.send("g0", {**BODY, "seed": 8})
+    for request_id in ("of old times", "found at last"):
+        bench.history.add(request_id)
+    bench.history.add("r1", {**BODY, "seed": 8}, created_s=7200)
+    assert bench.find({**BODY, "seed": 8}) == [Found("r1")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from lab.destinations import Place, Warehouse
-from lab.project import FLUX, REALITY
+from lab.project import FLUX, REALITY, TEXT
 from test_dlt_commands import DATASET, last_line
 
 from segmind_dagster.registry import MODELS
@@ -94,7 +94,7 @@ def test_a_column_that_comes_later_joins_the_table_and_stays(project: Project, w
 def test_a_table_is_there_before_its_first_row_and_takes_rows_afterwards(
     project: Project, warehouse: Warehouse
 ) -> None:
-    names = [*(model.resource for model in MODELS), "attempts"]
+    names = [FLUX, REALITY, TEXT, "attempts"]
     warehouse.load(*names)
     for name in names:
         columns = "generation_id, prompt_set, cost_usd, api_origin"
