@@ -226,12 +226,12 @@ def _money() -> Iterator[Scenario]:
 
     of_set = {"set_usd": Decimal("0.30"), "generations": 34}
     of_day = {"day_usd": Decimal("0.40"), "generations": 72, "sets": 6, "runs": 6}
-    untold = {"cost_in_results": "absent", "cost_in_headers": "absent"}
+    refused_earlier = {"cost_in_results": "absent", "cost_in_headers": "absent"}
     yield capped("set_price_x4", Lies(price_factor=4), **of_set)
     yield capped("set_price_x10", Lies(price_factor=10), **of_set)
-    yield capped("set_price_x4_history_tells", Lies.from_json({"price_factor": 4, **untold}), **of_set)
-    yield capped("set_price_x10_history_tells", Lies.from_json({"price_factor": 10, **untold}), **of_set)
-    nobody = {**untold, "cost_in_history": "absent"}
+    yield capped("set_price_x4_history_tells", Lies.from_json({"price_factor": 4, **refused_earlier}), **of_set)
+    yield capped("set_price_x10_history_tells", Lies.from_json({"price_factor": 10, **refused_earlier}), **of_set)
+    nobody = {**refused_earlier, "cost_in_history": "absent"}
     yield capped("set_price_x4_nobody_tells", Lies.from_json({"price_factor": 4, **nobody}), **of_set)
     yield capped("set_price_x10_nobody_tells", Lies.from_json({"price_factor": 10, **nobody}), **of_set)
     yield capped("day_six_runs_price_x4", Lies(price_factor=4), **of_day)

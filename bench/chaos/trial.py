@@ -157,7 +157,7 @@ class _Project:
     """
 
     def __init__(self, scenario: Scenario, folder: Path, sandbox: SandboxServer) -> None:
-        options = Options(settle_s=SETTLE_S, client_timeout_s=_CLIENT_TIMEOUT_S, requests_per_minute=60_000)
+        options = Options(settling_time_s=SETTLE_S, client_timeout_s=_CLIENT_TIMEOUT_S, requests_per_minute=60_000)
         self.said = _Said([], [], [], [])
         self.environ = environment(options, folder, sandbox.url)
         if scenario.run_usd is not None:

@@ -58,7 +58,7 @@ class Options:
         seed: of faults, kills and what each run works on.
         time_scale: multiplies the catalogue's latencies.
         client_timeout_s: when a run's client gives up waiting for the answer to a POST.
-        settle_s: `SEGMIND_UNKNOWN_SETTLE_SECONDS`; longer than any answer takes, or absence would prove nothing.
+        settling_time_s: `SEGMIND_UNKNOWN_SETTLE_SECONDS`; longer than any answer takes, or absence would prove nothing.
         record_ttl_s: when the sandbox forgets a job, and a stuck one fails.
         requests_per_minute: the account's limit, which all runs share.
         limit_s: when the whole thing counts as hanging.
@@ -71,7 +71,7 @@ class Options:
     seed: int = 7
     time_scale: float = 0.15
     client_timeout_s: float = 3.0
-    settle_s: float = 10.0
+    settling_time_s: float = 10.0
     record_ttl_s: float = 25.0
     requests_per_minute: int = 6000
     limit_s: float = 1200.0
@@ -122,7 +122,7 @@ def environment(options: Options, folder: Path, url: str) -> dict[str, str]:
         "SEGMIND_API_URL": url,
         "SEGMIND_API_KEY": SANDBOX_API_KEY,
         "SEGMIND_REQUESTS_PER_MINUTE": str(options.requests_per_minute),
-        "SEGMIND_UNKNOWN_SETTLE_SECONDS": str(options.settle_s),
+        "SEGMIND_UNKNOWN_SETTLE_SECONDS": str(options.settling_time_s),
         "SEGMIND_V1_TIMEOUT_SECONDS": str(options.client_timeout_s),
         "SEGMIND_RUN_BUDGET_USD": _PLENTY_USD,
         "SEGMIND_DAILY_BUDGET_USD": _PLENTY_USD,

@@ -1,7 +1,7 @@
 """What the checks say: rows of the ledger and looks at files -> verdict, sentence, figures. Pure.
 
 A sentence gives the exact count first and what to do last; figures hold the count again, the money and a sample.
-Which questions are asked of the ledger is decided in `ledger.findings`, when they are asked in `orchestration`.
+Which questions are asked of the ledger is decided in `ledger.check_reads`, when they are asked in `orchestration`.
 """
 
 from __future__ import annotations
@@ -324,19 +324,19 @@ def page_understood(models: int | None) -> CheckOutcome:
     return CheckOutcome(verdict="passed", description=f"The models page lists {models} models.", figures=figures)
 
 
-def together(findings: Mapping[str, CheckOutcome]) -> CheckOutcome:
+def combined(outcomes: Mapping[str, CheckOutcome]) -> CheckOutcome:
     """One finding for several prompt sets, which names those that did not pass.
 
     Args:
-        findings: by prompt set.
+        outcomes: by prompt set.
     """
-    bad = {key: found for key, found in findings.items() if found.verdict != "passed"}
-    figures = {"prompt sets": len(findings), "prompt sets that did not pass": len(bad)}
+    bad = {key: found for key, found in outcomes.items() if found.verdict != "passed"}
+    figures = {"prompt sets": len(outcomes), "prompt sets that did not pass": len(bad)}
     if not bad:
-        return CheckOutcome(verdict="passed", description=f"All {len(findings)} prompt sets pass.", figures=figures)
+        return CheckOutcome(verdict="passed", description=f"All {len(outcomes)} prompt sets pass.", figures=figures)
     return CheckOutcome(
         verdict="error" if any(found.verdict == "error" for found in bad.values()) else "warning",
-        description=f"{len(bad)} of {len(findings)} prompt sets do not pass: {_named(list(bad), most=20)}.",
+        description=f"{len(bad)} of {len(outcomes)} prompt sets do not pass: {_named(list(bad), most=20)}.",
         figures=figures,
         sample=[{"prompt set": key, "verdict": found.verdict, "what": found.description} for key, found in bad.items()][
             :SAMPLE

@@ -72,7 +72,7 @@ def _list(settings: Settings) -> None:
         return
     redactor = redactor_of(settings)
     for doubt in found:
-        for line in _told(doubt, redactor):
+        for line in _lines(doubt, redactor):
             click.echo(line)
     if problem:
         click.echo(f"Segmind's history could not be asked what they may be: {problem}")
@@ -83,7 +83,7 @@ def _list(settings: Settings) -> None:
     )
 
 
-def _told(doubt: Doubt, redactor: Redactor) -> Iterator[str]:
+def _lines(doubt: Doubt, redactor: Redactor) -> Iterator[str]:
     """A submission and what it may be, one under the other."""
     record = doubt.record
     when = f"{record.intent_at:%Y-%m-%d %H:%M:%S} UTC" if record.intent_at else "unknown time"

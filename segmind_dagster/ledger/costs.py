@@ -32,7 +32,7 @@ _REPORT_GENERATION = (
 )
 
 
-class ToldCost(NamedTuple):
+class ReportedCost(NamedTuple):
     """What the history tells of a request that was charged at an estimate.
 
     Args:
@@ -57,7 +57,7 @@ class ToldCost(NamedTuple):
         return self.cost_usd - self.estimate_usd
 
 
-def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: datetime) -> list[ToldCost]:
+def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: datetime) -> list[ReportedCost]:
     """The history tells what requests cost that were charged at an estimate; others stay as they are.
 
     Args:
@@ -85,10 +85,10 @@ def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: d
     ]  # fmt: skip
     if not rows:
         return []
-    reported: list[ToldCost] = []
+    reported: list[ReportedCost] = []
     totals = Totals(connection)
     for row in rows:
-        each = ToldCost(
+        each = ReportedCost(
             row.generation_id, row.request_id, row.model_slug, row.prompt_set,
             whole_nanos(costs[row.request_id]), row.cost_usd,
         )  # fmt: skip

@@ -31,7 +31,7 @@ _CATCH_UP = timedelta(seconds=0.25)
 _FARTHEST, _MOST_WAITING = timedelta(minutes=10), 1000
 # one refusal changes the rate at most by half and at least by a twentieth
 _LARGEST_CUT, _SMALLEST_CUT = 0.5, 0.95
-_PATIENCE_WINDOWS = 3
+_QUIET_WINDOWS = 3
 _GROWTH_PER_WINDOW = 1.03
 
 
@@ -166,5 +166,5 @@ def _rate_now(row: Any, per_minute: float, now: datetime) -> float:
     """The bound, or what has grown back of it since the last cut."""
     if row is None or row.cut_at is None:
         return per_minute
-    windows = max((now - row.cut_at) / _WINDOW - _PATIENCE_WINDOWS, 0)
+    windows = max((now - row.cut_at) / _WINDOW - _QUIET_WINDOWS, 0)
     return float(min(per_minute, row.per_minute * _GROWTH_PER_WINDOW ** min(windows, 500)))

@@ -47,7 +47,7 @@ class Liveness(Protocol):
 BUSY_TIMEOUT_S = 60.0
 _STUCK_MS = 60_000
 # who waits for such a one outlasts it
-_PATIENCE_MS = 2 * _STUCK_MS
+_BUSY_TIMEOUT_MS = 2 * _STUCK_MS
 # alembic's, named in migrations/env.py
 _VERSION_TABLE = "ledger_version"
 # any number, the same in every process: the advisory lock of those who write
@@ -228,7 +228,7 @@ def _let_go_of(engine: Engine) -> Iterator[None]:
 def _engine(url: str, *, writes: bool, file: LedgerFile | None) -> Engine:
     engine = create_engine(url)
     # a writer that was stopped amid a transaction, or whose machine is gone, must not keep all others out
-    limits = f"-c idle_in_transaction_session_timeout={_STUCK_MS} -c lock_timeout={_PATIENCE_MS}"
+    limits = f"-c idle_in_transaction_session_timeout={_STUCK_MS} -c lock_timeout={_BUSY_TIMEOUT_MS}"
     if engine.dialect.name == "postgresql" and writes:
         engine = create_engine(url, connect_args={"options": limits})
     if engine.dialect.name == "sqlite":

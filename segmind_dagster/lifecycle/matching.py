@@ -666,10 +666,12 @@ class Reading:
     unfinished: frozenset[str]
     accepted: Sequence[Accepted]
 
-    def lists_all(self, settle: timedelta) -> bool:
+    def lists_all(self, settling_time: timedelta) -> bool:
         """Whether it lists every accepted request of our own that had half a settling time to be listed."""
         return all(
-            each.request_id in self.listed for each in self.accepted if each.accepted_at <= self.asked_at - settle / 2
+            each.request_id in self.listed
+            for each in self.accepted
+            if each.accepted_at <= self.asked_at - settling_time / 2
         )
 
     def lists_all_before(self, submission: Submission) -> bool:
@@ -699,7 +701,7 @@ def judge_absence(
     readings: Sequence[Reading],
     *,
     waited_s: float,
-    settle: timedelta,
+    settling_time: timedelta,
     job_s: float,
     is_sync: bool,
     is_doubted: bool,
@@ -710,7 +712,7 @@ def judge_absence(
         lost: the submission.
         readings: whole ones of this run, oldest first.
         waited_s: how long this run has known that it is lost, in seconds on the monotonic clock.
-        settle: the settling time: how late the history may be.
+        settling_time: the settling time: how late the history may be.
         job_s: how long a job of the model may take, in seconds; a history that lists finished jobs only does not show
             it before.
         is_sync: whether the call itself takes as long as the job (v1).
@@ -718,21 +720,25 @@ def judge_absence(
     """
     if is_doubted:
         return "doubt"
-    settle_s = settle.total_seconds()
+    settling_time_s = settling_time.total_seconds()
     lists_unfinished = any(each.lists_unfinished() for each in readings) and not is_sync
-    if waited_s < settle_s + (0.0 if lists_unfinished else job_s):
+    if waited_s < settling_time_s + (0.0 if lists_unfinished else job_s):
         return "wait"
-    if not readings or not readings[-1].lists_all(settle):
+    if not readings or not readings[-1].lists_all(settling_time):
         return "wait"
     last = readings[-1]
-    earlier = [each for each in readings if last.asked_s - each.asked_s >= settle_s / 2 and each.lists_all(settle)]
+    earlier = [
+        each
+        for each in readings
+        if last.asked_s - each.asked_s >= settling_time_s / 2 and each.lists_all(settling_time)
+    ]
     if _has_control(lost, last) and any(_has_control(lost, each) for each in earlier):
         return "absent"
-    is_far = any(last.asked_s - each.asked_s >= settle_s * WITHOUT_CONTROL and each.accepted for each in earlier)
+    is_far = any(last.asked_s - each.asked_s >= settling_time_s * WITHOUT_CONTROL and each.accepted for each in earlier)
     return "absent" if is_far and last.accepted else "wait"
 
 
-def shows_refusal(refused: Submission, reading: Reading, *, waited_s: float, settle: timedelta) -> bool:
+def shows_refusal(refused: Submission, reading: Reading, *, waited_s: float, settling_time: timedelta) -> bool:
     """Whether a reading that lists no such request shows that one which was answered with an error never became a job.
 
     The error says so already; the reading has to have come that far.
@@ -741,11 +747,11 @@ def shows_refusal(refused: Submission, reading: Reading, *, waited_s: float, set
         refused: the submission.
         reading: in which no row is, or may be, it.
         waited_s: how long this run has known of the error, in seconds on the monotonic clock.
-        settle: the settling time: how late the history may be.
+        settling_time: the settling time: how late the history may be.
     """
     if not reading.lists_all_before(refused):
         return False
-    is_far = waited_s >= settle.total_seconds() * WITHOUT_CONTROL and reading.lists_all(settle)
+    is_far = waited_s >= settling_time.total_seconds() * WITHOUT_CONTROL and reading.lists_all(settling_time)
     return is_far or _has_control(refused, reading)
 
 

@@ -10,10 +10,10 @@ What a body does is decided elsewhere: in `runner`, `source` and `reports`.
 import warnings
 
 # Dagster's own notes on features that are used here knowingly, with the version pinned; each process would repeat them
-for _told in (
+for _warning in (
     # a check has a result for each prompt set
     "Specifying a partitions_def on an AssetCheckSpec",
     # Dagster passes it on by itself when it binds resources to a sensor; nothing here sets it
     "Parameter `owners` of initializer `SensorDefinition",
 ):
-    warnings.filterwarnings("ignore", message=_told)
+    warnings.filterwarnings("ignore", message=_warning)

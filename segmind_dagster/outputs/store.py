@@ -181,7 +181,7 @@ class OutputStore:
         stem = f"{self._url}/{checked(resource)}/{checked(generation_id)}"
         if not self.holds(resource, generation_id):
             return None
-        sidecar = self._facts(f"{stem}{SIDECAR}")
+        sidecar = self._sidecar(f"{stem}{SIDECAR}")
         if not isinstance(sidecar, dict) or sidecar.get("request_id") != request_id:
             return None
         for extension in _FORMATS:
@@ -200,7 +200,7 @@ class OutputStore:
                 by_generation[resource, generation_id][ending] = written_at
         for (resource, generation_id), endings in sorted(by_generation.items()):
             stem = f"{self._url}/{resource}/{generation_id}"
-            sidecar = self._facts(f"{stem}{SIDECAR}") if SIDECAR in endings else None
+            sidecar = self._sidecar(f"{stem}{SIDECAR}") if SIDECAR in endings else None
             outputs = [ending for ending in sorted(endings) if ending.removeprefix(".") in _FORMATS]
             for ending in outputs or ([SIDECAR] if SIDECAR in endings else []):
                 yield Found(
@@ -264,7 +264,7 @@ class OutputStore:
             times = (info.get(key) for key in ("LastModified", "last_modified", "updated", "mtime", "created"))
             yield resource, name, next((at for at in times if isinstance(at, datetime)), datetime.now(UTC))
 
-    def _facts(self, uri: str) -> Any:
+    def _sidecar(self, uri: str) -> Any:
         try:
             with self._at_hand(uri) as path:
                 return json.loads(path.read_bytes())

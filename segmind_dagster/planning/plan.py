@@ -115,8 +115,8 @@ def apply_caps(plans: Sequence[Plan], *, caps: Mapping[str, Caps], spent: Mappin
     }
     sent = [plan for plan in plans if not refusals[plan.prompt_set]]
     # every set of a run has the run's cap, and the run's spending
-    together = ", ".join(dict.fromkeys(f"'{plan.prompt_set}'" for plan in sent))
-    of_run = next((_over_cap("run", "", sent, caps[key], spent[key], needing=together) for key in of_set), None)
+    set_names = ", ".join(dict.fromkeys(f"'{plan.prompt_set}'" for plan in sent))
+    of_run = next((_over_cap("run", "", sent, caps[key], spent[key], needing=set_names) for key in of_set), None)
     return [
         replace(plan, refusal=plan.refusal or refusals[plan.prompt_set] or of_run)
         if any(generation.unit_cost for generation in plan.generations)
@@ -148,31 +148,31 @@ def _over_cap(scope: Scope, name: str, plans: Sequence[Plan], caps: Caps, spent:
 def _decide(
     generation: Generation, unit_costs: Mapping[str, UnitCost | None], caps: Caps, *, by_person: bool
 ) -> Generation:
-    unit_cost = unit_costs.get(generation.model.slug) or _unit_of_set(caps)
+    unit_cost = unit_costs.get(generation.model.slug) or _unit_cost_of_set(caps)
     unit_cost = unit_cost.capped(caps.max_unit_usd) if unit_cost else None
     following = next_step(generation, by_person=by_person)
     # with its price also where it is only looked for: if that comes to nothing, free of charge, this run buys it
     return generation.with_step(following, unit_cost=unit_cost if following.may_buy else None, caps=caps)
 
 
-def _unit_of_set(caps: Caps) -> UnitCost | None:
+def _unit_cost_of_set(caps: Caps) -> UnitCost | None:
     return None if caps.max_unit_usd is None else UnitCost.at_most(caps.max_unit_usd)
 
 
 def _estimate(bought: Sequence[Generation], requests_per_minute: float) -> Estimate:
-    units = [generation.unit_cost for generation in bought if generation.unit_cost]
-    priced = [unit_cost for unit_cost in units if unit_cost.is_price]
-    limits = [unit_cost.high for unit_cost in units if not unit_cost.is_price]
-    latencies = [unit_cost.latency_s for unit_cost in units]
+    costs = [generation.unit_cost for generation in bought if generation.unit_cost]
+    priced = [unit_cost for unit_cost in costs if unit_cost.is_price]
+    limits = [unit_cost.high for unit_cost in costs if not unit_cost.is_price]
+    latencies = [unit_cost.latency_s for unit_cost in costs]
     known = [latency for latency in latencies if latency is not None]
     slowest = max(known, default=0.0) if len(known) == len(bought) else None
     return Estimate(
         low_usd=sum((unit_cost.low for unit_cost in priced), Decimal(0)),
         expected_usd=sum((unit_cost.expected for unit_cost in priced), Decimal(0)),
-        high_usd=sum((unit_cost.high for unit_cost in units), Decimal(0)),
+        high_usd=sum((unit_cost.high for unit_cost in costs), Decimal(0)),
         capped=len(limits),
         capped_usd=sum(limits, Decimal(0)),
-        unpriced=len(bought) - len(units),
+        unpriced=len(bought) - len(costs),
         duration_s=None if slowest is None else len(bought) * 60 / requests_per_minute + slowest,
     )
 

@@ -38,8 +38,8 @@ def generation_id(slug: str, body: Mapping[str, Any], image_digests: Mapping[str
         image_digests: SHA-256 of local image files by parameter name.
         sample: number of the sample, 0-based.
     """
-    facts = {"v": VERSION, "slug": slug, "body": body, "images": image_digests, "sample": sample}
-    return sha256(canonical_json(facts).encode()).hexdigest()[:_ID_LENGTH]
+    recipe = {"v": VERSION, "slug": slug, "body": body, "images": image_digests, "sample": sample}
+    return sha256(canonical_json(recipe).encode()).hexdigest()[:_ID_LENGTH]
 
 
 def derived_seed(prompt: str, parameters: Mapping[str, Any], image_digests: Mapping[str, str], sample: int) -> int:
@@ -54,8 +54,8 @@ def derived_seed(prompt: str, parameters: Mapping[str, Any], image_digests: Mapp
     Returns:
         An integer from 0 to 2**31 - 1.
     """
-    facts = {"prompt": prompt, "parameters": parameters, "images": image_digests, "sample": sample}
-    return int.from_bytes(sha256(canonical_json(facts).encode()).digest()) % _DERIVED_SEEDS
+    recipe = {"prompt": prompt, "parameters": parameters, "images": image_digests, "sample": sample}
+    return int.from_bytes(sha256(canonical_json(recipe).encode()).digest()) % _DERIVED_SEEDS
 
 
 def _with_whole_numbers(value: Any) -> Any:

@@ -134,7 +134,7 @@ def _latest(
     inputs: Mapping[str, Any],
     now: datetime,
 ) -> dict[str, Any]:
-    before = remembered or dict.fromkeys(_ATTEMPT_FACTS)
+    before = remembered or dict.fromkeys(_ATTEMPT_COLUMNS)
     sidecar = evidence.disk.sidecar if evidence.disk else None
     row = evidence.row or {}
     is_stored = state == "succeeded" and evidence.disk is not None
@@ -177,7 +177,7 @@ def _doubted(
 ) -> dict[str, Any]:
     """An attempt for a request that may be this generation's: nothing is bought until a person has decided."""
     return {
-        **dict.fromkeys(_ATTEMPT_FACTS),
+        **dict.fromkeys(_ATTEMPT_COLUMNS),
         "generation_id": evidence.generation_id,
         "attempt": last + 1,
         "model_slug": inputs["model_slug"],
@@ -215,11 +215,11 @@ def _generation(
     evidence: Evidence, state: State, inputs: Mapping[str, Any], attempts: Sequence[Mapping[str, Any]], now: datetime
 ) -> dict[str, Any]:
     row = evidence.row or {}
-    last = attempts[-1] if attempts else dict.fromkeys(_ATTEMPT_FACTS)
+    last = attempts[-1] if attempts else dict.fromkeys(_ATTEMPT_COLUMNS)
     stored = evidence.disk.stored if evidence.disk else None
     is_failed = state == "failed"
     provider_sha256 = row.get("provider_sha256") if stored and row.get("output_sha256") == stored.sha256 else None
-    is_settled = state in {"succeeded", "submitted"}
+    has_request = state in {"succeeded", "submitted"}
     return {
         **inputs,
         "generation_id": evidence.generation_id,
@@ -233,8 +233,8 @@ def _generation(
         "intent_at": last["intent_at"],
         "submitted_at": last["submitted_at"],
         "completed_at": last["completed_at"] if state == "succeeded" else None,
-        "cost_usd": last["cost_usd"] if is_settled else row.get("cost_usd") or None,
-        "cost_source": last["cost_source"] if is_settled else row.get("cost_source"),
+        "cost_usd": last["cost_usd"] if has_request else row.get("cost_usd") or None,
+        "cost_source": last["cost_source"] if has_request else row.get("cost_source"),
         "queue_ms": last["queue_ms"],
         "inference_ms": last["inference_ms"],
         "latency_ms": last["latency_ms"],
@@ -250,7 +250,7 @@ def _generation(
     }
 
 
-_ATTEMPT_FACTS = (
+_ATTEMPT_COLUMNS = (
     "attempt", "prompt_set", "state", "run_id", "request_id", "http_status", "failure_kind", "error", "reserved_usd",
     "cost_usd", "cost_source", "rate_wait_ms", "queue_ms", "inference_ms", "latency_ms", "intent_at", "submitted_at",
     "completed_at",
@@ -264,7 +264,7 @@ def _remembered(row: Mapping[str, Any], inputs: Mapping[str, Any], now: datetime
         "model_slug": inputs["model_slug"],
         "resource": inputs["resource"],
         "owner": OWNER,
-        **{name: row[name] for name in _ATTEMPT_FACTS},
+        **{name: row[name] for name in _ATTEMPT_COLUMNS},
         "prompt_set": row["prompt_set"] or UNKNOWN_SET,
         "state": row["state"] or "failed",
         "reserved_usd": row["reserved_usd"] or _FREE,

@@ -98,7 +98,7 @@ def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: boo
         sources = _Sources(asked=_asked(sets), disk=_of_this_origin(judged), remembered=remembered)
         evidence = sources.evidence()
         states = _states(ledger, evidence)
-        known = _settled(ledger, states)
+        known = _needing_no_request(ledger, states)
         if not (states or sources.disk or remembered.generations) and any(each.verdict == "foreign" for each in judged):
             raise LedgerError(
                 f"Everything in {settings.outputs_url} is of another API origin than {settings.api_origin}, so there "
@@ -200,7 +200,7 @@ def _states(ledger: Ledger, evidence: Collection[str]) -> dict[str, State]:
     }
 
 
-def _settled(ledger: Ledger, states: Mapping[str, State]) -> set[str]:
+def _needing_no_request(ledger: Ledger, states: Mapping[str, State]) -> set[str]:
     """Of these, what needs no request: all but what was not paid for as far as the ledger, being older, knows."""
     unpaid = [key for key, state in states.items() if state in {"planned", "failed"}]
     records = ledger.read(reads.snapshot, unpaid, is_alive=lambda *_: False)

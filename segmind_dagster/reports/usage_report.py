@@ -176,12 +176,12 @@ def usage_totals(summaries: Mapping[str, Rows]) -> dict[str, str]:
     stored, asked = _sum(models, "succeeded"), _sum(models, "generations")
     saved = _sum(models, "saved_usd")
     outputs = _sum(days, "succeeded")
-    together = None if charged is None or estimated is None else charged + estimated
+    total_usd = None if charged is None or estimated is None else charged + estimated
     return {
         "charged": _dollars(charged),
         **({"estimated or reserved besides": _dollars(estimated)} if estimated else {}),
         "stored of what is asked for": f"{_count(stored)} of {_count(asked)}",
-        "per stored output": "unknown" if together is None or not outputs else f"${together / outputs:,.4f}",
+        "per stored output": "unknown" if total_usd is None or not outputs else f"${total_usd / outputs:,.4f}",
         "saved by reuse": _dollars(saved),
         "generations failed now": _count(_sum(models, "failed")),
         "submissions that failed": _count(_sum(failures, "attempts")),
@@ -196,7 +196,7 @@ def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
     """
     days, models, sets, failures = (summaries[name] for name in SUMMARIES)
     period = _period(days)
-    kinds = _together(failures, "failure_kind")
+    kinds = _summed(failures, "failure_kind")
     money = ("cost_usd", "estimated_cost_usd")
     percentiles = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
     return (
@@ -309,7 +309,7 @@ def _svg(figure: Figure) -> str | None:
     return to_svg(figure.draw(), name=figure.title)
 
 
-def _together(rows: Rows, column: str) -> list[dict[str, Any]]:
+def _summed(rows: Rows, column: str) -> list[dict[str, Any]]:
     """Rows of one name added up; of texts the first one is kept."""
     added: dict[Any, dict[str, Any]] = {}
     for row in rows:

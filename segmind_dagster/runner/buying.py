@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 _V1_AT_ONCE = 200
-_NOT_TOLD = (
+_NOT_CLEAR = (
     "Segmind answered with an error, and its history cannot tell yet whether the job was made all the same; the next "
     "run looks again before it sends it again."
 )
@@ -120,7 +120,7 @@ class Buyer:
 
     async def _buy(self, generation: Generation, reserve_usd: Decimal) -> Ended:
         tries = Tries()
-        if (ended := await self._untold(generation)) is not None:
+        if (ended := await self._answered_with_an_error(generation)) is not None:
             return ended
         while self.admission.allows(generation):
             try:
@@ -139,13 +139,13 @@ class Buyer:
         self.headroom.changed()
         return self.admission.held_back(generation)
 
-    async def _untold(self, generation: Generation) -> Ended | None:
+    async def _answered_with_an_error(self, generation: Generation) -> Ended | None:
         """What an earlier run was told of it with an error; None when the history shows that no job was made.
 
         Raises:
             LostOwnershipError: a job was made, and it is collected.
         """
-        earlier = self.lookup.untold(generation.generation_id)
+        earlier = self.lookup.refused_earlier(generation.generation_id)
         if earlier is None or (sent_at := earlier.submission.sent_at) is None:
             return None
         body = await self.inputs.recall(earlier.submission.body, generation.images)
@@ -161,7 +161,7 @@ class Buyer:
             raise LostOwnershipError(generation.generation_id)
         if fate == "absent":
             return None
-        return Ended("failed", "server_error", _NOT_TOLD, attempts=earlier.attempt)
+        return Ended("failed", "server_error", _NOT_CLEAR, attempts=earlier.attempt)
 
     async def _send_within_caps(
         self, generation: Generation, body: Mapping[str, Any], tries: Tries, planned_usd: Decimal, waited_ms: int
@@ -376,7 +376,7 @@ class Buyer:
             await self._fail(claim, error, is_final=False)
             self.admission.stop(error.kind, f"{error} {policy.advice}")
             return Ended("held_back", error.kind, str(error))
-        is_untold = False
+        is_unclear = False
         if error.http_status is not None:
             # an answer may be an error although the job was made
             if error.kind == "server_error":
@@ -386,8 +386,8 @@ class Buyer:
             if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
                 return await self.delivery.follow(generation, attempt, tries)
             # whether the job was made cannot be told now: the next run looks before it sends it again
-            is_untold = fate == "unresolved" and error.kind == "server_error"
-        is_final = not tries.may_again(error.kind) or is_untold
+            is_unclear = fate == "unresolved" and error.kind == "server_error"
+        is_final = not tries.may_again(error.kind) or is_unclear
         await self._fail(claim, error, is_final=is_final)
         if is_final:
             return Ended("failed", error.kind, str(error), attempts=claim.attempt)

@@ -129,13 +129,13 @@ class CostReader:
         reported = [row for row in rows if row is not None and row.request_id in missing]
         costs = {row.request_id: row.cost_usd for row in reported if row.cost_usd is not None}
         # what is finished and has no cost gets none by being asked for again
-        untold = [row.request_id for row in reported if row.cost_usd is None and row.is_finished]
-        self._looks.update(dict.fromkeys(untold, _LOOKS))
-        self._silences = self._silences + bool(untold) if not costs else 0
+        unreported = [row.request_id for row in reported if row.cost_usd is None and row.is_finished]
+        self._looks.update(dict.fromkeys(unreported, _LOOKS))
+        self._silences = self._silences + bool(unreported) if not costs else 0
         if not costs:
             return
         changes = await self._ledger.awrite(report_costs, costs, now=self._clock.now())
         for each in changes:
             self.reported_usd[each.generation_id] = self.reported_usd.get(each.generation_id, 0) + each.difference_usd
-        self._odd_prices.look_at_told(changes)
+        self._odd_prices.look_at_reported(changes)
         self._on_reported()

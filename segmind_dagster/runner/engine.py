@@ -114,7 +114,7 @@ class Engine:
             gateway,
             ledger,
             clock,
-            settle_s=limits.unknown_settle_seconds,
+            settling_time_s=limits.unknown_settle_seconds,
             job_s=self._job_s,
             stays_open=limits.stays_open,
             slugs=slugs,

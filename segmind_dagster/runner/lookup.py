@@ -137,7 +137,7 @@ class Lookup:
         gateway: where the history is.
         ledger: which requests are ours.
         clock: the time.
-        settle_s: the settling time: how late the history may be.
+        settling_time_s: the settling time: how late the history may be.
         job_s: when a job of a model must be over, in seconds.
         stays_open: settling times that a submission is waited for.
         slugs: models that Segmind sells, as far as we know.
@@ -149,7 +149,7 @@ class Lookup:
         ledger: Ledger,
         clock: ClockPort,
         *,
-        settle_s: float,
+        settling_time_s: float,
         job_s: Callable[[Model], float],
         stays_open: float = RUN_STAYS_OPEN,
         slugs: Collection[str] = (),
@@ -157,7 +157,7 @@ class Lookup:
         self._gateway = gateway
         self._ledger = ledger
         self._clock = clock
-        self._settle = timedelta(seconds=settle_s)
+        self._settling_time = timedelta(seconds=settling_time_s)
         self._job_s = job_s
         self._stays_open = stays_open
         self._slugs = frozenset(slugs)
@@ -166,7 +166,7 @@ class Lookup:
         self._assigned: set[str] = set()
         self._late: set[tuple[str, int]] = set()
         self._refusals: set[str] = set()
-        self._untold: dict[str, UnaccountedAttempt] = {}
+        self._refused_earlier: dict[str, UnaccountedAttempt] = {}
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -219,14 +219,14 @@ class Lookup:
             is_of_earlier_run: whether nothing else can be done about it than to wait until the history must list it.
         """
         settles = WITHOUT_CONTROL + 1 if is_of_earlier_run else self._stays_open
-        open_s = settles * self._settle.total_seconds()
+        open_s = settles * self._settling_time.total_seconds()
         return await self._wait(
             key, model, body, sent_at, wants_proof=False, awaits_control=awaits_control, open_s=open_s
         )
 
-    def untold(self, generation_id: str) -> UnaccountedAttempt | None:
+    def refused_earlier(self, generation_id: str) -> UnaccountedAttempt | None:
         """The last attempt of a generation, if it was answered with an error that does not say it was not accepted."""
-        return self._untold.get(generation_id)
+        return self._refused_earlier.get(generation_id)
 
     async def look_before_buying(
         self,
@@ -251,7 +251,7 @@ class Lookup:
         newest = await asyncio.to_thread(self._ledger.read, reads.newest_accepted_at)
         since = min(newest, now) if newest is not None else now - _DEFAULT_WINDOW
         absent = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=now - ABSENT_REVIEW)
-        self._untold = {
+        self._refused_earlier = {
             each.generation_id: each
             for each in absent
             # a history is not late by days, and no clock is off by one
@@ -345,12 +345,12 @@ class Lookup:
         pause_s = _FIRST_PAUSE_S
         while self._waiting:
             await self._pause(pause_s)
-            settle_s = self._settle.total_seconds()
-            pause_s = min(pause_s * 2, max(settle_s / 4, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+            settling_time_s = self._settling_time.total_seconds()
+            pause_s = min(pause_s * 2, max(settling_time_s / 4, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
             asked_s, asked_at = self._clock.monotonic(), self._clock.now()
             waiting = list(self._waiting)
             # absence takes whole readings; to be found, the newest rows are enough
-            is_whole = any(each.wants_proof and asked_s - each.since_s >= settle_s / 2 for each in waiting)
+            is_whole = any(each.wants_proof and asked_s - each.since_s >= settling_time_s / 2 for each in waiting)
             since = min(each.submission.sent_at or asked_at for each in waiting) - _BEFORE - CLOCK_TOLERANCE
             try:
                 view, is_whole = await self._read_as_far_as_possible(since, asked_at, is_whole=is_whole)
@@ -487,7 +487,7 @@ class Lookup:
             lost.submission,
             [each for each in self._readings if each.asked_s >= lost.since_s],
             waited_s=waited_s,
-            settle=self._settle,
+            settling_time=self._settling_time,
             job_s=job_s,
             is_sync=is_sync,
             is_doubted=is_doubted,
@@ -496,7 +496,7 @@ class Lookup:
             return "absent"
         # a collecting run waits for jobs that may still be under way; where a row may be it, that would tell nothing
         waits_for_job = not is_doubted and (is_sync or self._stays_open > RUN_STAYS_OPEN)
-        open_s = self._stays_open * self._settle.total_seconds() + (job_s if waits_for_job else 0.0)
+        open_s = self._stays_open * self._settling_time.total_seconds() + (job_s if waits_for_job else 0.0)
         return "unresolved" if waited_s >= open_s and lost.readings >= _LEAST_READINGS else None
 
     def _fate_of_refused(self, refused: _Waiting, reading: Reading) -> Fate | None:
@@ -507,7 +507,7 @@ class Lookup:
         if reading.asked_s >= refused.since_s and reading.lists_all_before(refused.submission):
             return "absent"
         waited_s = self._clock.monotonic() - refused.since_s
-        is_over = waited_s >= self._settle.total_seconds() and refused.readings >= _LEAST_READINGS
+        is_over = waited_s >= self._settling_time.total_seconds() and refused.readings >= _LEAST_READINGS
         return "unresolved" if is_over else None
 
     def _fate_before_retry(
@@ -518,7 +518,8 @@ class Lookup:
             return None
         waited_s = self._clock.monotonic() - refused.since_s
         if self._is_listed_as_failed(refused, view) or (
-            not is_doubted and shows_refusal(refused.submission, reading, waited_s=waited_s, settle=self._settle)
+            not is_doubted
+            and shows_refusal(refused.submission, reading, waited_s=waited_s, settling_time=self._settling_time)
         ):
             return "absent"
         may_come = reading.awaits_control(refused.submission) or awaits_control()

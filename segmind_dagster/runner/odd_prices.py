@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from decimal import Decimal
 
-    from segmind_dagster.ledger.costs import ToldCost
+    from segmind_dagster.ledger.costs import ReportedCost
     from segmind_dagster.lifecycle.generation import Attempt, Generation
     from segmind_dagster.runner.admission import Admission
 
@@ -37,7 +37,7 @@ class OddPrices:
             slug=generation.model.slug, prompt_set=generation.prompt_set, request_id=attempt.request_id,
         )  # fmt: skip
 
-    def look_at_told(self, reported: Iterable[ToldCost]) -> None:
+    def look_at_reported(self, reported: Iterable[ReportedCost]) -> None:
         """The same for costs that only the history tells."""
         for each in reported:
             self._ask(

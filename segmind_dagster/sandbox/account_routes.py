@@ -60,7 +60,7 @@ class AccountRoutes:
     async def credits(self, _: web.Request) -> web.Response:
         """`GET /v1/get-user-credits`."""
         self._state.requests["credits"] += 1
-        self._state.book.finish_due()
+        self._state.book.finish_ended()
         reported = stated_amount(self._state.book.balance_usd, self._state.lies.balance, key="credits")
         return answers.json_answer({**reported, "free-credits": 0.0})
 
@@ -81,7 +81,7 @@ class AccountRoutes:
             query = HistoryQuery.from_query(request.query, now=self._state.now())
         except ValueError as error:
             return answers.error_answer(400, str(error))
-        self._state.book.finish_due()
+        self._state.book.finish_ended()
         as_text = self._is_text()
         try:
             page = history_page(self._state, query, base=f"http://{request.host}", as_text=as_text)
@@ -94,7 +94,7 @@ class AccountRoutes:
     async def history_of_one(self, request: web.Request) -> web.Response:
         """`GET /inference-request/request-history/{id}`: one request of any age, as a bare row."""
         self._state.requests["history"] += 1
-        self._state.book.finish_due()
+        self._state.book.finish_ended()
         request_id = request.match_info["request_id"]
         job = self._state.book.ever(request_id)
         as_text = job is not None and self._is_text()
@@ -114,13 +114,13 @@ class AccountRoutes:
             page = page_number(request.query)
         except ValueError as error:
             return answers.error_answer(400, str(error))
-        self._state.book.finish_due()
+        self._state.book.finish_ended()
         model_name, base = request.query.get("model_name", ""), f"http://{request.host}"
         return answers.json_answer(generations_page(self._state, page=page, model_name=model_name, base=base))
 
     async def identity(self, _: web.Request) -> web.Response:
         """`GET /api/auth/authenticate`: whose key this is, as the SDK's `accounts.current` asks."""
-        self._state.book.finish_due()
+        self._state.book.finish_ended()
         balance = float(self._state.book.balance_usd)
         return answers.json_answer({"username": "sandbox", "email": "sandbox@localhost", "credits": balance})
 

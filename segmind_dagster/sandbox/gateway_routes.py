@@ -76,7 +76,7 @@ class GatewayRoutes:
         if job.outcome == "stuck":
             return await answers.hang(request)
         await asyncio.sleep(job.latency_s)
-        self._state.book.finish_due()
+        self._state.book.finish_ended()
         self._state.book.finish(job)
         if lost_by is not None:
             return await self._lost_answer(request, lost_by)
@@ -132,7 +132,7 @@ class GatewayRoutes:
 
     def _find(self, request: web.Request) -> Job | web.Response:
         book, request_id = self._state.book, request.match_info["request_id"]
-        book.finish_due()
+        book.finish_ended()
         job = book.find(request_id)
         if job is None or self._state.now() < job.created_at + self._state.lies.not_found_s:
             return answers.error_answer(404, f"Request {request_id} not found")

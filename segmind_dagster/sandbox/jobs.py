@@ -234,7 +234,7 @@ class JobBook:
         """The first job that was told this id, whatever its age."""
         return self.jobs.get(self._by_stated_id.get(stated_id, ""))
 
-    def finish_due(self) -> None:
+    def finish_ended(self) -> None:
         """Enter every outcome that has come about by now, in order."""
         now = self._settings.clock()
         while self._ending and self._ending[0][0] <= now:

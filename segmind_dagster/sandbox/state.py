@@ -77,7 +77,7 @@ class SandboxState:
     def account(self, *, jobs: bool = True) -> dict[str, Any]:
         """What was asked of the sandbox and what it charged; independent of any client's own books."""
         book = self.book
-        book.finish_due()
+        book.finish_ended()
         account: dict[str, Any] = {
             "charged_usd": str(book.charged_usd),
             "balance_usd": str(book.balance_usd),
@@ -107,7 +107,7 @@ class SandboxState:
 
     def close(self) -> None:
         """Write what is still queued and let go of threads."""
-        self.book.finish_due()
+        self.book.finish_ended()
         if self.journal is not None:
             self.journal.flush()
         self.renderings.close()

@@ -61,7 +61,7 @@ async def accept(state: SandboxState, request: web.Request, version: ApiVersion)
     checked = _check_parameters(state, version, offer, body)
     if isinstance(checked, web.Response):
         return checked
-    state.book.finish_due()
+    state.book.finish_ended()
     if state.book.balance_usd < usual_price_usd(offer, body):
         return _insufficient(state, offer, body)
     job = state.book.accept(offer, body, key=key, nth=nth, drawn=drawn, error=checked, lies=state.lies)

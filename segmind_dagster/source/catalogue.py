@@ -31,18 +31,18 @@ def catalogue_changes(
         now: the time.
     """
     seen = state.setdefault(api_origin, {})
-    known = {slug: {**facts, **seen.get(slug, {})} for slug, facts in _bundled().items()}
-    known |= {slug: facts for slug, facts in seen.items() if slug not in known}
-    listed: dict[str, Mapping[str, str | None]] = {row["slug"]: _facts(row) for row in rows}
+    known = {slug: {**fields, **seen.get(slug, {})} for slug, fields in _bundled().items()}
+    known |= {slug: fields for slug, fields in seen.items() if slug not in known}
+    listed: dict[str, Mapping[str, str | None]] = {row["slug"]: _fields(row) for row in rows}
     if not listed:
         # an empty list is a fault of the list, not the end of every model
         return
     gone: Mapping[str, Mapping[str, str | None]] = {
         slug: {"is_listed": "false"} for slug in known if slug not in listed
     }
-    for slug, facts in sorted({**listed, **gone}.items()):
+    for slug, fields in sorted({**listed, **gone}.items()):
         before = known.get(slug, {})
-        for field, new in facts.items():
+        for field, new in fields.items():
             old = before.get(field, _USUAL.get(field) if before else None)
             if new is None or not _differs(field, old, new):
                 continue
@@ -72,7 +72,7 @@ def _bundled() -> dict[str, dict[str, str]]:
     return found
 
 
-def _facts(row: Mapping[str, Any]) -> dict[str, str | None]:
+def _fields(row: Mapping[str, Any]) -> dict[str, str | None]:
     cost, latency, deprecated = row["mean_cost_usd"], row["mean_latency_ms"], row["is_deprecated"]
     return {
         "is_listed": "true",

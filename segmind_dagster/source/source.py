@@ -163,7 +163,7 @@ def _raise_if_nothing_came(report: RunReport) -> None:
     if report.stopped_by is None:
         return
     message = report.stop_message or report.stopped_by
-    if not any(unit.endings["succeeded"] + unit.endings["reused"] for unit in report.models):
+    if not any(model.endings["succeeded"] + model.endings["reused"] for model in report.models):
         raise (BudgetError if report.stopped_by == "over_budget" else SegmindDagsterError)(message)
     # what was generated is loaded all the same: an exception here would lose it for this load
     LOGGER.error(message)

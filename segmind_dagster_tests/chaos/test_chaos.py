@@ -26,7 +26,7 @@ SMALL = Options(
     seed=286,
     time_scale=0.05,
     client_timeout_s=1.5,
-    settle_s=4.5,
+    settling_time_s=4.5,
     record_ttl_s=9.0,
     limit_s=200.0,
 )

@@ -257,7 +257,7 @@ def reading(at_s: float, *listed: str, accepted: tuple[str, ...] = ("c",), unfin
 
 def judged(*readings: Reading, waited_s: float = 130.0, job_s: float = 5.0, **options: Any) -> str:
     return judge_absence(
-        sent(), readings, waited_s=waited_s, settle=SETTLE, job_s=job_s,
+        sent(), readings, waited_s=waited_s, settling_time=SETTLE, job_s=job_s,
         **{"is_sync": False, "is_doubted": False, **options},
     )  # fmt: skip
 

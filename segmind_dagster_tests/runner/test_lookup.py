@@ -78,7 +78,7 @@ class Bench:
             self.history,  # type: ignore[arg-type]
             self.ledger,
             self.clock,
-            settle_s=SETTLE_S,
+            settling_time_s=SETTLE_S,
             job_s=lambda model: V1_TIMEOUT_S if model.api_version == "v1" else JOB_S,
             slugs=bundled_catalogue().entries.keys(),
             **options,
@@ -459,17 +459,17 @@ def refused(bench: Bench, kind: str = "server_error") -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "days", "is_untold"), [
+@pytest.mark.parametrize(("kind", "days", "is_unclear"), [
     ("server_error", 0, True), ("server_error", 2, False), ("rate_limited", 0, False), ("invalid_request", 0, False),
 ])  # fmt: skip
 def test_a_run_knows_which_errors_of_earlier_runs_leave_doubt(
-    bench: Bench, kind: str, days: int, *, is_untold: bool
+    bench: Bench, kind: str, days: int, *, is_unclear: bool
 ) -> None:
     refused(bench, kind)
     bench.clock.advance(days * 86_400)
     lookup = bench.lookup()
     asyncio.run(lookup.look_before_buying([]))
-    assert (lookup.untold("g0") is not None) is is_untold
+    assert (lookup.refused_earlier("g0") is not None) is is_unclear
 
 
 @pytest.mark.parametrize(("body", "model", "stops"), [

@@ -9,7 +9,7 @@ import dagster as dg
 # without it the UI takes a result for one of an older materialization; Dagster does not export it
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
-from segmind_dagster.checks.outcomes import CheckOutcome, as_plain, together
+from segmind_dagster.checks.outcomes import CheckOutcome, as_plain, combined
 from segmind_dagster.orchestration.loads import latest_materializations
 from segmind_dagster.orchestration.partitions import prompt_sets
 
@@ -72,7 +72,7 @@ def partitioned(
         for key, finding in of_sets.items():
             yield _evaluation(check, finding, partition=key, target=targets[check.asset_key].get(key))
         if len(of_sets) > 1:
-            yield _evaluation(check, together(of_sets))
+            yield _evaluation(check, combined(of_sets))
 
 
 def whole(found: Mapping[dg.AssetCheckKey, CheckOutcome]) -> Iterator[dg.AssetCheckEvaluation]:

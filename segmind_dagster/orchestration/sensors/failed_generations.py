@@ -239,7 +239,9 @@ class _Tick:
             found = {key: [each for each in work if each.state != "planned"] for key, work in found.items()}
             self.notes.append("A script or the job `collect` is at work; what nobody has begun waits for its end.")
         found = self._not_in_flight(found, active)
-        stopped = stopped_partitions(self.instance, {_unit(each) for work in found.values() for each in work})
+        stopped = stopped_partitions(
+            self.instance, {_asset_partition(each) for work in found.values() for each in work}
+        )
         if stopped:
             names = sorted({key for key, _ in stopped})
             self.notes.append(f"Stopped by somebody, to be materialized by hand: {shown(names)}.")
@@ -269,10 +271,10 @@ class _Tick:
 
     def _not_in_flight(self, found: dict[str, list[OpenWork]], active: Activity) -> dict[str, list[OpenWork]]:
         busy = {
-            _unit(each): active.partitions[_unit(each)]
+            _asset_partition(each): active.partitions[_asset_partition(each)]
             for work in found.values()
             for each in work
-            if _unit(each) in active.partitions
+            if _asset_partition(each) in active.partitions
         }
         if busy:
             names = sorted({f"{key} (run {run_id[:8]})" for (key, _), run_id in busy.items()})
@@ -369,14 +371,14 @@ class _KnownSets:
         return frozenset(model.resource for model in found.models) - self.ledger.read(sensor_reads.standing, key).keys()
 
 
-def _unit(work: OpenWork) -> tuple[str, dg.AssetKey]:
+def _asset_partition(work: OpenWork) -> tuple[str, dg.AssetKey]:
     return work.prompt_set, _KEYS[work.resource]
 
 
 def _without(
     found: dict[str, list[OpenWork]], partitions: "dict[tuple[str, dg.AssetKey], str] | set[tuple[str, dg.AssetKey]]"
 ) -> dict[str, list[OpenWork]]:
-    left = {key: [each for each in work if _unit(each) not in partitions] for key, work in found.items()}
+    left = {key: [each for each in work if _asset_partition(each) not in partitions] for key, work in found.items()}
     return {key: work for key, work in left.items() if work}
 
 

@@ -185,12 +185,12 @@ def _ready(ledger: Ledger, now: datetime) -> _Ready:
     busy = sum(each.generations for each in held) - sum(each.generations for each in abandoned)
     found = ledger.read(sensor_reads.loose, now=now, first_look=FIRST_LOOK, kept=KEPT)
     loose = {each.look: each for each in found}
-    facts = [f"{each.owner} {each.generations} {each.last_at.isoformat()}" for each in abandoned]
+    recorded = [f"{each.owner} {each.generations} {each.last_at.isoformat()}" for each in abandoned]
     count = sum(each.generations for each in abandoned)
     if at_once := loose.get("now"):
         count += at_once.generations
         times = (at_once.first_paid_at, at_once.last_looked_at)
-        facts.append(f"{at_once.generations} {' '.join(at.isoformat() for at in times)}")
+        recorded.append(f"{at_once.generations} {' '.join(at.isoformat() for at in times)}")
     notes = []
     if busy:
         notes.append(f"{busy} generations are in the hands of a run.")
@@ -200,7 +200,7 @@ def _ready(ledger: Ledger, now: datetime) -> _Ready:
         notes.append(f"{gone.generations} are older than Segmind keeps outputs; the asset checks name them.")
     return _Ready(
         count=count,
-        digest=sha256("\n".join(facts).encode()).hexdigest()[:16],
+        digest=sha256("\n".join(recorded).encode()).hexdigest()[:16],
         note=" ".join(notes) or "Everything that was paid for is stored.",
     )
 
