@@ -39,10 +39,10 @@ def record(**changes: Any) -> dict[str, Any]:
 def test_a_stored_generation_is_told_by_the_names_of_the_columns() -> None:
     (item,), left_out = choose([record()], api_origin=ORIGIN, redactor=Redactor(None), also_former=False)
     assert left_out == []
-    assert set(item.facts) == set(COLUMNS)
-    assert item.facts["params"] == '{"steps": 3}'
-    assert item.facts["variables"] == '{"fruit": "pear"}'
-    assert item.facts["api_origin"] == ORIGIN
+    assert set(item.fields) == set(COLUMNS)
+    assert item.fields["params"] == '{"steps": 3}'
+    assert item.fields["variables"] == '{"fruit": "pear"}'
+    assert item.fields["api_origin"] == ORIGIN
     assert file_name(item) == f"fast_flux_schnell/{'a' * 32}.jpg"
 
 
@@ -65,7 +65,7 @@ def test_what_the_set_no_longer_asks_for_comes_only_when_asked() -> None:
     former = [record(is_current=False)]
     assert choose(former, api_origin=ORIGIN, redactor=Redactor(None), also_former=False) == ([], [])
     (item,), _ = choose(former, api_origin=ORIGIN, redactor=Redactor(None), also_former=True)
-    assert item.facts["is_current"] is False
+    assert item.fields["is_current"] is False
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_model_that_left_the_registry_is_known_by_its_format(form: str | None,
 def test_a_signed_url_among_the_parameters_does_not_leave() -> None:
     body = {"prompt": "a pear", "image": "https://bucket.example/x.png?X-Amz-Signature=abcdef"}
     (item,), _ = choose([record(body=body)], api_origin=ORIGIN, redactor=Redactor(None), also_former=False)
-    assert "Signature" not in item.facts["params"]
+    assert "Signature" not in item.fields["params"]
 
 
 @given(st.text())
