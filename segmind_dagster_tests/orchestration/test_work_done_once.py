@@ -1,4 +1,4 @@
-"""A run opens the ledger once and reads a prompt file once, whichever of its steps asks."""
+"""A run opens the ledger once, reads a prompt file once and asks for a snapshot once, whichever of its steps asks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lab.project import REALITY
 from segmind_dagster import data_folder
 from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import LedgerError, PromptSetError
+from segmind_dagster.ledger import reads
 from segmind_dagster.prompts import folder
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     count(data_folder, "open_ledger")
     count(folder, "load_prompt_set")
+    count(reads, "snapshot")
     return found
 
 
@@ -44,7 +46,8 @@ def test_one_run_opens_the_ledger_once_and_reads_its_prompt_file_once(
     run = lab.run(*assets, partition="fruit")
     assert run.is_success
     assert lab.charges == 2
-    assert done == {"open_ledger": 1, "load_prompt_set": 1}
+    # each of the two is planned with what the ledger knows by then
+    assert done == {"open_ledger": 1, "load_prompt_set": 1, "snapshot": len(assets)}
 
 
 def test_the_next_run_opens_and_reads_anew(lab: DagsterLab, done: Counter[str]) -> None:
@@ -53,7 +56,7 @@ def test_the_next_run_opens_and_reads_anew(lab: DagsterLab, done: Counter[str]) 
     lab.write("fruit", 3)
     lab.run(f"segmind/{REALITY}", partition="fruit")
     assert lab.charges == 3
-    assert done == {"open_ledger": 2, "load_prompt_set": 2}
+    assert done == {"open_ledger": 2, "load_prompt_set": 2, "snapshot": 2}
 
 
 def test_a_file_that_cannot_be_used_is_read_once_and_fails_whoever_asks(lab: DagsterLab, done: Counter[str]) -> None:
