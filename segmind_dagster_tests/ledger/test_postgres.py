@@ -69,8 +69,9 @@ def test_the_migrations_make_exactly_the_tables_of_the_schema_there_too(ledgers:
 
 def test_what_sensors_ask_is_answered_there_too(ledgers: list[Ledger]) -> None:
     book, asked = Book(ledgers[0]), ledgers[1]
-    book.plan("a", "b", "c", "d")
+    book.plan("a", "b", "c", "d", "e")
     book.failed(book.claim("a"))
+    book.failed(book.submitted(book.claim("e")), failure_kind="bad_output")
     book.succeeded(book.submitted(book.claim("b")))
     book.unknown(book.claim("c"))
     work = asked.read(sensor_reads.open_work, failed_kinds={"server_error"}, uncounted_kinds={"no_credits"})
@@ -87,7 +88,7 @@ def test_what_sensors_ask_is_answered_there_too(ledgers: list[Ledger]) -> None:
         sensor_reads.Loose(look="now", generations=1, next_at=NOON + hour, first_paid_at=NOON, last_looked_at=NOON)
     ]
     assert asked.read(sensor_reads.asked_for, "set")
-    assert asked.read(sensor_reads.standing, "set")["flux"] == {"failed": 1, "succeeded": 1, "unknown": 1, "planned": 1}
+    assert asked.read(sensor_reads.standing, "set")["flux"] == {"failed": 2, "succeeded": 1, "unknown": 1, "planned": 1}
     assert asked.read(sensor_reads.leases, now=NOON, run_ids=["run"]) == []
     assert asked.read(sensor_reads.last_success, ["fast-flux-schnell"]) == NOON
     assert asked.read(sensor_reads.balance) is None
