@@ -86,22 +86,25 @@ MUTANTS = (
     ),
     Mutant(
         "outputs wait for a burst of submissions",
-        f"{RUNNER}/places.py", "if self._submitting <= _RUSH:", "if True:", ("runner/test_runner_order.py",),
+        f"{RUNNER}/concurrency.py", "if self._submitting <= _BURST:", "if True:", ("runner/test_runner_order.py",),
     ),
     Mutant(
         "the lease is looked at right before a POST",
-        f"{RUNNER}/buying.py", "return self.lease.holds(term) and not self.brake.is_interrupted",
-        "return not self.brake.is_interrupted",
+        f"{RUNNER}/buying.py", "return self.lease.holds(term) and not self.admission.is_interrupted",
+        "return not self.admission.is_interrupted",
         (f"{WOKEN}[after the claim, before the lease is checked-fast_flux_schnell]",),
     ),
     Mutant(
         "what is stored is not bought",
-        f"{RUNNER}/generate.py", "_refuse_to_buy_what_is_stored(ledger, outputs, settings, works.values())", "pass",
+        f"{RUNNER}/generate.py",
+        "_refuse_to_buy_what_is_stored(ledger, outputs, settings, generations.values())", "pass",
         ("recovery/test_rebuild_damage.py",),
     ),
     Mutant(
         "a POST without a known outcome is not sent again at once",
-        f"{RUNNER}/buying.py", 'if error.kind == "unknown_outcome":', "if False:", ("runner/test_runner_unknowns.py",),
+        f"{RUNNER}/buying.py",
+        'if error.kind == "unknown_outcome":\n            await', "if False:\n            await",
+        ("runner/test_runner_unknowns.py",),
     ),
     Mutant(
         "a price that nobody has reported may be four times the believed one",
