@@ -11,6 +11,7 @@ from sqlalchemy import Select, and_, exists, func, or_, select, union_all
 
 from segmind_dagster.ledger import money
 from segmind_dagster.ledger.records import (
+    ABSENT_BY_WORD,
     InferredAbsent,
     ModelDeliveries,
     OwnedRequest,
@@ -280,7 +281,8 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
     rows = connection.execute(
         select(
             columns.generation_id, columns.attempt, columns.state, columns.reserved_usd, columns.model_slug,
-            columns.intent_at, columns.failure_kind, GENERATIONS.c.body, GENERATIONS.c.attempts,
+            columns.intent_at, columns.failure_kind, columns.error, columns.completed_at, GENERATIONS.c.body,
+            GENERATIONS.c.attempts,
             GENERATIONS.c.state.label("generation_state"),
         )
         .join_from(ATTEMPTS, GENERATIONS, columns.generation_id == GENERATIONS.c.generation_id)
@@ -295,6 +297,7 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
             is_last_refused=row.failure_kind == "server_error"
             and row.attempt == row.attempts
             and row.generation_state in {"planned", "failed"},
+            declared_at=row.completed_at if row.error == ABSENT_BY_WORD else None,
             reserved_usd=row.reserved_usd,
             submission=Submission(
                 key=f"{row.generation_id}/{row.attempt}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from segmind_dagster.lifecycle.budget import Scope
     from segmind_dagster.lifecycle.matching import Submission
+
+
+ABSENT_BY_WORD: Final = "A person said that this submission never arrived."
+"""What an attempt says that a person has declared absent, in place of what an inference rests on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,7 @@ class UnaccountedAttempt:
         is_inferred: whether the history's silence says so, rather than an error answer.
         is_last_refused: whether it is the last attempt of its generation, which may be sent again, and was answered
             with an error that a provider also gives after it has made the job.
+        declared_at: when a person said that it never arrived; None when nobody did.
         reserved_usd: what was put aside for it.
         submission: what was sent, local files left out.
     """
@@ -35,6 +40,7 @@ class UnaccountedAttempt:
     attempt: int
     is_inferred: bool
     is_last_refused: bool
+    declared_at: datetime | None
     reserved_usd: Decimal
     submission: Submission
 

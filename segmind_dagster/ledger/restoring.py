@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection
 
+REBUILT_AT: Final = "rebuilt_at"
+"""When a rebuild has last succeeded, ISO 8601: what was listed by then is adopted, or left in doubt."""
+
 REBUILD_REFUSED: Final = "rebuild_refused"
 """Why the last rebuild restored nothing, as a fact about the ledger, until one succeeds."""
 
@@ -70,7 +73,7 @@ def restore(
     origin = upsert(connection, META)
     connection.execute(
         origin.on_conflict_do_update(index_elements=["key"], set_={"value": origin.excluded.value}),
-        [{"key": "api_origin", "value": api_origin}, {"key": "rebuilt_at", "value": now.isoformat()}],
+        [{"key": "api_origin", "value": api_origin}, {"key": REBUILT_AT, "value": now.isoformat()}],
     )
     connection.execute(delete(META).where(META.c.key == REBUILD_REFUSED))
     is_untouched = (GENERATIONS.c.state == "planned") & (GENERATIONS.c.attempts == 0)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from segmind_dagster.gateway.errors import BrokenOffError, GatewayError
 from segmind_dagster.ledger import reads, writes
+from segmind_dagster.ledger.restoring import REBUILT_AT
 from segmind_dagster.lifecycle.matching import (
     ABSENT_REVIEW,
     CLOCK_DOUBT,
@@ -37,6 +38,7 @@ from segmind_dagster.lifecycle.matching import (
     shows_another_buyer,
     shows_refusal,
 )
+from segmind_dagster.lifecycle.parsing import read_instant
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -274,13 +276,30 @@ class Lookup:
         matches = await asyncio.to_thread(match, [*view.rivals, *planned], paid, names=view.names, admits=admits)
         keys = {each.key for each in planned} - {each.key for each in view.rivals}
         found = [(each, matches.found[each.key]) for each in planned if each.key in matches.found.keys() & keys]
+        decided = await asyncio.to_thread(self._decided_at, absent)
         doubted = [
             (each, row)
             for each in planned
-            for likeness, row in matches.doubts.get(each.key, ())[:1]
-            if each.key in keys and may_be_bought(likeness, row, each)
+            for likeness, row in matches.doubts.get(each.key, ())
+            if each.key in keys
+            and may_be_bought(likeness, row, each)
+            and not _is_before(row, decided.get(each.key, decided[""]), view.offset)
         ]
         return [*found, *doubted]
+
+    def _decided_at(self, absent: Sequence[UnaccountedAttempt]) -> dict[str, datetime | None]:
+        """By generation, until when its doubts are decided: by a person, or by a rebuild, which decides for all ("").
+
+        Whoever has said that a submission never arrived has seen the rows that left the doubt, and a rebuild has left
+        those that may be ours `unknown`.
+        """
+        rebuilt = self._ledger.read(reads.meta, REBUILT_AT)
+        of_all = read_instant(rebuilt) if rebuilt is not None else None
+        decided = {"": of_all}
+        for each in absent:
+            moments = [each.declared_at, decided.get(each.generation_id, of_all)]
+            decided[each.generation_id] = max((moment for moment in moments if moment), default=None)
+        return decided
 
     async def _digests(
         self,
@@ -572,6 +591,11 @@ class Lookup:
             self._waiting.remove(each)
             if not each.fate.done():
                 each.fate.set_result(fate)
+
+
+def _is_before(row: HistoryRow, moment: datetime | None, offset: timedelta) -> bool:
+    """Whether a request was made before a moment of ours; also where the history does not tell when."""
+    return moment is not None and (row.created_at is None or row.created_at <= moment + offset)
 
 
 def _shifted(submission: Submission, offset: timedelta) -> Submission:

@@ -14,6 +14,7 @@ from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LostOwnershipError, RequestOwnedError, SegmindDagsterError, SettingsError
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import moves, reads, writes
+from segmind_dagster.ledger.records import ABSENT_BY_WORD
 from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.lifecycle.matching import CLOCK_DOUBT, Likeness, Names, Submission, compare, match
 from segmind_dagster.registry import bundled_catalogue
@@ -135,8 +136,7 @@ def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | No
     now = clock.now()
     with _chosen(settings, generation, _UNKNOWN, clock) as (ledger, record):
         claim = _taken_over(ledger, record, now)
-        reason = "A person said that this submission never arrived."
-        ledger.write(writes.mark_absent, claim, reason=reason, now=now)
+        ledger.write(writes.mark_absent, claim, reason=ABSENT_BY_WORD, now=now)
     return record
 
 

@@ -373,3 +373,25 @@ def test_a_backup_is_noticed_before_the_first_post_also_with_local_pictures(open
     lab.rebuild()
     assert lab.generate("faces").models[0].endings == {"succeeded": 2}
     assert lab.posts == 2
+
+
+def test_requests_of_somebody_else_without_a_readable_body_stop_a_run_once_and_no_more_after_a_rebuild(
+    lab: Lab,
+) -> None:
+    """The account's playground, say, with a history that shows no bodies: what may be ours is left to a person."""
+    lab.generate(lab.write("before", 1))
+    stranger = {"prompt": "a harbour at night", "seed": 1}
+    with Proxy(lab.server.url, is_platform=True) as proxy:
+        lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
+        proxy.answers[HISTORY] = lambda document: {
+            **document, "data": [{**row, "request_body": {}} for row in document["data"]]
+        }  # fmt: skip
+        key = lab.write("fruit", 3)
+        submit(lab, asked(lab, key)[0], **stranger)
+        stopped = lab.generate(key)
+        assert (lab.posts, "rebuild" in (stopped.stop_message or "")) == (2, True)
+        lab.rebuild()
+        again = lab.generate(key)
+    endings = again.models[0].endings
+    assert endings["held_back"] == 0, again.stop_message
+    assert endings["succeeded"] + endings["unknown"] == 3

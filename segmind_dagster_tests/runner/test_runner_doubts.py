@@ -14,6 +14,7 @@ from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.ledger.rate import reserve_requests
 from segmind_dagster.outputs import OutputStore
+from segmind_dagster.runner.resolving import declare_absent, unresolved
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -69,6 +70,21 @@ def test_a_history_of_an_unforeseen_form_proves_no_absence(
     report = lab.generate(lab.write("fruit", 1))
     assert report.models[0].endings == {"unknown": 1}
     assert (lab.posts, lab.charges) == (1, 1)
+
+
+@pytest.mark.parametrize("form", ["no bodies", "bodies in an envelope"])
+def test_what_a_person_calls_absent_is_bought_though_the_row_that_left_the_doubt_is_still_listed(
+    behind_proxy: Callable[[], tuple[Lab, Proxy]], form: str
+) -> None:
+    lab, proxy = behind_proxy()
+    proxy.answers[HISTORY] = rewritten(HISTORIES[form])
+    key = lab.write("fruit", 1)
+    lab.generate(key)
+    (record,) = unresolved(lab.settings())
+    declare_absent(lab.settings(), record.generation_id)
+    report = lab.generate(key)
+    assert (report.models[0].endings, report.stop_message) == ({"succeeded": 1}, None)
+    assert lab.posts == 2
 
 
 def test_a_history_that_answers_404_with_an_empty_list_proves_no_absence(
