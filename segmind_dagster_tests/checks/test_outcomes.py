@@ -214,13 +214,13 @@ def test_young_orders_are_no_reason_to_worry() -> None:
     assert "1 younger order is on the way" in found.description
 
 
-def test_together_names_every_set_that_does_not_pass() -> None:
+def test_the_combined_outcome_names_every_set_that_does_not_pass() -> None:
     fine, late, bad = (CheckOutcome(verdict=verdict, description="d") for verdict in ("passed", "warning", "error"))  # type: ignore[arg-type]
-    assert outcomes.together({"a": fine, "b": fine}).verdict == "passed"
-    assert outcomes.together({"a": fine, "b": late}).verdict == "warning"
-    whole = outcomes.together({"a": bad, "b": late, "c": fine})
+    assert outcomes.combined({"a": fine, "b": fine}).verdict == "passed"
+    assert outcomes.combined({"a": fine, "b": late}).verdict == "warning"
+    whole = outcomes.combined({"a": bad, "b": late, "c": fine})
     assert (whole.verdict, whole.description) == ("error", "2 of 3 prompt sets do not pass: a, b.")
-    many = outcomes.together({f"s{n}": bad for n in range(25)})
+    many = outcomes.combined({f"s{n}": bad for n in range(25)})
     assert "s19 and 5 more" in many.description
     assert len(many.sample) == SAMPLE
 
