@@ -6,7 +6,7 @@ happened around the moment of a reading is left open, and an amount that is not 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -180,7 +180,7 @@ def balance_windows(
             continue
         ended = charge["ended_at"]
         first = bisect_left(moments, began - SKEW)
-        last = bisect_left(moments, ended + SKEW if ended else began + _LONGEST_JOB)
+        last = bisect_right(moments, ended + SKEW if ended else began + _LONGEST_JOB)
         own = windows[bisect_left(moments, ended)] if ended else None
         for window in windows[first : last + 1]:
             window.under_way += ended is None

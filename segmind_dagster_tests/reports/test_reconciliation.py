@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segmind_dagster.lifecycle.matching import Submission
@@ -74,6 +74,8 @@ def test_every_charge_is_in_the_window_in_which_it_ended_and_top_ups_are_what_is
 
 
 @given(st.integers(-3000, 3000), st.floats(0, 0.5), USD.filter(bool))
+@example(-120, 0.0, Decimal("1E-9"))
+@example(120, 0.0, Decimal("1E-9"))
 def test_a_request_under_way_at_a_look_may_be_charged_before_or_after_it(
     seconds: int, takes: float, usd: Decimal
 ) -> None:
