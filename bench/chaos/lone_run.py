@@ -17,6 +17,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.chaos.quick_time import expect_quick_jobs
 from segmind_dagster import gateway, ledger, outputs, runner
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway.errors import GatewayError
@@ -50,6 +51,7 @@ class Task:
         run_id: of the run.
         environ: of the process.
         folder: where it writes `<run_id>.json` and `<run_id>.log`.
+        time_scale: of the sandbox.
         keys: prompt sets to generate.
         jump: how its wall clock is off.
     """
@@ -58,6 +60,7 @@ class Task:
     run_id: str
     environ: Mapping[str, str]
     folder: Path
+    time_scale: float = 1.0
     keys: tuple[str, ...] = ()
     jump: Jump | None = None
 
@@ -75,6 +78,7 @@ def perform(task: Task) -> None:
     with (task.folder / f"{task.run_id}.log").open("w", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+        expect_quick_jobs(task.time_scale)
         if task.jump is not None:
             shift_clock(task.jump)
         said: dict[str, Any]

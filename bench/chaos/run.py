@@ -11,6 +11,7 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
+from bench.chaos.quick_time import expect_quick_jobs
 from segmind_dagster.gateway import client
 from segmind_dagster.prompts import find_prompt_set
 from segmind_dagster.registry import MODELS
@@ -19,8 +20,9 @@ from segmind_dagster.settings import load_settings
 from segmind_dagster.source import build_source, load
 
 
-def main(client_timeout_s: float, run_id: str, keys: list[str]) -> None:
+def main(client_timeout_s: float, time_scale: float, run_id: str, keys: list[str]) -> None:
     """Run once over these prompt sets."""
+    expect_quick_jobs(time_scale)
     # no setting says how long a v2 submission may take; v1 has one
     client.Gateway = partial(client.Gateway, submit_timeout_s=client_timeout_s)
     settings = load_settings()
@@ -40,4 +42,4 @@ def _say(phase: str, **facts: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(float(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:])

@@ -194,7 +194,8 @@ class _Arena:
         self.storm.runs += 1
         number = self.storm.runs
         log = self._folder / "runs" / f"{number}.jsonl"
-        command = [sys.executable, "-m", "bench.chaos.run", str(self._options.client_timeout_s), f"run_{number}"]
+        quick = [str(self._options.client_timeout_s), str(self._options.time_scale)]
+        command = [sys.executable, "-m", "bench.chaos.run", *quick, f"run_{number}"]
         with log.open("wb") as said, log.with_suffix(".err").open("wb") as errors:
             process = subprocess.Popen([*command, *keys], stdout=said, stderr=errors, **self._process)  # noqa: S603  our own interpreter, no shell
         run = Run(number=number, process=process, log=log)

@@ -246,6 +246,7 @@ class _Project:
             run_id=f"{self._count}_{errand}",
             environ=self.environ,
             folder=self._folder / "runs",
+            time_scale=_TIME_SCALE,
             keys=tuple(keys),
             jump=jump,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 
 _UNKNOWN_LATENCY_S = 5.0
+SHORTEST_DEADLINE_S = 600.0
 _REMEMBERED = 50
 _SCOUTS = 2
 # how far jobs that are not done may push what others of their model wait for
@@ -70,4 +71,4 @@ class PollSchedule:
 
     def deadline_s(self) -> float:
         """When a job is left to a later run: it stays recorded, and is collected then."""
-        return max(600.0, 10 * self.expected_s)
+        return max(SHORTEST_DEADLINE_S, 10 * self.expected_s)
