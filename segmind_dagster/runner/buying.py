@@ -386,11 +386,12 @@ class Buyer:
             if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
                 return await self.delivery.follow(generation, attempt, tries)
             # whether the job was made cannot be told now: the next run looks before it sends it again
-            is_unclear = fate == "unresolved" and error.kind == "server_error"
-        is_final = not tries.may_again(error.kind) or is_unclear
-        await self._fail(claim, error, is_final=is_final)
+            is_unclear = fate == "unresolved" and error.kind in {"server_error", "rate_limited"}
+        kind: FailureKind = "server_error" if is_unclear else error.kind
+        is_final = not tries.may_again(kind) or is_unclear
+        await self._fail(claim, error, is_final=is_final, kind=kind)
         if is_final:
-            return Ended("failed", error.kind, str(error), attempts=claim.attempt)
+            return Ended("failed", kind, str(error), attempts=claim.attempt)
         await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
         return None
 
@@ -451,12 +452,14 @@ class Buyer:
         now = self.clock.monotonic()
         return Attempt(claim=claim, request_id=found.request_id, began_s=now, accepted_s=now, is_watched=False)
 
-    async def _fail(self, claim: Claim, error: GatewayError, *, is_final: bool) -> None:
+    async def _fail(
+        self, claim: Claim, error: GatewayError, *, is_final: bool, kind: FailureKind | None = None
+    ) -> None:
         await fail(
             self.ledger,
             self.clock,
             claim,
-            error.kind,
+            kind or error.kind,
             str(error),
             is_final=is_final,
             status=error.http_status,
