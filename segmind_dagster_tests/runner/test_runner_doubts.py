@@ -15,7 +15,7 @@ from lab.proxy import HISTORY, Proxy
 from segmind_dagster.ledger.rate import reserve_requests
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.runner.resolving import declare_absent, unresolved
-from segmind_dagster.sandbox import Faults
+from segmind_dagster.sandbox import LATE_ERRORS, Faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,6 +70,22 @@ def test_a_history_of_an_unforeseen_form_proves_no_absence(
     report = lab.generate(lab.write("fruit", 1))
     assert report.models[0].endings == {"unknown": 1}
     assert (lab.posts, lab.charges) == (1, 1)
+
+
+@pytest.mark.parametrize("fault", LATE_ERRORS)
+def test_an_error_after_acceptance_is_not_sent_again_while_the_history_cannot_be_read(
+    open_lab: OpenLab, fault: str
+) -> None:
+    lab = open_lab(faults=Faults(script=[fault]))
+    key = lab.write("fruit", 1)
+    with Proxy(lab.server.url, is_platform=True) as proxy:
+        lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
+        proxy.answers[HISTORY] = lambda _: "a page for people"
+        lab.generate(key)
+        assert (lab.posts, lab.charges) == (1, 1)
+        proxy.answers.clear()
+        lab.generate(key)
+    lab.check_all_bought_once(1)
 
 
 @pytest.mark.parametrize("form", ["no bodies", "bodies in an envelope"])
