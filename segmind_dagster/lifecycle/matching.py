@@ -103,17 +103,21 @@ class HistoryRow:
     @property
     def is_unfinished(self) -> bool:
         """Whether the history says that the job is still under way."""
-        return (self.status or "").strip().upper() in _PENDING
+        return self._plain_status in _PENDING
 
     @property
     def is_finished(self) -> bool:
         """Whether the history says that the job has its outcome."""
-        return self.is_failed or (self.status or "").strip().upper() == "COMPLETED"
+        return self._plain_status in {"COMPLETED", "FAILED"}
 
     @property
     def is_failed(self) -> bool:
         """Whether the history says that the job failed, which is free."""
-        return (self.status or "").strip().upper() == "FAILED"
+        return self._plain_status == "FAILED"
+
+    @property
+    def _plain_status(self) -> str:
+        return (self.status or "").strip().upper()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,11 +250,13 @@ def shows_another_buyer(
         sent: our own submissions whose request id is not known, whatever counts as having become of them.
         names: how the history names models.
     """
-    counts = Counter(_words_of(row) for row in rows)
     unowned: defaultdict[tuple[str, str], list[HistoryRow]] = defaultdict(list)
     for row in free:
         if row.body and not row.is_failed:
             unowned[_words_of(row)].append(row)
+    if not unowned:
+        return False
+    counts = Counter(_words_of(row) for row in rows)
     # what stands there once may be the one that was lost
     return any(
         len(alike) > (ours := sum(compare(alike[0], each, names) >= Likeness.ALTERED for each in sent))

@@ -394,15 +394,15 @@ class Delivery:
         return (await self._gateway.fetch(url or "", path)).sha256
 
     def _keep(self, generation: Generation, attempt: Attempt, path: Path) -> Output:
-        sidecar = {**self._provenance(generation), "request_id": attempt.request_id}
+        provenance = {**self._provenance(generation), "request_id": attempt.request_id}
         if attempt.accounting.seed is not None:
-            sidecar["seed"] = attempt.accounting.seed
+            provenance["seed"] = attempt.accounting.seed
         return self._outputs.keep(
             path,
             resource=generation.model.resource,
             generation_id=generation.generation_id,
             kind=generation.model.output,
-            sidecar=sidecar,
+            provenance=provenance,
             books=self._books(generation, attempt),
         )
 
@@ -451,13 +451,11 @@ class Delivery:
             row = await self._gateway.history_row(attempt.request_id)
         except GatewayError as error:
             return Ended("running", error.kind, str(error))
-        status = (row.status or "").upper() if row is not None else ""
-        if row is not None and status == "FAILED":
+        if row is not None and row.is_failed:
             return await self._fail_free(attempt, row.error or "no reason given")
-        if status in {"PENDING", "QUEUED", "PROCESSING", "IN_PROGRESS"}:
-            return Ended(
-                "running", error=f"Request {attempt.request_id} is still {status.lower()} in Segmind's history."
-            )
+        if row is not None and row.is_unfinished:
+            status = (row.status or "").strip().lower()
+            return Ended("running", error=f"Request {attempt.request_id} is still {status} in Segmind's history.")
         return row
 
     async def _fail_free(self, attempt: Attempt, error: str) -> Ended:

@@ -120,9 +120,10 @@ def test_a_status_that_is_no_text_keeps_nobody_from_collecting(open_lab: Any) ->
     lab.check_all_bought_once(3)
 
 
-def test_a_job_that_the_history_calls_pending_is_not_given_up(open_lab: Any) -> None:
+@pytest.mark.parametrize("said", ["PENDING", "running ", "started"])
+def test_a_job_that_the_history_calls_unfinished_is_not_given_up(open_lab: Any, said: str) -> None:
     lab = open_lab(record_ttl_s=0.0)
-    status = {"model_status": "PENDING", "generation_url": None}
+    status = {"model_status": said, "generation_url": None}
     with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
         proxy.answers[HISTORY] = each_row(lambda row: row.update(status))
@@ -130,6 +131,9 @@ def test_a_job_that_the_history_calls_pending_is_not_given_up(open_lab: Any) -> 
         report = lab.generate(key)
         assert report.models[0].endings == {"running": 1}
         assert not report.models[0].is_complete
+        # Segmind keeps no record for so long: only the history says that it is not over
+        report = lab.generate(key, clock=QuickClock(ahead=timedelta(hours=6)))
+        assert report.models[0].endings == {"running": 1}
         status.clear()
         lab.generate(key)
     lab.check_all_bought_once(1)
