@@ -25,6 +25,7 @@ from segmind_dagster.ledger.schema import GENERATIONS
 from segmind_dagster.lifecycle.next_step import FIRST_LOOK, KEPT, RETRYABLE, UNCOUNTED
 from segmind_dagster.prompts import load_prompt_set
 from segmind_dagster.runner import Batch, generate, plan_set
+from segmind_dagster.sandbox import SANDBOX_API_KEY
 from segmind_dagster.settings import load_settings
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def plan_large_set(folder: Path, generations: int) -> list[str]:
     folder.mkdir(parents=True)
     file = folder / "large.jsonl"
     file.write_text("".join(f'{{"prompt": "prompt number {number}"}}\n' for number in range(generations)))
-    settings = load_settings(environ={}, project_dir=folder, api_url=_ORIGIN, api_key="SG_0000000000000000")
+    settings = load_settings(environ={}, project_dir=folder, api_url=_ORIGIN, api_key=SANDBOX_API_KEY)
     with _timed() as load_s:
         prompt_set = load_prompt_set(file, project_dir=folder)
     batch = Batch(prompt_set, (_RESOURCE,))

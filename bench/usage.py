@@ -21,6 +21,7 @@ import duckdb
 from segmind_dagster.reports.queries import compiled
 from segmind_dagster.reports.usage import read_table, usage_source
 from segmind_dagster.reports.usage_sql import combinations_sql, usage_sql
+from segmind_dagster.sandbox import SANDBOX_API_KEY
 from segmind_dagster.settings import load_settings
 from segmind_dagster.source import build_source, load, tables
 
@@ -75,7 +76,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DLT_DATA_DIR"] = f"{folder}/dlt"
         settings = load_settings(
-            environ={}, project_dir=Path(folder), api_url="http://127.0.0.1:1", api_key="SG_0000000000000000"
+            environ={}, project_dir=Path(folder), api_url="http://127.0.0.1:1", api_key=SANDBOX_API_KEY
         )
         with _timed() as made:
             fill(settings, options.rows)

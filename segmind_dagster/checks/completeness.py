@@ -1,4 +1,4 @@
-"""What is left open of a prompt set's generations for a model, how bad that is, and what to do about it. Pure.
+"""What is missing of a prompt set's generations for a model, how bad that is, and what to do about it. Pure.
 
 What may follow a failure is written in `lifecycle.failures`, what is due again in `planning`; here it becomes words.
 """

@@ -55,19 +55,19 @@ class ImageFolder:
         """Write the file and its line."""
         root = self._folder / item.kind if self._is_mixed else self._folder
         if item.kind == "text":
-            reported: dict[str, Any] = {"text": content.decode("utf-8", errors="replace")}
+            entry: dict[str, Any] = {"text": content.decode("utf-8", errors="replace")}
         else:
             name = file_name(item)
             target = root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-            reported = {"file_name": name}
+            entry = {"file_name": name}
         if item.kind not in self._tables:
             root.mkdir(parents=True, exist_ok=True)
             path = root / ("texts.jsonl" if item.kind == "text" else "metadata.jsonl")
             self._tables[item.kind] = self._stack.enter_context(path.open("w", encoding="utf-8"))
-        reported |= {name: float(value) if isinstance(value, Decimal) else value for name, value in item.fields.items()}
-        self._tables[item.kind].write(json.dumps(reported, ensure_ascii=False) + "\n")
+        entry |= {name: float(value) if isinstance(value, Decimal) else value for name, value in item.fields.items()}
+        self._tables[item.kind].write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 class ParquetFiles:

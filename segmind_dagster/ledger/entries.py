@@ -115,11 +115,14 @@ def record_model_prices(
 
 def record_balance(connection: Connection, *, balance_usd: Decimal, now: datetime) -> None:
     """Remember what the account holds, as it was just seen; `sensor_reads.balance` reads it."""
+    seen = {"balance_usd": str(balance_usd), "observed_at": now.isoformat()}
+    note(connection, {BALANCE_KEY: json.dumps(seen)})
+
+
+def note(connection: Connection, facts: Mapping[str, str]) -> None:
+    """Remember facts about the ledger itself, by their keys in `meta`; what was noted before is replaced."""
     rows = upsert(connection, META)
     connection.execute(
         rows.on_conflict_do_update(index_elements=["key"], set_={"value": rows.excluded.value}),
-        {
-            "key": BALANCE_KEY,
-            "value": json.dumps({"balance_usd": str(balance_usd), "observed_at": now.isoformat()}),
-        },
+        [{"key": key, "value": value} for key, value in facts.items()],
     )

@@ -249,9 +249,9 @@ def place() -> str:
 
 def _started(pid: int) -> int | None:
     try:
-        reported = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         # the name of the program, in brackets, may hold anything
-        return int(reported.rpartition(")")[2].split()[19])
+        return int(stat.rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
 

@@ -1,7 +1,7 @@
 """The account's request rate, shared by every run and process through one row of the ledger.
 
 Slots are handed out evenly spaced, a little below the bound, so that no window of the provider holds one request
-too many because some took longer in progress. A 429 shows that the real limit is lower: everybody waits for the
+too many because some took longer over the network. A 429 shows that the real limit is lower: everybody waits for the
 reset, and goes on at the rate that the provider did accept in that window, which is in `attempts`. After a while
 the rate grows back towards the configured bound. Only a 429 cuts, never another error.
 """

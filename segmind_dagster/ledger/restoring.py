@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, select
 
 from segmind_dagster.ledger import moves, writes
-from segmind_dagster.ledger.entries import upsert
+from segmind_dagster.ledger.entries import note, upsert
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
 from segmind_dagster.lifecycle.budget import Caps
 from segmind_dagster.lifecycle.generation import Accounting, Attempt, Output
@@ -35,11 +35,7 @@ _CHUNK = 500
 
 def note_refusal(connection: Connection, reason: str) -> None:
     """A rebuild restored nothing: nothing is bought before one succeeds."""
-    rows = upsert(connection, META)
-    connection.execute(
-        rows.on_conflict_do_update(index_elements=["key"], set_={"value": rows.excluded.value}),
-        [{"key": REBUILD_REFUSED, "value": reason}],
-    )
+    note(connection, {REBUILD_REFUSED: reason})
 
 
 def restore(
@@ -70,11 +66,7 @@ def restore(
 
     Returns the ids of the generations that were entered or moved on.
     """
-    origin = upsert(connection, META)
-    connection.execute(
-        origin.on_conflict_do_update(index_elements=["key"], set_={"value": origin.excluded.value}),
-        [{"key": "api_origin", "value": api_origin}, {"key": REBUILT_AT, "value": now.isoformat()}],
-    )
+    note(connection, {"api_origin": api_origin, REBUILT_AT: now.isoformat()})
     connection.execute(delete(META).where(META.c.key == REBUILD_REFUSED))
     is_untouched = (GENERATIONS.c.state == "planned") & (GENERATIONS.c.attempts == 0)
     held = _present(connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations]) - _present(

@@ -49,7 +49,7 @@ class OpenWork:
         resource: the model's resource name.
         state: `planned` or `failed`.
         failure_kind: why their last attempt failed, if one was made.
-        runs: how many runs have sent a POST for each of them without success.
+        runs: in how many runs each of them has failed after a POST.
         generations: how many they are.
         last_at: when something happened to one of them last.
     """

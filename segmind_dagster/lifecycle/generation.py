@@ -68,7 +68,7 @@ class Generation:
         error: the same for people.
         cost_usd: what was paid; None while nothing is known.
         output_uri: where the output is stored.
-        failed_runs: runs that have tried it without success, without those that failed for the account's sake.
+        failed_runs: runs in which it failed; those that the account stopped do not count.
         step: what happens to it in this run.
         reason: why, for people.
         is_retry: whether it failed earlier, unpaid, and has to leave that state first.
@@ -132,7 +132,7 @@ class Generation:
 
         Args:
             recorded: the generation as the ledger knows it.
-            failed_runs: runs that have tried it without success.
+            failed_runs: runs in which it failed.
         """
         return replace(
             self,
@@ -240,7 +240,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One POST that was accepted, in progress to a stored output.
+    """One POST that was accepted, until its output is stored.
 
     Args:
         claim: the right to record what becomes of it.

@@ -95,7 +95,7 @@ class Recorded(Protocol):
 
     @property
     def failed_runs(self) -> int:
-        """Runs that have tried it without success, without those that failed for the account's sake."""
+        """Runs in which it failed; those that the account stopped do not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def next_step(recorded: Recorded, *, by_person: bool) -> NextStep:  # noqa: PLR0
             return _NOT_YET
         case "planned":
             if not by_person and recorded.failed_runs >= MOST_RUNS:
-                return NextStep("leave", f"{recorded.failed_runs} runs have tried it without success", may_buy=False)
+                return NextStep("leave", f"it has failed in {recorded.failed_runs} runs", may_buy=False)
             return _NOT_YET
         case "failed":
             return _after_failure(recorded, by_person=by_person)

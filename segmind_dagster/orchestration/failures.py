@@ -25,6 +25,6 @@ def as_failure() -> Iterator[None]:
     try:
         yield
     except SegmindDagsterError as error:
-        # with what was added to it in progress: the money that is outstanding
+        # with the notes that were added to it: the money that is outstanding
         description = redact("\n".join([str(error), *getattr(error, "__notes__", ())]))
         raise dg.Failure(description=description, allow_retries=False) from error

@@ -152,8 +152,8 @@ def _ask(each: Expected, *, is_read: bool) -> Fault | None:
 
     try:
         fs, path = fsspec.core.url_to_fs(each.uri)
-        sidecar: dict[str, Any] = fs.info(path)
-        if sidecar.get("size") not in {None, each.size_bytes}:
+        info: dict[str, Any] = fs.info(path)
+        if info.get("size") not in {None, each.size_bytes}:
             return "other size"
         if is_read and hashlib.sha256(fs.cat_file(path)).hexdigest() != each.sha256:
             return "other content"

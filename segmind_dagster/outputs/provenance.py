@@ -24,23 +24,23 @@ _HEAD_BYTES = 64
 _CHUNK_BYTES = 1 << 20
 
 
-def embed(path: Path, form: str, sidecar: Mapping[str, Any]) -> None:
+def embed(path: Path, form: str, provenance: Mapping[str, Any]) -> None:
     """Put the facts into the file, if its format takes them; otherwise leave it alone."""
     with path.open("r+b") as file:
-        embed_in(file, form, sidecar)
+        embed_in(file, form, provenance)
 
 
-def embed_in(file: BinaryIO, form: str, sidecar: Mapping[str, Any]) -> None:
+def embed_in(file: BinaryIO, form: str, provenance: Mapping[str, Any]) -> None:
     """The same for an open file.
 
     Args:
         file: open for reading and writing, changed in place.
         form: its format.
-        sidecar: JSON-serialisable facts.
+        provenance: where the output comes from, serialisable as JSON.
     """
     if form not in {"png", "jpeg"}:
         return
-    text = json.dumps(sidecar, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(provenance, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     file.seek(0)
     head = file.read(_HEAD_BYTES)
     if form == "png" and head[12:16] == b"IHDR":
@@ -49,7 +49,7 @@ def embed_in(file: BinaryIO, form: str, sidecar: Mapping[str, Any]) -> None:
         _insert(file, _after_jpeg_header(head), segment)
 
 
-def read(path: Path, form: str) -> dict[str, Any] | None:
+def read_embedded(path: Path, form: str) -> dict[str, Any] | None:
     """The facts inside a file, if there are any."""
     content = path.read_bytes()
     if form == "png":

@@ -1,6 +1,6 @@
 """Puts verified bytes in place: written aside, flushed to disk, renamed, so that a name means a whole file.
 
-One copy a generation, `<resource>/<generation_id>.<ext>`, with a sidecar of facts beside it. Names are built
+One copy a generation, `<resource>/<generation_id>.<ext>`, with a sidecar beside it. Names are built
 from our own identifiers; nothing from the network becomes part of a path. Bytes that are refused are `quarantine`'s.
 """
 
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.lifecycle.generation import Output
-from segmind_dagster.outputs import files, provenance
+from segmind_dagster.outputs import files
 from segmind_dagster.outputs.folder import PARTIAL, SIDECAR, Folder, checked, is_safe
+from segmind_dagster.outputs.provenance import embed_in, read_embedded
 from segmind_dagster.outputs.quarantine import QUARANTINE, Quarantine
 from segmind_dagster.outputs.verify import EXTENSIONS, verify, verify_file
 
@@ -58,7 +59,7 @@ class OutputStore:
 
     Args:
         url: the folder.
-        scratch_dir: local folder for files in progress; on the same disk as a local outputs folder.
+        scratch_dir: local folder for files that are not complete yet; on the same disk as a local outputs folder.
     """
 
     def __init__(self, url: str, *, scratch_dir: Path) -> None:
@@ -69,7 +70,7 @@ class OutputStore:
         self.quarantine = Quarantine(self._folder)
 
     def scratch_file(self, generation_id: str) -> Path:
-        """A fresh name for a file in progress; two runs never share one."""
+        """A fresh name for a file that is about to be written; two runs never share one."""
         self._folder.make(self._scratch_dir)
         return self._scratch_dir / f"{checked(generation_id)}.{secrets.token_hex(6)}"
 
@@ -80,17 +81,17 @@ class OutputStore:
         resource: str,
         generation_id: str,
         kind: OutputKind,
-        sidecar: Mapping[str, Any],
+        provenance: Mapping[str, Any],
         books: Mapping[str, Any] | None = None,
     ) -> Output:
         """Verify a file and move it into place, durable before this returns.
 
         Args:
-            path: the file in progress; gone afterwards.
+            path: the complete file; gone afterwards.
             resource: the model's resource name.
             generation_id: the generation.
             kind: what was bought.
-            sidecar: where it came from; written beside it, and inside it where the format takes that.
+            provenance: where it came from; written beside it, and inside it where the format takes that.
             books: what the ledger notes of it; written beside it only, for a ledger that has to be rebuilt.
 
         Raises:
@@ -98,7 +99,7 @@ class OutputStore:
         """
         with files.at_work_on(path, is_durable=self.is_local) as file:
             verified = verify_file(file, kind)
-            provenance.embed_in(file, verified.format, sidecar)
+            embed_in(file, verified.format, provenance)
             content_sha256, size = files.digest_of(file)
         name = f"{checked(resource)}/{checked(generation_id)}"
         stored = Output(
@@ -111,7 +112,7 @@ class OutputStore:
         )
         # on one line: indented, it takes ten times as long to write
         beside = json.dumps(
-            {**sidecar, **(books or {}), "output_sha256": content_sha256}, ensure_ascii=False, sort_keys=True
+            {**provenance, **(books or {}), "output_sha256": content_sha256}, ensure_ascii=False, sort_keys=True
         )
         self._folder.place_sidecar(f"{beside}\n".encode(), f"{self._url}/{name}{SIDECAR}", path)
         self._folder.place(path, stored.uri)
@@ -144,7 +145,7 @@ class OutputStore:
                 ) from error
 
     def sweep(self) -> None:
-        """Remove what processes that were killed left in progress, once nobody can be writing it any more."""
+        """Remove what processes that were killed left unfinished, once nobody can be writing it any more."""
         oldest = time.time() - _ABANDONED_S
         for path in self._on_their_way():
             # another run may put it in place meanwhile
@@ -226,7 +227,7 @@ class OutputStore:
         if form not in {"png", "jpeg"}:
             return None
         with self._at_hand(uri) as path:
-            return provenance.read(path, form)
+            return read_embedded(path, form)
 
     def is_sound(self, uri: str, kind: OutputKind) -> bool:
         """Whether an output in its place is whole, and what was bought."""

@@ -73,7 +73,7 @@ def make_plan(
         caps: the limits; of these, what one generation may cost.
         requests_per_minute: the configured rate.
         is_by_person: a person's run also tries again what failed permanently, once; it was never paid.
-        runs: in how many runs each generation was tried without success, by id; only a sensor's run asks.
+        runs: in how many runs each generation has failed, by id; only a sensor's run asks.
     """
     generations = tuple(
         _decide(

@@ -101,13 +101,13 @@ def _page(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _history(rows: list[dict[str, Any]]) -> dict[str, Any]:
     (row,) = rows
-    reported = fitted(row, {name: _HISTORY.get(name, {"data_type": "bigint"}) for name in row})
-    nothing = "not known" if reported["requests"] else 0
+    counted = fitted(row, {name: _HISTORY.get(name, {"data_type": "bigint"}) for name in row})
+    nothing = "not known" if counted["requests"] else 0
     return {
-        "requests": reported["requests"],
-        "charged (USD)": reported["cost_usd"] if reported["cost_usd"] is not None else nothing,
-        **({"of these with a cost not known": reported["unknown"]} if reported["unknown"] else {}),
-        "newest request": f"{reported['created_at']:%Y-%m-%d %H:%M} UTC" if reported["created_at"] else "none",
+        "requests": counted["requests"],
+        "charged (USD)": counted["cost_usd"] if counted["cost_usd"] is not None else nothing,
+        **({"of these with a cost not known": counted["unknown"]} if counted["unknown"] else {}),
+        "newest request": f"{counted['created_at']:%Y-%m-%d %H:%M} UTC" if counted["created_at"] else "none",
     }
 
 

@@ -1,4 +1,4 @@
-"""What the joined rows of ledger, history and balance mean: charges explained or not, twice, without success. Pure.
+"""What the joined rows of ledger, history and balance mean: which charges are explained, paid twice or lost. Pure.
 
 Nothing is called wrong that may only be early: what is under way, what the history was not asked for yet, and what
 happened around the moment of a reading is left open, and an amount that is not known is not guessed.

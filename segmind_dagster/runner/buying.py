@@ -67,7 +67,7 @@ class Buyer:
         inputs: uploads local images.
         lookup: finds lost submissions.
         delivery: brings accepted ones home.
-        concurrency: told while something is being submitted.
+        concurrency: counts what is being submitted.
         admission: whether anything may still be submitted.
         headroom: where those wait that a cap stands in the way of.
         costs: reads costs that no answer reported.
@@ -385,8 +385,9 @@ class Buyer:
                 fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
             if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
                 return await self.delivery.follow(generation, attempt, tries)
-            # whether the job was made cannot be told now: the next run looks before it sends it again
-            is_unclear = fate == "unresolved" and error.kind in {"server_error", "rate_limited"}
+            # whether the job was made cannot be told now: what would be sent again is not, and the next run looks first
+            is_unclear = fate == "unresolved" and not policy.is_permanent
+        # before it sends a `server_error` again, a run looks: see `ledger.reads.unaccounted`
         kind: FailureKind = "server_error" if is_unclear else error.kind
         is_final = not tries.may_again(kind) or is_unclear
         await self._fail(claim, error, is_final=is_final, kind=kind)

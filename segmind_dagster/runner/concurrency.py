@@ -27,7 +27,7 @@ class ConcurrencyLimit:
     """The places of one run.
 
     Args:
-        at_provider: generations at the provider at once; so many again may be in progress to the disk.
+        at_provider: generations at the provider at once; so many again may be being stored.
         clock: the time.
     """
 

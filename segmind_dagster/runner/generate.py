@@ -163,9 +163,9 @@ def generate(
             )  # fmt: skip
         left = outstanding(ledger, ids)
         remarks = tuple(ended.remark for ended in endings.values() if ended.remark)[:_EXAMPLES]
-        reported = [left.sentence()] if left else []
+        unfinished = [left.sentence()] if left else []
         exceeded = _exceeded(ledger, caps, run_id=run_id, now=clock.now())
-        warnings = (*reported, *exceeded, *engine.warnings, *remarks)
+        warnings = (*unfinished, *exceeded, *engine.warnings, *remarks)
         aimed_at = {batch.prompt_set.key: {model.resource for model in batch.prompt_set.models} for batch in batches}
         models = tuple(_report(plan, generations, endings, aimed_at[plan.prompt_set]) for plan in plans)
     refusals = [plan.refusal for plan in plans if plan.refusal]
@@ -209,7 +209,7 @@ def collect(
 
 
 def _failed_runs(ledger: Ledger, asked: Sequence[Generation]) -> Mapping[str, int]:
-    """In how many runs each generation was tried without success, by id."""
+    """In how many runs each generation has failed, by id."""
     return ledger.read(
         sensor_reads.runs_of, [generation.generation_id for generation in asked], uncounted_kinds=UNCOUNTED
     )

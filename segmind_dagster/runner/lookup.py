@@ -276,30 +276,20 @@ class Lookup:
         matches = await asyncio.to_thread(match, [*view.rivals, *planned], paid, names=view.names, admits=admits)
         keys = {each.key for each in planned} - {each.key for each in view.rivals}
         found = [(each, matches.found[each.key]) for each in planned if each.key in matches.found.keys() & keys]
-        decided = await asyncio.to_thread(self._decided_at, absent)
+        rebuilt = await asyncio.to_thread(self._ledger.read, reads.meta, REBUILT_AT)
+        # who says that a submission never arrived has seen the rows that left the doubt; what may be ours, and a
+        # rebuild could not tell, is `unknown` since
+        declared = {each.generation_id: each.declared_at for each in absent if each.declared_at is not None}
+        decided = [read_instant(rebuilt)] if rebuilt is not None else []
         doubted = [
             (each, row)
             for each in planned
             for likeness, row in matches.doubts.get(each.key, ())
             if each.key in keys
             and may_be_bought(likeness, row, each)
-            and not _is_before(row, decided.get(each.key, decided[""]), view.offset)
+            and not any(_is_before(row, at, view.offset) for at in (*decided, declared.get(each.key)))
         ]
         return [*found, *doubted]
-
-    def _decided_at(self, absent: Sequence[UnaccountedAttempt]) -> dict[str, datetime | None]:
-        """By generation, until when its doubts are decided: by a person, or by a rebuild, which decides for all ("").
-
-        Whoever has said that a submission never arrived has seen the rows that left the doubt, and a rebuild has left
-        those that may be ours `unknown`.
-        """
-        rebuilt = self._ledger.read(reads.meta, REBUILT_AT)
-        of_all = read_instant(rebuilt) if rebuilt is not None else None
-        decided = {"": of_all}
-        for each in absent:
-            moments = [each.declared_at, decided.get(each.generation_id, of_all)]
-            decided[each.generation_id] = max((moment for moment in moments if moment), default=None)
-        return decided
 
     async def _digests(
         self,

@@ -72,7 +72,7 @@ class OutputsPort(Protocol):
     """What the runner needs of the output store; `outputs.OutputStore` is the real one."""
 
     def scratch_file(self, generation_id: str) -> Path:
-        """A fresh name for a file in progress."""
+        """A fresh name for a file that is about to be written."""
 
     def keep(
         self,
@@ -81,7 +81,7 @@ class OutputsPort(Protocol):
         resource: str,
         generation_id: str,
         kind: OutputKind,
-        sidecar: Mapping[str, Any],
+        provenance: Mapping[str, Any],
         books: Mapping[str, Any] | None = None,
     ) -> Output:
         """Verify a file and move it into place."""

@@ -57,8 +57,8 @@ class Watch:
     async def _look(self) -> None:
         try:
             await self._look_until_free()
+        # whatever it is: nobody may wait for a look that is over; raised again
         except Exception as error:
-            # nobody may wait for a look that is over
             for future in self._waiting.values():
                 future.set_exception(error)
             self._waiting.clear()

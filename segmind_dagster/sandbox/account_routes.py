@@ -61,8 +61,8 @@ class AccountRoutes:
         """`GET /v1/get-user-credits`."""
         self._state.requests["credits"] += 1
         self._state.book.finish_ended()
-        reported = stated_amount(self._state.book.balance_usd, self._state.lies.balance, key="credits")
-        return answers.json_answer({**reported, "free-credits": 0.0})
+        stated = stated_amount(self._state.book.balance_usd, self._state.lies.balance, key="credits")
+        return answers.json_answer({**stated, "free-credits": 0.0})
 
     async def models_page(self, _: web.Request) -> web.Response:
         """`GET /v1/models/`: a page for people."""

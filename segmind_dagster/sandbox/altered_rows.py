@@ -33,10 +33,10 @@ _PICTURE = re.compile(r"https?://|data:")
 
 def altered(row: Mapping[str, Any], job: Job, lies: Lies) -> Row:
     """A row after every alteration of `lies`, in their order; the row given stays as it is."""
-    reported = dict(row)
+    shown = dict(row)
     for kind in lies.alterations:
-        reported = _altered(reported, job, kind, lies)
-    return reported
+        shown = _altered(shown, job, kind, lies)
+    return shown
 
 
 def _altered(row: Row, job: Job, kind: Alteration, lies: Lies) -> Row:

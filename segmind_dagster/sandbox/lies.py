@@ -188,9 +188,9 @@ class Lies:
 
     def as_json(self) -> dict[str, Any]:
         """The fields that differ from the default, as `from_json` takes them."""
-        reported = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         usual = {each.name: getattr(NO_LIES, each.name) for each in fields(self)}
-        plain = {name: value for name, value in reported.items() if value != usual[name]}
+        plain = {name: value for name, value in values.items() if value != usual[name]}
         return {
             name: dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
             for name, value in plain.items()

@@ -231,13 +231,13 @@ def _models(settings: Settings) -> list[dict[str, Any]]:
 def _remember_prices(settings: Settings, rows: list[dict[str, Any]]) -> None:
     """Let estimates use what the list says; see `runner.prices`."""
     prices = {row["slug"]: (row["mean_cost_usd"], row["mean_latency_ms"]) for row in rows}
-    reported = {slug: price for slug, price in prices.items() if any(price)}
-    if reported:
+    known = {slug: price for slug, price in prices.items() if any(price)}
+    if known:
         from segmind_dagster.data_folder import opened
         from segmind_dagster.ledger import entries
 
         with opened(settings) as (ledger, _):
-            ledger.write(entries.record_model_prices, reported, now=datetime.now(UTC))
+            ledger.write(entries.record_model_prices, known, now=datetime.now(UTC))
 
 
 def _models_page(settings: Settings) -> dict[str, Any]:

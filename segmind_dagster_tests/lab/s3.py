@@ -60,7 +60,7 @@ def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
         try:
             requests.get(url, timeout=5)
         except requests.ConnectionError:
-            time.sleep(0.1)
+            time.sleep(0.1)  # another process comes up in real time
         else:
             return
     raise RuntimeError("moto's server did not come up")

@@ -162,7 +162,7 @@ class Past:
         target: str = "failed",
         cost_usd: Decimal | None = Decimal(0),
     ) -> None:
-        """So many runs have tried a generation without success, the last one then."""
+        """A generation has failed in so many runs, the last one then."""
         at = at or ago(hours=1)
         with self._ledger() as ledger:
             for n in range(runs):

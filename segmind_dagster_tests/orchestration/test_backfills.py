@@ -88,7 +88,7 @@ class Daemon:
                 is_over = backfill is not None and backfill.status.value.startswith(("COMPLETED", "FAILED"))
                 if is_over and all(run.is_finished for run in runs):
                     return
-                time.sleep(0.3)
+                time.sleep(0.3)  # the runs are processes of their own, in real time
         pytest.fail(f"not over: {[(run.run_id, run.status) for run in self.instance.get_runs()]}")
 
     def latest(self, asset: str, keys: list[str]) -> dict[str, dict[str, Any]]:

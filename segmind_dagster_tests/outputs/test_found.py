@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.generation import Output
     from segmind_dagster.registry import OutputKind
 
-SIDECAR = {"generation_id": "g-1", "model": "fast-flux-schnell"}
+PROVENANCE = {"generation_id": "g-1", "model": "fast-flux-schnell"}
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -36,14 +36,19 @@ def keep(store: OutputStore, content: bytes, generation_id: str = "g-1", kind: O
     path = store.scratch_file(generation_id)
     path.write_bytes(content)
     return store.keep(
-        path, resource="fast_flux", generation_id=generation_id, kind=kind, sidecar=SIDECAR, books={"cost_usd": "0.1"}
+        path,
+        resource="fast_flux",
+        generation_id=generation_id,
+        kind=kind,
+        provenance=PROVENANCE,
+        books={"cost_usd": "0.1"},
     )
 
 
 def test_what_is_in_quarantine_is_no_output(store: OutputStore) -> None:
     path = store.scratch_file("g-1")
     path.write_bytes(picture("PNG"))
-    store.quarantine.put(path, resource="fast_flux", generation_id="g-1", attempt=1, sidecar=SIDECAR)
+    store.quarantine.put(path, resource="fast_flux", generation_id="g-1", attempt=1, sidecar=PROVENANCE)
     assert list(store.found()) == []
     assert store.find_any() is None
     assert not store.holds("fast_flux", "g-1")
@@ -70,10 +75,10 @@ def test_what_was_kept_is_found_as_it_was_stored(store: OutputStore, content: by
     stored = keep(store, content, kind=kind)
     (found,) = store.found()
     assert (found.resource, found.generation_id, found.uri) == ("fast_flux", "g-1", stored.uri)
-    assert found.sidecar == {**SIDECAR, "cost_usd": "0.1", "output_sha256": stored.sha256}
+    assert found.sidecar == {**PROVENANCE, "cost_usd": "0.1", "output_sha256": stored.sha256}
     assert store.examine(stored.uri) == stored
     assert store.is_sound(stored.uri, kind)
-    assert store.provenance_inside(stored.uri) == (SIDECAR if stored.format in {"png", "jpeg"} else None)
+    assert store.provenance_inside(stored.uri) == (PROVENANCE if stored.format in {"png", "jpeg"} else None)
     assert found.written_at.tzinfo is not None
 
 

@@ -81,7 +81,7 @@ def on_its_way(store: OutputStore, content: bytes) -> Path:
 def refusal(store: OutputStore, content: bytes, kind: OutputKind) -> OutputError:
     path = on_its_way(store, content)
     with pytest.raises(OutputError) as raised:
-        store.keep(path, resource="model", generation_id="g-1", kind=kind, sidecar={})
+        store.keep(path, resource="model", generation_id="g-1", kind=kind, provenance={})
     store.discard(path)
     assert store.find_any() is None
     return raised.value
@@ -120,7 +120,7 @@ def test_each_kind_takes_its_own_formats_and_no_other(store: OutputStore, name: 
     content, welcome = SAMPLES[name]
     if kind in welcome:
         path = on_its_way(store, content)
-        stored = store.keep(path, resource="model", generation_id="g-1", kind=kind, sidecar={})
+        stored = store.keep(path, resource="model", generation_id="g-1", kind=kind, provenance={})
         assert Path(stored.uri).is_file()
     elif not (kind == "text" and name in TEXT_ALL_THE_SAME):
         assert refusal(store, content, kind).reason
@@ -160,7 +160,7 @@ def test_an_even_jpeg_packed_as_tightly_as_the_format_can_is_taken(tmp_path: Pat
 def test_a_picture_of_many_frames_is_looked_at_by_its_first(store: OutputStore, form: str) -> None:
     path = on_its_way(store, frames(form, 300))
     began = time.process_time()
-    stored = store.keep(path, resource="model", generation_id="g-1", kind="image", sidecar=NASTY)
+    stored = store.keep(path, resource="model", generation_id="g-1", kind="image", provenance=NASTY)
     assert time.process_time() - began < 1
     assert (stored.width, stored.height) == (8, 8)
     with Image.open(stored.uri) as kept:
@@ -214,19 +214,19 @@ def test_a_gif_bought_as_a_video_is_decoded_as_well(store: OutputStore, content:
         ("json", "text", False),
     ],
 )
-@given(sidecar=facts_of_any_kind)
+@given(provenance=facts_of_any_kind)
 def test_any_facts_come_back_from_beside_an_output_and_from_inside_it(
-    store: OutputStore, form: str, kind: OutputKind, *, is_inside: bool, sidecar: dict[str, Any]
+    store: OutputStore, form: str, kind: OutputKind, *, is_inside: bool, provenance: dict[str, Any]
 ) -> None:
     content = SAMPLES[form][0]
-    for each in (sidecar, NASTY):
-        stored = store.keep(on_its_way(store, content), resource="m", generation_id="g-1", kind=kind, sidecar=each)
+    for each in (provenance, NASTY):
+        stored = store.keep(on_its_way(store, content), resource="m", generation_id="g-1", kind=kind, provenance=each)
         kept = Path(stored.uri)
         beside = json.loads(kept.with_suffix(".facts.json").read_text(encoding="utf-8"))
         assert beside == {**each, "output_sha256": stored.sha256}
         assert stored.format == form
         if is_inside:
-            assert provenance_of.read(kept, form) == each
+            assert provenance_of.read_embedded(kept, form) == each
             with Image.open(io.BytesIO(content)) as before, Image.open(kept) as after:
                 assert (after.mode, after.tobytes()) == (before.mode, before.tobytes())
         else:
@@ -235,7 +235,7 @@ def test_any_facts_come_back_from_beside_an_output_and_from_inside_it(
 
 def test_every_frame_of_a_moving_png_is_as_it_was(store: OutputStore) -> None:
     content = frames("PNG", 5)
-    stored = store.keep(on_its_way(store, content), resource="m", generation_id="g-1", kind="image", sidecar=NASTY)
+    stored = store.keep(on_its_way(store, content), resource="m", generation_id="g-1", kind="image", provenance=NASTY)
     with Image.open(io.BytesIO(content)) as before, Image.open(stored.uri) as after:
         for number in range(5):
             before.seek(number)
@@ -247,11 +247,11 @@ def test_an_output_that_finds_no_room_stands_under_no_name(store: OutputStore, t
     path = on_its_way(store, picture("PNG", (200, 200)))
     content = path.read_bytes()
     with room_for(len(content)), pytest.raises(OSError, match="large"):
-        store.keep(path, resource="m", generation_id="g-1", kind="image", sidecar=NASTY)
+        store.keep(path, resource="m", generation_id="g-1", kind="image", provenance=NASTY)
     assert store.find_any() is None
     path.write_bytes(content)
-    stored = store.keep(path, resource="m", generation_id="g-1", kind="image", sidecar=NASTY)
-    assert provenance_of.read(Path(stored.uri), "png") == NASTY
+    stored = store.keep(path, resource="m", generation_id="g-1", kind="image", provenance=NASTY)
+    assert provenance_of.read_embedded(Path(stored.uri), "png") == NASTY
     assert not any((tmp_path / ".partial").iterdir())
 
 
@@ -294,11 +294,11 @@ def peak_mb():
 store = OutputStore({str(tmp_path / "outputs")!r}, scratch_dir=Path({str(tmp_path)!r}))
 warm = store.scratch_file("g-0")
 warm.write_bytes(picture("JPEG"))
-store.keep(warm, resource="m", generation_id="g-0", kind="image", sidecar={{"a": 1}})
+store.keep(warm, resource="m", generation_id="g-0", kind="image", provenance={{"a": 1}})
 path = store.scratch_file("g-1")
 {textwrap.dedent(MEASURED[what])}
 before = peak_mb()
-stored = store.keep(path, resource="m", generation_id="g-1", kind=kind, sidecar={{"a": 1}})
+stored = store.keep(path, resource="m", generation_id="g-1", kind=kind, provenance={{"a": 1}})
 print(peak_mb() - before, stored.size_bytes)
 """
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

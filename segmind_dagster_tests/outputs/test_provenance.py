@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from lab.media import SOUNDS, mp4, picture
 from PIL import Image
 
-from segmind_dagster.outputs.provenance import KEYWORD, embed, read
+from segmind_dagster.outputs.provenance import KEYWORD, embed, read_embedded
 from segmind_dagster.outputs.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SIDECAR = {
+PROVENANCE = {
     "model": "fast-flux-schnell",
     "parameters": {"prompt": 'Ein Bär 🐻 sagt "hallo"\n\0', "seed": 2**63 - 1, "guidance": 1.5, "upscale": True},
     "request_id": "r-1",
@@ -38,9 +38,9 @@ def pixels(content: bytes) -> tuple[str, bytes]:
 def test_the_facts_come_back_and_no_pixel_has_changed(tmp_path: Path, form: str, content: bytes) -> None:
     path = tmp_path / "picture"
     path.write_bytes(content)
-    embed(path, form, SIDECAR)
+    embed(path, form, PROVENANCE)
     changed = path.read_bytes()
-    assert read(path, form) == SIDECAR
+    assert read_embedded(path, form) == PROVENANCE
     assert pixels(changed) == pixels(content)
     assert len(changed) > len(content)
     assert verify(path, "image").format == form
@@ -55,7 +55,7 @@ def test_the_bytes_of_the_picture_itself_are_only_moved_apart(
     content = picture(form.upper(), size, mode)
     path = tmp_path / "picture"
     path.write_bytes(content)
-    embed(path, form, SIDECAR)
+    embed(path, form, PROVENANCE)
     changed = path.read_bytes()
     added = len(changed) - len(content)
     cut = next(n for n in range(len(content) + 1) if content[:n] + changed[n : n + added] + content[n:] == changed)
@@ -80,7 +80,7 @@ def test_the_facts_are_where_other_programs_look_for_them(tmp_path: Path) -> Non
 def test_a_format_that_would_have_to_be_encoded_again_is_left_alone(tmp_path: Path, form: str, content: bytes) -> None:
     path = tmp_path / "output"
     path.write_bytes(content)
-    embed(path, form, SIDECAR)
+    embed(path, form, PROVENANCE)
     assert path.read_bytes() == content
 
 
@@ -88,9 +88,9 @@ def test_a_format_that_would_have_to_be_encoded_again_is_left_alone(tmp_path: Pa
 def test_facts_too_long_for_a_jpeg_are_left_to_the_sidecar(tmp_path: Path, length: int, fits: bool) -> None:
     path = tmp_path / "picture"
     path.write_bytes(FORMS["jpeg"])
-    sidecar = {"prompt": "x" * length}
-    embed(path, "jpeg", sidecar)
-    assert read(path, "jpeg") == (sidecar if fits else None)
+    provenance = {"prompt": "x" * length}
+    embed(path, "jpeg", provenance)
+    assert read_embedded(path, "jpeg") == (provenance if fits else None)
     assert pixels(path.read_bytes()) == pixels(FORMS["jpeg"])
 
 
@@ -98,7 +98,7 @@ def test_facts_too_long_for_a_jpeg_are_left_to_the_sidecar(tmp_path: Path, lengt
 def test_a_picture_without_facts_has_none(tmp_path: Path, form: str, content: bytes) -> None:
     path = tmp_path / "picture"
     path.write_bytes(content)
-    assert read(path, form) is None
+    assert read_embedded(path, form) is None
 
 
 def test_a_comment_of_somebody_else_is_not_taken_for_ours(tmp_path: Path) -> None:
@@ -106,14 +106,14 @@ def test_a_comment_of_somebody_else_is_not_taken_for_ours(tmp_path: Path) -> Non
     Image.new("RGB", (8, 8)).save(buffer, "JPEG", comment=b"made by hand")
     path = tmp_path / "picture"
     path.write_bytes(buffer.getvalue())
-    assert read(path, "jpeg") is None
-    embed(path, "jpeg", SIDECAR)
-    assert read(path, "jpeg") == SIDECAR
+    assert read_embedded(path, "jpeg") is None
+    embed(path, "jpeg", PROVENANCE)
+    assert read_embedded(path, "jpeg") == PROVENANCE
 
 
-@given(sidecar=facts_of_any_kind, form=st.sampled_from(sorted(FORMS)))
-def test_any_facts_survive_the_round_trip(tmp_path: Path, sidecar: dict[str, Any], form: str) -> None:
+@given(provenance=facts_of_any_kind, form=st.sampled_from(sorted(FORMS)))
+def test_any_facts_survive_the_round_trip(tmp_path: Path, provenance: dict[str, Any], form: str) -> None:
     path = tmp_path / "picture"
     path.write_bytes(FORMS[form])
-    embed(path, form, sidecar)
-    assert read(path, form) == sidecar
+    embed(path, form, provenance)
+    assert read_embedded(path, form) == provenance

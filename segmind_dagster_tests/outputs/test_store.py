@@ -15,7 +15,7 @@ from lab.media import HTML, mp4, picture
 
 from segmind_dagster.errors import OutputError
 from segmind_dagster.outputs import OutputStore
-from segmind_dagster.outputs.provenance import read
+from segmind_dagster.outputs.provenance import read_embedded
 from segmind_dagster.outputs.verify import verify
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.generation import Output
     from segmind_dagster.registry import OutputKind
 
-SIDECAR = {"model": "fast-flux-schnell", "parameters": {"prompt": "Ein Bär"}, "request_id": "r-1"}
+PROVENANCE = {"model": "fast-flux-schnell", "parameters": {"prompt": "Ein Bär"}, "request_id": "r-1"}
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ def remote() -> Iterator[str]:
 
 
 def keep(
-    store: OutputStore, content: bytes, generation_id: str = "g-1", kind: OutputKind = "image", **sidecar: Any
+    store: OutputStore, content: bytes, generation_id: str = "g-1", kind: OutputKind = "image", **provenance: Any
 ) -> Output:
     path = store.scratch_file(generation_id)
     path.write_bytes(content)
     return store.keep(
-        path, resource="fast_flux", generation_id=generation_id, kind=kind, sidecar={**SIDECAR, **sidecar}
+        path, resource="fast_flux", generation_id=generation_id, kind=kind, provenance={**PROVENANCE, **provenance}
     )
 
 
@@ -85,8 +85,8 @@ def test_digest_and_size_are_those_of_the_stored_bytes(store: OutputStore, form:
 def test_the_facts_are_beside_the_output_and_inside_it(store: OutputStore) -> None:
     stored = keep(store, picture("PNG"), seed=7)
     sidecar = Path(stored.uri).with_suffix(".facts.json")
-    assert json.loads(sidecar.read_text(encoding="utf-8")) == {**SIDECAR, "seed": 7, "output_sha256": stored.sha256}
-    assert read(Path(stored.uri), "png") == {**SIDECAR, "seed": 7}
+    assert json.loads(sidecar.read_text(encoding="utf-8")) == {**PROVENANCE, "seed": 7, "output_sha256": stored.sha256}
+    assert read_embedded(Path(stored.uri), "png") == {**PROVENANCE, "seed": 7}
     assert "Bär" in sidecar.read_text(encoding="utf-8")
 
 
@@ -95,7 +95,7 @@ def test_what_is_refused_leaves_nothing_under_a_good_name(store: OutputStore, tm
     path = store.scratch_file("g-1")
     path.write_bytes(content)
     with pytest.raises(OutputError):
-        store.keep(path, resource="fast_flux", generation_id="g-1", kind="image", sidecar=SIDECAR)
+        store.keep(path, resource="fast_flux", generation_id="g-1", kind="image", provenance=PROVENANCE)
     assert not (tmp_path / "outputs").exists()
     store.discard(path)
     store.discard(path)
@@ -120,7 +120,7 @@ def test_a_name_that_could_leave_the_folder_is_refused(store: OutputStore, tmp_p
     for resource, generation_id in ((name, "g-1"), ("fast_flux", name)):
         path.write_bytes(picture("PNG"))
         with pytest.raises(OutputError, match="file name"):
-            store.keep(path, resource=resource, generation_id=generation_id, kind="image", sidecar=SIDECAR)
+            store.keep(path, resource=resource, generation_id=generation_id, kind="image", provenance=PROVENANCE)
     assert not (tmp_path / "outputs").exists()
 
 

@@ -81,7 +81,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
                 yield from follow_up(context, run, resources, context.partition_keys, is_loaded=False)
                 raise SegmindDagsterError(_not_loaded(error)) from error
         stop = "\n".join(filter(None, [report.stop_message, *map(str, problems), *_unfinished(report)]))
-        reported = _publish(context, settings, report, is_whole=not stop)
+        asset_keys = _publish(context, settings, report, is_whole=not stop)
         if stop:
             yield from follow_up(context, run, resources, context.partition_keys, is_loaded=True)
             raise dg.Failure(description=stop, allow_retries=False)
@@ -89,7 +89,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
             loaded = dlt.extract_resource_metadata(context, source.resources[resource], info, pipeline)
             figures = _only(report, resource, settings)
             table = table_metadata(loaded, column_schema(resource))
-            yield dg.MaterializeResult(asset_key=reported[resource], metadata={**figures, **table})
+            yield dg.MaterializeResult(asset_key=asset_keys[resource], metadata={**figures, **table})
 
     return segmind_models
 
@@ -184,5 +184,5 @@ def _publish(
 
 def _only(report: "RunReport", resource: str, settings: Settings) -> dict[str, Any]:
     """Metadata of the single partition of a run; a run over many has it per partition instead."""
-    reported = [each for each in report.models if each.resource == resource]
-    return model_metadata(reported[0], settings) if len(reported) == 1 else {}
+    of_model = [each for each in report.models if each.resource == resource]
+    return model_metadata(of_model[0], settings) if len(of_model) == 1 else {}

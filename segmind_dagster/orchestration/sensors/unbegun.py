@@ -48,17 +48,17 @@ def unbegun(
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=now - _LOOK_BACK)
     keys = partition_keys(instance)
     found: dict[AssetPartition, Unbegun] = {}
-    reported: set[AssetPartition] = set()
+    explained: set[AssetPartition] = set()
     # latest first
     for record in instance.get_run_records(failed, limit=_MOST):
         run = record.dagster_run
         partitions = {
             partition
-            for partition in partitions_of(run, keys) - reported
+            for partition in partitions_of(run, keys) - explained
             if partition[1] in MODEL_KEYS and partition[0] in keys and (partition in found or not is_known(partition))
         }
         if partitions and _has_said_why(instance, run.run_id):
-            reported |= partitions
+            explained |= partitions
             continue
         ended_at = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
         for partition in partitions:
