@@ -7,8 +7,9 @@ next in `next_step`, what one may cost in `budget`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from segmind_dagster.lifecycle.budget import Caps
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from segmind_dagster.registry import Model
 
 NO_CAPS: Final = Caps()
+_NOTHING: Final = MappingProxyType[str, Any]({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,8 @@ class ImageInput:
     sha256: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """One generation.
+class Generation(NamedTuple):
+    """One generation. A tuple, because there are hundreds of thousands, each copied in every layer.
 
     Args:
         generation_id: identity of what is bought; see `prompts.identity`.
@@ -80,13 +81,13 @@ class Generation:
     generation_id: str
     prompt_set: str
     model: Model
-    body: Mapping[str, Any] = field(default_factory=dict)
-    images: Mapping[str, ImageInput] = field(default_factory=dict)
+    body: Mapping[str, Any] = _NOTHING
+    images: Mapping[str, ImageInput] = _NOTHING
     prompt: str = ""
     negative_prompt: str | None = None
     seed: int | None = None
     sample: int = 0
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = _NOTHING
     position: int = 0
     state: State | None = None
     owner: str | None = None
@@ -134,8 +135,7 @@ class Generation:
             recorded: the generation as the ledger knows it.
             failed_runs: runs in which it failed.
         """
-        return replace(
-            self,
+        return self._replace(
             state=recorded.state,
             owner=recorded.owner,
             is_owner_alive=recorded.is_owner_alive,
@@ -158,8 +158,7 @@ class Generation:
             unit_cost: what it may cost, if it comes to a purchase.
             caps: the limits that this keeps to.
         """
-        return replace(
-            self,
+        return self._replace(
             step=following.step,
             reason=following.reason,
             is_retry=following.is_retry,
@@ -169,7 +168,7 @@ class Generation:
 
     def as_bought(self) -> Generation:
         """The same, allowed to be bought."""
-        return replace(self, may_buy=True)
+        return self._replace(may_buy=True)
 
 
 @dataclass(frozen=True, slots=True)

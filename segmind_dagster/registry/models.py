@@ -6,6 +6,8 @@ A limit that Segmind does not publish is left out: a wrong limit would refuse wh
 
 from __future__ import annotations
 
+from functools import cache
+
 from segmind_dagster.errors import RegistryError
 from segmind_dagster.registry.model import Model, Parameter
 
@@ -183,6 +185,7 @@ def find_model(name: str) -> Model:
     raise RegistryError(name, [model.resource for model in MODELS])
 
 
+@cache
 def recorded_model(slug: str, resource: str) -> Model:
     """The model that the ledger names; a stand-in where its entry was removed.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from segmind_dagster.ledger import reads
@@ -39,8 +38,7 @@ def left_behind(
     wanted = [each for each in found if each.generation_id not in known and each.model.is_listed]
     costs = unit_costs(ledger, sorted({each.model.slug for each in wanted}))
     return [
-        replace(
-            each,
+        each._replace(
             step="collect" if each.state in {"submitted", "failed"} else "look_up",
             unit_cost=costs[each.model.slug],
         )

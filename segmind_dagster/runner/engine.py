@@ -238,7 +238,7 @@ class Engine:
                 return await self._act(generation)
             except LostOwnershipError:
                 # another run was first, or took over when our lease ran out: what it makes of it counts
-                generation = replace(generation, step="wait")
+                generation = generation._replace(step="wait")
 
     async def _act(self, generation: Generation) -> Ended:
         match generation.step:
