@@ -128,6 +128,11 @@ class Generation(NamedTuple):
         """What to put aside before its POST; None when it may not be bought."""
         return self.estimate_usd if self.may_buy else None
 
+    @property
+    def is_to_buy(self) -> bool:
+        """Whether a POST for it is what this run begins with."""
+        return self.step == "submit" and self.reserve_usd is not None
+
     def with_record(self, recorded: Generation, *, failed_runs: int = 0) -> Generation:
         """The same, with what the ledger says of it.
 

@@ -163,11 +163,7 @@ class Engine:
         """Bring every generation to an ending; what was submitted earlier comes first."""
         self.progress.total += len(generations)
         self._buyer.unsent.update(
-            {
-                generation.generation_id: generation
-                for generation in generations
-                if generation.step == "submit" and generation.reserve_usd is not None
-            }
+            {generation.generation_id: generation for generation in generations if generation.is_to_buy}
         )
         order = {"collect": 0, "look_up": 1, "wait": 3}
         endings: dict[str, Ended] = {}

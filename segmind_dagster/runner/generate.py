@@ -282,9 +282,7 @@ def _refuse_to_buy_what_is_stored(
     ledger: Ledger, outputs: OutputStore, settings: Settings, generations: Iterable[Generation]
 ) -> None:
     """A ledger that is older than the outputs, as after a backup, must not buy them again."""
-    to_buy = [
-        generation for generation in generations if generation.step == "submit" and generation.reserve_usd is not None
-    ]
+    to_buy = [generation for generation in generations if generation.is_to_buy]
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
         stored = pool.map(lambda generation: outputs.holds(generation.model.resource, generation.generation_id), to_buy)
         found = [generation.generation_id for generation, is_stored in zip(to_buy, stored, strict=True) if is_stored]

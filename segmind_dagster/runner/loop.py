@@ -80,9 +80,7 @@ def work_through(
     from segmind_dagster.runner.lease import Lease
 
     rate_limiter = RateLimiter(ledger, clock, settings.requests_per_minute)
-    to_buy = [
-        generation for generation in generations if generation.step == "submit" and generation.reserve_usd is not None
-    ]
+    to_buy = [generation for generation in generations if generation.is_to_buy]
     engine = Engine(
         gateway=(gateway := Gateway(settings)),
         ledger=ledger,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -117,7 +116,7 @@ def test_what_the_plan_reuses_says_nothing_about_a_model_and_what_another_run_st
         await asyncio.gather(*tasks)
         return count
 
-    assert asyncio.run(admitted(replace(work(), step="reuse"))) == 3
+    assert asyncio.run(admitted(work()._replace(step="reuse"))) == 3
     assert asyncio.run(admitted(work())) == 9
 
 
