@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _LARGEST_GROUP = 500
-# while writes follow each other this closely, each group waits a moment for more: few large ones cost less than many
+# while several write and follow each other this closely, each group waits a moment for more: few large ones cost less
+# than many. Somebody who writes alone waits for nobody (PostgreSQL's commit_delay and commit_siblings do the same)
 _BUSY_S = 0.1
 _LAST_COMMIT_S = 90.0
 _GATHER_S = 0.04
@@ -119,8 +120,9 @@ class GroupCommitter:
 
     def _work(self) -> None:
         done_at = -_BUSY_S
+        was_shared = False
         while (first := self._queue.get()) is not None:
-            if time.monotonic() - done_at < _BUSY_S:
+            if was_shared and time.monotonic() - done_at < _BUSY_S:
                 time.sleep(_GATHER_S)
             group = [first]
             is_last = False
@@ -133,6 +135,7 @@ class GroupCommitter:
             self._commit(group)
             _answer(group)
             done_at = time.monotonic()
+            was_shared = len(group) > 1
             if is_last:
                 return
 

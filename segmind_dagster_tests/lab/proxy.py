@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -45,7 +46,8 @@ class Proxy:
         answers: by the beginning of a path, what makes another answer of the sandbox's. It gets the document, or
             bytes that are no JSON; a text that it returns is sent as it is, all else as JSON.
         statuses: by the beginning of a path, the HTTP status; without an answer of its own it brings an HTML page.
-        outputs: what the next fetches of output files get, the last one for all that follow; None is the file itself.
+        outputs: what the fetches of each output file get in turn, the last one for all that follow; None is the
+            file itself.
         withheld: headers, in lower case, that no answer has.
         fetches: how many output files were asked for.
         queries: the query of every request.
@@ -59,6 +61,7 @@ class Proxy:
         self.outputs: list[Serve | None] = [None]
         self.withheld: set[str] = set()
         self.fetches = 0
+        self._fetches: Counter[str] = Counter()
         self.queries: list[dict[str, str]] = []
         self.asked: list[str] = []
         self._target = target
@@ -104,7 +107,8 @@ class Proxy:
         answer = await self._asked_of_the_sandbox(request)
         if request.path.startswith(OUTPUTS):
             self.fetches += 1
-            serve = self.outputs.pop(0) if len(self.outputs) > 1 else self.outputs[0]
+            serve = self.outputs[min(self._fetches[request.path], len(self.outputs) - 1)]
+            self._fetches[request.path] += 1
             if serve is not None:
                 return await serve(request, answer.body)
         status, change = _of(self.statuses, request.path), _of(self.answers, request.path)
@@ -141,6 +145,17 @@ def serving(body: bytes, **options: Any) -> Serve:
 
     async def serve(_request: web.Request, _content: bytes) -> web.StreamResponse:
         return web.Response(body=body, **options)
+
+    return serve
+
+
+def first_file(body: bytes) -> Serve:
+    """Serves these bytes for the file that is asked for first, as often as it is; all others as they are."""
+    first: list[str] = []
+
+    async def serve(request: web.Request, content: bytes) -> web.StreamResponse:
+        first.append(request.path)
+        return web.Response(body=body if request.path == first[0] else content)
 
     return serve
 

@@ -14,7 +14,7 @@ from lab.ledger import CENT, NOON, Book, generation, stored
 from sqlalchemy import event, false, insert, select, text
 
 from segmind_dagster.errors import BudgetError, LedgerError, LostOwnershipError, RequestOwnedError
-from segmind_dagster.ledger import Caps, Claim, entries, moves
+from segmind_dagster.ledger import Caps, Claim, commits, entries, moves
 from segmind_dagster.ledger.batching import batched
 from segmind_dagster.ledger.schema import META
 
@@ -67,6 +67,39 @@ class Gate:
 def keys(ledger: Ledger) -> set[str]:
     with ledger.reading() as connection:
         return set(connection.execute(text("SELECT key FROM meta WHERE key != 'api_origin'")).scalars())
+
+
+class Pauses:
+    """The committer's `time`: its clock stands still, and it notes how often the committer waits for more writes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def sleep(self, _seconds: float) -> None:
+        self.count += 1
+
+
+def test_somebody_who_writes_alone_waits_for_no_others(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "time", pauses := Pauses())
+    for number in range(20):
+        ledger.write(remember(str(number)))
+    assert pauses.count == 0
+
+
+def test_while_several_write_each_commit_waits_for_more_of_them(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "time", pauses := Pauses())
+    gate = Gate(ledger)
+    gate.let_go(*[ledger.writer.submit(remember(str(number))) for number in range(5)])
+    assert pauses.count == 0
+    ledger.write(remember("follows five that shared a commit"))
+    assert pauses.count == 1
+    ledger.write(remember("follows one that had a commit to itself"))
+    assert pauses.count == 1
 
 
 def test_operations_that_wait_together_share_one_commit(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lab.project import V1, V2
-from lab.proxy import JOBS, Proxy, serving
+from lab.proxy import JOBS, Proxy, first_file, serving
 from lab.runner_project import Lab
 
 from segmind_dagster.sandbox import Faults
@@ -37,8 +37,8 @@ def lab(open_lab: OpenLab) -> Iterator[ProxiedLab]:
         yield made
 
 
-def serve(lab: ProxiedLab, *served: Any) -> None:
-    lab.proxy.outputs = list(served)
+def serve(lab: ProxiedLab, served: Any) -> None:
+    lab.proxy.outputs = [served]
 
 
 def quarantined(lab: Lab) -> list[bytes]:
@@ -97,7 +97,7 @@ def test_the_models_of_one_run_have_scouts_of_their_own(open_lab: OpenLab) -> No
 
 
 def test_a_good_model_is_asked_for_all_the_rest_after_one_output(lab: ProxiedLab) -> None:
-    serve(lab, serving(SVG), serving(SVG), serving(SVG), None)
+    serve(lab, first_file(SVG))
     report = lab.generate(lab.write("fruit", 50), settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="1"))
     assert report.stopped_by is None
     assert report.models[0].endings == {"failed": 1, "succeeded": 49}
