@@ -230,7 +230,7 @@ def read_outputs(folder: Path) -> dict[str, str]:
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.glob("*/*")
-        if not path.name.endswith(".facts.json")
+        if path.is_file() and not path.name.endswith(".facts.json")
     }
 
 

@@ -116,6 +116,11 @@ class HistoryRow:
         return self._plain_status == "FAILED"
 
     @property
+    def is_free_failure(self) -> bool:
+        """Whether it failed and nothing was charged: whosever it is, nothing was paid for, and none stays in doubt."""
+        return self.is_failed and not self.cost_usd
+
+    @property
     def _plain_status(self) -> str:
         return (self.status or "").strip().upper()
 
@@ -179,7 +184,8 @@ class Matches:
 
     Args:
         found: the row that is a submission's, by its key.
-        doubts: rows that may be a submission's, most alike first, by its key; of those that were not found.
+        doubts: rows that may be a submission's, most alike first, by its key; of those that were not found. A job
+            that failed free of charge leaves no doubt: nothing was paid for, whosever it is.
     """
 
     found: Mapping[str, HistoryRow]
@@ -401,13 +407,14 @@ class _Pairing:
     def matches(self) -> Matches:
         doubts: defaultdict[str, list[tuple[Likeness, HistoryRow]]] = defaultdict(list)
         for (number, position), likeness in sorted(self._likeness.items(), key=lambda item: -item[1]):
-            if number in self._found or position in self._taken:
+            if number in self._found or position in self._taken or self._rows[position].is_free_failure:
                 continue
             # the very words of another submission that is under way are that one's
             if any(level is Likeness.EXACT for level, _ in self._rivals_at(position)) and likeness < Likeness.EXACT:
                 continue
             doubts[self._submissions[number].key].append((likeness, self._rows[position]))
-        wildcard = next((position for position in self._wildcards if position not in self._taken), None)
+        left = [position for position in self._wildcards if not self._rows[position].is_free_failure]
+        wildcard = next((position for position in left if position not in self._taken), None)
         if wildcard is not None:
             for number in self.unmatched():
                 doubts.setdefault(self._submissions[number].key, [(Likeness.SIMILAR, self._rows[wildcard])])
@@ -759,6 +766,20 @@ def shows_refusal(refused: Submission, reading: Reading, *, waited_s: float, set
         return False
     is_far = waited_s >= settling_time.total_seconds() * WITHOUT_CONTROL and reading.lists_all(settling_time)
     return is_far or _has_control(refused, reading)
+
+
+def is_listed_so_far(lost: Submission, reading: Reading, *, waited_s: float, settling_time: timedelta) -> bool:
+    """Whether a history that is late by one and the same time for all lists a submission by now, if it arrived.
+
+    Before that, a row with its body may be an equal request of somebody else who uses the account.
+
+    Args:
+        lost: the submission.
+        reading: that was asked for after it was sent.
+        waited_s: how long this run has known that it is lost, in seconds on the monotonic clock.
+        settling_time: the settling time: how late the history may be.
+    """
+    return _has_control(lost, reading) or waited_s >= settling_time.total_seconds()
 
 
 def _has_control(lost: Submission, reading: Reading) -> bool:

@@ -32,6 +32,7 @@ from segmind_dagster.lifecycle.matching import (
     admits_pictures,
     clock_offset,
     compare,
+    is_listed_so_far,
     judge_absence,
     match,
     may_be_bought,
@@ -470,12 +471,19 @@ class Lookup:
             return Likeness.OTHER if row.is_failed and submission.key in refused else Likeness.EXACT
 
         matches = await asyncio.to_thread(match, submissions, free, names=view.names, rivals=rivals, admits=admits)
+        ours = {row.request_id for row in matches.found.values()} | self._assigned
+        # who buys something else with this account may have bought this as well
+        has_others = any(row.request_id not in ours and not row.is_failed for row in free)
         for each in waiting:
             each.readings += 1
             row = matches.found.get(each.submission.key)
             if row is not None and not view.is_shared:
-                self._assigned.add(row.request_id)
-                self._finish([each], Found(row.request_id))
+                waited_s = self._clock.monotonic() - each.since_s
+                if not has_others or is_listed_so_far(
+                    each.submission, reading, waited_s=waited_s, settling_time=self._settling_time
+                ):
+                    self._assigned.add(row.request_id)
+                    self._finish([each], Found(row.request_id))
                 continue
             is_doubted = row is not None or each.submission.key in matches.doubts
             if each.wants_proof:

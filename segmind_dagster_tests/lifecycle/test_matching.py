@@ -6,7 +6,9 @@ import html
 import json
 import struct
 import unicodedata
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -225,6 +227,34 @@ def test_the_very_words_of_another_submission_leave_no_doubt_about_ours() -> Non
     other = {**BODY, "prompt": BODY["prompt"].replace("7", "8")}  # type: ignore[union-attr]
     assert match([sent("a")], [row("r", other)]).doubts.keys() == {"a"}
     assert match([sent("a")], [row("r", other)], rivals=[sent("b", other)]).doubts == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "cost_usd", "is_doubted"),
+    [
+        ("FAILED", None, False),
+        ("failed", Decimal(0), False),
+        ("FAILED", Decimal("0.01"), True),
+        ("COMPLETED", None, True),
+    ],
+)
+def test_a_similar_job_that_failed_free_of_charge_leaves_no_doubt(
+    status: str, cost_usd: Decimal | None, is_doubted: bool
+) -> None:
+    other = replace(
+        row("r", {**BODY, "prompt": str(BODY["prompt"]).replace("7", "8")}), status=status, cost_usd=cost_usd
+    )
+    assert bool(match([sent("a")], [other]).doubts) is is_doubted
+
+
+@pytest.mark.parametrize("count", [3, 600])
+def test_jobs_that_failed_free_of_charge_leave_none_of_many_in_doubt(count: int) -> None:
+    bodies = [{"prompt": f"a photo of the city of {n:05d} by night, in rain", "seed": n} for n in range(count)]
+    rows = [
+        replace(row(f"r{n}", {**body, "prompt": str(body["prompt"])[:23]}), status="FAILED")
+        for n, body in enumerate(bodies)
+    ]
+    assert match([sent(str(n), body) for n, body in enumerate(bodies)], rows).doubts == {}
 
 
 @pytest.mark.parametrize("count", [3, 600])

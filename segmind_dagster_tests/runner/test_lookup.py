@@ -564,3 +564,42 @@ def test_a_row_of_an_older_submission_of_our_own_is_no_sign_of_another_folder(be
         bench.history.add(request_id)
     bench.history.add("r1", {**BODY, "seed": 8}, created_s=7200)
     assert bench.find({**BODY, "seed": 8}) == [Found("r1")]
+
+
+ELSE = {"prompt": "a bicycle that leans against a wall", "seed": 3}
+
+
+def test_where_somebody_else_buys_something_an_equal_row_is_taken_once_the_history_has_come_that_far(
+    bench: Bench,
+) -> None:
+    bench.send("g0", BODY)
+    bench.history.add("of somebody else", ELSE)
+    bench.history.add("r1")
+    bench.control(at_s=5)
+    assert bench.find(BODY) == [Found("r1")]
+    assert bench.clock.monotonic() >= 5
+
+
+def test_of_two_equal_rows_that_show_one_after_the_other_neither_is_taken(bench: Bench) -> None:
+    """The history is late, and lists another folder's request before the one whose answer was lost."""
+    bench.send("g0", BODY)
+    bench.history.add("of somebody else", ELSE)
+    bench.history.add("of another folder")
+    bench.history.add("r1", at_s=5)
+    bench.control(at_s=5)
+    assert bench.find(BODY) == ["unresolved"]
+
+
+def test_without_a_control_an_equal_row_beside_somebody_elses_is_taken_after_the_settling_time(bench: Bench) -> None:
+    bench.send("g0", BODY)
+    bench.history.add("of somebody else", ELSE)
+    bench.history.add("r1")
+    assert bench.find(BODY) == [Found("r1")]
+    assert bench.clock.monotonic() >= SETTLE_S
+
+
+def test_a_similar_job_of_somebody_else_that_failed_for_free_keeps_nothing_in_doubt(bench: Bench) -> None:
+    bench.control()
+    bench.send("g0", BODY)
+    bench.history.add("failed", {**BODY, "prompt": "a p"}, status="FAILED")
+    assert bench.find(BODY) == ["absent"]

@@ -55,8 +55,13 @@ def left_behind(lab: Lab) -> list[str]:
     ],
 )
 def test_a_run_woken_after_its_lease_sends_nothing_for_what_it_lost(open_lab: OpenLab, gap: str, resource: str) -> None:
-    # slots come one by one, so that some generations wait for theirs while others are in progress
-    lab = open_lab(fixed_latency_s=0.3, price_jitter=False, environ={"SEGMIND_REQUESTS_PER_MINUTE": "3000"})
+    environ = {
+        # slots come one by one, so that some generations wait for theirs while others are in progress
+        "SEGMIND_REQUESTS_PER_MINUTE": "3000",
+        # a run that takes over stays open longer than a job takes, which here is as long as a lease
+        "SEGMIND_UNKNOWN_SETTLE_SECONDS": str(SHORT_LEASE_S),
+    }
+    lab = open_lab(fixed_latency_s=0.3, price_jitter=False, environ=environ)
     lab.write("fruit", GENERATIONS, models=[resource])
     with runs(lab, {"STOP_AT": gap, **LEASE}, LEASE) as (frozen, other):
         frozen.go().until_stopped()
