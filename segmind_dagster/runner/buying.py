@@ -109,6 +109,9 @@ class Buyer:
         """
         if generation.reserve_usd is None:
             return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
+        # before it is admitted: what waits for the history keeps no scout's place from the others
+        if (ended := await self._answered_with_an_error(generation)) is not None:
+            return ended
         if not await self.admission.admits(generation):
             return self.admission.held_back(generation)
         try:
@@ -120,8 +123,6 @@ class Buyer:
 
     async def _buy(self, generation: Generation, reserve_usd: Decimal) -> Ended:
         tries = Tries()
-        if (ended := await self._answered_with_an_error(generation)) is not None:
-            return ended
         while self.admission.allows(generation):
             try:
                 body = await self.inputs.complete(generation.body, generation.images)
@@ -146,12 +147,13 @@ class Buyer:
             LostOwnershipError: a job was made, and it is collected.
         """
         earlier = self.lookup.refused_earlier(generation.generation_id)
-        if earlier is None or (sent_at := earlier.submission.sent_at) is None:
+        if earlier is None or (sent_at := earlier.submission.sent_at) is None or not self.admission.allows(generation):
             return None
+        self.concurrency.left_provider(generation.generation_id)
         body = await self.inputs.recall(earlier.submission.body, generation.images)
         fate = await self.lookup.find_before_retry(
             generation.generation_id, generation.model, body, sent_at,
-            awaits_control=lambda: not self.admission.is_interrupted, is_of_earlier_run=True,
+            awaits_control=lambda: self.admission.allows(generation), is_of_earlier_run=True,
         )  # fmt: skip
         if isinstance(fate, Found):
             await self.ledger.awrite(
@@ -161,6 +163,8 @@ class Buyer:
             raise LostOwnershipError(generation.generation_id)
         if fate == "absent":
             return None
+        if not self.admission.allows(generation):
+            return self.admission.held_back(generation)
         return Ended("failed", "server_error", _NOT_CLEAR, attempts=earlier.attempt)
 
     async def _send_within_caps(

@@ -241,3 +241,16 @@ def test_an_error_that_made_no_job_is_sent_again_by_the_next_run(faulty: Any) ->
     assert lab.generate(key).models[0].endings == {"succeeded": 1}
     assert lab.posts == 2
     lab.check_all_bought_once(1)
+
+
+def test_what_waits_for_the_history_keeps_the_others_from_nothing(open_lab: OpenLab) -> None:
+    """Three wait until the history must list their jobs; a model that never delivered lets three go ahead."""
+    lab = open_lab(faults=Faults(script=["unavailable"] * 3))
+    prompts = ["a pear", "a plum", "a fig"]
+    lab.generate(lab.write("fruit", prompts))
+    assert lab.states() == ["failed"] * 3
+    lab.generate(lab.write("fruit", [*prompts, "a cherry", "a quince"]))
+    lab.check_all_bought_once(5)
+    prompt_of = {row["generation_id"]: row["prompt"] for row in lab.generations()}
+    sent = sorted(lab.attempts(), key=lambda row: row["intent_at"])
+    assert {prompt_of[row["generation_id"]] for row in sent[3:5]} == {"a cherry", "a quince"}

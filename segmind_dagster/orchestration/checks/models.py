@@ -15,7 +15,7 @@ from segmind_dagster.checks.outcomes import CheckOutcome
 from segmind_dagster.data_folder import RunContext
 from segmind_dagster.errors import PromptSetError
 from segmind_dagster.ledger import Ledger, check_reads, reads
-from segmind_dagster.lifecycle.failures import PAID_KINDS
+from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.lifecycle.matching import ABSENT_REVIEW
 from segmind_dagster.lifecycle.next_step import UNCOUNTED
@@ -55,8 +55,8 @@ class _Desk:
     _quarantined: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def quarantined(self, resource: str, rows: Iterable[Generation]) -> dict[str, str]:
-        """By generation, the address of a refused file; only looked for where something paid for failed."""
-        if not any(row.failure_kind in PAID_KINDS for row in rows):
+        """By generation, the address of a refused file; only looked for where something failed that may be paid."""
+        if not any(row.state == "failed" and policy_of(row.failure_kind).may_be_paid for row in rows):
             return {}
         if resource not in self._quarantined:
             found = self.outputs.quarantine.found(resource)
