@@ -110,7 +110,7 @@ class Row:
     request_id: str | None
     output_uri: str | None
     output_sha256: str | None
-    cost_usd: Decimal
+    cost_usd: Decimal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

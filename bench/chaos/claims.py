@@ -53,7 +53,7 @@ def money_agrees(books: Books) -> Iterator[str]:
         "the provider's account": books.provider.charged_usd,
         "the ledger's attempts": books.ledger.charged_usd,
         "the warehouse's attempts": books.warehouse.charged_usd,
-        "the warehouse's model rows": sum((row.cost_usd for row in books.warehouse.rows), Decimal(0)),
+        "the warehouse's model rows": sum((row.cost_usd or 0 for row in books.warehouse.rows), Decimal(0)),
     }
     for name, amount in sums.items():
         if amount != total:

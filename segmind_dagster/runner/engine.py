@@ -26,7 +26,7 @@ from segmind_dagster.runner.headroom import Headroom
 from segmind_dagster.runner.inputs import Inputs
 from segmind_dagster.runner.lookup import Lookup
 from segmind_dagster.runner.odd_prices import OddPrices
-from segmind_dagster.runner.poll_schedule import PollSchedule
+from segmind_dagster.runner.poll_schedule import PollSchedule, counted_s
 from segmind_dagster.runner.report import Ended, Progress, reused
 from segmind_dagster.runner.watching import Watch
 
@@ -318,8 +318,7 @@ class Engine:
         return records[generation_id]
 
     def _began(self, submitted_at: datetime | None) -> float:
-        """Our monotonic clock at the moment of an earlier submission; long ones count as just begun."""
+        """Our monotonic clock when an earlier submission began to count as polled."""
         if submitted_at is None:
             return self._clock.monotonic()
-        ago_s = max((self._clock.now() - submitted_at).total_seconds(), 0.0)
-        return self._clock.monotonic() - min(ago_s, 300.0)
+        return self._clock.monotonic() - counted_s((self._clock.now() - submitted_at).total_seconds())

@@ -15,6 +15,15 @@ _SCOUTS = 2
 _AT_MOST = 4
 
 
+def counted_s(ago_s: float) -> float:
+    """For how long a job that another run submitted counts as polled: half of its polls at least are still to come.
+
+    Args:
+        ago_s: when it was submitted, in seconds before now.
+    """
+    return min(max(ago_s, 0.0), SHORTEST_DEADLINE_S / 2)
+
+
 class PollSchedule:
     """How long jobs of one model take, learnt while they finish.
 

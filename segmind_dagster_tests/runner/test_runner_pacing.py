@@ -15,7 +15,7 @@ from sqlalchemy import select
 from segmind_dagster.gateway import pace, repeating
 from segmind_dagster.ledger import open_ledger
 from segmind_dagster.ledger.schema import RATE_LIMIT
-from segmind_dagster.runner.poll_schedule import PollSchedule
+from segmind_dagster.runner.poll_schedule import PollSchedule, counted_s
 from segmind_dagster.runner.rate_limiter import RateLimiter
 from segmind_dagster.sandbox import Faults
 
@@ -96,6 +96,13 @@ def test_old_latencies_are_forgotten_when_the_provider_becomes_slower() -> None:
     for _ in range(60):
         patience.learn(9.0)
     assert patience.expected_s == 9.0
+
+
+@given(ago_s=st.floats(-1e6, 1e9), usual_s=st.none() | st.floats(0.01, 1e5))
+def test_a_job_that_another_run_submitted_is_polled_however_long_ago_that_was(
+    ago_s: float, usual_s: float | None
+) -> None:
+    assert 0 <= counted_s(ago_s) <= PollSchedule(usual_s).deadline_s() / 2
 
 
 @pytest.mark.parametrize(("usual_s", "deadline_s"), [(None, 600), (2.5, 600), (96.0, 960)])
