@@ -289,7 +289,7 @@ def reload() -> None:
 
 
 def _named_sets(settings: Settings, names: Sequence[str], *, is_all: bool) -> list[PromptSet]:
-    """The prompt sets that a command is about, every problem of them told at once."""
+    """The prompt sets that a command is about, with all their problems in one error."""
     from segmind_dagster.prompts import find_prompt_set, scan_prompts
 
     keys = list(names)

@@ -1,6 +1,6 @@
 """Opens what a data folder holds, its ledger and its outputs together. What is done with them belongs elsewhere.
 
-Whoever is about to write uses `opened`, which makes what is missing; whoever only looks, `as_found`, which does not.
+Code that writes uses `opened`, which creates what is missing; code that only reads uses `as_found`, which does not.
 A run of several parts hands a `RunContext` from one to the next, so that each thing is opened and read once.
 """
 

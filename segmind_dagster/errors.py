@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def interrupted(progress: str) -> str:
-    """What somebody who interrupts a run is told, in place of an exception without words.
+    """The message for a person who interrupts a run, in place of an exception without words.
 
     Args:
         progress: how far it had come, with its cost.
@@ -151,7 +151,7 @@ class BudgetError(SegmindDagsterError):
         scope: whose cap: `set`, `run` or `day`; None when it stood in the way of a whole plan.
         is_final: whether nothing that ends can make room.
         awaits_outcome: whether the outcome of something in progress, of any run, may make room.
-        awaits_report: whether costs that nobody has reported yet do.
+        awaits_report: whether costs that are not reported yet do.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ _STATUSES: Final[Mapping[_Status, tuple[Verdict, str]]] = {
     "not collected": ("warning", "submitted but not fetched yet"),
     "not bought": ("warning", "not bought yet"),
 }
-# paid for all the same
+# paid for, and of no use
 _UNUSABLE: Final[tuple[_Status, ...]] = ("lost", "damaged")
 _FREE: Final = Decimal(0)
 
@@ -122,7 +122,7 @@ def _status(row: Generation, now: datetime) -> _Status | None:
 def _paid(
     unusable: Sequence[Generation], usd: Decimal, kept: Sequence[Generation], quarantined: Mapping[str, str]
 ) -> list[str]:
-    """What was paid for and is of no use: the money, where the bytes are, and what to do."""
+    """What was paid for and cannot be used: the money, where the bytes are, and what to do."""
     if not unusable:
         return []
     lines = [f"${usd:.4f} was paid for {counted(len(unusable), 'output', 'outputs')} that cannot be used."]

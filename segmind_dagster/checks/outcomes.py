@@ -56,7 +56,7 @@ class CheckOutcome:
 
 
 def not_loaded(found: CheckOutcome, *, run_id: str) -> CheckOutcome:
-    """The same finding when what is stored has not come to the warehouse.
+    """The same finding when what is stored is not loaded.
 
     Args:
         found: what the ledger says.
@@ -135,7 +135,7 @@ def budget(
             verdict="error",
             description=(
                 f"{used}: ${-left:.4f} too much. Nothing more is bought for it. This happens when the budget was "
-                "lowered after spending, or when jobs cost more than was put aside for them."
+                "lowered after spending, or when jobs cost more than was reserved for them."
             ),
             figures=figures,
         )

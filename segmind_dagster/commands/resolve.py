@@ -1,4 +1,4 @@
-"""`segmind-dagster resolve`: shows what nobody could find out, beside what it may be, and takes a person's word for it.
+"""`segmind-dagster resolve`: shows submissions of unknown outcome and the requests they may be; a person decides.
 
 What a word does is in `runner.resolving`; here are only arguments and sentences.
 """

@@ -1,6 +1,6 @@
 """Exports one prompt set into a folder of its own: written aside, then renamed, so that a name means a whole dataset.
 
-A folder that is there already is never touched, unless it is an export and the caller says so.
+An existing folder is never touched, unless it is an export and the caller allows it.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def export_set(
         resources: resource names of the models; all when empty.
         also_former: whether to take along what the set no longer asks for.
         is_overwriting: whether an earlier export in that folder is replaced.
-        say: told now and then how far it is.
+        say: called now and then with the progress.
 
     Raises:
-        ExportError: the folder is somebody's or cannot be written, the set is unknown, or none of its outputs can be
+        ExportError: the folder is not an export or cannot be written, the set is unknown, or none of its outputs can be
             exported.
     """
     folder = Path(folder).expanduser().absolute()
@@ -128,7 +128,7 @@ def export_set(
 
 
 def _check_target(folder: Path, settings: Settings, *, is_overwriting: bool) -> bool:
-    """Whether an earlier export is there, to be replaced; raises when the folder is somebody's."""
+    """Whether an earlier export is there, to be replaced; raises when the folder is not an export."""
     outputs = settings.outputs_url
     if "://" not in outputs and folder.resolve().is_relative_to(Path(outputs).resolve()):
         raise ExportError(f"{folder} is inside the outputs folder, which holds outputs only. Choose another folder.")
@@ -166,7 +166,7 @@ def _put_in_place(aside: Path, folder: Path, *, is_replacing: bool) -> None:
 
 
 def _sweep(folder: Path, say: Callable[[str], None]) -> None:
-    """Remove what exports into this folder left beside it when they were killed, once nobody can be writing it.
+    """Remove what exports into this folder left beside it when they were killed, once no process can be writing it.
 
     Last of all, because what a killed one had moved away may have been the only export there was.
     """

@@ -1,6 +1,6 @@
-"""Which generations of a prompt set are exported, and what is told of each. Pure.
+"""Which generations of a prompt set are exported, and with which fields. Pure.
 
-Only what was generated and where it came from: addresses, requests and runs are nobody else's business.
+Only what was generated and where it came from: addresses, requests and runs stay private.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Item:
         resource: resource name of its model.
         kind: what it is: image, video, audio or text.
         uri: where its output is.
-        fields: what is told of it, by the names of `COLUMNS`.
+        fields: its values, by the names of `COLUMNS`.
     """
 
     resource: str

@@ -251,7 +251,7 @@ class Gateway:
         try:
             fetched = await self._fetcher.stream(response, sink)
         except (OutputError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            # charged all the same: the request id is what counts, and the history names the file
+            # it is charged: the request id is what counts, and the history names the file
             reason = error if isinstance(error, OutputError) else OutputError(f"it broke off ({name_of(error)})")
             refused = Refused(path=sink, reason=reason.reason, is_cut=reason.is_cut, is_only_copy=True)
             return replace(answer, refused=refused)

@@ -51,7 +51,7 @@ class Refused:
         path: the local file that they are in.
         reason: why they are refused.
         is_cut: whether there were more of them than are accepted.
-        is_only_copy: whether they came with the answer to a POST (v1), so that nobody can fetch them again.
+        is_only_copy: whether they came with the answer to a POST (v1), so that they cannot be fetched again.
     """
 
     path: Path

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from segmind_dagster.settings import Settings
 
 _HIDDEN: Final = "[hidden]"
-# Segmind's own form, whoever's it is
+# Segmind's own form, any account's
 _KEY = re.compile(r"(?i)SG_[0-9a-z]{6,}")
 _HEADER = re.compile(
     r"""(?i)\b(x-api-key|authorization)(["']?\s*[:=,]\s*(?:b(?=["']))?["']?)(?:(?:basic|bearer)\s+)?[^\s"',;&]+"""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 _ATTEMPTS = 6
-# nobody there at the first knock may be somebody who is just starting; after these, and no later, it is said
+# a server that refuses the first connection may be starting; after these attempts the failure is reported
 _KNOCKS, _KNOCK_S = 4, 3.0
 _BACK_OFF = wait_random_exponential(multiplier=0.3, max=20)
 

@@ -64,7 +64,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credits:
-    """What the account holds; None for a part that is not told."""
+    """What the account holds; None for a part that is missing."""
 
     paid_usd: Decimal | None
     free_usd: Decimal | None

@@ -4,7 +4,7 @@
 that was opened, `database_errors` the database's errors in our words. Writing: `commits` is the group-committing
 writer, `batching` lets many callers share one operation, `claims` and `statements` are what operations are made of;
 `entries` is what runs enter, `moves` what becomes of every bought generation, `writes` what becomes of the others,
-`money` what is put aside and charged, `costs` what the history reports of money later, `leases` who is still there,
+`money` what is reserved and charged, `costs` what the history reports of money later, `leases` who is still there,
 `rate` the account's shared limit, `restoring` gives a lost ledger its rows back. Reading: `reads` is for runs,
 `sensor_reads` for sensors, `check_reads` for checks; `records` holds the values.
 Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning`.

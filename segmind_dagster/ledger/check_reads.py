@@ -60,7 +60,7 @@ class WaitingRow:
         state: `submitting`, `submitted`, `unknown`, or `failed` when the file came damaged.
         since: when it was submitted, or was about to be.
         request_id: Segmind's id, where it is known.
-        usd: charged, or put aside for it.
+        usd: charged, or reserved for it.
     """
 
     generation_id: str

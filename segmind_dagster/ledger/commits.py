@@ -29,7 +29,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _LARGEST_GROUP = 500
 # while several write and follow each other this closely, each group waits a moment for more: few large ones cost less
-# than many. Somebody who writes alone waits for nobody (PostgreSQL's commit_delay and commit_siblings do the same)
+# than many. A single writer does not wait (as with PostgreSQL's commit_delay and commit_siblings)
 _BUSY_S = 0.1
 _LAST_COMMIT_S = 90.0
 _GATHER_S = 0.04
@@ -62,7 +62,7 @@ class GroupCommitter:
     """One thread that runs write operations, many a transaction, in the order they arrive.
 
     An operation that refuses (raises `SegmindDagsterError`) must do so before its first write: the others in
-    its group are committed all the same.
+    its group are still committed.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -91,7 +91,7 @@ class GroupCommitter:
     ) -> _T:
         """Run an operation; other tasks go on until it is durable.
 
-        A task that is cancelled meanwhile no longer waits; what it queued is written all the same.
+        A task that is cancelled meanwhile no longer waits; what it queued is still written.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
@@ -105,7 +105,7 @@ class GroupCommitter:
             thread = self._thread
             self._queue.put(None)
         if thread is not None:
-            # bounded: a database that does not answer must not keep a run that is told to stop
+            # bounded: a database that does not answer must not keep a run that has to stop
             thread.join(_LAST_COMMIT_S)
         self._engine.dispose()
 
@@ -146,7 +146,7 @@ class GroupCommitter:
                 is_begun = True
                 _run(connection, group)
         except Exception as failure:  # noqa: BLE001  handed to the callers, never swallowed
-            # when it did not even begin, somebody else keeps the database: asking for each would multiply the wait;
+            # when it did not even begin, another process keeps the database: asking for each would multiply the wait;
             # and what is wrong with the database fails them all the same way
             if len(group) == 1 or not is_begun or concerns_everything(failure):
                 what = f"Wrote to the ledger at {self._engine.url.render_as_string(hide_password=True)}"
@@ -191,7 +191,7 @@ def _answer(group: Sequence[_Asked]) -> None:
         if loop is None:
             _resolve(answered)
         else:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: no task waits any more
                 loop.call_soon_threadsafe(_resolve, answered)
 
 

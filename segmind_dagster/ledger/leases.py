@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LEASE_S: Final = 60.0
 """How long a lease lasts; a run renews it several times in that time."""
 
-# no clock is off by more: a lease of a machine that nobody can ask, long before that, is over
+# no clock is off by more: an older lease of a machine that cannot be asked is over
 _LONG_OVER = timedelta(days=1)
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", None)
 # when a lease was first seen as it is: by ledger and owner, on this machine's clock
@@ -47,7 +47,7 @@ class Process:
     Args:
         place: the machine, its boot, and the process-id space.
         pid: its id.
-        started: when it was started, in ticks since the boot; None where nobody tells.
+        started: when it was started, in ticks since the boot; None where the system does not tell.
     """
 
     place: str
@@ -108,7 +108,7 @@ class Moment:
         return cls(Process.this().boot, at_s)
 
     def since_s(self, earlier: Moment) -> float | None:
-        """How long ago another moment was; None when nobody can tell."""
+        """How long ago another moment was; None when unknown."""
         passed_s = self.at_s - earlier.at_s
         return passed_s if self.clock == earlier.clock and passed_s >= 0 else None
 
@@ -196,7 +196,7 @@ def lease_of(connection: Connection, owner: str) -> RecordedLease | None:
 
 
 Standing = Literal["held", "over", "not known"]
-"""A run is there; it is gone; it may be there, and whoever watches its lease for `LEASE_S` will know."""
+"""A run is there; it is gone; it may be there: watching its lease for `LEASE_S` tells."""
 
 
 def standing(lease: RecordedLease | None, *, key: tuple[str, str], here: Process, at_s: float) -> Standing:
@@ -216,7 +216,7 @@ def standing(lease: RecordedLease | None, *, key: tuple[str, str], here: Process
     elif lease.left_s is not None:
         is_held = lease.left_s > 0
     elif holder.host == here.host or lease.until < datetime.now(UTC) - _LONG_OVER:
-        # this machine was started again since; or nobody has renewed it for a day
+        # this machine was rebooted since; or the lease was not renewed for a day
         is_held = False
     else:
         return "over" if _is_unchanged(lease, key, at_s) else "not known"
@@ -224,7 +224,7 @@ def standing(lease: RecordedLease | None, *, key: tuple[str, str], here: Process
 
 
 def _is_unchanged(lease: RecordedLease, key: tuple[str, str], at_s: float) -> bool:
-    """Whether nobody has renewed it while we watched for as long as a lease lasts."""
+    """Whether it was not renewed while we watched for as long as a lease lasts."""
     token = lease.until.timestamp() if lease.until_s is None else lease.until_s
     seen = _seen.get(key)
     if seen is None or seen[0] != token or seen[1] > at_s:

@@ -1,6 +1,6 @@
 """Money inside one transaction: running totals, open reservations, reported prices.
 
-What the caps allow is decided in `lifecycle.budget`, from what is read here; when money is put aside and settled, in
+What the caps allow is decided in `lifecycle.budget`, from what is read here; when money is reserved and settled, in
 `moves` and `writes`.
 """
 
@@ -38,7 +38,7 @@ def exposures(connection: Connection, *, day: date, since: datetime) -> list[Exp
 
     Args:
         connection: the ledger.
-        day: the UTC day that is told apart; all else counts as of the day before.
+        day: the UTC day that is counted apart; all else counts as of the day before.
         since: the moment.
     """
     begins = datetime.combine(day, time(), UTC)
@@ -128,10 +128,10 @@ def report_prices(connection: Connection, costs: Iterable[tuple[str, Decimal | N
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one attempt has put aside or cost, against which caps it counts, and who said so.
+    """What one attempt has reserved or cost, against which caps it counts, and the source of its cost.
 
     Args:
-        amount_usd: charged, or put aside until that is known.
+        amount_usd: charged, or reserved until that is known.
         scopes: whose totals it is part of.
         model_slug: the model.
         source: who said so.
@@ -148,9 +148,9 @@ class Reservation:
         """What counts as charged now.
 
         Args:
-            cost_usd: as somebody reported it; None when nobody did.
+            cost_usd: as reported; None when it was not.
             source: who did.
-            estimate_usd: what it is likely to have cost, if nobody did; what is put aside may be more.
+            estimate_usd: what it is likely to have cost, if none was reported; what is reserved may be more.
         """
         before_usd = self.amount_usd if self.is_charged else _FREE
         if cost_usd is not None:
@@ -177,7 +177,7 @@ class Settled(NamedTuple):
 
 
 def reservations(connection: Connection, held: Collection[Claim]) -> dict[Claim, Reservation]:
-    """What the attempts of these claims have put aside; those that are not in the ledger are left out.
+    """What the attempts of these claims have reserved; those that are not in the ledger are left out.
 
     Args:
         connection: the ledger.

@@ -38,7 +38,7 @@ class ClaimRequest:
         owner: the run that sends it.
         run_id: Dagster's id of that run, whose cap it counts against; the owner's own when None.
         prompt_set: the set that pays.
-        reserved_usd: its estimate; put aside is what was reported lately, where that is more.
+        reserved_usd: its estimate; where more was reported lately, that is reserved.
         caps: the limits on money.
         rate_wait_ms: how long it waited for the request rate.
         now: the time.

@@ -27,7 +27,7 @@ _WINDOW = timedelta(minutes=1)
 _HEADROOM = 0.99
 # what a late hand-out may make up for; with the headroom, a window still holds no request too many
 _CATCH_UP = timedelta(seconds=0.25)
-# resets are nearer; what is farther was written by a clock that was wrong, and nobody waits for that
+# resets are nearer; what is farther was written by a wrong clock and is ignored
 _FARTHEST, _MOST_WAITING = timedelta(minutes=10), 1000
 # one refusal changes the rate at most by half and at least by a twentieth
 _LARGEST_CUT, _SMALLEST_CUT = 0.5, 0.95
@@ -37,7 +37,7 @@ _GROWTH_PER_WINDOW = 1.03
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
-    """What is recorded of the rate, its moments on the wall clock of whoever asks."""
+    """What is recorded of the rate, its moments on the caller's wall clock."""
 
     per_minute: float
     next_slot_at: datetime
@@ -45,14 +45,14 @@ class _Rate:
 
 
 def _recorded(connection: Connection, now: datetime, moment: Moment | None) -> _Rate | None:
-    """The rate as somebody wrote it, by a wall clock that may have been another: only what passed since counts."""
+    """The rate as it was written, by a wall clock that may have been another: only what passed since counts."""
     row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one_or_none()
     if row is None:
         return None
     shift = timedelta(0)
     if row.written_at is not None and moment is not None:
         passed_s = moment.since_s(Moment(row.boot, row.written_s))
-        # by a clock of which nobody knows more than what it says: if it went back, nothing has passed
+        # by a clock that may be wrong: if it went back, no time has passed
         passed = max(now - row.written_at, timedelta(0)) if passed_s is None else timedelta(seconds=passed_s)
         shift = now - passed - row.written_at
     return _Rate(row.per_minute, row.next_slot_at + shift, None if row.cut_at is None else row.cut_at + shift)
@@ -121,7 +121,7 @@ def reserve_a_second(
 def cut_rate(
     connection: Connection, *, reset_at: datetime, per_minute: float, now: datetime, at_s: float | None = None
 ) -> None:
-    """A 429 came back: nobody sends before the reset, and the rate falls, once per window.
+    """A 429 came back: no run sends before the reset, and the rate falls, once per window.
 
     Args:
         connection: the ledger.

@@ -83,7 +83,7 @@ def unfinished(
     wanted = union_all(*(select(columns.generation_id).where(kind) for kind in kinds))
     query = _records(with_body=True).where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
     records = _read_records(connection, query, is_alive)
-    # a run that began between the two statements is at it now
+    # a run that began between the two statements works on it now
     return [record for record in records if not record.is_owner_alive]
 
 
@@ -160,7 +160,7 @@ def deliveries(
 
 
 def highest_costs(connection: Connection, model_slugs: Iterable[str]) -> dict[str, Decimal]:
-    """The most that a recent attempt of each model was charged, as somebody reported it; used or not."""
+    """The most that a recent attempt of each model was charged, as reported; used or not."""
     columns = ATTEMPTS.c
     found: dict[str, Decimal] = {}
     for slug in model_slugs:
@@ -269,7 +269,7 @@ def unanswered(connection: Connection) -> list[Submission]:
 
 
 def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedAttempt]:
-    """POSTs that count as never accepted, by inference or by an error answer, so that nobody knows their request id.
+    """POSTs that count as never accepted, by inference or by an error answer, so that their request id is unknown.
 
     Args:
         connection: the ledger.
@@ -368,7 +368,7 @@ def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
 
 
 def unknown_costs(connection: Connection) -> dict[str, int]:
-    """How many generations by state cost what nobody knows, or not yet."""
+    """How many generations by state have an unknown cost."""
     columns = GENERATIONS.c
     may_be_charged = columns.state.in_((*IN_PROGRESS, "succeeded"))
     rows = connection.execute(
@@ -411,7 +411,7 @@ def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[t
         connection: the ledger.
         generation_ids: which.
 
-    The cost is what was charged, else what is put aside.
+    The cost is what was charged, else what is reserved.
     """
     columns, latest = GENERATIONS.c, ATTEMPTS.c
     usd = func.coalesce(latest.cost_usd, latest.reserved_usd).label("usd")

@@ -23,7 +23,7 @@ ABSENT_BY_WORD: Final = "A person said that this submission never arrived."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnaccountedAttempt:
-    """A POST that counts as never accepted although nobody has proved it.
+    """A POST that counts as never accepted without proof.
 
     Args:
         generation_id: the generation.
@@ -31,8 +31,8 @@ class UnaccountedAttempt:
         is_inferred: whether the history's silence says so, rather than an error answer.
         is_last_refused: whether it is the last attempt of its generation, which may be sent again, and was answered
             with an error that a provider also gives after it has made the job.
-        declared_at: when a person said that it never arrived; None when nobody did.
-        reserved_usd: what was put aside for it.
+        declared_at: when a person declared that it never arrived; None otherwise.
+        reserved_usd: what was reserved for it.
         submission: what was sent, local files left out.
     """
 
@@ -50,7 +50,7 @@ class InferredAbsent(NamedTuple):
 
     Args:
         attempts: how many.
-        reserved_usd: what was put aside for them, in USD.
+        reserved_usd: what was reserved for them, in USD.
     """
 
     attempts: int
@@ -74,7 +74,7 @@ class Charge(NamedTuple):
 
     Args:
         usd: charged anew; less than zero when an estimate turns out to have been too high.
-        is_estimated: whether nobody has reported it.
+        is_estimated: whether it is not reported.
     """
 
     usd: Decimal

@@ -1,6 +1,6 @@
 """Gives a ledger back what it lost: generations with their attempts, memberships and money, all at once.
 
-Only adds: what the ledger holds is never changed, except plans nobody ever acted on, and generations whose stored
+Only adds: what the ledger holds is never changed, except plans that no run acted on, and generations whose stored
 output shows that the ledger is older than what it stands beside. What is restored is found out in `recovery`.
 """
 

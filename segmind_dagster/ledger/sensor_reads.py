@@ -128,7 +128,7 @@ class Balance:
 def open_work(
     connection: Connection, *, failed_kinds: Collection[str], uncounted_kinds: Collection[str]
 ) -> list[OpenWork]:
-    """What current prompt sets ask for and nobody is at: planned, or failed in one of these ways.
+    """What current prompt sets ask for and no run works on: planned, or failed in one of these ways.
 
     Args:
         connection: the ledger.
@@ -302,7 +302,7 @@ def standing(connection: Connection, prompt_set: str) -> Mapping[str, Counter[St
 
 
 def leases(connection: Connection, *, now: datetime, run_ids: Collection[str]) -> list[RunLease]:
-    """The leases that may hold, and those of these Dagster runs; which do hold is told by `Ledger.liveness`.
+    """The leases that may hold, and those of these Dagster runs; which do hold, `Ledger.liveness` knows.
 
     Args:
         connection: the ledger.
@@ -333,7 +333,7 @@ def last_success(connection: Connection, model_slugs: Sequence[str]) -> datetime
 
 
 def balance(connection: Connection) -> Balance | None:
-    """The balance as it was last seen; None when nobody has recorded one."""
+    """The balance as it was last recorded; None without one."""
     text = reads.meta(connection, BALANCE_KEY)
     if text is None:
         return None

@@ -114,7 +114,7 @@ def enter_prices(dialect_name: str) -> Any:
 
 @cache
 def move(target: State, names: tuple[str, ...]) -> Update:
-    """A generation's move to a state, from every state that allows it, for whoever holds the claim.
+    """A generation's move to a state, from every state that allows it, for the holder of the claim.
 
     Args:
         target: the state.

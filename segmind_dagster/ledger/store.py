@@ -193,7 +193,7 @@ def open_ledger(
         with _let_go_of(writing), writing.begin() as connection:
             _migrate(connection)
             recorded = reads.meta(connection, "api_origin")
-            # a ledger that was only looked at belongs to nobody yet, and knows of no output
+            # a ledger that was only read belongs to no origin yet, and knows of no output
             if is_empty := reads.is_empty(connection):
                 found = None if is_rebuilt or reads.meta(connection, "rebuilt_at") else holds_outputs()
                 if found:
@@ -217,7 +217,7 @@ def open_ledger(
 
 @contextmanager
 def _let_go_of(engine: Engine) -> Iterator[None]:
-    """Close what is open, should the block fail: nobody else can."""
+    """Close what is open if the block fails: nothing else does."""
     try:
         yield
     except BaseException:
@@ -227,7 +227,7 @@ def _let_go_of(engine: Engine) -> Iterator[None]:
 
 def _engine(url: str, *, writes: bool, file: LedgerFile | None) -> Engine:
     engine = create_engine(url)
-    # a writer that was stopped amid a transaction, or whose machine is gone, must not keep all others out
+    # a writer that was stopped inside a transaction, or whose machine is gone, must not block all others
     limits = f"-c idle_in_transaction_session_timeout={_STUCK_MS} -c lock_timeout={_BUSY_TIMEOUT_MS}"
     if engine.dialect.name == "postgresql" and writes:
         engine = create_engine(url, connect_args={"options": limits})

@@ -67,7 +67,7 @@ def mark_failed(
         cost_usd: what the attempt cost; None when it was paid and the price is not known.
         now: the time.
         cost_source: who reported the cost.
-        estimate_usd: what counts as charged when nobody did; what is reserved when None.
+        estimate_usd: what counts as charged when no cost was reported; what is reserved when None.
         attempt_target: the state of the attempt.
 
     Returns what that adds to what was charged before.
@@ -209,7 +209,7 @@ def reopen(
 
     Args:
         connection: the ledger.
-        seen: kind of failure and number of attempts of each, as whoever decided that has seen them, by generation id.
+        seen: kind of failure and number of attempts of each when that was decided, by generation id.
             One that has failed in another way since, or was sent again, stays as it is: it may be paid for by now.
         target: `planned` or `submitted`.
         now: the time.

@@ -4,12 +4,12 @@ Facts go in (what is committed, what is open or was never reported, what prices 
 out. Who reads the facts and writes the reservation, in one transaction, is `ledger.moves.claim`; how a run waits for
 room is `runner.headroom`; what a generation is likely to cost is `planning.estimate`. Each refusal is worded here.
 
-What an attempt counts as in every cap, until somebody reports its cost:
+What an attempt counts as in every cap, until its cost is reported:
 
 - its reservation, or the highest price reported lately for its model if that is more;
 - while no price was reported lately, four times its reservation, because the price may have risen; ten times once
-  four attempts are open or unreported and nobody has reported anything. The first one of a model goes with its plain
-  estimate: somebody has to find out.
+  four attempts are open or unreported and no cost was reported. The first one of a model goes with its plain
+  estimate, which finds the real price out.
 
 So a price of up to four times the believed one exceeds no cap, for any number of runs, except by what the one
 generation that finds out costs beyond its estimate where less than four times that was left; beyond four times, by no
@@ -36,7 +36,7 @@ GREAT_CAUTION: Final = 10
 # so many attempts of a model without any report are a sign that none will come soon
 _UNREPORTED_ENOUGH: Final = 4
 RECENT: Final = timedelta(hours=1)
-# the provider's history reaches back so far (segmind_api.md): after that nobody reports a cost any more
+# the provider's history reaches back so far (segmind_api.md): after that no cost is reported any more
 REPORTABLE: Final = timedelta(days=31)
 _NOTHING = Decimal(0)
 _LIMIT: Final = "max_unit_cost_usd"
@@ -83,7 +83,7 @@ class UnitCost:
 
     @classmethod
     def at_most(cls, max_unit_cost_usd: Decimal) -> UnitCost:
-        """What is reserved for a generation whose price nobody knows: all that the set allows for one."""
+        """What is reserved for a generation of unknown price: all that the set allows for one."""
         return cls(
             low=Decimal(0),
             expected=max_unit_cost_usd,
@@ -137,12 +137,12 @@ class ScopeNames(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """Attempts that are alike, and whose real cost nobody has reported: open, or charged at an estimate.
+    """Attempts that are alike and have no reported cost: open, or charged at an estimate.
 
     Args:
         model_slug: the model.
         scopes: what they count against.
-        reserved_usd: what was put aside for each.
+        reserved_usd: what was reserved for each.
         count: how many.
         counted_usd: what the committed totals hold for them together.
         is_awaited: whether they are in progress and will report their cost by themselves.
@@ -206,7 +206,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """It may be sent, with this much put aside."""
+    """It may be sent, with this much reserved."""
 
     reserve_usd: Decimal
 
@@ -219,12 +219,12 @@ class Refused:
         scope: whose cap.
         name: of that set, run or day.
         cap_usd: the cap.
-        spent_usd: charged, as somebody reported it.
+        spent_usd: charged, as reported.
         reserved_usd: kept for what is open or was never reported.
         needed_usd: what is asked for.
         is_final: whether nothing that ends can make room for it.
         awaits_outcome: whether the outcome of something in progress, of any run, may make room.
-        awaits_report: whether costs that nobody has reported yet do.
+        awaits_report: whether costs that are not reported yet do.
     """
 
     scope: Scope
@@ -318,7 +318,7 @@ class Budget:
         """
         slug = spend.model_slug
         reserve_usd = max(spend.planned_usd, self._highest_usd.get(slug, _NOTHING))
-        # a model's first one goes as planned: somebody has to find out
+        # a model's first one goes as planned, and finds the real price out
         is_first = not self._awaited[slug]
         needed_usd = reserve_usd if is_first else reserve_usd * self._caution(slug, one_more=True)
         refusals = [

@@ -9,7 +9,7 @@ The rule behind the tables, in this order:
 3. A complaint about inputs compares something with what is allowed: a demand ("must be"), a limit ("exceeds"), a kind
    ("not supported"), something that is missing ("no face found"), or an input that cannot be read.
 
-Text in quotes is what somebody sent, so it is left out before anything is looked for. What follows from a topic is in
+Text in quotes is what the user sent, so it is left out before anything is looked for. What follows from a topic is in
 `failures`.
 """
 
@@ -115,20 +115,22 @@ _ABOUT_THE_MACHINE: Final = r"""
 
 _MODERATION: Final = rf"""
     # "NSFW" as the whole message, or with a verdict on either side of it
-    ^\W*(\w+ ?: ?)?(nsfw|content moderation|moderation|safety|content filter)\W*$
+    ^\W*(\w+ ?: ?)?(nsfw|not safe for work|content moderation|moderation|safety|content filter)\W*$
     \b{_SUBJECT}\b{_GAP}\b({_SEEN}|content|prohibited|forbidden|disallowed|{_STOPPED})\b
     \b{_SUBJECT}\b{_GAP}\b(not|n't) (allowed|permitted|accepted)\b
     \b(contain\w*|depict\w*|includ\w*|detect\w*|resembl\w*|shows?|likeness of|{_STOPPED})\b{_GAP}\b{_SUBJECT}\b
     # "violates our content policy", "content policy violation", "against the community guidelines"
     \b{_BREACH}\b{_GAP}\b{_OF_CONTENT} ([a-z]+ ){{0,3}}{_RULES}\b
     \b{_OF_CONTENT} {_RULES} (violations?|breach\w*)\b
+    \bresponsible ai ({_RULES}|{_ITS_MEANS}|practices|standards?)\b
     \b{_WORK} {_BREACH} ((the|their|its|these) )?{_RULES}\b
     # "flagged by the safety system", "moderation blocked", "did not pass the content filter"
     \b{_STOPPED}\b{_GAP}\b{_MODERATOR}( ([a-z]+ )?{_ITS_MEANS}|\W*$|(?= (reasons?|concerns?|issues?)))
     \b{_STOPPED} (by|due to|because of|for|under|in|during|as|from) ([a-z]+ ){{0,2}}{_MODERATOR}
     \b{_MODERATOR} (([a-z]+ )?{_ITS_MEANS} )?({_IS} ){{0,4}}({_STOPPED}|triggered|tripped|activated|violat\w*)\b
     \b(fail(ed|s)|(did|does) ?(not|n't) pass|tripped) ((the|our|a|an|{_WORK}) ){{0,3}}{_MODERATOR} ?{_ITS_MEANS}\b
-    \b(for|due to|because of|on) (safety|moderation|content) (reasons?|concerns?|grounds|issues?|polic(y|ies))\b
+    \b(for|due to|because of|on) (safety|moderation|content) (reasons?|concerns?|grounds|issues?|restrictions?)\b
+    \b(for|due to|because of|on) (safety|moderation|content) polic(y|ies)\b
     \b(safety|moderation) (violations?|block(ed)?|reject(ed|ion))\b|\bfinish ?reason\W+(\w+ )?(safety|recitation)\b
     # "request moderated", "the prompt was flagged", "content blocked"
     \b{_WORK} ({_IS} ){{0,3}}(moderated|censored|flagged)\b

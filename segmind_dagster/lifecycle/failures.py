@@ -49,7 +49,7 @@ class Policy:
         is_permanent: whether only a change (of the prompt set, the model, the account) can help.
         is_paid: whether the generation was charged, so that buying again needs a person's word.
         is_of_model: whether every generation of the model would fail the same way.
-        is_unclear: whether nobody knows what it cost, so that only a person's run touches it again.
+        is_unclear: whether its cost is unknown, so that only a person's run touches it again.
         is_of_prompt: whether it says something of this one generation only, so that many of them stop no model.
         advice: what a person can do.
     """

@@ -120,12 +120,12 @@ class Generation(NamedTuple):
 
     @property
     def estimate_usd(self) -> Decimal | None:
-        """What it counts as having cost, should nobody report that."""
+        """What it counts as having cost if no cost is reported."""
         return self.unit_cost.high if self.unit_cost else None
 
     @property
     def reserve_usd(self) -> Decimal | None:
-        """What to put aside before its POST; None when it may not be bought."""
+        """What to reserve before its POST; None when it may not be bought."""
         return self.estimate_usd if self.may_buy else None
 
     @property
@@ -160,7 +160,7 @@ class Generation(NamedTuple):
 
         Args:
             following: what may happen, and why.
-            unit_cost: what it may cost, if it comes to a purchase.
+            unit_cost: what it may cost, if it is bought.
             caps: the limits that this keeps to.
         """
         return self._replace(
@@ -251,14 +251,14 @@ class Attempt:
         request_id: Segmind's id.
         began_s: our monotonic clock when it was sent; its latency counts from here.
         accepted_s: the same when its acceptance was known; looks at it count from here.
-        accepted_at: when that was, on the ledger's clock; None when nobody knows.
+        accepted_at: when that was, on the ledger's clock; None when unknown.
         is_watched: whether this run saw it from its POST on, so that its latency is known.
         accounting: what the provider has said of its cost and times so far.
         cost_source: who reported the cost: the result (`reported`) or the `history`.
-        estimate_usd: what counts as charged when nobody reported a cost; what is reserved when None.
+        estimate_usd: what counts as charged when no cost is reported; what is reserved when None.
         output: what was stored; None until then.
         provider_sha256: digest of the bytes as they came.
-        latency_ms: from our POST to the stored bytes; None where nobody saw both.
+        latency_ms: from our POST to the stored bytes; None where one of the two was not seen.
         completed_at: when the bytes were stored.
     """
 
@@ -277,7 +277,7 @@ class Attempt:
     completed_at: datetime | None = None
 
     def with_cost(self, cost_usd: Decimal | None, source: str) -> Attempt:
-        """The same, with a cost that the provider's answer did not tell; what it told stands.
+        """The same, with a cost that the provider's answer did not report; a reported one stays.
 
         Args:
             cost_usd: the cost.

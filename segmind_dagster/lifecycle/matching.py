@@ -117,7 +117,7 @@ class HistoryRow:
 
     @property
     def is_free_failure(self) -> bool:
-        """Whether it failed and nothing was charged: whosever it is, nothing was paid for, and none stays in doubt."""
+        """Whether it failed and nothing was charged: such a job leaves no doubt about a charge."""
         return self.is_failed and not self.cost_usd
 
     @property
@@ -170,7 +170,7 @@ class Names:
         return cls(slugs=frozenset(slugs), shown={slug: frozenset(names) for slug, names in shown.items()})
 
     def likeness(self, name: str, slug: str) -> Likeness:
-        """Whether a name in the history is that of a model: `EXACT`, `OTHER`, or `SIMILAR` for "nobody can tell"."""
+        """Whether a name in the history is that of a model: `EXACT`, `OTHER`, or `SIMILAR` when it cannot be told."""
         if not name or plain_name(name) == plain_name(slug) or name in self.shown.get(slug, ()):
             return Likeness.EXACT
         if name in self.slugs or any(name in names for names in self.shown.values()):
@@ -185,7 +185,7 @@ class Matches:
     Args:
         found: the row that is a submission's, by its key.
         doubts: rows that may be a submission's, most alike first, by its key; of those that were not found. A job
-            that failed free of charge leaves no doubt: nothing was paid for, whosever it is.
+            that failed free of charge leaves no doubt: nothing was paid for.
     """
 
     found: Mapping[str, HistoryRow]
@@ -211,7 +211,7 @@ def match(
 
     Args:
         submissions: what is looked for.
-        rows: of the history, those that nobody owns.
+        rows: unowned rows of the history.
         names: how the history names models.
         rivals: other submissions whose request id is not known yet; a row that says what they sent is theirs.
         admits: the most that a row may count as for a submission, for what only the caller can look at.
@@ -246,13 +246,13 @@ def match(
 def shows_another_buyer(
     rows: Sequence[HistoryRow], free: Sequence[HistoryRow], sent: Sequence[Submission], names: Names
 ) -> bool:
-    """Whether somebody else buys the same with this account, as a second data folder does.
+    """Whether another buyer buys the same with this account, as a second data folder does.
 
     Then no row says whose it is: two ledgers that cannot see each other might both take it for theirs.
 
     Args:
         rows: of the history.
-        free: those that nobody owns here.
+        free: the unowned ones among them.
         sent: our own submissions whose request id is not known, whatever counts as having become of them.
         names: how the history names models.
     """
@@ -277,7 +277,7 @@ def _words_of(row: HistoryRow) -> tuple[str, str]:
 
 
 def may_be_bought(likeness: Likeness, row: HistoryRow, submission: Submission) -> bool:
-    """Whether a request that nobody owns may be for something that is about to be bought, so that it is not.
+    """Whether an unowned request may be for something that is about to be bought, which is then not bought.
 
     Args:
         likeness: how alike they are.
@@ -771,7 +771,7 @@ def shows_refusal(refused: Submission, reading: Reading, *, waited_s: float, set
 def is_listed_so_far(lost: Submission, reading: Reading, *, waited_s: float, settling_time: timedelta) -> bool:
     """Whether a history that is late by one and the same time for all lists a submission by now, if it arrived.
 
-    Before that, a row with its body may be an equal request of somebody else who uses the account.
+    Before that, a row with its body may be an equal request of another buyer who uses the account.
 
     Args:
         lost: the submission.

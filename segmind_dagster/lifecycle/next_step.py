@@ -83,7 +83,7 @@ class Recorded(Protocol):
 
     @property
     def is_owner_alive(self) -> bool:
-        """Whether a run is at it."""
+        """Whether a run works on it."""
 
     @property
     def failure_kind(self) -> str | None:
@@ -106,7 +106,7 @@ class NextStep:
         step: what.
         reason: why, for people.
         is_retry: whether it failed earlier, and has to leave that state first.
-        may_buy: whether it may come to a purchase, so that its price counts.
+        may_buy: whether it may be bought, so that its price counts.
     """
 
     step: Step
@@ -123,7 +123,7 @@ def next_step(recorded: Recorded, *, by_person: bool) -> NextStep:  # noqa: PLR0
 
     Args:
         recorded: what is recorded of it.
-        by_person: whether somebody asked for it, rather than a sensor: then what failed unpaid is tried once more.
+        by_person: whether a person asked for it, rather than a sensor: then what failed unpaid is tried once more.
     """
     if recorded.state in IN_PROGRESS and recorded.is_owner_alive:
         return NextStep("wait", "another run is at it")

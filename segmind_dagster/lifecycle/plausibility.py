@@ -20,7 +20,7 @@ def is_implausible(cost_usd: Decimal | None, estimate_usd: Decimal | None) -> bo
     """Whether a cost is out of all proportion to what was expected.
 
     Args:
-        cost_usd: as reported; None when nobody reported it.
+        cost_usd: as reported; None when it was not.
         estimate_usd: what was expected at most; nothing can be said when it is not known, or nothing.
     """
     if cost_usd is None or not estimate_usd:

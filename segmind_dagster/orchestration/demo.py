@@ -53,7 +53,7 @@ _COLUMNS = {
 
 def run_demo() -> bool:
     """Materialize every prompt set and print what came of it; returns whether every run succeeded."""
-    # Dagster captures the standard output of steps; the progress line is for whoever waits
+    # Dagster captures the standard output of steps; the progress line is for the terminal
     console = Console(file=os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8"))
     project = use_sandbox()
     prepare_dagster_home(project)

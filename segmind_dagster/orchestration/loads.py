@@ -1,4 +1,4 @@
-"""Whether what a run generated has come to the warehouse, as Dagster's own records tell it.
+"""Whether what a run generated was loaded, by Dagster's own records.
 
 A run says in a tag that its load is due, once everything is generated, and that it is done afterwards; in another
 one, what it loads for units that it was not started for. A run that ends in between, however it ends, leaves the tags
@@ -33,7 +33,7 @@ class Unloaded:
     Args:
         run_id: that run.
         runs: how many have tried in a row.
-        ended_at: when it ended; when it began, if nobody has seen its end.
+        ended_at: when it ended; when it began, if its end was not seen.
     """
 
     run_id: str

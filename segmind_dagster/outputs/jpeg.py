@@ -36,7 +36,7 @@ def is_whole(file: BinaryIO) -> bool:
 
     with _bytes_of(file) as content:
         try:
-            # every bit is read all the same, but of the picture only an eighth of each side is made, in grey
+            # every bit is read, but the picture is decoded at an eighth of each side, in grey
             simplejpeg.decode_jpeg(content, "GRAY", min_height=1, min_width=1, min_factor=1)
         except ValueError as error:
             if _DAMAGE.search(str(error)) and not _FILLING.search(str(error)):

@@ -1,7 +1,7 @@
 """Keeps bytes that were paid for and refused: as they came, with a sidecar that says why; nothing here removes them.
 
 `quarantine/<resource>/<generation_id>.<attempt>.<digest>.<ext>` in the outputs folder, one level deeper than outputs
-are, so that whoever looks for outputs never sees them. Names are built from our own identifiers and from the bytes.
+are, so that they are never taken for outputs. Names are built from our own identifiers and from the bytes.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Quarantine:
         resource, _, file = name.partition("/")
         parts = file.split(".")
         is_ours = len(parts) == _NAME_PARTS and parts[1].isdecimal() and all(map(is_safe, (resource, *parts)))
-        if not is_ours:  # a sidecar, which has one part more, or somebody else's
+        if not is_ours:  # a sidecar, which has one part more, or a foreign file
             return None
         return Quarantined(
             uri=f"{self.url}/{name}",
@@ -155,7 +155,7 @@ def _extension(head: bytes) -> str:
         return "json"
     if start.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in start:
         return "svg"
-    # a page is kept as text: whoever opens it to look at it must not run it
+    # a page is kept as text: opening it must not run it
     return "txt" if _is_text(head) else "bin"
 
 

@@ -145,7 +145,7 @@ class OutputStore:
                 ) from error
 
     def sweep(self) -> None:
-        """Remove what processes that were killed left unfinished, once nobody can be writing it any more."""
+        """Remove what processes that were killed left unfinished, once no process can be writing it any more."""
         oldest = time.time() - _ABANDONED_S
         for path in self._on_their_way():
             # another run may put it in place meanwhile

@@ -32,9 +32,9 @@ class Estimate:
         low_usd: lowest likely, of the generations whose price is known.
         expected_usd: mean, of the same.
         high_usd: the most that all of them cost; reserved before the first POST.
-        capped: generations whose price nobody knows, with a limit of the set for each.
+        capped: generations of unknown price, with a limit of the set for each.
         capped_usd: of `high_usd`, what is reserved for these.
-        unpriced: generations whose price nobody knows, without a limit.
+        unpriced: generations of unknown price, without a limit.
         duration_s: time at the configured rate; None when a latency is unknown.
     """
 
@@ -53,7 +53,7 @@ def price_models(
     catalogue: Catalogue,
     observed: Mapping[str, tuple[Sequence[Decimal], Sequence[int]]],
 ) -> dict[str, UnitCost | None]:
-    """The unit cost of each model; None where nobody knows it.
+    """The unit cost of each model; None when unknown.
 
     Args:
         slugs: the models.

@@ -151,7 +151,7 @@ def _decide(
     unit_cost = unit_costs.get(generation.model.slug) or _unit_cost_of_set(caps)
     unit_cost = unit_cost.capped(caps.max_unit_usd) if unit_cost else None
     following = next_step(generation, by_person=by_person)
-    # with its price also where it is only looked for: if that comes to nothing, free of charge, this run buys it
+    # with its price also where it is only looked for: if it failed free of charge, this run buys it
     return generation.with_step(following, unit_cost=unit_cost if following.may_buy else None, caps=caps)
 
 

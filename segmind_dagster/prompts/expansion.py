@@ -1,7 +1,7 @@
 """Batches -> generations: combinations, seeds, bodies and identities.
 
 Pure: the same batches give the same generations everywhere. Nothing about a request depends on its
-position, except the field that says so.
+position, except in the field for it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def check_size(batches: Sequence[Batch], document: Document) -> None:
         factors.append(f"samples ({largest.samples:,})")
     if isinstance(largest.seeds, tuple):
         factors.append(f"seeds ({len(largest.seeds):,})")
-    # a number of thousands of digits helps nobody, and Python refuses to print it
+    # a number of thousands of digits is of no use, and Python refuses to print it
     shown = f"{total:,}" if total < _MANY else f"more than {_MANY:,}"
     models = len({batch.model.resource for batch in batches})
     multiplied = f"the largest prompt multiplies {' x '.join(factors)}" if factors else f"{len(batches):,} prompts"

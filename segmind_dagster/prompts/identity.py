@@ -1,4 +1,4 @@
-"""What makes two generations the same one: the recipe of `generation_id`, and of seeds nobody chose.
+"""What makes two generations the same one: the recipe of `generation_id`, and of derived seeds.
 
 Only what Segmind would see goes in, never a file name, a position or the clock. The recipe is frozen:
 ledgers hold its results. A changed recipe needs a higher `VERSION` and a migration from old ids to new.

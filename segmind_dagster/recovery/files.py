@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from segmind_dagster.outputs.store import Found
 
 Verdict = Literal["owned", "undigested", "changed", "missing", "foreign", "nameless"]
-"""Its bytes are those recorded; whole, but nobody recorded its digest; other bytes; facts without an output;
+"""Its bytes are those recorded; whole, but without a recorded digest; other bytes; facts without an output;
 of another API origin; nothing says what it is."""
 
 _HANDS = 8

@@ -38,8 +38,8 @@ class Evidence:
         row: what the warehouse remembers of it.
         attempts: what the warehouse remembers of its POSTs.
         request: what Segmind's history says of its latest request.
-        doubt: a request of the history that may be its own, which nobody can tell.
-        estimate_usd: what it is likely to have cost; None when nobody knows.
+        doubt: a request of the history that may or may not be its own.
+        estimate_usd: what it is likely to have cost; None when unknown.
     """
 
     generation_id: str

@@ -33,7 +33,7 @@ def memberships(
         remembered: what the warehouse knows.
     """
     resources = {row.generation["generation_id"]: row.generation["resource"] for row in rows}
-    # where nobody remembers it: what paid for it knows when it was sent
+    # where it is not recorded: what paid for it knows when it was sent
     sent_at = {row.generation["generation_id"]: row.generation["intent_at"] for row in rows}
     found: dict[tuple[str, str], dict[str, Any]] = {}
 

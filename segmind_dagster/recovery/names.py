@@ -8,4 +8,4 @@ OWNER: Final = "rebuild"
 """The run of restored attempts that name none."""
 
 UNKNOWN_SET: Final = "(unknown)"
-"""The prompt set of what nobody remembers asking for; no prompt file can have this key."""
+"""The prompt set of generations of unknown origin; no prompt file can have this key."""

@@ -71,7 +71,7 @@ def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: boo
 
     Args:
         settings: which ledger, outputs folder, warehouse, prompt files and account.
-        say: told what is being done.
+        say: called with what is being done.
         despite_gaps: whether a history will do that leaves out requests which outputs or warehouse tell of.
 
     Raises:
@@ -191,7 +191,7 @@ def _of_this_origin(judged: Iterable[OnDisk]) -> dict[str, OnDisk]:
 
 
 def _states(ledger: Ledger, evidence: Collection[str]) -> dict[str, State]:
-    """Generations that the ledger holds and may not lose: all but plans nobody ever acted on."""
+    """Generations that the ledger holds and may not lose: all but plans that no run acted on."""
     records = ledger.read(reads.snapshot, list(evidence), is_alive=lambda *_: False)
     return {
         key: record.state

@@ -26,9 +26,9 @@ class Rebuilt:
     Args:
         restored: generations entered, by state.
         present: generations that the ledger held already; left as they are.
-        spent_usd: charged for what was entered, as somebody reported it.
-        estimated_usd: the same where nobody did, and what is put aside for what is to be fetched.
-        unpriced: stored outputs whose cost nobody knows or can estimate.
+        spent_usd: charged for what was entered, as reported.
+        estimated_usd: the same where none was reported, and what is reserved for what is to be fetched.
+        unpriced: stored outputs of unknown cost without an estimate.
         outdated: generations that the ledger, being older, has under way although their outputs are here, a few.
         outdated_count: how many those are.
         verdicts: outputs and facts of the folder by what they count as.

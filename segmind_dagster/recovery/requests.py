@@ -48,7 +48,7 @@ class Requests:
     Args:
         rows: every request that was read, by its id.
         answers: the request that answers a generation which was not known to have one, by generation id.
-        doubtful: requests that may answer a generation, which nobody can tell, by generation id.
+        doubtful: requests that may or may not be a generation's, by generation id.
     """
 
     rows: Mapping[str, HistoryRow] = field(default_factory=dict)
@@ -143,7 +143,7 @@ def match(
 
     Args:
         asked: generations.
-        rows: requests that belong to nobody.
+        rows: unowned requests.
         digests: content digest of the pictures at the addresses in the requests; None where it cannot be read.
 
     Returns the requests by generation id, and those that leave doubt.

@@ -1,4 +1,4 @@
-"""What the account's tables say at a glance, for whoever looks at their assets: counts, money, and how long it lasts.
+"""What the account's tables say at a glance, as asset metadata: counts, money, and how long it lasts.
 
 A figure that is not known is left out of the sums and said to be so.
 """

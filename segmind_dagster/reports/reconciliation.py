@@ -51,7 +51,7 @@ def unexplained(
         rows: of `NOT_OURS`, `request_body` as a mapping.
         since: when our first POST was sent; None before it. What the account bought earlier is not ours to explain.
         owned: which of these request ids the ledger accounts for by now; its rows may not be loaded yet.
-        unanswered: every submission whose outcome nobody has seen.
+        unanswered: every submission whose outcome is unknown.
     """
     if since is None:
         return []
@@ -68,7 +68,7 @@ def unexplained(
 
 
 def paid_twice(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Generations that were charged more than once, a row each; what a person decided on is told from accidents.
+    """Generations that were charged more than once, a row each; what a person decided on is kept apart from accidents.
 
     Args:
         rows: of `charged_again`.
@@ -229,7 +229,7 @@ def _judged(
 
 
 def _rounding(*balances: Mapping[str, Any]) -> Decimal:
-    """How far two balances may be off together: a cent, when they are told in whole cents."""
+    """How far two balances may be off together: a cent, when they are given in whole cents."""
     amounts = [balance["balance_usd"] for balance in balances]
     return _CENT if all(amount == amount.quantize(_CENT) for amount in amounts) else _FREE
 

@@ -27,11 +27,11 @@ async def why_not(
     Args:
         gateway: the provider.
         cheapest_usd: what the cheapest generation of this run may cost.
-        remember: told the balance, for sensors to know.
-        warn: told that the balance is not known; that holds up nothing.
+        remember: called with the balance, which sensors read.
+        warn: called when the balance is unknown, which holds up nothing.
 
     Raises:
-        UnreachableError: nobody is there, so that asking for anything else would only take time.
+        UnreachableError: the server cannot be reached; further requests would only take time.
     """
     try:
         balance = await gateway.credits_usd()

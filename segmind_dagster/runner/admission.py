@@ -38,11 +38,11 @@ _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f-]{8,}\b|\d+")
 class Admission:
     """What stops submitting.
 
-    `stopped_by` and `message` say why the run stopped, if it did; `is_interrupted`, that somebody ended it.
+    `stopped_by` and `message` say why the run stopped, if it did; `is_interrupted`, that a person ended it.
 
     Args:
         deliveries: what each model slug has delivered so far; one that is not in it has.
-        is_by_person: whether somebody asked for the run: that tries a model again that was stopped.
+        is_by_person: whether a person asked for the run: that tries a model again that was stopped.
         quarantine: where refused outputs are.
     """
 
@@ -83,7 +83,7 @@ class Admission:
             self._wake()
 
     def interrupt(self, message: str) -> None:
-        """Somebody ends the run: it submits nothing more, and waits for no other run."""
+        """A person ends the run: it submits nothing more, and waits for no other run."""
         self.is_interrupted = True
         self.stop(None, message)
 
@@ -117,7 +117,7 @@ class Admission:
         return False
 
     def landed(self, generation: Generation) -> None:
-        """A generation that was admitted is over; what it came to is told to `learn` before anybody else has a turn."""
+        """A generation that was admitted is over; its ending is passed to `learn` before another task has a turn."""
         slug = generation.model.slug
         self._breakers[slug] = self._breakers[slug].landed()
         self._wake()
@@ -144,7 +144,7 @@ class Admission:
             self._wake()
 
     def _wake(self) -> None:
-        """Let everybody who waits look again; also from another thread, as when somebody ends the run."""
+        """Let every waiting task look again; also from another thread, as when a person ends the run."""
         if self._loop is not None:
             # the loop may be over by now
             with suppress(RuntimeError):

@@ -30,7 +30,7 @@ def left_behind(
     known: Container[str],
     also_paid: bool = False,
 ) -> list[Generation]:
-    """What earlier runs submitted and never stored, of any set, as long as no live run is at it.
+    """What earlier runs submitted and never stored, of any set, as long as no live run works on it.
 
     What is of a model without an entry stays in the ledger until the entry is back.
     """

@@ -4,7 +4,7 @@ Closed, all may go. Half open, three scouts may: a model that has never delivere
 after it was stopped. Open, none may: three times in a row it was paid and what came could not be used.
 
 Only what was paid for counts. A scout that ends in any other way gives its place to the next one, so that nobody waits
-for a verdict that no scout can bring. Who waits, and what a person is told, is in `admission`.
+for a verdict that no scout can bring. Which tasks wait, and the messages, are in `admission`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CircuitBreaker:
         Args:
             has_delivered: whether an output of the model was ever stored.
             bad: its paid outputs that could not be used, since the last good one.
-            is_by_person: whether somebody asked for the run: that tries a stopped model again, a sensor's does not.
+            is_by_person: whether a person asked for the run: that tries a stopped model again, a sensor's does not.
         """
         if bad >= SCOUTS:
             return cls(state="half_open") if is_by_person else cls(state="open", bad=bad)

@@ -102,7 +102,7 @@ class Buyer:
     under_way: Counter[str] = field(default_factory=Counter)
 
     async def buy(self, generation: Generation) -> Ended:
-        """Submit a planned generation and bring its output home.
+        """Submit a planned generation and store its output.
 
         Raises:
             LostOwnershipError: another run has it.
@@ -136,12 +136,12 @@ class Buyer:
             ended = await self._send_within_caps(generation, body, tries, reserve_usd, waited_ms)
             if ended is not None:
                 return ended
-        # whoever waits for room learns the same
+        # tasks that wait for headroom learn the same
         self.headroom.changed()
         return self.admission.held_back(generation)
 
     async def _answered_with_an_error(self, generation: Generation) -> Ended | None:
-        """What an earlier run was told of it with an error; None when the history shows that no job was made.
+        """What became of a POST that an earlier run saw answered with an error; None when no job was made of it.
 
         Raises:
             LostOwnershipError: a job was made, and it is collected.
@@ -264,7 +264,7 @@ class Buyer:
         sink = self.outputs.scratch_file(generation.generation_id)
         self.progress.steps += 1
         try:
-            # a v1 call is one for as long as its job takes: nobody waits for that
+            # a v1 call lasts as long as its job: do not wait for that
             with nullcontext() if generation.model.api_version == "v1" else self.concurrency.submitting():
                 accepted = await self.gateway.submit(
                     generation.model, body, sink, may_send=lambda: self._may_send(term)
@@ -348,7 +348,7 @@ class Buyer:
         return self.lease.holds(term) and not self.admission.is_interrupted
 
     async def _withdraw(self, claim: Claim, error: NotSentError) -> None:
-        """Take a claim back whose POST was held back; raises when it is somebody else's by now."""
+        """Take a claim back whose POST was held back; raises when another run has it by now."""
         if not self.lease.holds():
             await self.lease.renew()
         await self._fail(claim, error, is_final=False)
@@ -401,7 +401,7 @@ class Buyer:
         return None
 
     async def _find_before_retry(self, generation: Generation, body: Mapping[str, Any], intent_at: datetime) -> Fate:
-        """Whether a job was made all the same; others are submitted meanwhile, which show how far the history is."""
+        """Whether a job was made in spite of the error; what others submit meanwhile shows how far the history is."""
         self.concurrency.left_provider(generation.generation_id)
         slug = generation.model.slug
 

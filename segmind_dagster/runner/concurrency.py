@@ -1,4 +1,4 @@
-"""How many generations a run has at the provider, and how many at hand, at once; and who goes first.
+"""How many generations a run has at the provider, and how many in all, at once; and which go first.
 
 A generation gives its place at the provider up as soon as the provider is done with it: fetching and verifying its
 output keeps nobody from being submitted, as long as what is at hand stays bounded too. When hundreds are being

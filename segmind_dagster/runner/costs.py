@@ -46,7 +46,7 @@ class CostReader:
         ledger: what was charged at an estimate, by any run.
         clock: the time.
         odd_prices: stops the run when one cost implausibly much.
-        on_reported: told when a cost was corrected.
+        on_reported: called when a cost was corrected.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class CostReader:
                 await self._clock.sleep(max(self._read_at + _PAUSE_S - self._clock.monotonic(), 0.0))
                 missing = await self._missing() or missing
             await self._read(missing)
-            # nobody waits for a reading that cannot tell more
+            # do not wait for a reading that cannot tell more
         self._on_reported()
 
     async def _missing(self) -> Mapping[str, datetime]:

@@ -459,7 +459,7 @@ class Delivery:
         return row
 
     async def _fail_free(self, attempt: Attempt, error: str) -> Ended:
-        """The job failed while nobody looked: only the history still says so."""
+        """The job failed between two runs: only the history still says so."""
         kind = classify_job(error)
         message = f"Request {attempt.request_id} failed at Segmind: {_short(error)}"
         await fail(self._ledger, self._clock, attempt.claim, kind, message, is_final=True)

@@ -1,6 +1,6 @@
 """Many generations at once, each from what is known of it to an ending.
 
-Who may touch a generation is decided here: what nobody has is bought, what another run has is waited for, what a
+Who may touch a generation is decided here: what no run has is bought, what another run has is waited for, what a
 run left behind is taken over. Buying itself is in `buying`, bringing paid work home in `delivery`.
 """
 
@@ -208,7 +208,7 @@ class Engine:
         return bool(self.progress.waiting) or self.lookup.is_busy or self._costs.is_at_work
 
     def _as_reported(self, generation_id: str, ended: Ended) -> Ended:
-        """An ending with the cost that the history told afterwards."""
+        """An ending with the cost that the history reported afterwards."""
         difference_usd = self._costs.reported_usd.get(generation_id)
         if difference_usd is None or not ended.is_estimated:
             return ended

@@ -42,14 +42,14 @@ async def refuse_if_outdated(
     gateway: GatewayPort,
     outputs: OutputsPort,
 ) -> None:
-    """Stop submitting when the history lists requests that look like what is about to be bought and nobody owns.
+    """Stop submitting when the history lists unowned requests that look like what is about to be bought.
 
     A history that cannot be read stops nothing: it may never have been readable with this key. A `rebuild` that was
-    refused because of it does, until one succeeds: somebody knows by then that the ledger was lost.
+    refused because of it does, until one succeeds: by then it is known that the ledger was lost.
 
     Args:
         lookup: reads the history.
-        admission: told to stop.
+        admission: is stopped.
         to_buy: what is about to be bought.
         ledger: may say that a rebuild was refused.
         gateway: fetches pictures that requests were made with.

@@ -69,7 +69,7 @@ def plan_set(
         ledger: what is known.
         settings: rate and caps.
         batch: what to plan.
-        is_by_person: whether somebody asked for it, rather than a sensor.
+        is_by_person: whether a person asked for it, rather than a sensor.
         clock: the time.
     """
     return _plans(ledger, settings, [batch], run_id=None, is_by_person=is_by_person, clock=clock or SystemClock())
@@ -126,8 +126,8 @@ def generate(
         settings: where, with which key and limits.
         batches: what is asked for.
         run_id: Dagster's id of the run.
-        is_by_person: whether somebody asked for it, rather than a sensor.
-        on_progress: told every few seconds, and at the end.
+        is_by_person: whether a person asked for it, rather than a sensor.
+        on_progress: called every few seconds, and at the end.
         clock: the time.
         run: what the run has open and goes on to use.
 

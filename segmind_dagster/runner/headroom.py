@@ -45,7 +45,7 @@ class Headroom:
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
-        """A generation holds money meanwhile; when it ends, somebody may go."""
+        """A generation holds money meanwhile; when it ends, another may go."""
         self._in_flight += 1
         self._alone_since = None
         try:

@@ -119,7 +119,7 @@ def run_interruptibly(
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Where nobody has decided what SIGTERM does, it interrupts as Ctrl-C does, instead of killing."""
+    """Where SIGTERM has no handler yet, it interrupts as Ctrl-C does, instead of killing."""
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

@@ -85,7 +85,7 @@ class Lease:
 
 
 def watch_leases(ledger: Ledger, clock: ClockPort) -> None:
-    """Watch those leases for as long as one lasts that no shared clock can judge; whoever is gone is known then.
+    """Watch those leases for as long as one lasts that no shared clock can judge; runs that are gone are known then.
 
     For what looks once and ends: a run that goes on watches anyway.
     """

@@ -58,7 +58,7 @@ COLLECT_STAYS_OPEN: Final = 10.0
 
 _FAILED_READINGS = 5
 _MOST_PICTURES = 50
-# however long one takes, so many are made before waiting ends
+# waiting ends only after so many readings, however long one takes
 _LEAST_READINGS = 6
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
@@ -108,18 +108,18 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _View:
-    """What one reading told, and what the ledger knew right after it.
+    """What one reading showed, and what the ledger knew right after it.
 
     Args:
         rows: of the history.
-        free: those that nobody owns.
+        free: rows that no generation of this ledger owns.
         names: how the history names models.
         rivals: submissions without an answer, by generation id.
         offset: how far the history's times are ahead of ours.
         ambiguous: request ids that are listed with more than one body, so that they say nothing of whose they are.
         accepted: what the ledger knows to have been accepted since then.
         unaccounted: what counts as never accepted of what was sent since then.
-        is_shared: whether somebody else buys the same with this account, so that no row is certainly ours.
+        is_shared: whether another buyer buys the same with this account, so that no row is certainly ours.
     """
 
     rows: Sequence[HistoryRow]
@@ -195,7 +195,7 @@ class Lookup:
         return await self._wait(key, model, body, sent_at, wants_proof=True)
 
     async def find_refused(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
-        """Whether a submission that was answered with an error was accepted all the same, by the next reading.
+        """Whether a submission that was answered with an error was accepted, by the next reading.
 
         "absent" only says that one reading, which lists what was accepted before, does not list it.
         """
@@ -238,7 +238,7 @@ class Lookup:
         pictures: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         digest_at: Callable[[str], Awaitable[str | None]] | None = None,
     ) -> list[tuple[Submission, HistoryRow]]:
-        """Requests that nobody owns and that look like what is about to be bought.
+        """Unowned requests that look like what is about to be bought.
 
         Read back to the newest request that the ledger knows: what is younger and unknown was not bought through it.
 
@@ -315,7 +315,7 @@ class Lookup:
         return dict(zip(few, await asyncio.gather(*map(digest_at, few)), strict=True))
 
     async def close(self) -> None:
-        """Stop looking; whoever still waits gets no answer."""
+        """Stop looking; tasks that still wait get no answer."""
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
@@ -347,7 +347,7 @@ class Lookup:
         try:
             await self._look()
         finally:
-            # nobody may wait for a look that is over, whatever ended it
+            # no task may wait for a reading that is over, whatever ended it
             self._finish(list(self._waiting), "unresolved")
 
     async def _look(self) -> None:
@@ -424,7 +424,7 @@ class Lookup:
             if not takes_part or not error.rows:
                 raise
             rows = error.rows
-        # after the history, so that whoever is in it is known; and before the owned ones: what is answered meanwhile
+        # after the history, so that what is in it is known; and before the owned ones: what is answered meanwhile
         # is then in one of the two at least
         rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered)
         accepted = await asyncio.to_thread(self._ledger.read, reads.accepted_since, since)
@@ -553,7 +553,7 @@ class Lookup:
         return False
 
     async def _charge_late(self, view: _View) -> None:
-        """Account for what counted as never accepted and is listed all the same."""
+        """Account for submissions that counted as never accepted and are listed now."""
         unaccounted = view.unaccounted
         if not unaccounted or view.is_shared:
             return

@@ -66,8 +66,8 @@ def work_through(
         outputs: where bytes are kept.
         generations: what is to be done.
         run_id: Dagster's id of the run.
-        is_by_person: whether somebody asked for it, rather than a sensor.
-        on_progress: told every few seconds, and at the end.
+        is_by_person: whether a person asked for it, rather than a sensor.
+        on_progress: called every few seconds, and at the end.
         clock: the time.
         prompt_files: the files of the prompt sets, whose budget may be lowered meanwhile.
         stays_open: settling times that a lost submission is waited for.

@@ -1,4 +1,4 @@
-"""Stops a run whose generations cost out of all proportion, with a question for whoever runs it.
+"""Stops a run whose generations cost out of all proportion, with a question to its user.
 
 The cost is in the books by then. A later run measures by it, so that who materializes again has answered.
 """

@@ -1,6 +1,6 @@
 """What a run has left at the provider: paid for, or perhaps, and not stored; and in which words that is said.
 
-Told at the end of every run, however it ends: in its report, in its error, by a script on standard error. Which runs
+Reported at the end of every run, however it ends: in its report, in its error, by a script on stderr. Which runs
 are complete is decided from the report; fetching it is `delivery`'s business.
 """
 
@@ -26,7 +26,7 @@ class Outstanding:
 
     Args:
         accepted: accepted by the provider.
-        in_doubt: submitted, and nobody saw the answer.
+        in_doubt: submitted, and the answer was lost.
         usd: what they cost together, or may cost as far as that is known.
     """
 

@@ -29,5 +29,5 @@ def current_catalogue(ledger: Ledger, slugs: Sequence[str]) -> Catalogue:
 
 
 def unit_costs(ledger: Ledger, slugs: Sequence[str]) -> dict[str, UnitCost | None]:
-    """What one generation of each of these models is likely to cost; None where nobody knows."""
+    """What one generation of each of these models is likely to cost; None when unknown."""
     return price_models(slugs, catalogue=current_catalogue(ledger, slugs), observed=ledger.read(reads.observed, slugs))

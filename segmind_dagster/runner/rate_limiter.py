@@ -61,7 +61,7 @@ class RateLimiter:
                     continue
                 slot = self._reserved[0]
                 delay_s = slot - self._clock.monotonic()
-                # slept while nobody holds the slot, and in parts, so that a stop or a 429 reaches all who wait
+                # sleep without holding the slot, and in parts, so that a stop or a 429 reaches all who wait
                 while self._drop_the_idle() and self._reserved and self._reserved[0] == slot:
                     if delay_s <= 0:
                         self._reserved.popleft()

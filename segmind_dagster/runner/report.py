@@ -28,12 +28,12 @@ class Ended:
         failure_kind: why it failed, if so.
         error: the same for people.
         cost_usd: charged in this run; less than zero where an earlier estimate was too high.
-        is_estimated: whether nobody has reported that cost yet.
+        is_estimated: whether that cost is not reported yet.
         attempts: how many POSTs it has taken, of all runs.
         latency_ms: from POST to stored output.
         remark: what a person should know although it went well.
         output_uri: where its output is stored.
-        saved_usd: what a reused one had cost; None where nobody knows.
+        saved_usd: what a reused one had cost; None when unknown.
     """
 
     ending: Ending
@@ -116,9 +116,9 @@ class ModelReport:
         failures: how many failed by which kind.
         examples: a few failures as people read them.
         cost_usd: charged in this run.
-        estimated_usd: of that, what nobody has reported yet.
+        estimated_usd: of that, what is not reported yet.
         saved_usd: what the reused ones had cost, as far as that is known.
-        reused_unpriced: reused ones whose cost nobody knows.
+        reused_unpriced: reused ones of unknown cost.
         reason: why nothing was to be done, if so.
         latencies_ms: from POST to stored output, of what this run bought.
         pictures: address and prompt of the stored pictures of the set.
@@ -154,7 +154,7 @@ class RunReport:
         stopped_by: why it stopped submitting, if it did.
         stop_message: the same for people, with what to do.
         elapsed_s: how long it took.
-        warnings: caps that were exceeded all the same, and other things that a person should know.
+        warnings: caps that were exceeded, and other things that a person should know.
         also_collected: other prompt sets, for which it collected what earlier runs had left behind.
         outstanding: what is paid for, or may be, and not stored; its sentence is the first of the warnings.
     """

@@ -1,4 +1,4 @@
-"""Settles by a person's word what nobody can find out: a submission whose answer was never seen.
+"""Records a person's decision about a submission whose outcome stays unknown.
 
 Looking it up is `lookup`'s business; this is for when the provider's history cannot tell.
 """

@@ -42,7 +42,7 @@ class Watch:
         self._task: asyncio.Task[None] | None = None
 
     async def until_free(self, generation_id: str) -> Generation:
-        """The generation's record, once no live run is at it any more."""
+        """The generation's record, once no live run works on it any more."""
         future = self._waiting.setdefault(generation_id, asyncio.get_running_loop().create_future())
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
@@ -57,7 +57,7 @@ class Watch:
     async def _look(self) -> None:
         try:
             await self._look_until_free()
-        # whatever it is: nobody may wait for a look that is over; raised again
+        # whatever it is: no task may wait for a reading that is over; raised again
         except Exception as error:
             for future in self._waiting.values():
                 future.set_exception(error)

@@ -37,7 +37,7 @@ class NoSuchPageError(Exception):
 
 
 class LyingHistory:
-    """One history that lies as it was told to.
+    """One history with its lies.
 
     Args:
         lies: how.
@@ -61,7 +61,7 @@ class LyingHistory:
         return now >= job.created_at + lag_s and self._drawn("omitted", job) >= lies.omitted_share
 
     def reported(self, row: Row, job: Job) -> Row:
-        """A row as it is told."""
+        """A row as it is shown."""
         lies = self.lies
         cost = stated_amount(row["credits_deduction"], lies.cost_in_history, key="credits_deduction")
         row = {**{name: value for name, value in row.items() if name != "credits_deduction"}, **cost}
@@ -85,7 +85,7 @@ class LyingHistory:
         return "empty" if self._is_reading_empty else "ok"
 
     def page(self, rows: Sequence[Row], *, page: int, per_page: int, now: float) -> dict[str, Any]:
-        """One page as it is told, with what is said of its place among all.
+        """One page as it is shown, with what is said of its place among all.
 
         Args:
             rows: everything that is listed.

@@ -21,7 +21,7 @@ _SAID: Mapping[str, float | str] = MappingProxyType(
 
 
 def stated_amount(amount_usd: Decimal | None, lie: CostLie, *, key: str) -> dict[str, float | str]:
-    """An amount under a key, as JSON tells it; nothing when it is not told."""
+    """An amount under a key, as JSON has it; nothing when it is left out."""
     match lie:
         case "absent":
             return {}

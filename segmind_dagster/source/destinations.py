@@ -87,7 +87,7 @@ def fitted(source: DltSource, destination: Destination[Any, Any]) -> DltSource:
 
 
 def refuse_to_double() -> None:
-    """Refuse to generate for a pipeline of somebody's own that would append where it should merge.
+    """Refuse to generate for a user's own pipeline that would append where it should merge.
 
     Raises:
         SettingsError: it does.
@@ -129,7 +129,7 @@ def check_destination(settings: Settings) -> None:
 
 
 def reason(error: BaseException, settings: Settings) -> str:
-    """What went wrong with a destination, in a sentence, without what nobody may see.
+    """What went wrong with a destination, in a sentence, without secrets.
 
     Args:
         error: dlt's, or a driver's.

@@ -22,7 +22,7 @@ RESOURCE: Final = "request_history"
 _FIRST: Final = timedelta(days=90)
 # rows may arrive late, and days are the provider's: the last two are always read again
 _OVERLAP: Final = timedelta(days=2)
-# a request that was under way is read again until it has ended, or nobody can expect that it will
+# a request that was in progress is read again until it has ended, or can no longer be expected to
 _PENDING_AT_MOST: Final = timedelta(days=30)
 
 

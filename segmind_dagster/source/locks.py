@@ -53,12 +53,12 @@ def load_lock(
 
     Args:
         settings: which data folder and ledger.
-        purpose: what for; shown to whoever waits.
+        purpose: what for; shown to processes that wait.
         wait_s: how long to wait for it.
-        say: told while waiting.
+        say: called with a sentence while waiting.
 
     Raises:
-        LoadLockError: somebody else kept it for longer than that.
+        LoadLockError: another process kept it for longer than that.
     """
     with ExitStack() as stack:
         if settings.ledger_url.startswith("postgresql"):
@@ -79,7 +79,7 @@ def working_folder_lock(
 
 @contextmanager
 def duckdb_held(path: Path, *, wait_s: float = 120.0, say: Callable[[str], None] = LOGGER.info) -> Iterator[None]:
-    """Wait until nobody else has the DuckDB file open, then keep it open.
+    """Wait until no other process has the DuckDB file open, then keep it open.
 
     dlt opens and closes its connection for every step of a load. While the file is held these share one database:
     it is opened and checkpointed once, and no other process gets in between two steps.
@@ -87,10 +87,10 @@ def duckdb_held(path: Path, *, wait_s: float = 120.0, say: Callable[[str], None]
     Args:
         path: the file; it is made where there is none.
         wait_s: how long to wait.
-        say: told while waiting.
+        say: called with a sentence while waiting.
 
     Raises:
-        LoadLockError: somebody kept it open; the message names the process.
+        LoadLockError: another process kept it open; the message names it.
     """
     with closing(_opened_duckdb(path, wait_s, say)):
         yield

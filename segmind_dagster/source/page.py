@@ -1,6 +1,6 @@
 """Reads the models page, which is made for people: whatever list of models it holds, as rows. Pure.
 
-Its HTML is nobody's promise: a table is looked for first, then data for the page's own scripts, then links to models.
+Its HTML is not documented: a table is looked for first, then data for the page's own scripts, then links to models.
 A page without any of them gives no rows, which is for the caller to notice; the page itself is kept in any case.
 """
 

@@ -62,7 +62,7 @@ def _used_to_other_destinations() -> Iterator[None]:
 
 @contextmanager
 def _turn(settings: Settings, *, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
-    """What whoever touches the dataset holds: both locks and, where the warehouse is a DuckDB file, that file."""
+    """What whatever writes the dataset holds: both locks and, where the warehouse is a DuckDB file, that file."""
     with (
         load_lock(settings, purpose=purpose, say=say),
         working_folder_lock(Path(get_dlt_pipelines_dir()), purpose=purpose, say=say),
@@ -80,8 +80,8 @@ def warehouse(settings: Settings, *, purpose: str, say: Callable[[str], None] = 
 
     Args:
         settings: destination and data folder.
-        purpose: shown to whoever waits for the lock.
-        say: told while waiting.
+        purpose: shown to processes that wait for the lock.
+        say: called with a sentence while waiting.
 
     Raises:
         LoadLockError: another loader, or an open connection, was in the way for too long.
@@ -112,8 +112,8 @@ def load(
     Args:
         settings: destination and data folder.
         source: what to load.
-        purpose: shown to whoever waits for the lock.
-        say: told while waiting.
+        purpose: shown to processes that wait for the lock.
+        say: called with a sentence while waiting.
 
     Raises:
         LoadLockError: another loader, or an open connection, was in the way for too long.

@@ -69,10 +69,10 @@ def read_back(settings: Settings, *, say: Callable[[str], None]) -> Remembered:
 
     Args:
         settings: destination, data folder and origin.
-        say: told when it cannot be read.
+        say: called with a sentence when it cannot be read.
 
     Raises:
-        LoadLockError: somebody else kept it for too long.
+        LoadLockError: another process kept it for too long.
     """
     path = duckdb_path(settings)
     if path is not None and not path.exists():
@@ -129,7 +129,7 @@ def _rows(pipeline: Any) -> Iterator[tuple[str, dict[str, Any]]]:
                 continue
             columns = _ATTEMPT_COLUMNS if name == "attempts" else _MODEL_COLUMNS
             there = [column for column in columns if column in table.get("columns", {})]
-            # models whose registry entry is gone have a table all the same
+            # models whose registry entry is gone still have a table
             if not {"generation_id", "prompt_set", "api_origin", "status"}.issubset(there):
                 continue
             try:

@@ -94,7 +94,7 @@ def model_row(record: Mapping[str, Any], *, api_origin: str, redactor: Redactor)
 
 
 def _cost(record: Mapping[str, Any]) -> Decimal | None:
-    """What it cost so far; None while nobody knows: its outcome is open, or it was paid for at an unknown price."""
+    """What it cost so far; None while unknown: its outcome is open, or it was paid for at an unknown price."""
     kind = record["failure_kind"]
     is_open = record["state"] not in {"planned", "failed"} or (kind is not None and policy_of(kind).may_be_paid)
     cost: Decimal | None = record["cost_usd"]

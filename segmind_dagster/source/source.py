@@ -165,7 +165,7 @@ def _raise_if_nothing_came(report: RunReport) -> None:
     message = report.stop_message or report.stopped_by
     if not any(model.endings["succeeded"] + model.endings["reused"] for model in report.models):
         raise (BudgetError if report.stopped_by == "over_budget" else SegmindDagsterError)(message)
-    # what was generated is loaded all the same: an exception here would lose it for this load
+    # what was generated is loaded: an exception here would lose it for this load
     LOGGER.error(message)
 
 
@@ -215,7 +215,7 @@ def _keep_apart(api_origin: str) -> None:
         DatasetOriginError: the dataset belongs to another; dlt keeps to which with its state, at the destination.
     """
     if LoadPackageStateInjectableContext not in Container():
-        return  # nothing is loaded: somebody looks at rows
+        return  # nothing is loaded: the rows are only read
     recorded = dlt.current.source_state().setdefault("api_origin", api_origin)
     if recorded != api_origin:
         raise DatasetOriginError(recorded, api_origin)

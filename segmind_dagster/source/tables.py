@@ -81,7 +81,7 @@ ATTEMPT_COLUMNS: Columns = {
     "http_status": _column("bigint", "status of the answer to the POST"),
     "request_id": _column("text", "Segmind's id of the request"),
     "cost_usd": _usd("charged, US dollars; spend is the sum of this column"),
-    "reserved_usd": _usd("put aside before the POST, US dollars"),
+    "reserved_usd": _usd("reserved before the POST, US dollars"),
     "cost_source": _column("text", "reported, history or estimated"),
     "rate_wait_ms": _column("bigint", "waited for the request rate before the POST, ms"),
     **_TIMES,
@@ -102,7 +102,7 @@ _COUNTS: Columns = {
 _SPEND: Columns = {
     "cost_usd": _usd("charged, US dollars, as Segmind said: reported and from its history together"),
     "reported_cost_usd": _usd("of it, as reported with the result, US dollars"),
-    "history_cost_usd": _usd("of it, as the request history told later, US dollars"),
+    "history_cost_usd": _usd("of it, as the request history reported later, US dollars"),
     "estimated_cost_usd": _usd(
         "charged without a report, or reserved for what is in progress, US dollars; empty when a part is not known"
     ),

@@ -167,7 +167,7 @@ class Book:
         return self.committed_by("day", day)
 
     def attempts_usd(self) -> dict[str, Decimal]:
-        """What the attempts of each day cost, or have put aside."""
+        """What the attempts of each day cost, or have reserved."""
         days: dict[str, Decimal] = {}
         for row in self.rows(ATTEMPTS):
             day = row["intent_at"].date().isoformat()

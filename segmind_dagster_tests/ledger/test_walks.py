@@ -69,7 +69,7 @@ class Walk(RuleBasedStateMachine):
         try:
             held = self.book.claim(generation_id, owner, reserved_usd=reserved_usd, caps=Caps(day_usd=cap), now=now)
         except BudgetError:
-            # what is open or unreported may count as up to ten times what it has put aside, and a price may have risen
+            # what is open or unreported may count as up to ten times what it has reserved, and a price may have risen
             assert self.highest_usd or 10 * (committed + reserved_usd) > cap
             held = None
         except SegmindDagsterError:

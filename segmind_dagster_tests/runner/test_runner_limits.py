@@ -191,7 +191,7 @@ def test_a_price_that_has_risen_fivefold_is_noticed_before_a_cap_is_exceeded(ope
 
 
 def test_a_plan_that_just_fits_its_budget_is_bought_whole(open_lab: OpenLab) -> None:
-    """More is put aside until the price is seen; nothing stays behind for that."""
+    """More is reserved until the price is seen; nothing stays behind for that."""
     lab = open_lab(price_jitter=False)
     report = lab.generate(lab.write("fruit", 40, budget_usd=float(40 * RESERVED_USD)))
     assert report.models[0].endings == {"succeeded": 40}

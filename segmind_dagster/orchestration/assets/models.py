@@ -59,7 +59,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
                     settings,
                     batches,
                     run_id=context.run_id,
-                    # somebody who executes a sensor's run again asks for it, although its tags are copied
+                    # a person who re-executes a sensor's run asks for it, although its tags are copied
                     is_by_person=REQUESTED_BY not in context.run.tags or context.run.parent_run_id is not None,
                     on_progress=say,
                     run=run,

@@ -1,6 +1,6 @@
 """The reconciliation assets: ledger, Segmind's history and the balance compared, with a check each.
 
-The checks are answered by the step that made the tables: it has the rows at hand, and no other reader of the
+The checks are answered by the step that made the tables: it has the rows, and no other reader of the
 warehouse has to wait for its turn.
 """
 

@@ -65,12 +65,12 @@ def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 def activity(
     instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], leases: Collection[RunLease], *, now: datetime
 ) -> Activity:
-    """What is in flight; a run whose lease ended long ago is gone, although Dagster was never told.
+    """What is in flight; a run whose lease ended long ago is gone, although Dagster does not know.
 
     Args:
         instance: which partitions exist, and in which order.
         runs: what Dagster counts as active.
-        leases: of these runs, as far as they have come to the ledger.
+        leases: of these runs, as far as the ledger has any.
         now: the time.
     """
     ended = {lease.run_id: lease.lease_until for lease in sorted(leases, key=lambda lease: lease.lease_until)}
@@ -88,7 +88,7 @@ def activity(
 
 
 def stopped_partitions(instance: dg.DagsterInstance, wanted: Collection[AssetPartition]) -> set[AssetPartition]:
-    """Those of the wanted units whose latest run somebody has stopped: nobody but a person takes them up again.
+    """Those of the wanted units whose latest run was stopped by a person: only a person starts them again.
 
     Args:
         instance: where runs are recorded.
@@ -109,7 +109,7 @@ def stopped_partitions(instance: dg.DagsterInstance, wanted: Collection[AssetPar
 
 
 def tries(instance: dg.DagsterInstance, work: str) -> Tries:
-    """The runs that were asked for this very work, told by its digest."""
+    """The runs that were asked for this very work, found by its digest."""
     return _counted(instance.get_run_records(dg.RunsFilter(tags={WORK: work}), limit=_LOOK_BACK))
 
 

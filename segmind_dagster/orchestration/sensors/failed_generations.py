@@ -199,7 +199,7 @@ class _Tick:
         return found
 
     def _not_loaded(self, work: Sequence[OpenWork], active: Activity) -> list[OpenWork]:
-        """What is stored and has not come to the warehouse; what is still to be bought is loaded by its own run."""
+        """What is stored and not loaded; what is still to be bought is loaded by its own run."""
         is_open = {(each.prompt_set, each.resource) for each in work if each.runs < MOST_RUNS}
         found: list[OpenWork] = []
         standings: dict[str, Mapping[str, Counter[State]]] = {}
@@ -226,7 +226,7 @@ class _Tick:
     def _free(
         self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RunLease]
     ) -> dict[str, list[OpenWork]]:
-        """What nobody is at, nobody has stopped, and Dagster has a partition for."""
+        """What no run works on, no person has stopped, and Dagster has a partition for."""
         is_alive = self.ledger.liveness()
         is_a_stranger_at_work = any(lease.run_id not in active.run_ids and is_alive(lease.owner) for lease in leases)
         exists = set(partition_keys(self.instance))

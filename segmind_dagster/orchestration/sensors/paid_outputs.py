@@ -1,4 +1,4 @@
-"""The sensor and the job that bring home what was paid for and is not stored.
+"""The sensor and the job that collect what was paid for and is not stored.
 
 A job of its own, without partitions, because a prompt set whose file is gone has none, and because fetching what is
 paid for waits neither for a budget nor for the back-off of failures. It buys nothing.
@@ -59,7 +59,7 @@ def collect_op(context: dg.OpExecutionContext, segmind: SegmindResource) -> Iter
 def _collect_and_load(
     context: dg.OpExecutionContext, settings: Settings, sets: list[str], partitions: list[AssetPartition]
 ) -> Generator[dg.AssetCheckEvaluation, None, SegmindDagsterError | None]:
-    """What went wrong, if anything did; what came home before that is loaded all the same."""
+    """What went wrong, if anything did; what was stored before that is loaded."""
     from segmind_dagster.orchestration.checks.models import not_loaded
     from segmind_dagster.source import build_source, load
 

@@ -42,7 +42,7 @@ def unbegun(
 
     Args:
         instance: where runs are recorded.
-        is_known: whether the ledger knows what a unit asks for, so that its story is told there.
+        is_known: whether the ledger knows what a unit asks for, so that it is handled from there.
         now: the time.
     """
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=now - _LOOK_BACK)

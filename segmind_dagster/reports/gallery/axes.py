@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from segmind_dagster.reports.gallery.cards import Card
 
-# more columns than this is a table nobody can read
+# a table with more columns cannot be read
 MOST_COLUMNS = 24
 _GOOD_COLUMNS = 8
 _WELL_FILLED = 0.6

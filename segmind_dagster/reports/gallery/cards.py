@@ -31,8 +31,8 @@ class Charges:
 
     Args:
         cost_usd: sum of what is known, US dollars.
-        estimated_usd: the part of it that nobody has reported.
-        open_usd: put aside for what is not settled yet.
+        estimated_usd: the part of it that is not reported.
+        open_usd: reserved for what is not settled yet.
         unpriced: charges of which nothing is known.
         attempts: POSTs sent.
     """

@@ -1,4 +1,4 @@
-"""What stands for an output on a page: a thumbnail of a picture, the first words of a text.
+"""Previews of outputs on a page: a thumbnail of a picture, the first words of a text.
 
 Made once and kept beside the page under the digest of the output, because outputs may lie in a bucket, where reading
 them again for every new page would take minutes and cost money.

@@ -105,7 +105,7 @@ def write_gallery(ledger: Ledger, settings: Settings, prompt_set: str, *, output
     )
     return Gallery(
         prompt_set=prompt_set,
-        # the page last: whoever sees it finds what it refers to
+        # the page last: what it refers to is there before it
         uri=shelf.write(f"{folder}/{_PAGE}", page),
         sheet_uri=sheet_uri,
         generations=len(found),

@@ -1,4 +1,4 @@
-"""What was reported lately as the price of each model, and an index of the attempts nobody has reported a cost for."""
+"""What was reported lately as the price of each model, and an index of the attempts without a reported cost."""
 
 from alembic import op
 import sqlalchemy as sa
