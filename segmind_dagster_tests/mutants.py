@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 WOKEN = "runner/test_processes_stopped.py::test_a_run_woken_after_its_lease_sends_nothing_for_what_it_lost"
-LEDGER, RUNNER, BUDGET = "segmind_dagster/ledger", "segmind_dagster/runner", "segmind_dagster/lifecycle/budget.py"
+LEDGER, RUNNER = "segmind_dagster/ledger", "segmind_dagster/runner"
+BUDGET, MATCHING = "segmind_dagster/lifecycle/budget.py", "segmind_dagster/lifecycle/matching.py"
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,25 @@ MUTANTS = (
         "a budget that is lowered in the file holds",
         f"{RUNNER}/buying.py", "caps=await self.budgets.caps(generation),", "caps=generation.caps,",
         ("runner/test_runner_budgets.py",),
+    ),
+    Mutant(
+        "a request that the history showed is no control for what was sent after it",
+        f"{LEDGER}/reads.py",
+        "accepted_at=row.submitted_at if row.http_status in _ACCEPTED_STATUSES else row.intent_at,",
+        "accepted_at=row.submitted_at,", ("runner/test_lookup.py",),
+    ),
+    Mutant(
+        "a control that was sent earlier has to be listed for that long",
+        MATCHING, ">= (known_at - each.sent_at).total_seconds()", ">= 0", ("runner/test_lookup.py",),
+    ),
+    Mutant(
+        "a 429 is looked up as any error after which the job may have been made",
+        f"{RUNNER}/buying.py", "            if policy.is_permanent:\n                fate",
+        "            if error.kind != \"server_error\":\n                fate", ("runner/test_runner_faults.py",),
+    ),
+    Mutant(
+        "where others buy, an equal row is taken once the history has come that far",
+        f"{RUNNER}/lookup.py", "if not has_others or is_past", "if True or is_past", ("runner/test_lookup.py",),
     ),
 )  # fmt: skip
 

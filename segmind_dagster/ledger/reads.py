@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _CHUNK = 500
 _RECENT = 200
 _FREE = Decimal(0)
+_ACCEPTED_STATUSES = range(200, 300)
 _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 
 
@@ -225,10 +226,21 @@ def unreported(connection: Connection, *, since: datetime, most: int) -> dict[st
 
 
 def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
-    """What was accepted of what was sent since, and did not fail."""
+    """What was accepted of what was sent since, and did not fail.
+
+    What the history showed, rather than the answer to its POST, counts as accepted when it was sent: when it was
+    found says nothing of what the history must list beside it.
+    """
     columns = ATTEMPTS.c
     rows = connection.execute(
-        select(columns.request_id, columns.model_slug, columns.intent_at, columns.submitted_at, columns.state).where(
+        select(
+            columns.request_id,
+            columns.model_slug,
+            columns.intent_at,
+            columns.submitted_at,
+            columns.state,
+            columns.http_status,
+        ).where(
             columns.intent_at >= moment,
             columns.state.in_(("submitted", "succeeded")),
             columns.request_id.is_not(None),
@@ -240,7 +252,7 @@ def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
             request_id=row.request_id,
             model_slug=row.model_slug,
             sent_at=row.intent_at,
-            accepted_at=row.submitted_at,
+            accepted_at=row.submitted_at if row.http_status in _ACCEPTED_STATUSES else row.intent_at,
             is_finished=row.state != "submitted",
         )
         for row in rows
@@ -297,6 +309,7 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
             is_last_refused=row.failure_kind == "server_error"
             and row.attempt == row.attempts
             and row.generation_state in {"planned", "failed"},
+            ended_at=row.completed_at or row.intent_at,
             declared_at=row.completed_at if row.error == ABSENT_BY_WORD else None,
             reserved_usd=row.reserved_usd,
             submission=Submission(

@@ -31,7 +31,8 @@ class UnaccountedAttempt:
         is_inferred: whether the history's silence says so, rather than an error answer.
         is_last_refused: whether it is the last attempt of its generation, which may be sent again, and was answered
             with an error that a provider also gives after it has made the job.
-        declared_at: when a person declared that it never arrived; None otherwise.
+        ended_at: when it was recorded as never accepted.
+        declared_at: the same if a person declared it; None otherwise.
         reserved_usd: what was reserved for it.
         submission: what was sent, local files left out.
     """
@@ -40,6 +41,7 @@ class UnaccountedAttempt:
     attempt: int
     is_inferred: bool
     is_last_refused: bool
+    ended_at: datetime
     declared_at: datetime | None
     reserved_usd: Decimal
     submission: Submission

@@ -671,6 +671,7 @@ class Reading:
         listed: request ids in it.
         unfinished: those of them that it shows as still under way.
         accepted: what the ledger knows to have been accepted in the window.
+        first_listed_s: when this run first saw a request listed, on the monotonic clock; by this reading if left out.
     """
 
     asked_s: float
@@ -678,6 +679,7 @@ class Reading:
     listed: frozenset[str]
     unfinished: frozenset[str]
     accepted: Sequence[Accepted]
+    first_listed_s: Mapping[str, float] = field(default_factory=dict)
 
     def lists_all(self, settling_time: timedelta) -> bool:
         """Whether it lists every accepted request of our own that had half a settling time to be listed."""
@@ -695,9 +697,27 @@ class Reading:
             if submission.sent_at is None or each.accepted_at <= submission.sent_at
         )
 
-    def awaits_control(self, submission: Submission) -> bool:
-        """Whether a request that would show how far the history has come is accepted, and not listed yet."""
-        return any(each.request_id not in self.listed and is_control(each, submission) for each in self.accepted)
+    def has_control(self, submission: Submission) -> bool:
+        """Whether any request may show, now or in a later reading, that the history has come past a submission."""
+        return any(is_control(each, submission) for each in self.accepted)
+
+    def is_past(self, submission: Submission, known_at: datetime) -> bool:
+        """Whether a history that is late by one and the same time for all lists a submission by now, if it was made.
+
+        A control that was sent before the submission's answer came may have been made before it: the history has to
+        have gone on by that time since it was first listed.
+
+        Args:
+            submission: the submission.
+            known_at: when its answer came, or was given up.
+        """
+        return any(
+            each.request_id in self.listed
+            and is_control(each, submission)
+            and self.asked_s - self.first_listed_s.get(each.request_id, self.asked_s)
+            >= (known_at - each.sent_at).total_seconds()
+            for each in self.accepted
+        )
 
     def lists_unfinished(self) -> bool:
         """Whether it shows that this history lists requests before they are finished."""
@@ -751,7 +771,15 @@ def judge_absence(
     return "absent" if is_far and last.accepted else "wait"
 
 
-def shows_refusal(refused: Submission, reading: Reading, *, waited_s: float, settling_time: timedelta) -> bool:
+def shows_refusal(
+    refused: Submission,
+    reading: Reading,
+    *,
+    known_at: datetime,
+    waited_s: float,
+    settling_time: timedelta,
+    without_control: float = WITHOUT_CONTROL,
+) -> bool:
     """Whether a reading that lists no such request shows that one which was answered with an error never became a job.
 
     The error says so already; the reading has to have come that far.
@@ -759,27 +787,15 @@ def shows_refusal(refused: Submission, reading: Reading, *, waited_s: float, set
     Args:
         refused: the submission.
         reading: in which no row is, or may be, it.
+        known_at: when the error was answered.
         waited_s: how long this run has known of the error, in seconds on the monotonic clock.
         settling_time: the settling time: how late the history may be.
+        without_control: settling times after which no later request of the model has to be listed.
     """
     if not reading.lists_all_before(refused):
         return False
-    is_far = waited_s >= settling_time.total_seconds() * WITHOUT_CONTROL and reading.lists_all(settling_time)
-    return is_far or _has_control(refused, reading)
-
-
-def is_listed_so_far(lost: Submission, reading: Reading, *, waited_s: float, settling_time: timedelta) -> bool:
-    """Whether a history that is late by one and the same time for all lists a submission by now, if it arrived.
-
-    Before that, a row with its body may be an equal request of another buyer who uses the account.
-
-    Args:
-        lost: the submission.
-        reading: that was asked for after it was sent.
-        waited_s: how long this run has known that it is lost, in seconds on the monotonic clock.
-        settling_time: the settling time: how late the history may be.
-    """
-    return _has_control(lost, reading) or waited_s >= settling_time.total_seconds()
+    is_far = waited_s >= settling_time.total_seconds() * without_control and reading.lists_all(settling_time)
+    return is_far or reading.is_past(refused, known_at)
 
 
 def _has_control(lost: Submission, reading: Reading) -> bool:

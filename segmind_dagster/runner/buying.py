@@ -19,6 +19,7 @@ from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnnamedAn
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
 from segmind_dagster.lifecycle.generation import Attempt
+from segmind_dagster.lifecycle.matching import WITHOUT_CONTROL
 from segmind_dagster.runner.attempts import Tries
 from segmind_dagster.runner.delivery import Delivery, fail
 from segmind_dagster.runner.lookup import Fate, Found, Lookup
@@ -153,7 +154,7 @@ class Buyer:
         body = await self.inputs.recall(earlier.submission.body, generation.images)
         fate = await self.lookup.find_before_retry(
             generation.generation_id, generation.model, body, sent_at,
-            awaits_control=lambda: self.admission.allows(generation), is_of_earlier_run=True,
+            awaits_control=lambda: self.admission.allows(generation), of_earlier_run_at=earlier.ended_at,
         )  # fmt: skip
         if isinstance(fate, Found):
             await self.ledger.awrite(
@@ -383,10 +384,10 @@ class Buyer:
         is_unclear = False
         if error.http_status is not None:
             # an answer may be an error although the job was made
-            if error.kind == "server_error":
-                fate = await self._find_before_retry(generation, body, intent_at)
-            else:
+            if policy.is_permanent:
                 fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
+            else:
+                fate = await self._find_before_retry(generation, body, intent_at, error.kind)
             if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
                 return await self.delivery.follow(generation, attempt, tries)
             # whether the job was made cannot be told now: what would be sent again is not, and the next run looks first
@@ -400,12 +401,20 @@ class Buyer:
         await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
         return None
 
-    async def _find_before_retry(self, generation: Generation, body: Mapping[str, Any], intent_at: datetime) -> Fate:
-        """Whether a job was made in spite of the error; what others submit meanwhile shows how far the history is."""
+    async def _find_before_retry(
+        self, generation: Generation, body: Mapping[str, Any], intent_at: datetime, kind: FailureKind
+    ) -> Fate:
+        """Whether a job was made in spite of the error; what others submit meanwhile shows how far the history is.
+
+        A 429 is what it says in nearly all cases, and may be the answer to all: it is sent again after a settling time
+        even if no later request of the model was accepted. After a 5xx that takes much longer, in the next run.
+        """
         self.concurrency.left_provider(generation.generation_id)
         slug = generation.model.slug
 
         def awaits_control() -> bool:
+            if kind == "rate_limited":
+                return self.admission.allows(generation)
             may_be_sent = any(
                 each.model.slug == slug and self.admission.would_go(each) for each in self.unsent.values()
             )
@@ -414,7 +423,12 @@ class Buyer:
         self.under_way[slug] -= 1
         try:
             return await self.lookup.find_before_retry(
-                generation.generation_id, generation.model, body, intent_at, awaits_control=awaits_control
+                generation.generation_id,
+                generation.model,
+                body,
+                intent_at,
+                awaits_control=awaits_control,
+                without_control=1 if kind == "rate_limited" else WITHOUT_CONTROL,
             )
         finally:
             self.under_way[slug] += 1

@@ -32,7 +32,6 @@ from segmind_dagster.lifecycle.matching import (
     admits_pictures,
     clock_offset,
     compare,
-    is_listed_so_far,
     judge_absence,
     match,
     may_be_bought,
@@ -88,10 +87,12 @@ class _Waiting:
         submission: what was sent.
         model: what was called.
         since_s: when this run began to look, on the monotonic clock.
+        known_at: when its answer came, or was given up.
         wants_proof: whether its absence has to be proved, or a reading that is up to date will do.
         awaits_control: for one that is to be sent again after an error: whether a request that shows how far the
             history has come may still be made; None when it is not to be sent again.
         open_s: how long that is waited for, in seconds.
+        without_control: settling times after which none is needed.
         readings: how often the history was read for it.
         fate: where the answer goes.
     """
@@ -99,9 +100,11 @@ class _Waiting:
     submission: Submission
     model: Model
     since_s: float
+    known_at: datetime
     wants_proof: bool
     awaits_control: Callable[[], bool] | None = None
     open_s: float = 0.0
+    without_control: float = WITHOUT_CONTROL
     readings: int = 0
     fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -166,6 +169,7 @@ class Lookup:
         self._slugs = frozenset(slugs)
         self._waiting: list[_Waiting] = []
         self._readings: list[Reading] = []
+        self._first_listed_s: dict[str, float] = {}
         self._assigned: set[str] = set()
         self._late: set[tuple[str, int]] = set()
         self._refusals: set[str] = set()
@@ -209,7 +213,8 @@ class Lookup:
         sent_at: datetime,
         *,
         awaits_control: Callable[[], bool],
-        is_of_earlier_run: bool = False,
+        without_control: float = WITHOUT_CONTROL,
+        of_earlier_run_at: datetime | None = None,
     ) -> Fate:
         """The same for one that is to be sent again, so that "absent" says more: the history has come that far.
 
@@ -218,14 +223,17 @@ class Lookup:
             model: what was called.
             body: what was sent.
             sent_at: when its intent was recorded.
-            awaits_control: whether a request that shows how far the history has come may still be made.
-            is_of_earlier_run: whether nothing else can be done about it than to wait until the history must list it.
+            awaits_control: whether it is worth waiting, e.g. for a request that shows how far the history has come.
+            without_control: settling times after which none is needed.
+            of_earlier_run_at: when an earlier run gave it up; then nothing else can be done about it than to wait until
+                the history must list it.
         """
-        settles = WITHOUT_CONTROL + 1 if is_of_earlier_run else self._stays_open
+        settles = self._stays_open if of_earlier_run_at is None else WITHOUT_CONTROL + 1
         open_s = settles * self._settling_time.total_seconds()
         return await self._wait(
-            key, model, body, sent_at, wants_proof=False, awaits_control=awaits_control, open_s=open_s
-        )
+            key, model, body, sent_at, wants_proof=False, known_at=of_earlier_run_at,
+            awaits_control=awaits_control, open_s=open_s, without_control=without_control,
+        )  # fmt: skip
 
     def refused_earlier(self, generation_id: str) -> UnaccountedAttempt | None:
         """The last attempt of a generation, if it was answered with an error that does not say it was not accepted."""
@@ -331,13 +339,24 @@ class Lookup:
         sent_at: datetime,
         *,
         wants_proof: bool,
+        known_at: datetime | None = None,
         awaits_control: Callable[[], bool] | None = None,
         open_s: float = 0.0,
+        without_control: float = WITHOUT_CONTROL,
     ) -> Fate:
         if self._is_closed:
             return "unresolved"
         submission = Submission(key=key, model_slug=model.slug, body=body, sent_at=sent_at)
-        waiting = _Waiting(submission, model, self._clock.monotonic(), wants_proof, awaits_control, open_s)
+        waiting = _Waiting(
+            submission,
+            model,
+            since_s=self._clock.monotonic(),
+            known_at=known_at or self._clock.now(),
+            wants_proof=wants_proof,
+            awaits_control=awaits_control,
+            open_s=open_s,
+            without_control=without_control,
+        )
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look_until_resolved())
@@ -370,12 +389,16 @@ class Lookup:
                     self._finish(waiting, "unresolved")
                 continue
             failures = 0
+            listed = frozenset(row.request_id for row in view.rows)
+            for request_id in listed:
+                self._first_listed_s.setdefault(request_id, asked_s)
             reading = Reading(
                 asked_s=asked_s,
                 asked_at=asked_at,
-                listed=frozenset(row.request_id for row in view.rows),
+                listed=listed,
                 unfinished=frozenset(row.request_id for row in view.rows if row.is_unfinished),
                 accepted=view.accepted,
+                first_listed_s=self._first_listed_s,
             )
             if is_whole:
                 self._readings.append(reading)
@@ -479,9 +502,8 @@ class Lookup:
             row = matches.found.get(each.submission.key)
             if row is not None and not view.is_shared:
                 waited_s = self._clock.monotonic() - each.since_s
-                if not has_others or is_listed_so_far(
-                    each.submission, reading, waited_s=waited_s, settling_time=self._settling_time
-                ):
+                is_past = reading.is_past(each.submission, each.known_at)
+                if not has_others or is_past or waited_s >= self._settling_time.total_seconds():
                     self._assigned.add(row.request_id)
                     self._finish([each], Found(row.request_id))
                 continue
@@ -536,10 +558,17 @@ class Lookup:
         waited_s = self._clock.monotonic() - refused.since_s
         if self._is_listed_as_failed(refused, view) or (
             not is_doubted
-            and shows_refusal(refused.submission, reading, waited_s=waited_s, settling_time=self._settling_time)
+            and shows_refusal(
+                refused.submission,
+                reading,
+                known_at=refused.known_at,
+                waited_s=waited_s,
+                settling_time=self._settling_time,
+                without_control=refused.without_control,
+            )
         ):
             return "absent"
-        may_come = reading.awaits_control(refused.submission) or awaits_control()
+        may_come = reading.has_control(refused.submission) or awaits_control()
         return None if may_come and waited_s < refused.open_s else "unresolved"
 
     def _is_listed_as_failed(self, refused: _Waiting, view: _View) -> bool:

@@ -359,17 +359,18 @@ def test_a_failed_request_is_free_and_stops_nothing(bench: Bench) -> None:
 
 
 def find_before_retry(
-    bench: Bench, *, awaits_control: bool = True, is_of_earlier_run: bool = False, body: Mapping[str, Any] = BODY
+    bench: Bench, *, awaits_control: bool = True, body: Mapping[str, Any] = BODY, took_s: float = 0.0, **options: Any
 ) -> Any:
-    """The fate of a submission that was answered with an error at the clock's start and is to be sent again."""
+    """The fate of a submission that was answered with an error after so long and is to be sent again."""
+    sent_at = bench.clock.now()
+    bench.clock.advance(took_s)
 
     async def look() -> Any:
         lookup = bench.lookup()
         try:
             return await lookup.find_before_retry(
-                "g0", find_model(SLUG), body, bench.clock.now(),
-                awaits_control=lambda: awaits_control, is_of_earlier_run=is_of_earlier_run,
-            )  # fmt: skip
+                "g0", find_model(SLUG), body, sent_at, awaits_control=lambda: awaits_control, **options
+            )
         finally:
             await lookup.close()
 
@@ -397,6 +398,34 @@ def test_a_control_of_another_model_allows_no_retry(bench: Bench) -> None:
 def test_where_nothing_will_show_how_far_the_history_is_nobody_waits_and_nothing_is_sent_again(bench: Bench) -> None:
     assert find_before_retry(bench, awaits_control=False) == "unresolved"
     assert len(bench.history.looks) == 1
+
+
+def test_a_request_that_the_history_showed_is_no_control_for_what_was_sent_after_it(bench: Bench) -> None:
+    """When it was found says nothing of how far the history has come."""
+    claim = bench.send("of r0", OTHER)
+    bench.history.add("r0", OTHER)
+    bench.clock.advance(1)
+    found_at = bench.clock.now() + timedelta(seconds=1)
+    bench.ledger.write(moves.mark_submitted, claim, request_id="r0", http_status=None, now=found_at)
+    assert find_before_retry(bench, awaits_control=False) == "unresolved"
+
+
+def test_a_control_that_was_sent_before_the_error_came_has_to_be_listed_for_that_long(bench: Bench) -> None:
+    """Both were under way at once: the history, which is late, may list the one that was made first."""
+    bench.control(at_s=30)
+    assert find_before_retry(bench, took_s=10) == "absent"
+    assert bench.clock.monotonic() >= 40
+
+
+def test_a_job_that_was_made_after_the_control_is_found_before_a_retry(bench: Bench) -> None:
+    bench.control(at_s=30)
+    bench.history.add("r1", at_s=38)
+    assert find_before_retry(bench, took_s=10) == Found("r1")
+
+
+def test_a_429_needs_no_control_once_the_settling_time_is_over(bench: Bench) -> None:
+    assert find_before_retry(bench, without_control=1) == "absent"
+    assert SETTLE_S <= bench.clock.monotonic() < 2 * SETTLE_S
 
 
 def test_what_is_accepted_and_not_listed_yet_is_waited_for(bench: Bench) -> None:
@@ -446,7 +475,7 @@ def test_a_job_that_failed_before_it_was_sent_says_nothing_of_it(bench: Bench) -
 
 
 def test_a_later_run_waits_until_the_history_must_list_what_an_error_was_answered_to(bench: Bench) -> None:
-    assert find_before_retry(bench, is_of_earlier_run=True) == "absent"
+    assert find_before_retry(bench, of_earlier_run_at=bench.clock.now()) == "absent"
     assert SETTLE_S * 8 <= bench.clock.monotonic() < SETTLE_S * 9
 
 

@@ -234,6 +234,22 @@ def test_a_job_that_was_made_despite_an_error_and_is_listed_late_is_adopted_by_t
     lab.check_all_bought_once(1)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_job_that_was_made_despite_a_429_and_is_listed_late_is_adopted(faulty: Any, count: int) -> None:
+    lab = faulty(*["accepted_then_429"] * count, lies=Lies(lag_s=0.6))
+    settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")
+    report = lab.generate(lab.write("fruit", count), settings=settings)
+    assert report.models[0].endings == {"succeeded": count}
+    assert lab.posts == count
+    lab.check_all_bought_once(count)
+
+
+def test_a_429_to_the_only_generation_is_sent_again_by_the_same_run(faulty: Any) -> None:
+    lab = faulty("rate_limited")
+    assert lab.generate(lab.write("fruit", 1)).models[0].endings == {"succeeded": 1}
+    assert lab.posts == 2
+
+
 def test_an_error_that_made_no_job_is_sent_again_by_the_next_run(faulty: Any) -> None:
     lab = faulty("unavailable")
     key = lab.write("fruit", 1)
