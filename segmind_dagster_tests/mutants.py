@@ -159,7 +159,7 @@ MUTANTS = (
     Mutant(
         "a 429 is looked up as any error after which the job may have been made",
         f"{RUNNER}/buying.py", "            if policy.is_permanent:\n                fate",
-        "            if error.kind != \"server_error\":\n                fate", ("runner/test_runner_faults.py",),
+        '            if error.kind != "server_error":\n                fate', ("runner/test_runner_faults.py",),
     ),
     Mutant(
         "where others buy, an equal row is taken once the history has come that far",
