@@ -697,23 +697,24 @@ class Reading:
             if submission.sent_at is None or each.accepted_at <= submission.sent_at
         )
 
-    def has_control(self, submission: Submission) -> bool:
-        """Whether any request may show, now or in a later reading, that the history has come past a submission."""
-        return any(is_control(each, submission) for each in self.accepted)
+    def comes_past(self, submission: Submission, known_at: datetime, within: timedelta) -> bool:
+        """Whether a later reading may show in that time that the history has come past a submission."""
+        return any(
+            each.model_slug == submission.model_slug and known_at - each.sent_at <= within for each in self.accepted
+        )
 
     def is_past(self, submission: Submission, known_at: datetime) -> bool:
-        """Whether a history that is late by one and the same time for all lists a submission by now, if it was made.
+        """Whether a history that is late by one and the same time for a model lists a submission by now, if it arrived.
 
-        A control that was sent before the submission's answer came may have been made before it: the history has to
-        have gone on by that time since it was first listed.
+        It has come past every request that it lists, and goes on as fast as time does.
 
         Args:
             submission: the submission.
-            known_at: when its answer came, or was given up.
+            known_at: when its answer came, or was given up: it was made before that.
         """
         return any(
             each.request_id in self.listed
-            and is_control(each, submission)
+            and each.model_slug == submission.model_slug
             and self.asked_s - self.first_listed_s.get(each.request_id, self.asked_s)
             >= (known_at - each.sent_at).total_seconds()
             for each in self.accepted
@@ -800,10 +801,7 @@ def shows_refusal(
 
 def _has_control(lost: Submission, reading: Reading) -> bool:
     """Whether a request of the same model, accepted after the lost one was sent, is listed."""
-    return any(each.request_id in reading.listed and is_control(each, lost) for each in reading.accepted)
-
-
-def is_control(accepted: Accepted, lost: Submission) -> bool:
-    """Whether a request is of the same model, and was accepted after a submission was sent."""
-    is_later = lost.sent_at is not None and accepted.accepted_at >= lost.sent_at
-    return is_later and accepted.model_slug == lost.model_slug
+    return lost.sent_at is not None and any(
+        each.request_id in reading.listed and each.model_slug == lost.model_slug and each.accepted_at >= lost.sent_at
+        for each in reading.accepted
+    )

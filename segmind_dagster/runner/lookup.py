@@ -568,7 +568,8 @@ class Lookup:
             )
         ):
             return "absent"
-        may_come = reading.has_control(refused.submission) or awaits_control()
+        within = timedelta(seconds=refused.open_s)
+        may_come = reading.comes_past(refused.submission, refused.known_at, within) or awaits_control()
         return None if may_come and waited_s < refused.open_s else "unresolved"
 
     def _is_listed_as_failed(self, refused: _Waiting, view: _View) -> bool:

@@ -407,7 +407,21 @@ def test_a_request_that_the_history_showed_is_no_control_for_what_was_sent_after
     bench.clock.advance(1)
     found_at = bench.clock.now() + timedelta(seconds=1)
     bench.ledger.write(moves.mark_submitted, claim, request_id="r0", http_status=None, now=found_at)
+    assert bench.find(BODY) == ["unresolved"]
+
+
+def test_any_request_of_the_model_shows_in_time_that_the_history_is_past_an_error(bench: Bench) -> None:
+    bench.control()
+    bench.clock.advance(20)
+    assert find_before_retry(bench, awaits_control=False) == "absent"
+    assert bench.clock.monotonic() >= 40
+
+
+def test_a_request_of_long_ago_shows_nothing_while_a_run_waits(bench: Bench) -> None:
+    bench.control()
+    bench.clock.advance(3600)
     assert find_before_retry(bench, awaits_control=False) == "unresolved"
+    assert bench.clock.monotonic() < 3610
 
 
 def test_a_control_that_was_sent_before_the_error_came_has_to_be_listed_for_that_long(bench: Bench) -> None:
