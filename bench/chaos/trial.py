@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.chaos.books import asked_for, wire_of
 from bench.chaos.lone_run import Task, perform
-from bench.chaos.scenarios import HONEST
+from bench.chaos.scenarios import HONEST, SETTLE_S
 from bench.chaos.verdict import Doubt, Held, Sidecar
 from bench.chaos.world import Options, environment, read_prompt_sets, settings_of
 from segmind_dagster.registry import MODELS
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-SETTLE_S = 0.4
+
 _CLIENT_TIMEOUT_S = 2.0
 # a run takes some seconds on a quiet machine, and two minutes more where it reads the history for costs without success
 _RUN_LIMIT_S = 180.0

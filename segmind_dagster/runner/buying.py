@@ -22,7 +22,7 @@ from segmind_dagster.lifecycle.generation import Attempt
 from segmind_dagster.lifecycle.matching import WITHOUT_CONTROL
 from segmind_dagster.runner.attempts import Tries
 from segmind_dagster.runner.delivery import Delivery, fail
-from segmind_dagster.runner.lookup import Fate, Found, Lookup
+from segmind_dagster.runner.lookup import RUN_STAYS_OPEN, Fate, Found, Lookup
 from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
@@ -406,8 +406,8 @@ class Buyer:
     ) -> Fate:
         """Whether a job was made in spite of the error; what others submit meanwhile shows how far the history is.
 
-        A 429 is what it says in nearly all cases, and may be the answer to all: it is sent again after a settling time
-        even if no later request of the model was accepted. After a 5xx that takes much longer, in the next run.
+        A 429 nearly always means what it says, and all may be answered so: where no other request of the model shows
+        how far the history is, it is sent again once this run has waited. A 5xx has to wait longer, for the next run.
         """
         self.concurrency.left_provider(generation.generation_id)
         slug = generation.model.slug
@@ -428,7 +428,7 @@ class Buyer:
                 body,
                 intent_at,
                 awaits_control=awaits_control,
-                without_control=1 if kind == "rate_limited" else WITHOUT_CONTROL,
+                without_control=RUN_STAYS_OPEN if kind == "rate_limited" else WITHOUT_CONTROL,
             )
         finally:
             self.under_way[slug] += 1

@@ -437,7 +437,7 @@ def test_a_job_that_was_made_after_the_control_is_found_before_a_retry(bench: Be
     assert find_before_retry(bench, took_s=10) == Found("r1")
 
 
-def test_a_429_needs_no_control_once_the_settling_time_is_over(bench: Bench) -> None:
+def test_a_retry_needs_no_control_once_so_many_settling_times_are_over(bench: Bench) -> None:
     assert find_before_retry(bench, without_control=1) == "absent"
     assert SETTLE_S <= bench.clock.monotonic() < 2 * SETTLE_S
 
