@@ -142,7 +142,9 @@ def _move_on(
         writes.let_go(connection, generation_id, owner=attempt["owner"], now=now)
         return True
     sent_at = attempt["submitted_at"] or attempt["intent_at"]
-    moves.mark_submitted(connection, held, request_id=attempt["request_id"], http_status=None, now=sent_at)
+    moves.mark_submitted(
+        connection, held, request_id=attempt["request_id"], http_status=attempt["http_status"], now=sent_at
+    )
     if row["state"] == "submitted":
         writes.let_go(connection, generation_id, owner=attempt["owner"], now=now)
         return True
