@@ -69,7 +69,8 @@ def _prepared(folder: Path, url: str, name: str, turn: int) -> dict[str, str]:
     prompts.mkdir(parents=True, exist_ok=True)
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
-    document = {"models": [_RESOURCE], "prompts": [f"number {turn}"]}
+    # contenders share a provider: the product buys nothing that its history lists and its ledger does not know
+    document = {"models": [_RESOURCE], "prompts": [f"number {turn} for {name}"]}
     (prompts / f"set_{turn}.yaml").write_text(json.dumps(document), encoding="utf-8")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.add_dynamic_partitions("prompt_sets", [f"set_{turn}"])
