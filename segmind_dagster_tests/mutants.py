@@ -149,7 +149,7 @@ MUTANTS = (
     Mutant(
         "a request that the history showed is no control for what was sent after it",
         f"{LEDGER}/reads.py",
-        "accepted_at=row.submitted_at if row.http_status in _ACCEPTED_STATUSES else row.intent_at,",
+        "accepted_at=row.intent_at if _is_adopted(row.http_status) else row.submitted_at,",
         "accepted_at=row.submitted_at,", ("runner/test_lookup.py",),
     ),
     Mutant(
@@ -163,7 +163,7 @@ MUTANTS = (
     ),
     Mutant(
         "where others buy, an equal row is taken once the history has come that far",
-        f"{RUNNER}/lookup.py", "if not has_others or is_past", "if True or is_past", ("runner/test_lookup.py",),
+        f"{RUNNER}/lookup.py", "if not has_others or has_settled", "if True or has_settled", ("runner/test_lookup.py",),
     ),
 )  # fmt: skip
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-
 _CLIENT_TIMEOUT_S = 2.0
 # a run takes some seconds on a quiet machine, and two minutes more where it reads the history for costs without success
 _RUN_LIMIT_S = 180.0

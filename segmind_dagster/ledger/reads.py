@@ -199,7 +199,12 @@ def was_adopted(connection: Connection, request_id: str) -> bool:
     """Whether a request came to its generation by the history, rather than by the answer to a POST."""
     query = select(ATTEMPTS.c.http_status).where(ATTEMPTS.c.request_id == request_id)
     row = connection.execute(query).one_or_none()
-    return row is not None and row.http_status is None
+    return row is not None and _is_adopted(row.http_status)
+
+
+def _is_adopted(http_status: int | None) -> bool:
+    """Whether the answer to a POST cannot have named its request: there was none, or an error."""
+    return http_status not in _ACCEPTED_STATUSES
 
 
 def unreported(connection: Connection, *, since: datetime, most: int) -> dict[str, datetime]:
@@ -252,7 +257,7 @@ def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
             request_id=row.request_id,
             model_slug=row.model_slug,
             sent_at=row.intent_at,
-            accepted_at=row.submitted_at if row.http_status in _ACCEPTED_STATUSES else row.intent_at,
+            accepted_at=row.intent_at if _is_adopted(row.http_status) else row.submitted_at,
             is_finished=row.state != "submitted",
         )
         for row in rows
@@ -310,7 +315,7 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
             and row.attempt == row.attempts
             and row.generation_state in {"planned", "failed"},
             ended_at=row.completed_at or row.intent_at,
-            declared_at=row.completed_at if row.error == ABSENT_BY_WORD else None,
+            is_declared=row.error == ABSENT_BY_WORD,
             reserved_usd=row.reserved_usd,
             submission=Submission(
                 key=f"{row.generation_id}/{row.attempt}",

@@ -32,7 +32,7 @@ class UnaccountedAttempt:
         is_last_refused: whether it is the last attempt of its generation, which may be sent again, and was answered
             with an error that a provider also gives after it has made the job.
         ended_at: when it was recorded as never accepted.
-        declared_at: the same if a person declared it; None otherwise.
+        is_declared: whether a person declared it.
         reserved_usd: what was reserved for it.
         submission: what was sent, local files left out.
     """
@@ -42,7 +42,7 @@ class UnaccountedAttempt:
     is_inferred: bool
     is_last_refused: bool
     ended_at: datetime
-    declared_at: datetime | None
+    is_declared: bool
     reserved_usd: Decimal
     submission: Submission
 

@@ -413,8 +413,8 @@ class _Pairing:
             if any(level is Likeness.EXACT for level, _ in self._rivals_at(position)) and likeness < Likeness.EXACT:
                 continue
             doubts[self._submissions[number].key].append((likeness, self._rows[position]))
-        left = [position for position in self._wildcards if not self._rows[position].is_free_failure]
-        wildcard = next((position for position in left if position not in self._taken), None)
+        left = (each for each in self._wildcards if each not in self._taken and not self._rows[each].is_free_failure)
+        wildcard = next(left, None)
         if wildcard is not None:
             for number in self.unmatched():
                 doubts.setdefault(self._submissions[number].key, [(Likeness.SIMILAR, self._rows[wildcard])])

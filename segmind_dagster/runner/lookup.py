@@ -288,7 +288,7 @@ class Lookup:
         rebuilt = await asyncio.to_thread(self._ledger.read, reads.meta, REBUILT_AT)
         # who says that a submission never arrived has seen the rows that left the doubt; what may be ours, and a
         # rebuild could not tell, is `unknown` since
-        declared = {each.generation_id: each.declared_at for each in absent if each.declared_at is not None}
+        declared = {each.generation_id: each.ended_at for each in absent if each.is_declared}
         decided = [read_instant(rebuilt)] if rebuilt is not None else []
         doubted = [
             (each, row)
@@ -502,8 +502,8 @@ class Lookup:
             row = matches.found.get(each.submission.key)
             if row is not None and not view.is_shared:
                 waited_s = self._clock.monotonic() - each.since_s
-                is_past = reading.is_past(each.submission, each.known_at)
-                if not has_others or is_past or waited_s >= self._settling_time.total_seconds():
+                has_settled = waited_s >= self._settling_time.total_seconds()
+                if not has_others or has_settled or reading.is_past(each.submission, each.known_at):
                     self._assigned.add(row.request_id)
                     self._finish([each], Found(row.request_id))
                 continue

@@ -62,7 +62,7 @@ def _used_to_other_destinations() -> Iterator[None]:
 
 @contextmanager
 def _turn(settings: Settings, *, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
-    """What whatever writes the dataset holds: both locks and, where the warehouse is a DuckDB file, that file."""
+    """Hold both locks of the dataset and, where the warehouse is a DuckDB file, that file."""
     with (
         load_lock(settings, purpose=purpose, say=say),
         working_folder_lock(Path(get_dlt_pipelines_dir()), purpose=purpose, say=say),
