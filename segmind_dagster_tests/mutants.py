@@ -149,12 +149,26 @@ MUTANTS = (
     Mutant(
         "a request that the history showed is no control for what was sent after it",
         f"{LEDGER}/reads.py",
-        "accepted_at=row.intent_at if _is_adopted(row.http_status) else row.submitted_at,",
-        "accepted_at=row.submitted_at,", ("runner/test_lookup.py",),
+        "is_answered=not _is_adopted(row.http_status),", "is_answered=True,", ("runner/test_lookup.py",),
     ),
     Mutant(
         "a control that was sent earlier has to be listed for that long",
         MATCHING, ">= (known_at - each.sent_at).total_seconds()", ">= 0", ("runner/test_lookup.py",),
+    ),
+    Mutant(
+        "a row that a later attempt may be is left to the run that has sent it",
+        f"{LEDGER}/writes.py", ' or row.generation_state in {"submitting", "unknown"}', "", ("runner/test_lookup.py",),
+    ),
+    Mutant(
+        "a generation that was tried again in vain takes the request of an earlier attempt",
+        f"{LEDGER}/writes.py", 'is_wanted = row.generation_state == "planned" or',
+        "is_wanted = row.attempts == attempt and",
+        ("runner/test_lookup.py",),
+    ),
+    Mutant(
+        "a wait for an earlier attempt ends once another run has sent the next one",
+        f"{RUNNER}/lookup.py", "if each.is_of_earlier_run and each.submission.key in under_way", "if False",
+        ("runner/test_lookup.py",),
     ),
     Mutant(
         "a 429 is looked up as any error after which the job may have been made",

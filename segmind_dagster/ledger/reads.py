@@ -259,6 +259,7 @@ def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
             sent_at=row.intent_at,
             accepted_at=row.intent_at if _is_adopted(row.http_status) else row.submitted_at,
             is_finished=row.state != "submitted",
+            is_answered=not _is_adopted(row.http_status),
         )
         for row in rows
     ]
@@ -311,9 +312,8 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
             generation_id=row.generation_id,
             attempt=row.attempt,
             is_inferred=row.state == "absent",
-            is_last_refused=row.failure_kind == "server_error"
-            and row.attempt == row.attempts
-            and row.generation_state in {"planned", "failed"},
+            is_unpaid=(is_unpaid := row.generation_state in {"planned", "failed"}),
+            is_last_refused=is_unpaid and row.failure_kind == "server_error" and row.attempt == row.attempts,
             ended_at=row.completed_at or row.intent_at,
             is_declared=row.error == ABSENT_BY_WORD,
             reserved_usd=row.reserved_usd,

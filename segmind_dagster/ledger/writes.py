@@ -16,6 +16,7 @@ from segmind_dagster.ledger import statements
 from segmind_dagster.ledger.claims import change, change_all, generations, move, move_all, refusals_of
 from segmind_dagster.ledger.money import Totals, missing, report_prices, reservations
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, whole_nanos
+from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.lifecycle.generation import Claim
 from segmind_dagster.lifecycle.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
@@ -130,8 +131,9 @@ def charge_late(
 ) -> AttemptState | None:
     """An attempt that counted as never accepted turns up in the history: it is charged, and adopted if it is wanted.
 
-    A generation that was not bought again meanwhile goes to `submitted`, so that its output is fetched; else the
-    attempt is a `duplicate`.
+    A generation that was not bought again meanwhile goes to `submitted`, so that its output is fetched, and the attempt
+    becomes its last one; else the attempt is a `duplicate`. While a later attempt may be the one that turns up, that
+    one's own run looks for it, and nothing changes.
 
     Args:
         connection: the ledger.
@@ -142,7 +144,8 @@ def charge_late(
         cost_usd: charged, by the history; None when it does not say.
         now: the time.
 
-    Returns the state of the attempt; None when it, or the request, was accounted for meanwhile.
+    Returns the state of the attempt; None when it, or the request, was accounted for meanwhile, or may be by the run
+    that has sent a later one.
     """
     owner = connection.execute(select(ATTEMPTS.c.attempt).where(ATTEMPTS.c.request_id == request_id)).first()
     if owner is not None:
@@ -157,9 +160,14 @@ def charge_late(
             ATTEMPTS.c.generation_id == generation_id, ATTEMPTS.c.attempt == attempt, ATTEMPTS.c.request_id.is_(None)
         )
     ).one_or_none()  # fmt: skip
-    if row is None or row.state not in {"absent", "failed"}:
+    if row is None or row.state not in {"absent", "failed"} or row.generation_state in {"submitting", "unknown"}:
         return None
-    is_wanted = row.attempts == attempt and row.generation_state in {"planned", "failed"}
+    is_wanted = row.generation_state == "planned" or (
+        row.generation_state == "failed" and not policy_of(row.failure_kind).may_be_paid
+    )
+    if is_wanted and attempt != row.attempts:
+        _swap_attempts(connection, generation_id, attempt, row.attempts)
+        attempt = row.attempts
     target: AttemptState = "submitted" if is_wanted else "duplicate"
     held = Claim(generation_id, attempt, "")
     reserved = reservations(connection, [held])[held]
@@ -196,6 +204,17 @@ def charge_late(
     totals.write()
     report_prices(connection, [(reserved.model_slug, cost_usd, now)])
     return target
+
+
+def _swap_attempts(connection: Connection, generation_id: str, one: int, other: int) -> None:
+    """Exchange the numbers of two attempts: what brings a generation its output is the last one."""
+    unused = 0
+    for old, new in ((one, unused), (other, one), (unused, other)):
+        connection.execute(
+            update(ATTEMPTS)
+            .where(ATTEMPTS.c.generation_id == generation_id, ATTEMPTS.c.attempt == old)
+            .values(attempt=new)
+        )
 
 
 def reopen(

@@ -652,6 +652,8 @@ class Accepted:
         sent_at: when its intent was recorded.
         accepted_at: when its acceptance was.
         is_finished: whether its outcome is known.
+        is_answered: whether the answer to its POST named it, so that it was made after that was sent. What the history
+            showed may have been made earlier, for an equal POST.
     """
 
     request_id: str
@@ -659,6 +661,7 @@ class Accepted:
     sent_at: datetime
     accepted_at: datetime
     is_finished: bool
+    is_answered: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -700,7 +703,8 @@ class Reading:
     def comes_past(self, submission: Submission, known_at: datetime, within: timedelta) -> bool:
         """Whether a later reading may show in that time that the history has come past a submission."""
         return any(
-            each.model_slug == submission.model_slug and known_at - each.sent_at <= within for each in self.accepted
+            each.is_answered and each.model_slug == submission.model_slug and known_at - each.sent_at <= within
+            for each in self.accepted
         )
 
     def is_past(self, submission: Submission, known_at: datetime) -> bool:
@@ -713,7 +717,8 @@ class Reading:
             known_at: when its answer came, or was given up: it was made before that.
         """
         return any(
-            each.request_id in self.listed
+            each.is_answered
+            and each.request_id in self.listed
             and each.model_slug == submission.model_slug
             and self.asked_s - self.first_listed_s.get(each.request_id, self.asked_s)
             >= (known_at - each.sent_at).total_seconds()
@@ -802,6 +807,9 @@ def shows_refusal(
 def _has_control(lost: Submission, reading: Reading) -> bool:
     """Whether a request of the same model, accepted after the lost one was sent, is listed."""
     return lost.sent_at is not None and any(
-        each.request_id in reading.listed and each.model_slug == lost.model_slug and each.accepted_at >= lost.sent_at
+        each.is_answered
+        and each.request_id in reading.listed
+        and each.model_slug == lost.model_slug
+        and each.accepted_at >= lost.sent_at
         for each in reading.accepted
     )

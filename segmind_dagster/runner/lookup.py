@@ -93,6 +93,7 @@ class _Waiting:
             history has come may still be made; None when it is not to be sent again.
         open_s: how long that is waited for, in seconds.
         without_control: settling times after which none is needed.
+        is_of_earlier_run: whether an earlier run sent it, so that this one holds no claim on its generation yet.
         readings: how often the history was read for it.
         fate: where the answer goes.
     """
@@ -105,6 +106,7 @@ class _Waiting:
     awaits_control: Callable[[], bool] | None = None
     open_s: float = 0.0
     without_control: float = WITHOUT_CONTROL
+    is_of_earlier_run: bool = False
     readings: int = 0
     fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -232,6 +234,7 @@ class Lookup:
         open_s = settles * self._settling_time.total_seconds()
         return await self._wait(
             key, model, body, sent_at, wants_proof=False, known_at=of_earlier_run_at,
+            is_of_earlier_run=of_earlier_run_at is not None,
             awaits_control=awaits_control, open_s=open_s, without_control=without_control,
         )  # fmt: skip
 
@@ -343,6 +346,7 @@ class Lookup:
         awaits_control: Callable[[], bool] | None = None,
         open_s: float = 0.0,
         without_control: float = WITHOUT_CONTROL,
+        is_of_earlier_run: bool = False,
     ) -> Fate:
         if self._is_closed:
             return "unresolved"
@@ -356,6 +360,7 @@ class Lookup:
             awaits_control=awaits_control,
             open_s=open_s,
             without_control=without_control,
+            is_of_earlier_run=is_of_earlier_run,
         )
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
@@ -480,7 +485,12 @@ class Lookup:
         )
 
     async def _judge(self, waiting: Sequence[_Waiting], view: _View, reading: Reading) -> None:
+        under_way = {rival.key for rival in view.rivals}
         waiting = [each for each in waiting if each in self._waiting]
+        # another run has sent it again since, after a proof of its own; a row may be of that POST, which it looks up
+        sent_again = [each for each in waiting if each.is_of_earlier_run and each.submission.key in under_way]
+        self._finish(sent_again, "absent")
+        waiting = [each for each in waiting if each not in sent_again]
         keys = {each.submission.key for each in waiting}
         free = [row for row in view.free if row.request_id not in self._assigned]
         submissions = [_shifted(each.submission, view.offset) for each in waiting]
@@ -584,8 +594,7 @@ class Lookup:
 
     async def _charge_late(self, view: _View) -> None:
         """Account for submissions that counted as never accepted and are listed now."""
-        unaccounted = view.unaccounted
-        if not unaccounted or view.is_shared:
+        if not view.unaccounted or view.is_shared:
             return
         # a row that a submission under way may be is left to that one
         free = [
@@ -595,13 +604,14 @@ class Lookup:
             and not row.is_failed
             and not any(compare(row, rival, view.names) >= Likeness.ALTERED for rival in view.rivals)
         ]
+        # of two that sent the same, the one that still needs an output has it
+        unaccounted = sorted(view.unaccounted, key=lambda each: (not each.is_unpaid, -each.attempt))
         submissions = [_shifted(each.submission, view.offset) for each in unaccounted]
         matches = await asyncio.to_thread(match, submissions, free, names=view.names)
         for each in unaccounted:
             row = matches.found.get(each.submission.key)
             if row is None:
                 continue
-            self._assigned.add(row.request_id)
             state = await self._ledger.awrite(
                 writes.charge_late,
                 each.generation_id,
@@ -611,6 +621,8 @@ class Lookup:
                 cost_usd=row.cost_usd,
                 now=self._clock.now(),
             )
+            if state is not None:
+                self._assigned.add(row.request_id)
             if state == "submitted":
                 self._late.add((each.generation_id, each.attempt))
 

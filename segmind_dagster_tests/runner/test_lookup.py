@@ -338,6 +338,71 @@ def test_what_was_bought_again_before_it_turned_up_is_charged_as_a_duplicate(ben
     assert bench.ledger.read(reads.spent, run_id=None, day=now.date().isoformat(), prompt_set="s") == spent
 
 
+def fail(bench: Bench, claim: Claim, kind: str) -> None:
+    bench.ledger.write(
+        writes.mark_failed, claim, target="failed", failure_kind=kind, error="busy", http_status=503,
+        cost_usd=Decimal(0), now=bench.clock.now(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("second", ["refused", "its job failed", "absent"])
+def test_what_was_tried_again_in_vain_is_not_bought_a_third_time_once_its_first_attempt_turns_up(
+    bench: Bench, second: str
+) -> None:
+    absent(bench)
+    if second == "absent":
+        absent(bench)
+    else:
+        claim = bench.send("g0", BODY)
+        if second == "its job failed":
+            bench.ledger.write(moves.mark_submitted, claim, request_id="failed", http_status=200, now=bench.clock.now())
+        fail(bench, claim, "job_failed" if second == "its job failed" else "server_error")
+    bench.history.add("r1", cost_usd=Decimal("0.004"))
+    assert look_before_buying(bench) == []
+    found = record(bench)
+    assert (found.state, found.request_id, found.attempts) == ("submitted", "r1", 2)
+    taken = bench.ledger.write(
+        writes.take_over, generation_id="g0", old_owner=None, owner="collects", now=bench.clock.now()
+    )
+    assert taken.attempt == 2
+    spent = bench.ledger.read(reads.spent, run_id=None, day=bench.clock.now().date().isoformat(), prompt_set="s")
+    assert spent.set_usd == Decimal("0.004")
+    # a second request that turns up was paid for beside it
+    bench.history.add("r2", cost_usd=Decimal("0.003"))
+    assert look_before_buying(bench) == []
+    assert record(bench).request_id == "r1"
+    others = set() if second == "its job failed" else {"r2"}
+    assert bench.ledger.read(reads.owned_requests, ["r2"]).keys() == others
+
+
+def test_a_row_is_left_to_the_later_attempt_that_is_under_way(bench: Bench) -> None:
+    absent(bench)
+    bench.send("g0", BODY)
+    bench.history.add("r1")
+    assert find_before_retry(bench, of_earlier_run_at=bench.clock.now()) == "absent"
+    assert len(bench.history.looks) == 1
+    booked = bench.ledger.write(
+        writes.charge_late, "g0", 1, request_id="r1", created_at=None, cost_usd=None, now=bench.clock.now()
+    )
+    assert booked is None
+    # the run that sent it finds it
+    assert bench.find(BODY) == [Found("r1")]
+
+
+def test_of_two_generations_that_sent_the_same_the_one_without_an_output_has_the_request_that_turns_up(
+    bench: Bench,
+) -> None:
+    absent(bench, "bought again")
+    now = bench.clock.now()
+    claim = bench.send("bought again", BODY)
+    bench.ledger.write(moves.mark_submitted, claim, request_id="r0", http_status=200, now=now)
+    absent(bench, "not bought")
+    bench.history.add("r0")
+    bench.history.add("r1")
+    assert look_before_buying(bench) == []
+    assert (record(bench, "not bought").state, record(bench, "not bought").request_id) == ("submitted", "r1")
+
+
 def test_before_it_buys_a_run_finds_what_the_account_has_paid_and_the_ledger_does_not_know(bench: Bench) -> None:
     planned = [Submission(key=f"p{n}", model_slug=SLUG, body={**BODY, "seed": n}) for n in range(3)]
     bench.history.add("r1", {**BODY, "seed": 1})
@@ -408,6 +473,29 @@ def test_a_request_that_the_history_showed_is_no_control_for_what_was_sent_after
     found_at = bench.clock.now() + timedelta(seconds=1)
     bench.ledger.write(moves.mark_submitted, claim, request_id="r0", http_status=None, now=found_at)
     assert bench.find(BODY) == ["unresolved"]
+
+
+def test_a_request_that_the_history_showed_may_be_older_than_its_own_post(bench: Bench) -> None:
+    """An equal POST, sent earlier, may have made it: how late the history is cannot be told by it."""
+    sent_at = bench.clock.now()
+    bench.clock.advance(10)
+    claim = bench.send("of r0", OTHER)
+    bench.history.add("r0", OTHER)
+    bench.ledger.write(moves.mark_submitted, claim, request_id="r0", http_status=429, now=bench.clock.now())
+
+    async def look() -> Any:
+        lookup = bench.lookup()
+        try:
+            return (
+                await lookup.find("g0", find_model(SLUG), BODY, sent_at),
+                await lookup.find_before_retry(
+                    "g1", find_model(SLUG), BODY, bench.clock.now(), awaits_control=lambda: False
+                ),
+            )
+        finally:
+            await lookup.close()
+
+    assert asyncio.run(look()) == ("unresolved", "unresolved")
 
 
 def test_any_request_of_the_model_shows_in_time_that_the_history_is_past_an_error(bench: Bench) -> None:
@@ -495,11 +583,7 @@ def test_a_later_run_waits_until_the_history_must_list_what_an_error_was_answere
 
 def refused(bench: Bench, kind: str = "server_error") -> None:
     """A generation whose only attempt was answered with an error."""
-    claim = bench.send("g0", BODY)
-    bench.ledger.write(
-        writes.mark_failed, claim, target="failed", failure_kind=kind, error="busy", http_status=503,
-        cost_usd=Decimal(0), now=bench.clock.now(),
-    )  # fmt: skip
+    fail(bench, bench.send("g0", BODY), kind)
 
 
 @pytest.mark.parametrize(("kind", "days", "is_unclear"), [
