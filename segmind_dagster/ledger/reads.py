@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ _CHUNK = 500
 _RECENT = 200
 _FREE = Decimal(0)
 _ACCEPTED_STATUSES = range(200, 300)
+# what is answered with an error is over long before
+_LONGEST_ATTEMPT = timedelta(hours=2)
 _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 
 
@@ -243,7 +245,6 @@ def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
             columns.model_slug,
             columns.intent_at,
             columns.submitted_at,
-            columns.state,
             columns.http_status,
         ).where(
             columns.intent_at >= moment,
@@ -256,9 +257,7 @@ def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
         Accepted(
             request_id=row.request_id,
             model_slug=row.model_slug,
-            sent_at=row.intent_at,
             accepted_at=row.intent_at if _is_adopted(row.http_status) else row.submitted_at,
-            is_finished=row.state != "submitted",
             is_answered=not _is_adopted(row.http_status),
         )
         for row in rows
@@ -312,8 +311,7 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
             generation_id=row.generation_id,
             attempt=row.attempt,
             is_inferred=row.state == "absent",
-            is_unpaid=(is_unpaid := row.generation_state in {"planned", "failed"}),
-            is_last_refused=is_unpaid and row.failure_kind == "server_error" and row.attempt == row.attempts,
+            is_unpaid=row.generation_state in {"planned", "failed"},
             ended_at=row.completed_at or row.intent_at,
             is_declared=row.error == ABSENT_BY_WORD,
             reserved_usd=row.reserved_usd,
@@ -326,6 +324,24 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
         )
         for row in rows
     ]
+
+
+def refused_since(connection: Connection, moment: datetime) -> dict[str, datetime]:
+    """When an attempt ended since with an error that was answered to its POST, by generation; the latest.
+
+    A key that Segmind does not accept makes no job.
+    """
+    columns = ATTEMPTS.c
+    rows = connection.execute(
+        select(columns.generation_id, func.max(columns.completed_at).label("ended_at"))
+        .where(
+            columns.request_id.is_(None), columns.state == "failed", columns.http_status.is_not(None),
+            columns.completed_at >= moment, columns.failure_kind != "unauthorized",
+            columns.intent_at >= moment - _LONGEST_ATTEMPT,
+        )
+        .group_by(columns.generation_id)
+    )  # fmt: skip
+    return {row.generation_id: row.ended_at for row in rows}
 
 
 def inferred_absent(

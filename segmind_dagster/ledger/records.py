@@ -30,8 +30,6 @@ class UnaccountedAttempt:
         attempt: number of the attempt.
         is_inferred: whether the history's silence says so, rather than an error answer.
         is_unpaid: whether its generation still has to be bought, as far as the ledger knows.
-        is_last_refused: whether it is the last attempt of its generation, which may be sent again, and was answered
-            with an error that a provider also gives after it has made the job.
         ended_at: when it was recorded as never accepted.
         is_declared: whether a person declared it.
         reserved_usd: what was reserved for it.
@@ -42,7 +40,6 @@ class UnaccountedAttempt:
     attempt: int
     is_inferred: bool
     is_unpaid: bool
-    is_last_refused: bool
     ended_at: datetime
     is_declared: bool
     reserved_usd: Decimal

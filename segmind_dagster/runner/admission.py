@@ -19,7 +19,7 @@ from segmind_dagster.runner.breaker import CircuitBreaker
 from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from segmind_dagster.ledger.records import ModelDeliveries
     from segmind_dagster.lifecycle.failures import FailureKind
@@ -73,6 +73,7 @@ class Admission:
         self._silences: Counter[str] = Counter()
         self._alike: dict[str, Counter[tuple[str, str]]] = {}
         self._working: set[str] = set()
+        self._admitted: set[str] = set()
 
     def stop(self, kind: FailureKind | None, message: str) -> None:
         """The run submits nothing more; the first reason counts."""
@@ -98,26 +99,41 @@ class Admission:
         is_held = self._is_stopping or generation.prompt_set in self.held_sets or slug in self.held_models
         return not is_held and self._breakers[slug].answer() != "stop"
 
-    def would_go(self, generation: Generation) -> bool:
-        """Whether this generation may be submitted now, without waiting for its model's scouts."""
-        return self.allows(generation) and self._breakers[generation.model.slug].answer() == "go"
+    def asks_for_more(self, model: Model, unsent: Iterable[Generation]) -> bool:
+        """Whether another generation of a model is being submitted, or may be now.
+
+        Args:
+            model: the model.
+            unsent: what is still to be submitted, of any model.
+        """
+        breaker = self._breakers[model.slug]
+        may_go = breaker.answer() == "go" and any(
+            each.model.slug == model.slug and self.allows(each) for each in unsent
+        )
+        return not self.is_interrupted and (breaker.in_flight > 0 or may_go)
 
     async def admits(self, generation: Generation) -> bool:
-        """Wait for the scouts of its model, if there are any; whether it may be submitted then.
+        """Wait for the scouts of its model, if there are any; whether it may be submitted then, or once more.
 
         One that is admitted has to land, whatever comes of it; see `landed`.
         """
         self._loop = asyncio.get_running_loop()
         slug = generation.model.slug
         while self.allows(generation):
+            if generation.generation_id in self._admitted:
+                return True
             if self._breakers[slug].answer() == "go":
                 self._breakers[slug] = self._breakers[slug].sent()
+                self._admitted.add(generation.generation_id)
                 return True
             await self._changed.wait()
         return False
 
     def landed(self, generation: Generation) -> None:
-        """A generation that was admitted is over; its ending is passed to `learn` before another task has a turn."""
+        """One that was admitted is over, or waits; its ending is passed to `learn` before another task has a turn."""
+        if generation.generation_id not in self._admitted:
+            return
+        self._admitted.remove(generation.generation_id)
         slug = generation.model.slug
         self._breakers[slug] = self._breakers[slug].landed()
         self._wake()
@@ -201,7 +217,9 @@ class Admission:
             self._alike[slug] = Counter()
             self._working.add(slug)
         kind = ended.failure_kind
-        if ended.ending != "failed" or kind is None or POLICIES[kind].is_paid or POLICIES[kind].is_of_prompt:
+        # what got no answer is counted apart
+        is_refusal = ended.ending in {"failed", "unknown"} and kind not in {None, "unknown_outcome"}
+        if kind is None or not is_refusal or POLICIES[kind].is_paid or POLICIES[kind].is_of_prompt:
             return
         alike = self._alike.setdefault(slug, Counter())
         words = (kind, _PARTICULARS.sub("", ended.error or ""))

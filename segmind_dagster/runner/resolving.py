@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.data_folder import as_found, opened
@@ -130,11 +131,12 @@ def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | No
         clock: the time.
 
     Raises:
-        SegmindDagsterError: there is no such unresolved generation, or a run was first.
+        SegmindDagsterError: there is no such unresolved generation, it was sent a moment ago, or a run was first.
     """
     clock = clock or SystemClock()
     now = clock.now()
     with _chosen(settings, generation, _UNKNOWN, clock) as (ledger, record):
+        _refuse_while_history_may_be_late(record, now, timedelta(seconds=settings.unknown_settle_seconds))
         claim = _taken_over(ledger, record, now)
         ledger.write(writes.mark_absent, claim, reason=ABSENT_BY_WORD, now=now)
     return record
@@ -218,6 +220,16 @@ def _taken_over(ledger: Ledger, record: Generation, now: datetime) -> Claim:
     return ledger.write(
         writes.take_over, generation_id=record.generation_id, old_owner=record.owner, owner=_A_PERSON, now=now
     )
+
+
+def _refuse_while_history_may_be_late(record: Generation, now: datetime, settling_time: timedelta) -> None:
+    left = settling_time - (now - (record.intent_at or now))
+    if timedelta(0) < left <= settling_time:
+        raise SegmindDagsterError(
+            f"{record.generation_id} was sent less than {settling_time.total_seconds():.0f} s ago, so that Segmind's "
+            "history may not list it yet, and buying it again might be paid for twice; nothing was changed. Try again "
+            f"in {left.total_seconds():.0f} s (SEGMIND_UNKNOWN_SETTLE_SECONDS)."
+        )
 
 
 async def _refuse_while_running(settings: Settings, record: Generation) -> None:

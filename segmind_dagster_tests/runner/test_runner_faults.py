@@ -137,9 +137,6 @@ def test_a_sensors_run_leaves_a_permanent_failure_alone(faulty: Any) -> None:
         ("failed", V2, "job_failed", 3),
         # listed as failed: that says it all
         ("failed", V1, "server_error", 3),
-        # nothing shows whether the job was made all the same: left to the next run
-        ("server_error", V2, "server_error", 1),
-        ("unavailable", V1, "server_error", 1),
     ],
 )
 def test_free_failures_are_retried_a_bounded_number_of_times(
@@ -168,6 +165,24 @@ def test_an_output_that_never_decodes_is_paid_for_and_fetched_again_but_not_boug
     assert (lab.posts, lab.charges) == (1, 1)
     assert lab.server.account()["requests"]["output"] > fetched
     lab.check_money()
+
+
+@pytest.mark.parametrize(("kind", "resource"), [("server_error", V2), ("unavailable", V1)])
+def test_where_nothing_shows_whether_an_error_made_a_job_its_outcome_is_unknown_and_its_cost_reserved(
+    faulty: Any, kind: str, resource: str
+) -> None:
+    lab = faulty(*[kind] * 10)
+    key = lab.write("fruit", 1, models=[resource])
+    (unit,) = lab.generate(key).models
+    assert (unit.endings, unit.cost_usd) == ({"unknown": 1}, 0)
+    assert (lab.posts, lab.charges, lab.states()) == (1, 0, ["unknown"])
+    assert lab.committed_usd() > 0
+    # the next run, or a collecting one, waits until the history must list it
+    assert lab.generate(key).models[0].endings == {"unknown": 1}
+    assert (lab.posts, lab.charges) == (2, 0)
+    lab.collect()
+    assert lab.states() == ["planned"]
+    assert lab.committed_usd() == 0
 
 
 def test_nothing_broken_is_ever_stored_under_a_good_name(faulty: Any) -> None:
@@ -226,7 +241,8 @@ def test_a_job_that_was_made_despite_an_error_and_is_listed_late_is_adopted_by_t
     lab = faulty("accepted_then_503", lies=Lies(lag_s=2.0))
     key = lab.write("fruit", 1)
     first = lab.generate(key).models[0]
-    assert (first.endings, first.failures, lab.posts) == ({"failed": 1}, {"server_error": 1}, 1)
+    assert (first.endings, lab.states(), lab.posts) == ({"unknown": 1}, ["unknown"], 1)
+    assert lab.committed_usd() > 0
     assert lab.generate(key, settings=lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")).models[0].endings == {
         "succeeded": 1
     }
@@ -242,6 +258,20 @@ def test_a_job_that_was_made_despite_a_429_and_is_listed_late_is_adopted(faulty:
     assert report.models[0].endings == {"succeeded": count}
     assert lab.posts == count
     lab.check_all_bought_once(count)
+
+
+@pytest.mark.parametrize("status", [400, 406, 422])
+def test_a_job_that_was_made_despite_a_refusal_and_is_listed_late_is_adopted_by_a_run_that_follows_at_once(
+    faulty: Any, status: int
+) -> None:
+    lab = faulty(f"accepted_then_{status}", lies=Lies(lag_s=0.6))
+    key = lab.write("fruit", 1)
+    settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")
+    assert lab.generate(key, settings=settings).models[0].endings == {"failed": 1}
+    lab.generate(key, settings=settings)
+    lab.collect()
+    assert lab.posts == 1
+    lab.check_all_bought_once(1)
 
 
 def test_a_429_to_the_only_generation_is_sent_again_by_the_same_run(faulty: Any) -> None:
@@ -264,7 +294,7 @@ def test_what_waits_for_the_history_keeps_the_others_from_nothing(open_lab: Open
     lab = open_lab(faults=Faults(script=["unavailable"] * 3))
     prompts = ["a pear", "a plum", "a fig"]
     lab.generate(lab.write("fruit", prompts))
-    assert lab.states() == ["failed"] * 3
+    assert lab.states() == ["unknown"] * 3
     lab.generate(lab.write("fruit", [*prompts, "a cherry", "a quince"]))
     lab.check_all_bought_once(5)
     prompt_of = {row["generation_id"]: row["prompt"] for row in lab.generations()}
