@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from segmind_dagster.lifecycle.budget import Scope
 
@@ -56,7 +56,7 @@ def snapshot(
     found: dict[str, Generation] = {}
     for start in range(0, len(generation_ids), _CHUNK):
         chunk = generation_ids[start : start + _CHUNK]
-        records = _read_records(connection, _records().where(GENERATIONS.c.generation_id.in_(chunk)), is_alive)
+        records = read_records(connection, select_records().where(GENERATIONS.c.generation_id.in_(chunk)), is_alive)
         found.update((record.generation_id, record) for record in records)
     return found
 
@@ -82,8 +82,9 @@ def unfinished(
     kinds = [and_(_IN_PROGRESS, *others), *([and_(IS_OPEN, MAY_BE_PAID_FAILURE)] if also_paid else [])]
     # chosen from the index, before a row is read
     wanted = union_all(*(select(columns.generation_id).where(kind) for kind in kinds))
-    query = _records(with_body=True).where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
-    records = _read_records(connection, query, is_alive)
+    query = select_records(columns.body, columns.images)
+    query = query.where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
+    records = read_records(connection, query, is_alive)
     # a run that began between the two statements works on it now
     return [record for record in records if not record.is_owner_alive]
 
@@ -502,19 +503,20 @@ def _stream(connection: Connection, query: Select[Any]) -> Iterator[Mapping[str,
         yield dict(row)
 
 
-def _records(*, with_body: bool = False) -> Select[Any]:
+def select_records(*further: ColumnElement[Any]) -> Select[Any]:
+    """What a `Generation` needs of the ledger; `read_records` makes them of it."""
     columns = GENERATIONS.c
-    wanted = [
+    return select(
         columns.generation_id, columns.model_slug, columns.resource, columns.prompt_set, columns.state, columns.owner,
         columns.attempts, columns.request_id, columns.submitted_at, columns.intent_at, columns.failure_kind,
-        columns.error, columns.cost_usd, columns.output_uri,
-    ]  # fmt: skip
-    return select(*wanted, columns.body, columns.images) if with_body else select(*wanted)
+        columns.error, columns.cost_usd, columns.output_uri, *further,
+    )  # fmt: skip
 
 
-def _read_records(
+def read_records(
     connection: Connection, query: Select[Any], is_alive: Callable[[str, Connection], bool]
 ) -> list[Generation]:
+    """The generations that a query of `select_records` finds."""
     result = connection.execute(query)
     # taken once for all rows: a row's own mapping looks its names up again and again
     names = tuple(result.keys())
