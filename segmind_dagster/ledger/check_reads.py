@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
 
-from segmind_dagster.ledger import reads, sensor_reads
+from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, SET_GENERATIONS
 from segmind_dagster.lifecycle.generation import Generation, Output
 from segmind_dagster.lifecycle.states import IN_PROGRESS
@@ -52,7 +52,7 @@ def open_rows(
         select(func.count()).select_from(SET_GENERATIONS).where(*_of_set(resource, prompt_set), _IS_CURRENT)
     ).scalar_one()
     query = (
-        reads.select_records(columns.prompt, sensor_reads.failed_runs_of(uncounted_kinds).label("failed_runs"))
+        reads.select_records(columns.prompt, reads.failed_runs_of(uncounted_kinds).label("failed_runs"))
         .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == columns.generation_id)
         .where(*_of_set(resource, prompt_set), _IS_CURRENT, columns.state != "succeeded")
         .order_by(SET_GENERATIONS.c.position)

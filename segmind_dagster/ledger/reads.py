@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect
 
     from segmind_dagster.lifecycle.budget import Scope
 
@@ -50,13 +50,26 @@ _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 
 
 def snapshot(
-    connection: Connection, generation_ids: Sequence[str], *, is_alive: Callable[[str, Connection], bool]
+    connection: Connection,
+    generation_ids: Sequence[str],
+    *,
+    is_alive: Callable[[str, Connection], bool],
+    uncounted_kinds: Collection[str] | None = None,
 ) -> dict[str, Generation]:
-    """What the ledger knows about these generations; those it does not know are left out."""
+    """What the ledger knows about these generations; those it does not know are left out.
+
+    Args:
+        connection: the ledger.
+        generation_ids: which.
+        is_alive: whether a run is still there.
+        uncounted_kinds: kinds of failure whose runs do not count as failed; None: failed runs are not wanted.
+    """
+    further = () if uncounted_kinds is None else (failed_runs_of(uncounted_kinds).label("failed_runs"),)
     found: dict[str, Generation] = {}
     for start in range(0, len(generation_ids), _CHUNK):
         chunk = generation_ids[start : start + _CHUNK]
-        records = read_records(connection, select_records().where(GENERATIONS.c.generation_id.in_(chunk)), is_alive)
+        query = select_records(*further).where(GENERATIONS.c.generation_id.in_(chunk))
+        records = read_records(connection, query, is_alive)
         found.update((record.generation_id, record) for record in records)
     return found
 
@@ -501,6 +514,22 @@ def attempt_rows(
 def _stream(connection: Connection, query: Select[Any]) -> Iterator[Mapping[str, Any]]:
     for row in connection.execution_options(yield_per=1000).execute(query).mappings():
         yield dict(row)
+
+
+def failed_runs_of(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
+    """In how many runs an attempt at a generation of the surrounding query failed.
+
+    Args:
+        uncounted_kinds: kinds of failure that say nothing about a generation, so that their runs do not count.
+    """
+    kind = ATTEMPTS.c.failure_kind
+    # the first condition follows from the second, but the index `attempts_failed` is only found by its own words
+    counts = kind.is_not(None), kind.not_in(sorted(uncounted_kinds))
+    return (
+        select(func.count(ATTEMPTS.c.owner.distinct()))
+        .where(ATTEMPTS.c.generation_id == GENERATIONS.c.generation_id, *counts)
+        .scalar_subquery()
+    )
 
 
 def select_records(*further: ColumnElement[Any]) -> Select[Any]:

@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from sqlalchemy import ColumnElement, Connection, ScalarSelect
+    from sqlalchemy import ColumnElement, Connection
 
 BALANCE_KEY = "balance"
-_CHUNK = 500
 # more than a wall clock jumps
 _WRONG_BY = timedelta(days=1)
 
@@ -143,25 +142,6 @@ def open_work(
     return [work for state, which in kinds.items() for work in _open(connection, state, which, uncounted_kinds)]
 
 
-def failed_runs_of(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
-    """In how many runs an attempt at a generation of the surrounding query failed.
-
-    Args:
-        uncounted_kinds: kinds of failure that say nothing about a generation, so that their runs do not count.
-    """
-    return (
-        select(func.count(ATTEMPTS.c.owner.distinct()))
-        .where(ATTEMPTS.c.generation_id == GENERATIONS.c.generation_id, *_counts(uncounted_kinds))
-        .scalar_subquery()
-    )
-
-
-def _counts(uncounted_kinds: Collection[str]) -> tuple[ColumnElement[bool], ...]:
-    kind = ATTEMPTS.c.failure_kind
-    # follows from the second, but the index `attempts_failed` is only found by its own words
-    return kind.is_not(None), kind.not_in(sorted(uncounted_kinds))
-
-
 def _open(
     connection: Connection, state: State, which: ColumnElement[bool], uncounted_kinds: Collection[str]
 ) -> list[OpenWork]:
@@ -172,7 +152,7 @@ def _open(
             columns.resource,
             columns.failure_kind,
             columns.updated_at,
-            failed_runs_of(uncounted_kinds).label("runs"),
+            reads.failed_runs_of(uncounted_kinds).label("runs"),
         )
         .join_from(GENERATIONS, SET_GENERATIONS, asked.generation_id == columns.generation_id)
         .where(IS_OPEN, columns.state == state, which, asked.is_current)
@@ -186,22 +166,6 @@ def _open(
         .order_by(*story)
     )
     return [OpenWork(state=state, **row) for row in rows.mappings()]
-
-
-def runs_of(
-    connection: Connection, generation_ids: Sequence[str], *, uncounted_kinds: Collection[str]
-) -> dict[str, int]:
-    """How many runs have sent a POST for each of these generations, as far as they count."""
-    columns = ATTEMPTS.c
-    counts: dict[str, int] = {}
-    for start in range(0, len(generation_ids), _CHUNK):
-        rows = connection.execute(
-            select(columns.generation_id, func.count(columns.owner.distinct()).label("runs"))
-            .where(columns.generation_id.in_(generation_ids[start : start + _CHUNK]), *_counts(uncounted_kinds))
-            .group_by(columns.generation_id)
-        )
-        counts.update((row.generation_id, row.runs) for row in rows)
-    return counts
 
 
 def held(connection: Connection) -> list[Held]:
