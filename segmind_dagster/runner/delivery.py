@@ -73,7 +73,7 @@ async def fail(
     cost_source: str = "reported",
     estimate_usd: Decimal | None = None,
 ) -> Charge:
-    """Record a failed attempt: for good, or with another one to follow; returns what that charges anew."""
+    """Record a failed attempt: for good, or with another one to follow; returns what it cost."""
     return await ledger.awrite(
         writes.mark_failed,
         claim,
@@ -309,7 +309,9 @@ class Delivery:
         self._odd_prices.look(generation, attempt)
         # not in the ledger: an address does not belong into what is exported, and changes when outputs are moved
         where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
-        return Ended("failed", kind, f"{message}{where}", *charge, attempts=attempt.claim.attempt)
+        return Ended(
+            "failed", kind, f"{message}{where}", charge.anew_usd, charge.is_estimated, attempts=attempt.claim.attempt
+        )
 
     async def put_unnamed_aside(
         self, generation: Generation, claim: Claim, path: Path, error: UnnamedAnswerError
@@ -438,7 +440,7 @@ class Delivery:
         self._odd_prices.look(generation, attempt)
         return Ended(
             "succeeded",
-            cost_usd=charge.usd,
+            cost_usd=charge.anew_usd,
             is_estimated=charge.is_estimated,
             attempts=attempt.claim.attempt,
             latency_ms=attempt.latency_ms,
