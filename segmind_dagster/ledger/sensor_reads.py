@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import BigInteger, and_, case, func, literal_column, or_, select, true, type_coerce, union, union_all
 
 from segmind_dagster.ledger import reads
+from segmind_dagster.ledger.leases import RecordedLease, recorded_leases
 from segmind_dagster.ledger.schema import (
     ATTEMPTS,
     GENERATIONS,
@@ -94,21 +95,6 @@ class Loose:
     next_at: datetime
     first_paid_at: datetime
     last_looked_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunLease:
-    """A run's lease.
-
-    Args:
-        owner: the run, as the ledger names it.
-        run_id: Dagster's id of it, if there is one.
-        lease_until: when its right to act ends, or ended.
-    """
-
-    owner: str
-    run_id: str | None
-    lease_until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +251,7 @@ def standing(connection: Connection, prompt_set: str) -> Mapping[str, Counter[St
     return counts
 
 
-def leases(connection: Connection, *, now: datetime, run_ids: Collection[str]) -> list[RunLease]:
+def leases(connection: Connection, *, now: datetime, run_ids: Collection[str]) -> list[RecordedLease]:
     """The leases that may hold, and those of these Dagster runs; which do hold, `Ledger.liveness` knows.
 
     Args:
@@ -273,15 +259,8 @@ def leases(connection: Connection, *, now: datetime, run_ids: Collection[str]) -
         now: the time, which may be wrong by hours.
         run_ids: Dagster runs.
     """
-    rows = connection.execute(
-        select(RUNS.c.owner, RUNS.c.run_id, RUNS.c.lease_until).where(
-            or_(
-                and_(RUNS.c.lease_until > now - _WRONG_BY, RUNS.c.ended_at.is_(None)),
-                RUNS.c.run_id.in_(sorted(run_ids)),
-            )
-        )
-    )
-    return [RunLease(**row) for row in rows.mappings()]
+    may_hold = and_(RUNS.c.lease_until > now - _WRONG_BY, RUNS.c.ended_at.is_(None))
+    return recorded_leases(connection, or_(may_hold, RUNS.c.run_id.in_(sorted(run_ids))))
 
 
 def last_success(connection: Connection, model_slugs: Sequence[str]) -> datetime | None:

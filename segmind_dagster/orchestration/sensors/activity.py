@@ -10,7 +10,7 @@ from typing import Final
 
 import dagster as dg
 
-from segmind_dagster.ledger.sensor_reads import RunLease
+from segmind_dagster.ledger.leases import RecordedLease
 from segmind_dagster.orchestration.asset_partitions import (
     PARTITION,
     RANGE,
@@ -63,7 +63,7 @@ def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 
 
 def activity(
-    instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], leases: Collection[RunLease], *, now: datetime
+    instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], leases: Collection[RecordedLease], *, now: datetime
 ) -> Activity:
     """What is in flight; a run whose lease ended long ago is gone, although Dagster does not know.
 
@@ -73,7 +73,7 @@ def activity(
         leases: of these runs, as far as the ledger has any.
         now: the time.
     """
-    ended = {lease.run_id: lease.lease_until for lease in sorted(leases, key=lambda lease: lease.lease_until)}
+    ended = {lease.run_id: lease.until for lease in sorted(leases, key=lambda lease: lease.until)}
     at_work = [
         run
         for run in runs

@@ -18,7 +18,8 @@ import dagster as dg
 
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError
 from segmind_dagster.ledger import Ledger, reads, sensor_reads
-from segmind_dagster.ledger.sensor_reads import OpenWork, RunLease
+from segmind_dagster.ledger.leases import RecordedLease
+from segmind_dagster.ledger.sensor_reads import OpenWork
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.next_step import MOST_RUNS, RETRYABLE, UNCOUNTED, next_run
 from segmind_dagster.lifecycle.states import State
@@ -224,7 +225,7 @@ class _Tick:
         return found
 
     def _free(
-        self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RunLease]
+        self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RecordedLease]
     ) -> dict[str, list[OpenWork]]:
         """What no run works on, no person has stopped, and Dagster has a partition for."""
         is_alive = self.ledger.liveness()
