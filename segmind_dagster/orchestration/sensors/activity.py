@@ -5,7 +5,7 @@ Reads the instance only. What a run is about is read in `partitions`.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import dagster as dg
@@ -16,6 +16,7 @@ from segmind_dagster.orchestration.asset_partitions import (
     RANGE,
     WORK,
     AssetPartition,
+    end_of,
     partition_keys,
     partitions_of,
 )
@@ -125,8 +126,4 @@ def failures_in_a_row(instance: dg.DagsterInstance, job_name: str) -> Tries:
 
 
 def _counted(records: Sequence[dg.RunRecord]) -> Tries:
-    ended = [
-        datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.create_timestamp.astimezone(UTC)
-        for record in records
-    ]
-    return Tries(len(records), max(ended, default=None))
+    return Tries(len(records), max(map(end_of, records), default=None))
