@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from segmind_dagster.ledger.check_reads import WaitingRow
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.outputs.inspection import Inspection
 
     Rows = Sequence[Mapping[str, Any]]
@@ -194,20 +194,20 @@ def charged_once(rows: Rows, *, inferred: InferredAbsent = _NOTHING_INFERRED) ->
     )
 
 
-def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> CheckOutcome:
+def about_to_expire(rows: Iterable[Generation], *, now: datetime) -> CheckOutcome:
     """Whether anything that was paid for may vanish at Segmind before it is stored here.
 
     Args:
-        rows: what a model was asked for and has not delivered, oldest first.
+        rows: what a model was asked for and has not delivered, with what it costs or may cost, oldest first.
         now: the time.
     """
-    waiting = list(rows)
-    urgent = [row for row in waiting if now - row.since >= _HURRY]
-    gone = sum(now - row.since >= KEPT for row in urgent)
-    usd = sum((row.usd for row in urgent), _FREE)
+    waiting = [(row, row.sent_at or now) for row in rows]
+    urgent = [(row, sent_at) for row, sent_at in waiting if now - sent_at >= _HURRY]
+    gone = sum(now - sent_at >= KEPT for _, sent_at in urgent)
+    usd = sum((row.cost_usd or _FREE for row, _ in urgent), _FREE)
     figures: dict[str, int | Decimal | str] = {
         "waiting at Segmind": len(waiting),
-        "status record gone (after 1 h)": sum(now - row.since >= _RECORD_KEPT for row in waiting),
+        "status record gone (after 1 h)": sum(now - sent_at >= _RECORD_KEPT for _, sent_at in waiting),
         "older than 5 days": len(urgent),
         "older than 7 days": gone,
         "at stake (USD)": usd,
@@ -221,9 +221,9 @@ def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> CheckOutcom
     lines = [
         f"{outputs} worth ${usd:.4f} waited for 5 days or more; Segmind deletes outputs after 7 days{maybe_gone}.",
     ]
-    if any(row.state != "failed" for row in urgent):
+    if any(row.state != "failed" for row, _ in urgent):
         lines.append(f"{COLLECT} Do it now.")
-    lines += fetched_again(row.prompt_set for row in urgent if row.state == "failed")
+    lines += fetched_again(row.prompt_set for row, _ in urgent if row.state == "failed")
     return CheckOutcome(
         verdict="error",
         description="\n".join(lines),
@@ -232,12 +232,12 @@ def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> CheckOutcom
             {
                 "generation": row.generation_id,
                 "prompt set": row.prompt_set,
-                "state": row.state,
-                "since": row.since.isoformat(timespec="minutes"),
+                "state": row.state or "",
+                "since": sent_at.isoformat(timespec="minutes"),
                 "request": row.request_id or "not known",
-                "USD": float(row.usd),
+                "USD": float(row.cost_usd or _FREE),
             }
-            for row in urgent[:SAMPLE]
+            for row, sent_at in urgent[:SAMPLE]
         ],
     )
 

@@ -23,7 +23,7 @@ from segmind_dagster.lifecycle.parsing import (
 )
 
 if TYPE_CHECKING:
-    from segmind_dagster.gateway.fetching import Fetched, Refused
+    from segmind_dagster.gateway.fetching import Received
 
 # how an envelope may say that it went wrong
 _ILL = ("error", "fail", "unauthorized", "forbidden", "denied", "unavailable", "timeout", "timed out")
@@ -46,8 +46,7 @@ class Answer:
         further_outputs: how many more files the answer names; one is asked for.
         output_text: the answer itself, for text models; for others, what stands in place of an address.
         accounting: cost and times.
-        fetched: the file itself, when it came in the same exchange (v1).
-        refused: bytes that came in the same exchange and are no output (v1).
+        received: the file itself, when it came in the same exchange (v1).
     """
 
     status: JobStatus
@@ -58,8 +57,7 @@ class Answer:
     further_outputs: int = 0
     output_text: str | None = None
     accounting: Accounting = NOT_REPORTED
-    fetched: Fetched | None = None
-    refused: Refused | None = None
+    received: Received | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect
 
     from segmind_dagster.lifecycle.budget import Scope
 
@@ -52,13 +52,26 @@ _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 
 
 def snapshot(
-    connection: Connection, generation_ids: Sequence[str], *, is_alive: Callable[[str, Connection], bool]
+    connection: Connection,
+    generation_ids: Sequence[str],
+    *,
+    is_alive: Callable[[str, Connection], bool],
+    uncounted_kinds: Collection[str] | None = None,
 ) -> dict[str, Generation]:
-    """What the ledger knows about these generations; those it does not know are left out."""
+    """What the ledger knows about these generations; those it does not know are left out.
+
+    Args:
+        connection: the ledger.
+        generation_ids: which.
+        is_alive: whether a run is still there.
+        uncounted_kinds: kinds of failure whose runs do not count as failed; None: failed runs are not wanted.
+    """
+    further = () if uncounted_kinds is None else (failed_runs_of(uncounted_kinds).label("failed_runs"),)
     found: dict[str, Generation] = {}
     for start in range(0, len(generation_ids), _CHUNK):
         chunk = generation_ids[start : start + _CHUNK]
-        records = _read_records(connection, _records().where(GENERATIONS.c.generation_id.in_(chunk)), is_alive)
+        query = select_records(*further).where(GENERATIONS.c.generation_id.in_(chunk))
+        records = read_records(connection, query, is_alive)
         found.update((record.generation_id, record) for record in records)
     return found
 
@@ -84,8 +97,9 @@ def unfinished(
     kinds = [and_(_IN_PROGRESS, *others), *([and_(IS_OPEN, MAY_BE_PAID_FAILURE)] if also_paid else [])]
     # chosen from the index, before a row is read
     wanted = union_all(*(select(columns.generation_id).where(kind) for kind in kinds))
-    query = _records(with_body=True).where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
-    records = _read_records(connection, query, is_alive)
+    query = select_records(columns.body, columns.images)
+    query = query.where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
+    records = read_records(connection, query, is_alive)
     # a run that began between the two statements works on it now
     return [record for record in records if not record.is_owner_alive]
 
@@ -518,19 +532,36 @@ def _stream(connection: Connection, query: Select[Any]) -> Iterator[Mapping[str,
         yield dict(row)
 
 
-def _records(*, with_body: bool = False) -> Select[Any]:
+def failed_runs_of(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
+    """In how many runs an attempt at a generation of the surrounding query failed.
+
+    Args:
+        uncounted_kinds: kinds of failure that say nothing about a generation, so that their runs do not count.
+    """
+    kind = ATTEMPTS.c.failure_kind
+    # the first condition follows from the second, but the index `attempts_failed` is only found by its own words
+    counts = kind.is_not(None), kind.not_in(sorted(uncounted_kinds))
+    return (
+        select(func.count(ATTEMPTS.c.owner.distinct()))
+        .where(ATTEMPTS.c.generation_id == GENERATIONS.c.generation_id, *counts)
+        .scalar_subquery()
+    )
+
+
+def select_records(*further: ColumnElement[Any]) -> Select[Any]:
+    """What a `Generation` needs of the ledger; `read_records` makes them of it."""
     columns = GENERATIONS.c
-    wanted = [
+    return select(
         columns.generation_id, columns.model_slug, columns.resource, columns.prompt_set, columns.state, columns.owner,
         columns.attempts, columns.request_id, columns.submitted_at, columns.intent_at, columns.failure_kind,
-        columns.error, columns.cost_usd, columns.output_uri,
-    ]  # fmt: skip
-    return select(*wanted, columns.body, columns.images) if with_body else select(*wanted)
+        columns.error, columns.cost_usd, columns.output_uri, *further,
+    )  # fmt: skip
 
 
-def _read_records(
+def read_records(
     connection: Connection, query: Select[Any], is_alive: Callable[[str, Connection], bool]
 ) -> list[Generation]:
+    """The generations that a query of `select_records` finds."""
     result = connection.execute(query)
     # taken once for all rows: a row's own mapping looks its names up again and again
     names = tuple(result.keys())

@@ -71,15 +71,22 @@ class OwnedRequest(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """What an ending adds to what was charged before.
+    """What an attempt whose outcome is known cost.
 
     Args:
-        usd: charged anew; less than zero when an estimate turns out to have been too high.
-        is_estimated: whether it is not reported.
+        usd: charged, or estimated.
+        source: who said so.
+        anew_usd: what that adds to what was charged before; less than zero when an estimate was too high.
     """
 
     usd: Decimal
-    is_estimated: bool
+    source: str
+    anew_usd: Decimal
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether what it adds is not reported."""
+        return self.source == "estimated" and self.anew_usd != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,22 +71,22 @@ def mark_failed(
         estimate_usd: what counts as charged when no cost was reported; what is reserved when None.
         attempt_target: the state of the attempt.
 
-    Returns what that adds to what was charged before.
+    Returns what it cost.
     """
     reserved = reservations(connection, [held]).get(held)
     if reserved is None:
         raise missing(held)
-    cost = reserved.settled(cost_usd, source=cost_source, estimate_usd=estimate_usd)
+    charge = reserved.settled(cost_usd, source=cost_source, estimate_usd=estimate_usd)
     reason = {"failure_kind": failure_kind, "error": error}
-    money = {"cost_usd": cost.usd, "cost_source": cost.source}
+    money = {"cost_usd": charge.usd, "cost_source": charge.source}
     attempt = {**reason, **money, "http_status": http_status, "completed_at": now}
-    values = {**reason, **(money if cost.usd or reserved.is_charged else {}), "owner": None, "updated_at": now}
+    values = {**reason, **(money if charge.usd or reserved.is_charged else {}), "owner": None, "updated_at": now}
     _move(connection, held, target, values, attempt, attempt_target=attempt_target)
     totals = Totals(connection)
-    totals.add(reserved.scopes, cost.usd - reserved.amount_usd)
+    totals.add(reserved.scopes, charge.usd - reserved.amount_usd)
     totals.write()
     report_prices(connection, [(reserved.model_slug, cost_usd, now)])
-    return cost.anew
+    return charge
 
 
 def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: str, error: str, now: datetime) -> None:

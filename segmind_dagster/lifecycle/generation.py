@@ -133,13 +133,8 @@ class Generation(NamedTuple):
         """Whether a POST for it is what this run begins with."""
         return self.step == "submit" and self.reserve_usd is not None
 
-    def with_record(self, recorded: Generation, *, failed_runs: int = 0) -> Generation:
-        """The same, with what the ledger says of it.
-
-        Args:
-            recorded: the generation as the ledger knows it.
-            failed_runs: runs in which it failed.
-        """
+    def with_record(self, recorded: Generation) -> Generation:
+        """The same, with what the ledger says of it."""
         return self._replace(
             state=recorded.state,
             owner=recorded.owner,
@@ -152,7 +147,7 @@ class Generation(NamedTuple):
             error=recorded.error,
             cost_usd=recorded.cost_usd,
             output_uri=recorded.output_uri,
-            failed_runs=failed_runs,
+            failed_runs=recorded.failed_runs,
         )
 
     def with_step(self, following: NextStep, *, unit_cost: UnitCost | None = None, caps: Caps = NO_CAPS) -> Generation:

@@ -5,6 +5,8 @@ its first to its last.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
@@ -22,6 +24,30 @@ AssetPartition = tuple[str, dg.AssetKey]
 
 PARTITION: Final = "dagster/partition"
 RANGE: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRuns:
+    """Runs of an asset partition, one after the other, that ended before it was done.
+
+    Args:
+        run_id: the last one.
+        runs: how many.
+        ended_at: when the last one ended.
+    """
+
+    run_id: str
+    runs: int
+    ended_at: datetime
+
+    def is_followed_by(self, materialized: dg.EventLogRecord | None) -> bool:
+        """Whether the latest materialization of the asset partition came after them."""
+        return materialized is not None and materialized.timestamp > self.ended_at.timestamp()
+
+
+def end_of(record: dg.RunRecord) -> datetime:
+    """When a run ended; when it was made, if its end was not seen."""
+    return datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.create_timestamp.astimezone(UTC)
 
 
 def partition_keys(instance: dg.DagsterInstance) -> list[str]:

@@ -248,7 +248,7 @@ class Buyer:
             return await self._refused(generation, claim, body, tries, error, intent_at=intent_at)
         accepted_at = self.clock.monotonic()
         self.admission.answered(generation)
-        if accepted.fetched is None and accepted.refused is None:
+        if accepted.received is None:
             self.outputs.discard(sink)
         try:
             await self.ledger.awrite(

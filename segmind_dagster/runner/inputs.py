@@ -30,7 +30,7 @@ async def digest_at(gateway: GatewayPort, outputs: OutputsPort, address: str) ->
     """The content digest of a picture that a request was made with; None when it cannot be read."""
     path = outputs.scratch_file("input")
     try:
-        return (await gateway.fetch(address, path)).sha256
+        return await gateway.fetch(address, path)
     except (GatewayError, OutputError):
         return None
     finally:

@@ -56,12 +56,13 @@ def test_only_what_is_in_progress_can_have_a_run_at_it(book: Book) -> None:
 
 def test_prompts_that_are_not_asked_for_any_more_are_not_left_open_but_their_files_are_looked_for(book: Book) -> None:
     book.in_state("old-failed", "failed")
-    book.in_state("old-stored", "succeeded")
+    book.plan("old-stored")
+    book.succeeded(book.submitted(book.claim("old-stored")), uri="outputs/flux/old-stored.png")
     book.plan("new")
     asked_for, rows = open_rows(book)
     assert (asked_for, [row.generation_id for row in rows]) == (1, ["new"])
     stored = book.ledger.read(check_reads.stored_rows, **OF_SET)
-    assert [(row.generation_id, row.sha256, row.size_bytes) for row in stored] == [("old-stored", "stored", 10)]
+    assert [(row.uri, row.sha256, row.size_bytes) for row in stored] == [("outputs/flux/old-stored.png", "stored", 10)]
 
 
 def test_runs_in_vain_are_counted_once_each_and_not_at_all_when_the_whole_run_was_stopped(book: Book) -> None:
@@ -125,12 +126,12 @@ def test_what_waits_is_what_was_sent_and_not_stored_and_what_came_damaged_oldest
     book.in_state("stored", "succeeded")
     book.plan("lost", prompt_set="shares-it")
     rows = book.ledger.read(check_reads.waiting_rows, resource="flux")
-    assert {(row.generation_id, row.state, row.usd) for row in rows} == {
+    assert {(row.generation_id, row.state, row.cost_usd) for row in rows} == {
         ("lost", "unknown", CENT),
         ("damaged", "failed", CENT * 2),
         ("on-its-way", "submitted", CENT),
     }
-    assert (rows[0].generation_id, rows[0].request_id, rows[0].since) == ("lost", None, NOON - timedelta(days=2))
+    assert (rows[0].generation_id, rows[0].request_id, rows[0].sent_at) == ("lost", None, NOON - timedelta(days=2))
 
 
 QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {

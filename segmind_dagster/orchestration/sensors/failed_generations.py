@@ -18,11 +18,19 @@ import dagster as dg
 
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError
 from segmind_dagster.ledger import Ledger, reads, sensor_reads
-from segmind_dagster.ledger.sensor_reads import OpenWork, RunLease
+from segmind_dagster.ledger.leases import RecordedLease
+from segmind_dagster.ledger.sensor_reads import OpenWork
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.next_step import MOST_RUNS, RETRYABLE, UNCOUNTED, next_run
 from segmind_dagster.lifecycle.states import State
-from segmind_dagster.orchestration.asset_partitions import ATTEMPT, REQUESTED_BY, WORK, AssetPartition, partition_keys
+from segmind_dagster.orchestration.asset_partitions import (
+    ATTEMPT,
+    REQUESTED_BY,
+    WORK,
+    AssetPartition,
+    FailedRuns,
+    partition_keys,
+)
 from segmind_dagster.orchestration.loads import unloaded
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import (
@@ -34,7 +42,7 @@ from segmind_dagster.orchestration.sensors.activity import (
 )
 from segmind_dagster.orchestration.sensors.budget import cheapest_usd, to_buy, why_refused
 from segmind_dagster.orchestration.sensors.ledger_at_tick import ledger_at_tick, shown
-from segmind_dagster.orchestration.sensors.unbegun import Unbegun, unbegun
+from segmind_dagster.orchestration.sensors.unbegun import unbegun
 from segmind_dagster.orchestration.translator import MODEL_KEYS
 from segmind_dagster.planning import Plan
 from segmind_dagster.registry import find_model
@@ -149,13 +157,13 @@ class _Tick:
         found = unbegun(self.instance, is_known=is_reported, now=self.now)
         found = {partition: last for partition, last in found.items() if partition not in active.partitions}
         stopped = stopped_partitions(self.instance, found.keys())
-        by_set: defaultdict[str, dict[dg.AssetKey, Unbegun]] = defaultdict(dict)
+        by_set: defaultdict[str, dict[dg.AssetKey, FailedRuns]] = defaultdict(dict)
         for (key, asset), last in found.items():
             if (key, asset) not in stopped:
                 by_set[key][asset] = last
         return [request for key, of_set in sorted(by_set.items()) if (request := self._anew(key, of_set)) is not None]
 
-    def _anew(self, key: str, of_set: Mapping[dg.AssetKey, Unbegun]) -> dg.RunRequest | None:
+    def _anew(self, key: str, of_set: Mapping[dg.AssetKey, FailedRuns]) -> dg.RunRequest | None:
         last = max(of_set.values(), key=lambda each: each.ended_at)
         died = f"'{key}': run {last.run_id[:8]} died before it began"
         at = next_run(last.runs, last.ended_at, first=self._first_pause)
@@ -224,7 +232,7 @@ class _Tick:
         return found
 
     def _free(
-        self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RunLease]
+        self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RecordedLease]
     ) -> dict[str, list[OpenWork]]:
         """What no run works on, no person has stopped, and Dagster has a partition for."""
         is_alive = self.ledger.liveness()
