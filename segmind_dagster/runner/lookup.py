@@ -173,7 +173,6 @@ class Lookup:
         self._readings: list[Reading] = []
         self._first_listed_s: dict[str, float] = {}
         self._assigned: set[str] = set()
-        self._late: set[tuple[str, int]] = set()
         self._refusals: set[str] = set()
         self._refused_earlier: dict[str, UnaccountedAttempt] = {}
         self._task: asyncio.Task[None] | None = None
@@ -183,11 +182,6 @@ class Lookup:
     def is_busy(self) -> bool:
         """Whether anybody waits for the fate of a submission."""
         return bool(self._waiting)
-
-    @property
-    def has_adopted(self) -> bool:
-        """Whether a submission that counted as never accepted turned up, so that there is more to collect."""
-        return bool(self._late)
 
     async def find(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
         """What became of a submission whose answer was lost, once that is certain or waiting is over.
@@ -623,8 +617,6 @@ class Lookup:
             )
             if state is not None:
                 self._assigned.add(row.request_id)
-            if state == "submitted":
-                self._late.add((each.generation_id, each.attempt))
 
     def _finish(self, waiting: Sequence[_Waiting], fate: Fate) -> None:
         for each in waiting:
