@@ -107,16 +107,3 @@ BOTH_BOOKS: Final = """
     WHERE h.api_origin = :api_origin
         AND (a.request_id IS NOT NULL OR h.created_at IS NULL OR h.created_at >= b.first_at)
 """
-
-TEXTS: Final = {
-    "first_intent": FIRST_INTENT,
-    "not_ours": NOT_OURS,
-    "charged_again": charged_again(with_history=True),
-    "charged_again_by_ledger": charged_again(with_history=False),
-    "charged_in_vain": charged_in_vain(with_history=True),
-    "charged_in_vain_by_ledger": charged_in_vain(with_history=False),
-    "different": DIFFERENT,
-    "balances": BALANCES,
-    "charges": CHARGES,
-    "both_books": BOTH_BOOKS,
-}
