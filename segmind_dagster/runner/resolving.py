@@ -37,12 +37,6 @@ _A_PERSON = "a person"
 _SHORTEST = 6
 
 
-def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
-    """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
-    with as_found(settings) as (ledger, _):
-        return _unknown(ledger, clock or SystemClock())
-
-
 def unclear(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
     """What was accepted and failed in a way that this version does not know, so that it may be paid for."""
     with as_found(settings) as (ledger, _):
@@ -162,6 +156,7 @@ def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = 
 
 
 def _unknown(ledger: Ledger, clock: ClockPort) -> list[Generation]:
+    """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
     watch_leases(ledger, clock)
     records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()))
     return [record for record in records if record.state != "submitted"]
