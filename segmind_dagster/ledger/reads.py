@@ -298,9 +298,8 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
     was_refused = and_(columns.state == "failed", columns.http_status.is_not(None))
     rows = connection.execute(
         select(
-            columns.generation_id, columns.attempt, columns.state, columns.reserved_usd, columns.model_slug,
-            columns.intent_at, columns.failure_kind, columns.error, columns.completed_at, GENERATIONS.c.body,
-            GENERATIONS.c.attempts,
+            columns.generation_id, columns.attempt, columns.state, columns.model_slug, columns.intent_at,
+            columns.failure_kind, columns.error, columns.completed_at, GENERATIONS.c.body, GENERATIONS.c.attempts,
             GENERATIONS.c.state.label("generation_state"),
         )
         .join_from(ATTEMPTS, GENERATIONS, columns.generation_id == GENERATIONS.c.generation_id)
@@ -316,7 +315,6 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
             is_last_refused=is_unpaid and row.failure_kind == "server_error" and row.attempt == row.attempts,
             ended_at=row.completed_at or row.intent_at,
             is_declared=row.error == ABSENT_BY_WORD,
-            reserved_usd=row.reserved_usd,
             submission=Submission(
                 key=f"{row.generation_id}/{row.attempt}",
                 model_slug=row.model_slug,

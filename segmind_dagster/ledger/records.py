@@ -34,7 +34,6 @@ class UnaccountedAttempt:
             with an error that a provider also gives after it has made the job.
         ended_at: when it was recorded as never accepted.
         is_declared: whether a person declared it.
-        reserved_usd: what was reserved for it.
         submission: what was sent, local files left out.
     """
 
@@ -45,7 +44,6 @@ class UnaccountedAttempt:
     is_last_refused: bool
     ended_at: datetime
     is_declared: bool
-    reserved_usd: Decimal
     submission: Submission
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Update, and_, bindparam, case, func, insert, or_, select,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_UNREPORTED, REPORTED_PRICES, SPENDING, Utc
+from segmind_dagster.lifecycle.budget import SCOPES
 from segmind_dagster.lifecycle.states import attempt_origins, origins
 
 if TYPE_CHECKING:
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
 
 _OF_GENERATION = GENERATIONS.c.generation_id == bindparam("held_id")
 _OF_ATTEMPT = (ATTEMPTS.c.generation_id == bindparam("held_id")) & (ATTEMPTS.c.attempt == bindparam("held_attempt"))
-_SCOPES = ("day", "run", "set")
 
 COMMITTED = select(SPENDING.c.scope, SPENDING.c.name, SPENDING.c.committed_usd).where(
-    SPENDING.c.scope.in_(_SCOPES), SPENDING.c.name.in_(bindparam("names", expanding=True))
+    SPENDING.c.scope.in_(SCOPES), SPENDING.c.name.in_(bindparam("names", expanding=True))
 )
 STATES = select(
     GENERATIONS.c.generation_id,
