@@ -31,6 +31,7 @@ from segmind_dagster.ledger.schema import (
 )
 from segmind_dagster.lifecycle.generation import Generation, ImageInput
 from segmind_dagster.lifecycle.matching import Accepted, Submission
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.registry import recorded_model
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 500
 _RECENT = 200
-_FREE = Decimal(0)
 _ACCEPTED_STATUSES = range(200, 300)
 _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 
@@ -102,7 +102,7 @@ def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: s
         for key in exposure.scopes.pairs():
             open_usd[key] += exposure.counted_usd
     return Spent(
-        **{f"{scope}_usd": committed.get((scope, name or ""), _FREE) for scope, name in names.items()},
+        **{f"{scope}_usd": committed.get((scope, name or ""), FREE) for scope, name in names.items()},
         reserved={scope: open_usd[scope, name or ""] for scope, name in names.items()},
     )
 
@@ -155,7 +155,7 @@ def deliveries(
             has_delivered=bool(good),
             bad=frozenset((row.generation_id, row.attempt) for row in bad),
             bad_lately=len(lately),
-            bad_lately_usd=sum((row.cost_usd or _FREE for row in lately), _FREE),
+            bad_lately_usd=sum((row.cost_usd or FREE for row in lately), FREE),
         )
     return found
 
@@ -168,13 +168,13 @@ def highest_costs(connection: Connection, model_slugs: Iterable[str]) -> dict[st
         for state in ("succeeded", "failed"):
             costs = connection.execute(
                 select(columns.cost_usd)
-                .where(columns.model_slug == slug, columns.state == state, columns.cost_usd > _FREE)
+                .where(columns.model_slug == slug, columns.state == state, columns.cost_usd > FREE)
                 .where(func.coalesce(columns.cost_source, "") != "estimated")
                 .order_by(columns.completed_at.desc())
                 .limit(_RECENT)
             ).scalars()
             for cost_usd in costs:
-                found[slug] = max(cost_usd, found.get(slug, _FREE))
+                found[slug] = max(cost_usd, found.get(slug, FREE))
     return found
 
 
@@ -344,7 +344,7 @@ def inferred_absent(
     if resource is not None:
         query = query.where(columns.resource == resource, columns.prompt_set == prompt_set)
     count, usd = connection.execute(query).one()
-    return InferredAbsent(count, usd or _FREE)
+    return InferredAbsent(count, usd or FREE)
 
 
 def upload_url(connection: Connection, sha256: str, *, since: datetime | None = None) -> str | None:
@@ -371,7 +371,7 @@ def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
             columns.state
         )
     )
-    found = {row.state: (row.generations, row.usd or _FREE) for row in rows}
+    found = {row.state: (row.generations, row.usd or FREE) for row in rows}
     if "planned" in found:
         is_asked_for = exists().where(
             SET_GENERATIONS.c.generation_id == columns.generation_id, SET_GENERATIONS.c.is_current
@@ -398,25 +398,25 @@ def unknown_costs(connection: Connection) -> dict[str, int]:
 def reserved(connection: Connection) -> Decimal:
     """What is sent and not settled may cost, in USD."""
     is_open = ATTEMPTS.c.state.in_(IN_PROGRESS) & ATTEMPTS.c.cost_usd.is_(None)
-    return connection.execute(select(func.sum(ATTEMPTS.c.reserved_usd)).where(is_open)).scalar() or _FREE
+    return connection.execute(select(func.sum(ATTEMPTS.c.reserved_usd)).where(is_open)).scalar() or FREE
 
 
 def charged(connection: Connection) -> Decimal:
     """Everything charged or estimated so far, in USD, over all attempts."""
-    return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or _FREE
+    return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or FREE
 
 
 def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> Decimal:
     """What these attempts (generation and number) were charged together, in USD, as far as that is known."""
     wanted = sorted({generation_id for generation_id, _ in attempts})
-    total = _FREE
+    total = FREE
     for start in range(0, len(wanted), _CHUNK):
         rows = connection.execute(
             select(ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt, ATTEMPTS.c.cost_usd).where(
                 ATTEMPTS.c.generation_id.in_(wanted[start : start + _CHUNK])
             )
         )
-        total += sum((row.cost_usd or _FREE for row in rows if (row.generation_id, row.attempt) in attempts), _FREE)
+        total += sum((row.cost_usd or FREE for row in rows if (row.generation_id, row.attempt) in attempts), FREE)
     return total
 
 
@@ -445,7 +445,7 @@ def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[t
                 or_(columns.state.in_(IN_PROGRESS), MAY_BE_PAID_FAILURE),
             )
         )
-        found += [(row.state, row.usd or _FREE) for row in rows]
+        found += [(row.state, row.usd or FREE) for row in rows]
     return found
 
 

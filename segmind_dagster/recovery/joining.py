@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.recovery.inputs import inputs_of
 from segmind_dagster.recovery.names import OWNER, UNKNOWN_SET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
     from segmind_dagster.ledger import State
     from segmind_dagster.lifecycle.generation import Generation
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from segmind_dagster.recovery.files import OnDisk
 
 _IN_PROGRESS = frozenset({"submitting", "submitted", "unknown"})
-_FREE = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,7 @@ def _latest(
         "http_status": before["http_status"],
         "failure_kind": None,
         "error": None,
-        "reserved_usd": before["reserved_usd"] or cost_usd or evidence.estimate_usd or _FREE,
+        "reserved_usd": before["reserved_usd"] or cost_usd or evidence.estimate_usd or FREE,
         "cost_usd": cost_usd,
         "cost_source": source,
         "rate_wait_ms": before["rate_wait_ms"] or 0,
@@ -187,7 +187,7 @@ def _doubted(
         "owner": OWNER,
         "failure_kind": "unknown_outcome",
         "error": f"Request {row.request_id} of Segmind's history may be this one; nobody can tell.",
-        "reserved_usd": row.cost_usd or evidence.estimate_usd or _FREE,
+        "reserved_usd": row.cost_usd or evidence.estimate_usd or FREE,
         "rate_wait_ms": 0,
         "intent_at": row.created_at or now,
     }
@@ -267,7 +267,7 @@ def _remembered(row: Mapping[str, Any], inputs: Mapping[str, Any], now: datetime
         **{name: row[name] for name in _ATTEMPT_COLUMNS},
         "prompt_set": row["prompt_set"] or UNKNOWN_SET,
         "state": row["state"] or "failed",
-        "reserved_usd": row["reserved_usd"] or _FREE,
+        "reserved_usd": row["reserved_usd"] or FREE,
         "rate_wait_ms": row["rate_wait_ms"] or 0,
         "intent_at": row["intent_at"] or row["submitted_at"] or row["completed_at"] or now,
     }
@@ -277,7 +277,7 @@ def _closed(attempt: dict[str, Any]) -> dict[str, Any]:
     """An earlier attempt: another one followed, so it came to nothing and nothing is reserved for it."""
     if attempt["state"] not in _IN_PROGRESS:
         return attempt
-    return {**attempt, "state": "failed", "failure_kind": "unknown_outcome", "cost_usd": attempt["cost_usd"] or _FREE}
+    return {**attempt, "state": "failed", "failure_kind": "unknown_outcome", "cost_usd": attempt["cost_usd"] or FREE}
 
 
 def _earlier(moment: datetime, by_ms: int) -> datetime:

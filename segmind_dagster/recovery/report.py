@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from segmind_dagster.lifecycle.parsing import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from decimal import Decimal
 
     from segmind_dagster.ledger import State
     from segmind_dagster.recovery.files import OnDisk, Verdict
     from segmind_dagster.recovery.joining import Restored
     from segmind_dagster.recovery.requests import Requests
 
-_FREE = Decimal(0)
 _SHOWN = 5
 
 
@@ -42,8 +43,8 @@ class Rebuilt:
 
     restored: Counter[str] = field(default_factory=Counter)
     present: int = 0
-    spent_usd: Decimal = _FREE
-    estimated_usd: Decimal = _FREE
+    spent_usd: Decimal = FREE
+    estimated_usd: Decimal = FREE
     unpriced: int = 0
     outdated: tuple[str, ...] = ()
     outdated_count: int = 0
@@ -53,7 +54,7 @@ class Rebuilt:
     doubtful: tuple[str, ...] = ()
     doubtful_count: int = 0
     unclaimed: int = 0
-    unclaimed_usd: Decimal = _FREE
+    unclaimed_usd: Decimal = FREE
 
     def lines(self) -> list[str]:
         """The same for people: first what is there again, then what is not."""
@@ -137,7 +138,7 @@ def report(
         and present.get(each.generation_id, "succeeded") != "succeeded"
     ]
     unclaimed = [row.cost_usd for row in requests.rows.values() if row.cost_usd and row.request_id not in owned]
-    spent_usd = estimated_usd = _FREE
+    spent_usd = estimated_usd = FREE
     for attempt in attempts:
         if attempt["cost_usd"] is not None and attempt["cost_source"] != "estimated":
             spent_usd += attempt["cost_usd"]
@@ -157,5 +158,5 @@ def report(
         doubtful=tuple(requests.doubtful)[:_SHOWN],
         doubtful_count=len(requests.doubtful),
         unclaimed=len(unclaimed),
-        unclaimed_usd=sum(unclaimed, _FREE),
+        unclaimed_usd=sum(unclaimed, FREE),
     )

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.lifecycle.failures import POLICIES
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.runner.breaker import CircuitBreaker
 from segmind_dagster.runner.report import Ended
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _ALIKE = 20
 # so many POSTs to a model in a row without an answer that tells anything: each may be paid for
 _SILENT = 8
-_FREE = Decimal(0)
 # what tells two messages of the same failure apart: ids, numbers, quoted values
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f-]{8,}\b|\d+")
 
@@ -187,7 +187,7 @@ class Admission:
         # what the plan reused says nothing about now; what another run has stored meanwhile does
         if ended.ending == "succeeded" or (ended.ending == "reused" and generation.step != "reuse"):
             self._breakers[slug] = self._breakers[slug].delivered()
-            self._bad_usd[slug] = _FREE
+            self._bad_usd[slug] = FREE
         elif ended.ending == "failed" and ended.failure_kind is not None and POLICIES[ended.failure_kind].is_paid:
             attempt = (generation.generation_id, ended.attempts)
             if attempt not in self._judged:
