@@ -29,6 +29,7 @@ from segmind_dagster.ledger.schema import (
     SET_GENERATIONS,
     UPLOADS,
 )
+from segmind_dagster.ledger.statements import in_chunks
 from segmind_dagster.lifecycle.generation import Generation, ImageInput
 from segmind_dagster.lifecycle.matching import Accepted, Submission
 from segmind_dagster.lifecycle.parsing import FREE
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from segmind_dagster.lifecycle.budget import Scope
 
-_CHUNK = 500
 _RECENT = 200
 _ACCEPTED_STATUSES = range(200, 300)
 _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
@@ -54,8 +54,7 @@ def snapshot(
 ) -> dict[str, Generation]:
     """What the ledger knows about these generations; those it does not know are left out."""
     found: dict[str, Generation] = {}
-    for start in range(0, len(generation_ids), _CHUNK):
-        chunk = generation_ids[start : start + _CHUNK]
+    for chunk in in_chunks(generation_ids):
         records = _read_records(connection, _records().where(GENERATIONS.c.generation_id.in_(chunk)), is_alive)
         found.update((record.generation_id, record) for record in records)
     return found
@@ -188,8 +187,7 @@ def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[s
     """Which of these request ids the ledger already accounts for: their models, and when their intent was recorded."""
     columns = ATTEMPTS.c
     owned: dict[str, OwnedRequest] = {}
-    for start in range(0, len(request_ids), _CHUNK):
-        chunk = request_ids[start : start + _CHUNK]
+    for chunk in in_chunks(request_ids):
         query = select(columns.request_id, columns.model_slug, columns.intent_at).where(columns.request_id.in_(chunk))
         owned.update((row.request_id, OwnedRequest(row.model_slug, row.intent_at)) for row in connection.execute(query))
     return owned
@@ -408,12 +406,11 @@ def charged(connection: Connection) -> Decimal:
 
 def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> Decimal:
     """What these attempts (generation and number) were charged together, in USD, as far as that is known."""
-    wanted = sorted({generation_id for generation_id, _ in attempts})
     total = FREE
-    for start in range(0, len(wanted), _CHUNK):
+    for chunk in in_chunks(sorted({generation_id for generation_id, _ in attempts})):
         rows = connection.execute(
             select(ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt, ATTEMPTS.c.cost_usd).where(
-                ATTEMPTS.c.generation_id.in_(wanted[start : start + _CHUNK])
+                ATTEMPTS.c.generation_id.in_(chunk)
             )
         )
         total += sum((row.cost_usd or FREE for row in rows if (row.generation_id, row.attempt) in attempts), FREE)
@@ -432,7 +429,7 @@ def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[t
     columns, latest = GENERATIONS.c, ATTEMPTS.c
     usd = func.coalesce(latest.cost_usd, latest.reserved_usd).label("usd")
     found: list[tuple[str, Decimal]] = []
-    for start in range(0, len(generation_ids), _CHUNK):
+    for chunk in in_chunks(generation_ids):
         rows = connection.execute(
             select(columns.state, usd)
             .join_from(
@@ -440,10 +437,7 @@ def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[t
                 ATTEMPTS,
                 and_(latest.generation_id == columns.generation_id, latest.attempt == columns.attempts),
             )
-            .where(
-                columns.generation_id.in_(generation_ids[start : start + _CHUNK]),
-                or_(columns.state.in_(IN_PROGRESS), MAY_BE_PAID_FAILURE),
-            )
+            .where(columns.generation_id.in_(chunk), or_(columns.state.in_(IN_PROGRESS), MAY_BE_PAID_FAILURE))
         )
         found += [(row.state, row.usd or FREE) for row in rows]
     return found

@@ -15,6 +15,7 @@ from sqlalchemy import delete, select
 from segmind_dagster.ledger import moves, writes
 from segmind_dagster.ledger.entries import note, upsert
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
+from segmind_dagster.ledger.statements import in_chunks
 from segmind_dagster.lifecycle.budget import Caps
 from segmind_dagster.lifecycle.generation import Accounting, Attempt, Output
 
@@ -29,8 +30,6 @@ REBUILT_AT: Final = "rebuilt_at"
 
 REBUILD_REFUSED: Final = "rebuild_refused"
 """Why the last rebuild restored nothing, as a fact about the ledger, until one succeeds."""
-
-_CHUNK = 500
 
 
 def note_refusal(connection: Connection, reason: str) -> None:
@@ -174,11 +173,11 @@ def _move_on(
     return True
 
 
-def _present(connection: Connection, column: Column[Any], values: Sequence[Any], *conditions: Any) -> set[Any]:
+def _present(connection: Connection, column: Column[Any], values: Sequence[str], *conditions: Any) -> set[Any]:
     """Which of these values a column holds."""
     found: set[Any] = set()
-    for start in range(0, len(values), _CHUNK):
-        query = select(column).where(column.in_(values[start : start + _CHUNK]), *conditions)
+    for chunk in in_chunks(values):
+        query = select(column).where(column.in_(chunk), *conditions)
         found.update(connection.execute(query).scalars())
     return found
 

@@ -24,6 +24,7 @@ from segmind_dagster.ledger.schema import (
     SET_GENERATIONS,
     Utc,
 )
+from segmind_dagster.ledger.statements import in_chunks
 from segmind_dagster.lifecycle.parsing import read_balance_usd, read_instant
 from segmind_dagster.lifecycle.states import IN_PROGRESS, State
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, ScalarSelect
 
 BALANCE_KEY = "balance"
-_CHUNK = 500
 # more than a wall clock jumps
 _WRONG_BY = timedelta(days=1)
 
@@ -194,10 +194,10 @@ def runs_of(
     """How many runs have sent a POST for each of these generations, as far as they count."""
     columns = ATTEMPTS.c
     counts: dict[str, int] = {}
-    for start in range(0, len(generation_ids), _CHUNK):
+    for chunk in in_chunks(generation_ids):
         rows = connection.execute(
             select(columns.generation_id, func.count(columns.owner.distinct()).label("runs"))
-            .where(columns.generation_id.in_(generation_ids[start : start + _CHUNK]), *_counts(uncounted_kinds))
+            .where(columns.generation_id.in_(chunk), *_counts(uncounted_kinds))
             .group_by(columns.generation_id)
         )
         counts.update((row.generation_id, row.runs) for row in rows)

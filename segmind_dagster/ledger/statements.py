@@ -16,7 +16,7 @@ from segmind_dagster.lifecycle.budget import SCOPES
 from segmind_dagster.lifecycle.states import attempt_origins, origins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Table
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _OF_GENERATION = GENERATIONS.c.generation_id == bindparam("held_id")
 _OF_ATTEMPT = (ATTEMPTS.c.generation_id == bindparam("held_id")) & (ATTEMPTS.c.attempt == bindparam("held_attempt"))
+_CHUNK = 500
 
 COMMITTED = select(SPENDING.c.scope, SPENDING.c.name, SPENDING.c.committed_usd).where(
     SPENDING.c.scope.in_(SCOPES), SPENDING.c.name.in_(bindparam("names", expanding=True))
@@ -146,6 +147,12 @@ def move_attempt(target: AttemptState, names: tuple[str, ...]) -> Update:
         .where(_OF_ATTEMPT, or_(*(ATTEMPTS.c.state == origin for origin in attempt_origins(target))))
         .values(state=target, **_columns(ATTEMPTS, names))
     )
+
+
+def in_chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """These values, as many at a time as one IN takes in any database."""
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
 def new(values: Mapping[str, Any]) -> dict[str, Any]:
