@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
-from segmind_dagster.ledger.entries import upsert
 from segmind_dagster.ledger.leases import Moment
 from segmind_dagster.ledger.schema import ATTEMPTS, RATE_LIMIT
+from segmind_dagster.ledger.statements import upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -84,12 +84,9 @@ def reserve_requests(
     farthest = now + max(_FARTHEST, _MOST_WAITING * step)
     start = now if row is None else max(now - _CATCH_UP, min(row.next_slot_at, farthest))
     moments = [start + step * k for k in range(count)]
-    rows = upsert(connection, RATE_LIMIT)
+    changed = ("next_slot_at", "cut_at", "written_at", "boot", "written_s")
     connection.execute(
-        rows.on_conflict_do_update(
-            index_elements=["scope"],
-            set_={name: rows.excluded[name] for name in ("next_slot_at", "cut_at", "written_at", "boot", "written_s")},
-        ),
+        upsert(connection.dialect.name, RATE_LIMIT, *changed),
         {
             "scope": _SCOPE,
             "per_minute": rate,

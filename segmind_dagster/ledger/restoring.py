@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, select
 
 from segmind_dagster.ledger import moves, writes
-from segmind_dagster.ledger.entries import note, upsert
+from segmind_dagster.ledger.entries import note
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
-from segmind_dagster.ledger.statements import in_chunks
+from segmind_dagster.ledger.statements import ENTER_ATTEMPT, in_chunks, upsert
 from segmind_dagster.lifecycle.budget import Caps
 from segmind_dagster.lifecycle.generation import Accounting, Attempt, Output
 
@@ -30,6 +30,9 @@ REBUILT_AT: Final = "rebuilt_at"
 
 REBUILD_REFUSED: Final = "rebuild_refused"
 """Why the last rebuild restored nothing, as a fact about the ledger, until one succeeds."""
+
+_IS_UNTOUCHED = (GENERATIONS.c.state == "planned") & (GENERATIONS.c.attempts == 0)
+_REPLACED = tuple(column.name for column in GENERATIONS.c if not column.primary_key)
 
 
 def note_refusal(connection: Connection, reason: str) -> None:
@@ -67,9 +70,8 @@ def restore(
     """
     note(connection, {"api_origin": api_origin, REBUILT_AT: now.isoformat()})
     connection.execute(delete(META).where(META.c.key == REBUILD_REFUSED))
-    is_untouched = (GENERATIONS.c.state == "planned") & (GENERATIONS.c.attempts == 0)
     held = _present(connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations]) - _present(
-        connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations], is_untouched
+        connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations], _IS_UNTOUCHED
     )
     sent = [attempt["request_id"] for each in attempts.values() for attempt in each if attempt["request_id"]]
     owned = _present(connection, ATTEMPTS.c.request_id, sent)
@@ -89,19 +91,16 @@ def restore(
         and owned.isdisjoint([attempts[row["generation_id"]][-1]["request_id"]])
         and _move_on(connection, row, attempts[row["generation_id"]][-1], paid_failures=paid_failures, now=now)
     ]
-    rows = upsert(connection, GENERATIONS)
-    changes = {column.name: rows.excluded[column.name] for column in GENERATIONS.c if not column.primary_key}
+    dialect_name = connection.dialect.name
     if entered:
-        connection.execute(
-            rows.on_conflict_do_update(index_elements=["generation_id"], set_=changes, where=is_untouched), entered
-        )
+        connection.execute(upsert(dialect_name, GENERATIONS, *_REPLACED, where=_IS_UNTOUCHED), entered)
     restored = [attempt for row in entered for attempt in attempts[row["generation_id"]]]
     if restored:
-        connection.execute(upsert(connection, ATTEMPTS), restored)
+        connection.execute(ENTER_ATTEMPT, restored)
     ids |= {row["generation_id"] for row in late}
     asked = [row for row in memberships if row["generation_id"] in ids]
     if asked:
-        connection.execute(upsert(connection, SET_GENERATIONS).on_conflict_do_nothing(), asked)
+        connection.execute(upsert(dialect_name, SET_GENERATIONS), asked)
     _add_spending(connection, restored)
     return ids
 
