@@ -6,17 +6,16 @@ output shows that the ledger is older than what it stands beside. What is restor
 
 from __future__ import annotations
 
-from collections import defaultdict
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, select
 
 from segmind_dagster.ledger import moves, writes
 from segmind_dagster.ledger.entries import note
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
+from segmind_dagster.ledger.money import Totals
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, whole_nanos
 from segmind_dagster.ledger.statements import ENTER_ATTEMPT, in_chunks, upsert
-from segmind_dagster.lifecycle.budget import Caps
+from segmind_dagster.lifecycle.budget import Caps, ScopeNames
 from segmind_dagster.lifecycle.generation import Accounting, Attempt, Output
 
 if TYPE_CHECKING:
@@ -101,7 +100,13 @@ def restore(
     asked = [row for row in memberships if row["generation_id"] in ids]
     if asked:
         connection.execute(upsert(dialect_name, SET_GENERATIONS), asked)
-    _add_spending(connection, restored)
+    totals = Totals(connection)
+    for attempt in restored:
+        scopes = ScopeNames(
+            attempt["intent_at"].date().isoformat(), attempt["run_id"] or attempt["owner"], attempt["prompt_set"]
+        )
+        totals.add(scopes, whole_nanos(attempt["reserved_usd" if attempt["cost_usd"] is None else "cost_usd"]))
+    totals.write()
     return ids
 
 
@@ -179,25 +184,3 @@ def _present(connection: Connection, column: Column[Any], values: Sequence[str],
         query = select(column).where(column.in_(chunk), *conditions)
         found.update(connection.execute(query).scalars())
     return found
-
-
-def _add_spending(connection: Connection, attempts: Sequence[Mapping[str, Any]]) -> None:
-    spent: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    for row in attempts:
-        amount = whole_nanos(row["reserved_usd"] if row["cost_usd"] is None else row["cost_usd"])
-        for scope in (
-            ("day", row["intent_at"].date().isoformat()),
-            ("run", row["run_id"] or row["owner"]),
-            ("set", row["prompt_set"]),
-        ):
-            spent[scope] += amount
-    if not spent:
-        return
-    rows = upsert(connection, SPENDING)
-    connection.execute(
-        rows.on_conflict_do_update(
-            index_elements=["scope", "name"],
-            set_={"committed_usd": SPENDING.c.committed_usd + rows.excluded.committed_usd},
-        ),
-        [{"scope": scope, "name": name, "committed_usd": amount} for (scope, name), amount in spent.items()],
-    )
