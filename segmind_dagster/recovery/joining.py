@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from segmind_dagster.lifecycle.parsing import FREE
+from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.recovery.inputs import inputs_of
-from segmind_dagster.recovery.names import OWNER, UNKNOWN_SET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.recovery.files import OnDisk
 
-_IN_PROGRESS = frozenset({"submitting", "submitted", "unknown"})
+OWNER: Final = "rebuild"
+"""The run of restored attempts that name none."""
+
+UNKNOWN_SET: Final = "(unknown)"
+"""The prompt set of generations of unknown origin; no prompt file can have this key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +111,7 @@ def _state(evidence: Evidence) -> State | None:
     remembered = evidence.row["state"] if evidence.row else None
     if remembered == "failed":
         return "failed"
-    if remembered in _IN_PROGRESS and evidence.attempts:
+    if remembered in IN_PROGRESS and evidence.attempts:
         return "unknown"
     return "planned" if evidence.attempts else None
 
@@ -122,7 +126,7 @@ def _number(evidence: Evidence, earlier: Mapping[int, Mapping[str, Any]]) -> int
     if sidecar is not None and sidecar.attempt is not None and sidecar.attempt >= last:
         return sidecar.attempt
     # remembered while it was under way, before its request id was loaded
-    is_open = last > 0 and earlier[last]["state"] in _IN_PROGRESS and not earlier[last]["request_id"]
+    is_open = last > 0 and earlier[last]["state"] in IN_PROGRESS and not earlier[last]["request_id"]
     return last if is_open else last + 1
 
 
@@ -275,7 +279,7 @@ def _remembered(row: Mapping[str, Any], inputs: Mapping[str, Any], now: datetime
 
 def _closed(attempt: dict[str, Any]) -> dict[str, Any]:
     """An earlier attempt: another one followed, so it came to nothing and nothing is reserved for it."""
-    if attempt["state"] not in _IN_PROGRESS:
+    if attempt["state"] not in IN_PROGRESS:
         return attempt
     return {**attempt, "state": "failed", "failure_kind": "unknown_outcome", "cost_usd": attempt["cost_usd"] or FREE}
 

@@ -18,8 +18,7 @@ from segmind_dagster.lifecycle.generation import Output
 from segmind_dagster.outputs import OutputStore
 from segmind_dagster.prompts import generation_id
 from segmind_dagster.recovery.files import OnDisk, judge
-from segmind_dagster.recovery.joining import Evidence, join
-from segmind_dagster.recovery.names import UNKNOWN_SET
+from segmind_dagster.recovery.joining import UNKNOWN_SET, Evidence, join
 from segmind_dagster.recovery.sidecars import Sidecar, read_sidecar
 
 if TYPE_CHECKING:
