@@ -108,7 +108,12 @@ class HistoryRow:
     @property
     def is_finished(self) -> bool:
         """Whether the history says that the job has its outcome."""
-        return self._plain_status in {"COMPLETED", "FAILED"}
+        return self.is_completed or self.is_failed
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the history says that the job has its output."""
+        return self._plain_status == "COMPLETED"
 
     @property
     def is_failed(self) -> bool:

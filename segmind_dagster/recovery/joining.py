@@ -207,7 +207,7 @@ def _cost(evidence: Evidence, before: Mapping[str, Any], *, is_stored: bool) -> 
     if sidecar is not None and sidecar.cost_usd is not None:
         return sidecar.cost_usd, sidecar.cost_source or "reported"
     request = evidence.request
-    if request is not None and request.cost_usd is not None and (request.status or "").upper() == "COMPLETED":
+    if request is not None and request.cost_usd is not None and request.is_completed:
         return request.cost_usd, "history"
     if not is_stored:
         return None, None

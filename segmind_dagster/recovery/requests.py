@@ -155,11 +155,7 @@ def match(
         return admits_pictures(row, wanted, digests)
 
     # what is done and what is young first, because it is still to be had
-    ordered = sorted(
-        rows,
-        key=lambda row: ((row.status or "").upper() == "COMPLETED", row.created_at or _LONG_AGO),
-        reverse=True,
-    )
+    ordered = sorted(rows, key=lambda row: (row.is_completed, row.created_at or _LONG_AGO), reverse=True)
     sent = {each.key: each for each in _submissions(asked)}
     matches = lifecycle_match([*sent.values()], ordered, names=_names(), admits=admits)
     doubtful = {key: doubts[0][1] for key, doubts in matches.doubts.items() if may_be_bought(*doubts[0], sent[key])}

@@ -225,7 +225,7 @@ async def _refuse_while_running(settings: Settings, record: Generation) -> None:
             is_over = (await gateway.status(request_id)).status == "completed"
         except GatewayError:
             row = await gateway.history_row(request_id)
-            is_over = row is not None and (row.status or "").upper() == "COMPLETED"
+            is_over = row is not None and row.is_completed
     if not is_over:
         raise SegmindDagsterError(
             f"Request {request_id} of {record.generation_id} was accepted less than three hours ago and may still be "
