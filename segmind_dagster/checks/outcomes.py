@@ -325,11 +325,7 @@ def page_understood(models: int | None) -> CheckOutcome:
 
 
 def combined(outcomes: Mapping[str, CheckOutcome]) -> CheckOutcome:
-    """One finding for several prompt sets, which names those that did not pass.
-
-    Args:
-        outcomes: by prompt set.
-    """
+    """One finding for several prompt sets, which names those that did not pass."""
     bad = {key: found for key, found in outcomes.items() if found.verdict != "passed"}
     figures = {"prompt sets": len(outcomes), "prompt sets that did not pass": len(bad)}
     if not bad:

@@ -58,12 +58,7 @@ class ReportedCost(NamedTuple):
 
 
 def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: datetime) -> list[ReportedCost]:
-    """The history tells what requests cost that were charged at an estimate; others stay as they are.
-
-    Args:
-        connection: the ledger.
-        costs: in USD, by request id.
-        now: the time.
+    """The history tells what requests cost, by their ids, that were charged at an estimate; others stay as they are.
 
     Returns those that were corrected.
     """

@@ -67,15 +67,7 @@ def _written(now: datetime, moment: Moment | None) -> dict[str, Any]:
 def reserve_requests(
     connection: Connection, *, count: int, per_minute: float, now: datetime, at_s: float | None = None
 ) -> list[datetime]:
-    """Take the next `count` moments at which a request may be sent.
-
-    Args:
-        connection: the ledger.
-        count: how many.
-        per_minute: the configured upper bound.
-        now: the time.
-        at_s: the clock of this machine that does not jump.
-    """
+    """Take the next `count` moments at which a request may be sent."""
     moment = None if at_s is None else Moment.of(connection, at_s)
     row = _recorded(connection, now, moment)
     rate = _rate_now(row, per_minute, now)
@@ -101,15 +93,7 @@ def reserve_requests(
 def reserve_a_second(
     connection: Connection, *, most: int, per_minute: float, now: datetime, at_s: float | None = None
 ) -> list[datetime]:
-    """Take about a second's worth of slots: few writes when fast, nothing hoarded when slow.
-
-    Args:
-        connection: the ledger.
-        most: slots at once.
-        per_minute: the configured upper bound.
-        now: the time.
-        at_s: the clock of this machine that does not jump.
-    """
+    """Take about a second's worth of slots: few writes when fast, nothing hoarded when slow."""
     rate = current_rate(connection, per_minute=per_minute, now=now, at_s=at_s)
     count = max(1, min(most, int(rate / 60)))
     return reserve_requests(connection, count=count, per_minute=per_minute, now=now, at_s=at_s)
@@ -141,14 +125,7 @@ def cut_rate(
 
 
 def current_rate(connection: Connection, *, per_minute: float, now: datetime, at_s: float | None = None) -> float:
-    """Requests a minute that are sent at present: the configured bound, or what refusals have taught.
-
-    Args:
-        connection: the ledger.
-        per_minute: the configured upper bound.
-        now: the time.
-        at_s: the clock of this machine that does not jump.
-    """
+    """Requests a minute that are sent at present: the configured bound, or what refusals have taught."""
     moment = None if at_s is None else Moment.of(connection, at_s)
     return _rate_now(_recorded(connection, now, moment), per_minute, now)
 

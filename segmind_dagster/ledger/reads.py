@@ -126,13 +126,7 @@ def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tu
 def deliveries(
     connection: Connection, model_slugs: Iterable[str], *, bad_kinds: Collection[str]
 ) -> dict[str, ModelDeliveries]:
-    """What each model has delivered for the money it took.
-
-    Args:
-        connection: the ledger.
-        model_slugs: the models.
-        bad_kinds: kinds of failure of what was paid for.
-    """
+    """What each model has delivered for the money it took."""
     columns = ATTEMPTS.c
     found: dict[str, ModelDeliveries] = {}
     for slug in model_slugs:
@@ -208,11 +202,6 @@ def _is_adopted(http_status: int | None) -> bool:
 def unreported(connection: Connection, *, since: datetime, most: int) -> dict[str, datetime]:
     """Requests that were charged at an estimate because no answer reported their cost, the newest first.
 
-    Args:
-        connection: the ledger.
-        since: only what was sent from then on.
-        most: at most so many.
-
     Returns when their intent was recorded, by request id.
     """
     columns = ATTEMPTS.c
@@ -285,12 +274,7 @@ def unanswered(connection: Connection) -> list[Submission]:
 
 
 def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedAttempt]:
-    """POSTs that count as never accepted, by inference or by an error answer, so that their request id is unknown.
-
-    Args:
-        connection: the ledger.
-        since: nothing that was sent earlier.
-    """
+    """POSTs since then that count as never accepted, by inference or an error answer; their request ids are unknown."""
     columns = ATTEMPTS.c
     is_inferred = columns.state == "absent"
     was_refused = and_(columns.state == "failed", columns.http_status.is_not(None))
@@ -327,14 +311,7 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
 def inferred_absent(
     connection: Connection, *, since: datetime, resource: str | None = None, prompt_set: str | None = None
 ) -> InferredAbsent:
-    """What was sent since and is inferred never to have arrived, of a model and a set, or of all.
-
-    Args:
-        connection: the ledger.
-        since: nothing that was sent earlier.
-        resource: a model's resource name.
-        prompt_set: the set that pays.
-    """
+    """What was sent since and is inferred never to have arrived, of a model and the set that pays, or of all."""
     columns = ATTEMPTS.c
     query = select(func.count(), func.sum(columns.reserved_usd)).where(
         columns.state == "absent", columns.intent_at >= since, columns.request_id.is_(None)
@@ -420,10 +397,6 @@ def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> D
 def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[tuple[str, Decimal]]:
     """State and cost of those of these generations that are paid for, or may be, and are not stored.
 
-    Args:
-        connection: the ledger.
-        generation_ids: which.
-
     The cost is what was charged, else what is reserved.
     """
     columns, latest = GENERATIONS.c, ATTEMPTS.c
@@ -452,13 +425,7 @@ def set_keys(connection: Connection) -> list[str]:
 def set_rows(
     connection: Connection, *, resource: str, prompt_sets: Sequence[str] | None
 ) -> Iterator[Mapping[str, Any]]:
-    """A model's generations as each prompt set sees them, with whether that set paid for them.
-
-    Args:
-        connection: the ledger.
-        resource: the model's resource name.
-        prompt_sets: only of these sets; of all when None.
-    """
+    """A model's generations as each of these prompt sets, or of all, sees them, with whether that set paid for them."""
     query = (
         select(
             GENERATIONS,

@@ -144,11 +144,7 @@ def open_work(
 
 
 def failed_runs_of(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
-    """In how many runs an attempt at a generation of the surrounding query failed.
-
-    Args:
-        uncounted_kinds: kinds of failure that say nothing about a generation, so that their runs do not count.
-    """
+    """In how many runs an attempt at a generation of the surrounding query failed, the uncounted kinds left out."""
     return (
         select(func.count(ATTEMPTS.c.owner.distinct()))
         .where(ATTEMPTS.c.generation_id == GENERATIONS.c.generation_id, *_counts(uncounted_kinds))
@@ -222,13 +218,7 @@ def loose(connection: Connection, *, now: datetime, first_look: timedelta, kept:
     """What was submitted, or may have been, and that no run has, and what was or may be paid for and failed.
 
     A look is due after as long again as it was waited for, and after `first_look` at the earliest; none is worth
-    while after the provider has forgotten it. Worked out in the database: there may be thousands.
-
-    Args:
-        connection: the ledger.
-        now: the time.
-        first_look: the shortest wait.
-        kept: how long the provider keeps an output.
+    while after `kept`, when the provider has forgotten it. Worked out in the database: there may be thousands.
     """
     columns = GENERATIONS.c
     times = (

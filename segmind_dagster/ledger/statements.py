@@ -117,12 +117,7 @@ def enter_prices(dialect_name: str) -> Any:
 
 @cache
 def move(target: State, names: tuple[str, ...]) -> Update:
-    """A generation's move to a state, from every state that allows it, for the holder of the claim.
-
-    Args:
-        target: the state.
-        names: columns that change with it.
-    """
+    """A generation's move to a state, with these columns, from every state that allows it, for the claim's holder."""
     return (
         update(GENERATIONS)
         .where(
@@ -138,12 +133,7 @@ def move(target: State, names: tuple[str, ...]) -> Update:
 
 @cache
 def move_attempt(target: AttemptState, names: tuple[str, ...]) -> Update:
-    """An attempt's move to a state, from every state that allows it.
-
-    Args:
-        target: the state.
-        names: columns that change with it.
-    """
+    """An attempt's move to a state, with these columns, from every state that allows it."""
     return (
         update(ATTEMPTS)
         .where(_OF_ATTEMPT, or_(*(ATTEMPTS.c.state == origin for origin in attempt_origins(target))))

@@ -102,12 +102,6 @@ def mark_absent(connection: Connection, held: Claim, *, reason: str, now: dateti
     """The POST is inferred never to have arrived: `unknown` to `planned`, its reservation freed.
 
     Nobody reported that, so its attempt says `absent` and is looked for again; see `charge_late`.
-
-    Args:
-        connection: the ledger.
-        held: the claim.
-        reason: what the inference rests on, for people.
-        now: the time.
     """
     row = generations(connection, [held.generation_id]).get(held.generation_id)
     if row is None or row.state != "unknown":

@@ -113,11 +113,6 @@ def gaps(expected: Mapping[str, datetime], listed: Container[str], *, now: datet
     """Requests that a history leaves out though it should list them, newest first.
 
     What is older than all that it lists may be older than what Segmind keeps.
-
-    Args:
-        expected: when requests were accepted, by their ids.
-        listed: ids in the history.
-        now: the time.
     """
     kept_since = min([now - _KEPT, *(moment for each, moment in expected.items() if each in listed)])
     absent = [(moment, each) for each, moment in expected.items() if each not in listed and moment >= kept_since]

@@ -68,11 +68,7 @@ def unexplained(
 
 
 def paid_twice(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Generations that were charged more than once, a row each; what a person decided on is kept apart from accidents.
-
-    Args:
-        rows: of `charged_again`.
-    """
+    """Generations that were charged more than once, a row each; what a person decided is kept apart from accidents."""
     found = []
     for generation_id, group in groupby(rows, key=lambda row: row["generation_id"]):
         charges = list(group)

@@ -127,12 +127,7 @@ class Admission:
         self._silences[generation.model.slug] = 0
 
     def unanswered(self, generation: Generation, what: str) -> None:
-        """A POST got none: a model that answers nobody is not asked any more.
-
-        Args:
-            generation: what it was for.
-            what: what was seen.
-        """
+        """A POST got none: a model that answers nobody is not asked any more."""
         slug = generation.model.slug
         self._silences[slug] += 1
         if self._silences[slug] >= _SILENT and slug not in self.held_models:

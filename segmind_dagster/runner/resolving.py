@@ -116,12 +116,7 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
 
 
 def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> Generation:
-    """Say that a submission never arrived: it may be submitted, and paid for, again.
-
-    Args:
-        settings: which ledger.
-        generation: its id, or the beginning of it.
-        clock: the time.
+    """Say that the submission of a generation (its id, or the beginning of it) never arrived: it may be paid for again.
 
     Raises:
         SegmindDagsterError: there is no such unresolved generation, or a run was first.

@@ -69,13 +69,7 @@ _ATTEMPT_SAME_NAME = (
 
 
 def model_row(record: Mapping[str, Any], *, api_origin: str, redactor: Redactor) -> dict[str, Any]:
-    """A row of a model table.
-
-    Args:
-        record: a generation as one prompt set sees it; see `ledger.reads.set_rows`.
-        api_origin: where it came from.
-        redactor: takes keys out of what is shown.
-    """
+    """A row of a model table, from one of `ledger.reads.set_rows`."""
     cost = _cost(record)
     is_reused = record["is_reused"] and record["state"] == "succeeded"
     params = redactor.values({name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS})
@@ -102,12 +96,7 @@ def _cost(record: Mapping[str, Any]) -> Decimal | None:
 
 
 def attempt_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
-    """A row of the `attempts` table.
-
-    Args:
-        record: see `ledger.reads.attempt_rows`.
-        api_origin: where it was sent.
-    """
+    """A row of the `attempts` table, from one of `ledger.reads.attempt_rows`."""
     return {
         **{name: record[name] for name in _ATTEMPT_SAME_NAME},
         "model": record["model_slug"],

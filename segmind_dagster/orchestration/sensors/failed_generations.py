@@ -50,11 +50,7 @@ _STORED: Final[State] = "succeeded"
 
 
 def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> dg.SensorDefinition:
-    """The sensor `failed_generations`.
-
-    Args:
-        clock: the time.
-    """
+    """The sensor `failed_generations`."""
 
     @dg.sensor(
         name=NAME,

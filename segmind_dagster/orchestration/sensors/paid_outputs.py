@@ -109,11 +109,7 @@ def collect_job() -> None:
 
 
 def build_paid_outputs(*, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> dg.SensorDefinition:
-    """The sensor `paid_outputs`.
-
-    Args:
-        clock: the time.
-    """
+    """The sensor `paid_outputs`."""
 
     @dg.sensor(
         name=NAME,
