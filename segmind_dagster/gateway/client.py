@@ -196,10 +196,7 @@ class Gateway:
         return self._as_shown(row) if row is not None and row.request_id == request_id else None
 
     async def upload(self, data_url: str) -> str:
-        """Store an input file with Segmind and return its address; storing costs nothing.
-
-        Args:
-            data_url: the file as `data:image/png;base64,...`.
+        """Store an input file (`data:image/png;base64,...`) with Segmind and return its address; storing costs nothing.
 
         Raises:
             GatewayError: it was not stored, or at an address that is not to be put into a body that is paid for.
@@ -222,11 +219,7 @@ class Gateway:
         return await self._repeated(once)
 
     async def fetch(self, url: str, sink: Path) -> str:
-        """Stream an output to a file, whole.
-
-        Args:
-            url: where it is.
-            sink: file to write; on failure it is left as it is.
+        """Stream an output to a file, whole; on failure the file is left as it is.
 
         Returns the digest of the bytes.
 

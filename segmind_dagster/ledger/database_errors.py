@@ -52,12 +52,7 @@ def concerns_everything(error: BaseException) -> bool:
 
 
 def translated(attempted: str, error: Exception) -> Exception:
-    """A database's error as the ledger's; any other as it is.
-
-    Args:
-        attempted: what was attempted.
-        error: what came of it.
-    """
+    """A database's error as the ledger's; any other as it is."""
     if not isinstance(error, SQLAlchemyError):
         return error
     cause = error.__cause__ or error
@@ -77,9 +72,6 @@ def translated(attempted: str, error: Exception) -> Exception:
 @contextmanager
 def translating(attempted: str) -> Iterator[None]:
     """Let the database's errors leave as the ledger's.
-
-    Args:
-        attempted: what is attempted.
 
     Raises:
         LedgerError: what `translated` makes of such an error.

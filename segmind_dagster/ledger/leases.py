@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import Float, cast, extract, func, null, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import RUNS
+from segmind_dagster.ledger.statements import upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
@@ -170,11 +170,8 @@ def record_lease(
         "until_database_s": _database_s() + lease_s if is_postgresql else None,
         "ended_at": None,
     }
-    rows = (postgresql if is_postgresql else sqlite).insert(RUNS).values(values)
     renewed = ("lease_until", "until_s", "until_database_s", "ended_at")
-    connection.execute(
-        rows.on_conflict_do_update(index_elements=["owner"], set_={name: rows.excluded[name] for name in renewed})
-    )
+    connection.execute(upsert(connection.dialect.name, RUNS, *renewed).values(values))
 
 
 def end_lease(connection: Connection, *, owner: str, now: datetime) -> None:

@@ -32,7 +32,6 @@ class UnaccountedAttempt:
         is_unpaid: whether its generation still has to be bought, as far as the ledger knows.
         ended_at: when it was recorded as never accepted.
         is_declared: whether a person declared it.
-        reserved_usd: what was reserved for it.
         submission: what was sent, local files left out.
     """
 
@@ -42,7 +41,6 @@ class UnaccountedAttempt:
     is_unpaid: bool
     ended_at: datetime
     is_declared: bool
-    reserved_usd: Decimal
     submission: Submission
 
 

@@ -172,13 +172,7 @@ def loose(connection: Connection, *, now: datetime, first_look: timedelta, kept:
     """What was submitted, or may have been, and that no run has, and what was or may be paid for and failed.
 
     A look is due after as long again as it was waited for, and after `first_look` at the earliest; none is worth
-    while after the provider has forgotten it. Worked out in the database: there may be thousands.
-
-    Args:
-        connection: the ledger.
-        now: the time.
-        first_look: the shortest wait.
-        kept: how long the provider keeps an output.
+    while after `kept`, when the provider has forgotten it. Worked out in the database: there may be thousands.
     """
     columns = GENERATIONS.c
     times = (

@@ -6,7 +6,6 @@ write of an operation. The moves of every bought generation are in `moves`.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select, update
@@ -18,19 +17,19 @@ from segmind_dagster.ledger.money import Totals, missing, report_prices, reserva
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, whole_nanos
 from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.lifecycle.generation import Claim
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.lifecycle.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
 
     from sqlalchemy import Connection
 
     from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.states import AttemptState
-
-_FREE = Decimal(0)
 
 
 def mark_unknown(
@@ -103,19 +102,13 @@ def mark_absent(connection: Connection, held: Claim, *, reason: str, now: dateti
     """The POST is inferred never to have arrived: `unknown` to `planned`, its reservation freed.
 
     Nobody reported that, so its attempt says `absent` and is looked for again; see `charge_late`.
-
-    Args:
-        connection: the ledger.
-        held: the claim.
-        reason: what the inference rests on, for people.
-        now: the time.
     """
     row = generations(connection, [held.generation_id]).get(held.generation_id)
     if row is None or row.state != "unknown":
         raise IllegalTransitionError(held.generation_id, str(row and row.state), "planned")
     mark_failed(
         connection, held, target="planned", failure_kind="unknown_outcome",
-        error=reason, http_status=None, cost_usd=_FREE, now=now, cost_source="inferred", attempt_target="absent",
+        error=reason, http_status=None, cost_usd=FREE, now=now, cost_source="inferred", attempt_target="absent",
     )  # fmt: skip
 
 

@@ -272,25 +272,13 @@ class Attempt:
     completed_at: datetime | None = None
 
     def with_cost(self, cost_usd: Decimal | None, source: str) -> Attempt:
-        """The same, with a cost that the provider's answer did not report; a reported one stays.
-
-        Args:
-            cost_usd: the cost.
-            source: who says so.
-        """
+        """The same, with a cost that the provider's answer did not report; a reported one stays."""
         if cost_usd is None or self.accounting.cost_usd is not None:
             return self
         return replace(self, accounting=replace(self.accounting, cost_usd=cost_usd), cost_source=source)
 
     def with_output(self, output: Output, provider_sha256: str, *, now: datetime, now_s: float) -> Attempt:
-        """The same, stored.
-
-        Args:
-            output: where the bytes are.
-            provider_sha256: digest of the bytes as they came.
-            now: the time.
-            now_s: our monotonic clock.
-        """
+        """The same, stored."""
         return replace(
             self,
             output=output,

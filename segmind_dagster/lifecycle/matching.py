@@ -108,7 +108,12 @@ class HistoryRow:
     @property
     def is_finished(self) -> bool:
         """Whether the history says that the job has its outcome."""
-        return self._plain_status in {"COMPLETED", "FAILED"}
+        return self.is_completed or self.is_failed
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the history says that the job has its output."""
+        return self._plain_status == "COMPLETED"
 
     @property
     def is_failed(self) -> bool:
@@ -277,13 +282,7 @@ def _words_of(row: HistoryRow) -> tuple[str, str]:
 
 
 def may_be_bought(likeness: Likeness, row: HistoryRow, submission: Submission) -> bool:
-    """Whether an unowned request may be for something that is about to be bought, which is then not bought.
-
-    Args:
-        likeness: how alike they are.
-        row: of the history.
-        submission: what would be sent.
-    """
+    """Whether an unowned request may be for something that is about to be bought, which is then not bought."""
     # a body that cannot be read, or has nothing in common with any that we send, says nothing of whose it is
     says_nothing = row.body is None or not row.body.keys() & submission.body.keys()
     return likeness >= Likeness.ALTERED or (likeness is Likeness.SIMILAR and says_nothing)
@@ -462,13 +461,7 @@ def clock_offset(rows: Iterable[HistoryRow], sent_at: Mapping[str, datetime]) ->
 
 
 def compare(row: HistoryRow, submission: Submission, names: Names = Names()) -> Likeness:
-    """How much a row looks like a submission, in model, content and time.
-
-    Args:
-        row: of the history.
-        submission: what was sent.
-        names: how the history names models.
-    """
+    """How much a row looks like a submission, in model, content and time."""
     model = names.likeness(row.model_slug, submission.model_slug)
     if model is Likeness.OTHER:
         # the provider may have filed it under another name, but then nothing else differs

@@ -12,6 +12,9 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+# a cost of nothing: that is known, where None is not
+FREE: Final = Decimal(0)
+
 # no generation costs that much, and none takes that long: a report that says so is none, and would spoil every sum
 _ABSURD_PRICE_USD: Final = 10**5
 # an account that holds as much would be read wrongly rather than rich

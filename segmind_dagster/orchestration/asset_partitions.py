@@ -56,12 +56,7 @@ def partition_keys(instance: dg.DagsterInstance) -> list[str]:
 
 
 def partitions_of(run: dg.DagsterRun, keys: Sequence[str]) -> set[AssetPartition]:
-    """The units that a run is about; none when it is not about prompt sets.
-
-    Args:
-        run: the run.
-        keys: all partitions, in order.
-    """
+    """The units that a run is about, of all keys in order; none when it is not about prompt sets."""
     first, last = (run.tags.get(tag) for tag in RANGE)
     if run.tags.get(PARTITION) is not None:
         sets = [run.tags[PARTITION]]

@@ -21,14 +21,13 @@ from segmind_dagster.orchestration.asset_partitions import (
     partition_keys,
     partitions_of,
 )
-from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.orchestration.translator import MODEL_KEY_OF, MODEL_KEYS
 
 LOAD: Final = "segmind/load"
 ALSO_LOADS: Final = "segmind/also_loads"
 _PENDING: Final = "due"
 _DONE: Final = "done"
 _LOOK_BACK: Final = 500
-_KEYS: Final = {key.path[-1]: key for key in MODEL_KEYS}
 
 
 @contextmanager
@@ -79,10 +78,10 @@ def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> 
 def recorded_partitions(ledger: Ledger, prompt_sets: Iterable[str]) -> list[AssetPartition]:
     """The models that prompt sets ask for something of, as far as the ledger knows the sets and Dagster the models."""
     return [
-        (key, _KEYS[resource])
+        (key, MODEL_KEY_OF[resource])
         for key in prompt_sets
         for resource in ledger.read(sensor_reads.standing, key)
-        if resource in _KEYS
+        if resource in MODEL_KEY_OF
     ]
 
 
@@ -110,5 +109,5 @@ def latest_materializations(
 def _loaded_by(run: dg.DagsterRun, keys: Sequence[str]) -> set[AssetPartition]:
     also = (name.split("/") for name in run.tags.get(ALSO_LOADS, "").split())
     # a model may have left the registry since
-    others = {(key, _KEYS[resource]) for key, resource in also if resource in _KEYS}
+    others = {(key, MODEL_KEY_OF[resource]) for key, resource in also if resource in MODEL_KEY_OF}
     return others | {partition for partition in partitions_of(run, keys) if partition[1] in MODEL_KEYS}

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.lifecycle.failures import POLICIES
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.runner.breaker import CircuitBreaker
 from segmind_dagster.runner.report import Ended
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _ALIKE = 20
 # so many POSTs to a model in a row without an answer that tells anything: each may be paid for
 _SILENT = 8
-_FREE = Decimal(0)
 # what tells two messages of the same failure apart: ids, numbers, quoted values
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f-]{8,}\b|\d+")
 
@@ -143,12 +143,7 @@ class Admission:
         self._silences[generation.model.slug] = 0
 
     def unanswered(self, generation: Generation, what: str) -> None:
-        """A POST got none: a model that answers nobody is not asked any more.
-
-        Args:
-            generation: what it was for.
-            what: what was seen.
-        """
+        """A POST got none: a model that answers nobody is not asked any more."""
         slug = generation.model.slug
         self._silences[slug] += 1
         if self._silences[slug] >= _SILENT and slug not in self.held_models:
@@ -203,7 +198,7 @@ class Admission:
         # what the plan reused says nothing about now; what another run has stored meanwhile does
         if ended.ending == "succeeded" or (ended.ending == "reused" and generation.step != "reuse"):
             self._breakers[slug] = self._breakers[slug].delivered()
-            self._bad_usd[slug] = _FREE
+            self._bad_usd[slug] = FREE
         elif ended.ending == "failed" and ended.failure_kind is not None and POLICIES[ended.failure_kind].is_paid:
             attempt = (generation.generation_id, ended.attempts)
             if attempt not in self._judged:

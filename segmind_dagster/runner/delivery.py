@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError, SegmindDagsterError
@@ -19,6 +18,7 @@ from segmind_dagster.gateway.fetching import Received
 from segmind_dagster.ledger import moves, writes
 from segmind_dagster.lifecycle.failures import classify_job, retry_delay_s
 from segmind_dagster.lifecycle.generation import NOT_REPORTED, Attempt
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.runner.attempts import (
     Tries,
     may_be_running,
@@ -32,6 +32,7 @@ from segmind_dagster.runner.report import Ended
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+    from decimal import Decimal
     from pathlib import Path
 
     from segmind_dagster.gateway.errors import UnnamedAnswerError
@@ -52,7 +53,6 @@ _POLL_FAILURES = 10
 # a record that is missing so often is looked for in the history
 _MISSES = 3
 _PART_S = 2.0
-_FREE = Decimal(0)
 # no answer says or brings anything of the output: it has to be asked for
 _NOTHING = wire.Answer(status="completed")
 # in the sidecar of what came with an answer that names no request
@@ -68,7 +68,7 @@ async def fail(
     *,
     is_final: bool,
     status: int | None = None,
-    cost_usd: Decimal | None = _FREE,
+    cost_usd: Decimal | None = FREE,
     cost_source: str = "reported",
     estimate_usd: Decimal | None = None,
 ) -> Charge:

@@ -63,15 +63,7 @@ def plan_set(
     is_by_person: bool = True,
     clock: ClockPort | None = None,
 ) -> list[Plan]:
-    """Plan one batch: one plan a model. Nothing is recorded and nothing is sent.
-
-    Args:
-        ledger: what is known.
-        settings: rate and caps.
-        batch: what to plan.
-        is_by_person: whether a person asked for it, rather than a sensor.
-        clock: the time.
-    """
+    """Plan one batch: one plan a model. Nothing is recorded and nothing is sent."""
     return _plans(ledger, settings, [batch], run_id=None, is_by_person=is_by_person, clock=clock or SystemClock())
 
 

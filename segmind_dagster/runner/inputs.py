@@ -38,13 +38,7 @@ async def digest_at(gateway: GatewayPort, outputs: OutputsPort, address: str) ->
 
 
 class Inputs:
-    """Turns local images into addresses that the provider can read.
-
-    Args:
-        gateway: where they are uploaded to.
-        ledger: which were uploaded already.
-        clock: the time.
-    """
+    """Turns local images into addresses that the provider can read."""
 
     def __init__(self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort) -> None:
         self._gateway = gateway

@@ -182,14 +182,7 @@ class Lookup:
         return bool(self._waiting)
 
     async def find(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
-        """What became of a submission whose answer was lost, once that is certain or waiting is over.
-
-        Args:
-            key: the generation's id.
-            model: what was called.
-            body: what was sent.
-            sent_at: when its intent was recorded.
-        """
+        """What became of a submission whose answer was lost, once that is certain or waiting is over."""
         return await self._wait(key, model, body, sent_at, wants_proof=True)
 
     async def find_refused(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:

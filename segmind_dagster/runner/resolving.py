@@ -38,12 +38,6 @@ _A_PERSON = "a person"
 _SHORTEST = 6
 
 
-def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
-    """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
-    with as_found(settings) as (ledger, _):
-        return _unknown(ledger, clock or SystemClock())
-
-
 def unclear(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
     """What was accepted and failed in a way that this version does not know, so that it may be paid for."""
     with as_found(settings) as (ledger, _):
@@ -123,12 +117,7 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
 
 
 def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> Generation:
-    """Say that a submission never arrived: it may be submitted, and paid for, again.
-
-    Args:
-        settings: which ledger.
-        generation: its id, or the beginning of it.
-        clock: the time.
+    """Say that the submission of a generation (its id, or the beginning of it) never arrived: it may be paid for again.
 
     Raises:
         SegmindDagsterError: there is no such unresolved generation, it was sent a moment ago, or a run was first.
@@ -164,6 +153,7 @@ def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = 
 
 
 def _unknown(ledger: Ledger, clock: ClockPort) -> list[Generation]:
+    """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
     watch_leases(ledger, clock)
     records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()))
     return [record for record in records if record.state != "submitted"]
@@ -242,7 +232,7 @@ async def _refuse_while_running(settings: Settings, record: Generation) -> None:
             is_over = (await gateway.status(request_id)).status == "completed"
         except GatewayError:
             row = await gateway.history_row(request_id)
-            is_over = row is not None and (row.status or "").upper() == "COMPLETED"
+            is_over = row is not None and row.is_completed
     if not is_over:
         raise SegmindDagsterError(
             f"Request {request_id} of {record.generation_id} was accepted less than three hours ago and may still be "

@@ -183,7 +183,7 @@ def test_a_rebuilding_that_is_killed_leaves_the_guard_up_and_is_simply_run_again
     keys = fill(lab)
     expected = lab.generation_facts(), lab.spending()
     lab.lose_ledger()
-    target = {"before": "restore", "amid": "_add_spending"}[moment]
+    target = {"before": "restore", "amid": "Totals"}[moment]
     code = f"""
 import os, signal
 from segmind_dagster.ledger import restoring

@@ -43,7 +43,7 @@ from segmind_dagster.orchestration.sensors.activity import (
 from segmind_dagster.orchestration.sensors.budget import cheapest_usd, to_buy, why_refused
 from segmind_dagster.orchestration.sensors.ledger_at_tick import ledger_at_tick, shown
 from segmind_dagster.orchestration.sensors.unbegun import unbegun
-from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.orchestration.translator import MODEL_KEY_OF, MODEL_KEYS
 from segmind_dagster.planning import Plan
 from segmind_dagster.registry import find_model
 from segmind_dagster.settings import Settings
@@ -53,17 +53,12 @@ NAME = "failed_generations"
 _SETS_A_TICK = 20
 # sentences in the reason of one tick
 _NOTES = 10
-_KEYS = {key.path[-1]: key for key in MODEL_KEYS}
 # of work that is about loading alone
 _STORED: Final[State] = "succeeded"
 
 
 def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> dg.SensorDefinition:
-    """The sensor `failed_generations`.
-
-    Args:
-        clock: the time.
-    """
+    """The sensor `failed_generations`."""
 
     @dg.sensor(
         name=NAME,
@@ -186,7 +181,7 @@ class _Tick:
         later: list[datetime] = []
         given_up = 0
         for each in work:
-            if each.resource not in _KEYS:  # its registry entry was removed
+            if each.resource not in MODEL_KEY_OF:  # its registry entry was removed
                 continue
             at = next_run(each.runs, each.last_at, first=self._first_pause)
             if at is None and each.state == _STORED:
@@ -313,7 +308,7 @@ class _Tick:
         return dg.RunRequest(
             run_key=f"{key[:80]}/{digest}/{before.runs + 1}",
             partition_key=key,
-            asset_selection=[_KEYS[resource] for resource in resources],
+            asset_selection=[MODEL_KEY_OF[resource] for resource in resources],
             tags={
                 REQUESTED_BY: NAME,
                 WORK: digest,
@@ -380,7 +375,7 @@ class _KnownSets:
 
 
 def _asset_partition(work: OpenWork) -> tuple[str, dg.AssetKey]:
-    return work.prompt_set, _KEYS[work.resource]
+    return work.prompt_set, MODEL_KEY_OF[work.resource]
 
 
 def _without(
