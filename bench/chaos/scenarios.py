@@ -214,10 +214,16 @@ def _alterations(seed: int) -> Iterator[Scenario]:
 def _late_errors() -> Iterator[Scenario]:
     for kind in LATE_ERRORS:
         yield Scenario(name=f"late_{kind.rpartition('_')[2]}", rates={kind: 0.4}, mix="with_v1")
-    # with a 429 to everything nothing shows how late the history is: three settling times are believed then
-    for kind, lag_s in (("accepted_then_500", 2.0), ("accepted_then_503", 2.0), ("accepted_then_429", 2.5 * SETTLE_S)):
-        yield Scenario(name=f"late_{kind[-3:]}_with_lag", rates={kind: 0.4}, lies=Lies(lag_s=2.0))
-        yield Scenario(name=f"late_{kind[-3:]}_all_with_lag", rates={kind: 1.0}, lies=Lies(lag_s=lag_s), mix="with_v1")
+    for kind in ("accepted_then_500", "accepted_then_503", "accepted_then_429"):
+        name = f"late_{kind[-3:]}"
+        yield Scenario(name=f"{name}_with_lag", rates={kind: 0.4}, lies=Lies(lag_s=2.0))
+        # within the settling time the rows may differ in how late they are
+        spread = Lies(lag_spread_s=0.9 * SETTLE_S)
+        yield Scenario(name=f"{name}_with_lag_spread", rates={kind: 0.4}, lies=spread)
+        yield Scenario(name=f"{name}_finished_only", rates={kind: 0.4}, lies=Lies(finished_only=True))
+        # with an error to everything nothing shows how late the history is: three settling times are believed then
+        late = Lies(lag_s=2.5 * SETTLE_S)
+        yield Scenario(name=f"{name}_all_with_lag", rates={kind: 1.0}, lies=late, mix="with_v1")
     yield Scenario(name="late_503_cut", rates={"accepted_then_503": 0.4}, lies=Lies(alterations=["cut", "key_dropped"]))
     yield Scenario(name="status_404_at_first", rates={}, lies=Lies(not_found_s=1.5), must_finish=True)
     yield Scenario(name="repeated_ids", rates={}, lies=Lies(repeated_id_share=0.2))

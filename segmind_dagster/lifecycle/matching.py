@@ -689,20 +689,19 @@ class Reading:
 
     def has_control(self, lost: Submission) -> bool:
         """Whether a request of the same model, accepted after a submission was sent, is listed."""
-        return any(each.request_id in self.listed and self._may_be_control(each, lost) for each in self.accepted)
-
-    def expects_control(self, lost: Submission) -> bool:
-        """Whether such a request was accepted, so that a later reading may list it."""
-        return any(self._may_be_control(each, lost) for each in self.accepted)
-
-    @staticmethod
-    def _may_be_control(each: Accepted, lost: Submission) -> bool:
-        is_later = lost.sent_at is not None and each.accepted_at >= lost.sent_at
-        return is_later and each.is_answered and each.model_slug == lost.model_slug
+        return lost.sent_at is not None and any(
+            each.is_answered
+            and each.request_id in self.listed
+            and each.model_slug == lost.model_slug
+            and each.accepted_at >= lost.sent_at
+            for each in self.accepted
+        )
 
 
-# settling times that readings have to span when no request of the same model shows how far the history has come
-WITHOUT_CONTROL: Final = 8
+# settling times that readings have to span when no request of the same model shows how far the history has come; and
+# the same where the answer was an error, which says itself that there is no job
+_WITHOUT_CONTROL: Final = 8
+_REFUSED_WITHOUT_CONTROL: Final = 3
 
 
 def judge_absence(
@@ -743,7 +742,9 @@ def judge_absence(
     ]
     if last.has_control(lost) and any(each.has_control(lost) for each in earlier):
         return "absent"
-    is_far = any(last.asked_s - each.asked_s >= settling_time_s * WITHOUT_CONTROL and each.accepted for each in earlier)
+    is_far = any(
+        last.asked_s - each.asked_s >= settling_time_s * _WITHOUT_CONTROL and each.accepted for each in earlier
+    )
     return "absent" if is_far and last.accepted else "wait"
 
 
@@ -755,7 +756,6 @@ def shows_refusal(
     settling_time: timedelta,
     job_s: float,
     is_listed_as_failed: bool = False,
-    without_control: float = WITHOUT_CONTROL,
 ) -> bool:
     """Whether a reading that lists no such request shows that one which was answered with an error never became a job.
 
@@ -768,10 +768,9 @@ def shows_refusal(
         settling_time: the settling time: how late the history may be.
         job_s: how long a job of the model takes, in seconds; 0 where the history lists requests before their end.
         is_listed_as_failed: whether it lists a job of the same content that failed, which is free.
-        without_control: settling times after which no later request of the model has to be listed.
     """
-    settled_s = waited_s - job_s
-    if settled_s < settling_time.total_seconds() or not reading.lists_all_before(refused):
+    settling_times = (waited_s - job_s) / settling_time.total_seconds() if settling_time else float("inf")
+    if settling_times < 1 or not reading.lists_all_before(refused):
         return False
-    is_far = settled_s >= settling_time.total_seconds() * without_control and reading.lists_all(settling_time)
+    is_far = settling_times >= _REFUSED_WITHOUT_CONTROL and reading.lists_all(settling_time)
     return is_far or is_listed_as_failed or reading.has_control(refused)

@@ -20,7 +20,7 @@ from segmind_dagster.runner.breaker import CircuitBreaker
 from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from segmind_dagster.ledger.records import ModelDeliveries
     from segmind_dagster.lifecycle.failures import FailureKind
@@ -98,19 +98,6 @@ class Admission:
         slug = generation.model.slug
         is_held = self._is_stopping or generation.prompt_set in self.held_sets or slug in self.held_models
         return not is_held and self._breakers[slug].answer() != "stop"
-
-    def asks_for_more(self, model: Model, unsent: Iterable[Generation]) -> bool:
-        """Whether another generation of a model is being submitted, or may be now.
-
-        Args:
-            model: the model.
-            unsent: what is still to be submitted, of any model.
-        """
-        breaker = self._breakers[model.slug]
-        may_go = breaker.answer() == "go" and any(
-            each.model.slug == model.slug and self.allows(each) for each in unsent
-        )
-        return not self.is_interrupted and (breaker.in_flight > 0 or may_go)
 
     async def admits(self, generation: Generation) -> bool:
         """Wait for the scouts of its model, if there are any; whether it may be submitted then, or once more.

@@ -18,10 +18,9 @@ from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnnamedAn
 from segmind_dagster.ledger import moves, reads, writes
 from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
 from segmind_dagster.lifecycle.generation import Attempt
-from segmind_dagster.lifecycle.matching import WITHOUT_CONTROL
 from segmind_dagster.runner.attempts import Tries
 from segmind_dagster.runner.delivery import Delivery, fail
-from segmind_dagster.runner.lookup import RUN_STAYS_OPEN, Fate, Found, Lookup
+from segmind_dagster.runner.lookup import Fate, Found, Lookup
 from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
@@ -351,30 +350,16 @@ class Buyer:
     async def _fate_in_spite_of(
         self, kind: FailureKind, generation: Generation, body: Mapping[str, Any], intent_at: datetime
     ) -> Fate:
-        """Whether a job was made in spite of an error; what others submit meanwhile shows how far the history is.
-
-        A 429 nearly always means what it says, and all may be answered so: where no other request of the model shows
-        how far the history is, it is sent again once this run has waited. A 5xx has to wait longer than a run does.
-        """
+        """Whether a job was made in spite of an error; what others submit meanwhile shows how far the history is."""
         if POLICIES[kind].is_permanent:
             return await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
         self.concurrency.left_provider(generation.generation_id)
         # it keeps no scout's place from the others
         self.admission.landed(generation)
-
-        def awaits_control() -> bool:
-            if kind == "rate_limited":
-                return self.admission.allows(generation)
-            return self.admission.asks_for_more(generation.model, self.unsent.values())
-
         return await self.lookup.find_before_retry(
-            generation.generation_id,
-            generation.model,
-            body,
-            intent_at,
-            awaits_control=awaits_control,
-            without_control=RUN_STAYS_OPEN if kind == "rate_limited" else WITHOUT_CONTROL,
-        )
+            generation.generation_id, generation.model, body, intent_at,
+            goes_on=lambda: self.admission.allows(generation),
+        )  # fmt: skip
 
     async def find(
         self,
@@ -405,7 +390,7 @@ class Buyer:
             if kind in {"server_error", "rate_limited"}:
                 fate = await self.lookup.find_before_retry(
                     generation.generation_id, generation.model, body, intent_at,
-                    awaits_control=lambda: not self.admission.is_interrupted, stays_open=WITHOUT_CONTROL + 1,
+                    goes_on=lambda: not self.admission.is_interrupted,
                 )  # fmt: skip
             else:
                 fate = await self.lookup.find(generation.generation_id, generation.model, body, intent_at)

@@ -21,7 +21,6 @@ from segmind_dagster.ledger.restoring import REBUILT_AT
 from segmind_dagster.lifecycle.matching import (
     ABSENT_REVIEW,
     CLOCK_TOLERANCE,
-    WITHOUT_CONTROL,
     Accepted,
     HistoryRow,
     Likeness,
@@ -87,10 +86,8 @@ class _Waiting:
         model: what was called.
         since_s: when this run began to look, on the monotonic clock.
         wants_proof: whether its absence has to be proved, or a reading that is up to date will do.
-        awaits_control: for one that is to be sent again after an error: whether a request that shows how far the
-            history has come may still be made; None when it is not to be sent again.
-        without_control: settling times after which none is needed.
-        stays_open: settling times that such a one is waited for.
+        goes_on: for one that is to be sent again after an error: whether waiting is worth while; None when it is not to
+            be sent again.
         readings: how often the history was read for it.
         fate: where the answer goes.
     """
@@ -99,9 +96,7 @@ class _Waiting:
     model: Model
     since_s: float
     wants_proof: bool
-    awaits_control: Callable[[], bool] | None = None
-    without_control: float = WITHOUT_CONTROL
-    stays_open: float = RUN_STAYS_OPEN
+    goes_on: Callable[[], bool] | None = None
     readings: int = 0
     fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -199,9 +194,7 @@ class Lookup:
         body: Mapping[str, Any],
         sent_at: datetime,
         *,
-        awaits_control: Callable[[], bool],
-        without_control: float = WITHOUT_CONTROL,
-        stays_open: float = RUN_STAYS_OPEN,
+        goes_on: Callable[[], bool],
     ) -> Fate:
         """The same for one that is to be sent again, so that "absent" says more: the history has come that far.
 
@@ -210,14 +203,9 @@ class Lookup:
             model: what was called.
             body: what was sent.
             sent_at: when its intent was recorded.
-            awaits_control: whether a request that shows how far the history has come may still be made.
-            without_control: settling times after which none is needed.
-            stays_open: settling times that it is waited for at most.
+            goes_on: whether it is worth waiting for that.
         """
-        return await self._wait(
-            key, model, body, sent_at,
-            wants_proof=False, awaits_control=awaits_control, without_control=without_control, stays_open=stays_open,
-        )  # fmt: skip
+        return await self._wait(key, model, body, sent_at, wants_proof=False, goes_on=goes_on)
 
     async def look_before_buying(
         self,
@@ -317,9 +305,7 @@ class Lookup:
         sent_at: datetime,
         *,
         wants_proof: bool,
-        awaits_control: Callable[[], bool] | None = None,
-        without_control: float = WITHOUT_CONTROL,
-        stays_open: float = RUN_STAYS_OPEN,
+        goes_on: Callable[[], bool] | None = None,
     ) -> Fate:
         if self._is_closed:
             return "unresolved"
@@ -329,9 +315,7 @@ class Lookup:
             model,
             since_s=self._clock.monotonic(),
             wants_proof=wants_proof,
-            awaits_control=awaits_control,
-            without_control=without_control,
-            stays_open=stays_open,
+            goes_on=goes_on,
         )
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
@@ -485,10 +469,10 @@ class Lookup:
             is_doubted = row is not None or each.submission.key in matches.doubts
             if each.wants_proof:
                 fate = self._fate_of_missing(each, is_doubted=is_doubted)
-            elif each.awaits_control is None:
+            elif each.goes_on is None:
                 fate = self._fate_of_refused(each, reading)
             else:
-                fate = self._fate_before_retry(each, view, reading, each.awaits_control, is_doubted=is_doubted)
+                fate = self._fate_before_retry(each, view, reading, each.goes_on, is_doubted=is_doubted)
             if fate is not None:
                 self._finish([each], fate)
 
@@ -525,7 +509,7 @@ class Lookup:
         return "unresolved" if is_over else None
 
     def _fate_before_retry(
-        self, refused: _Waiting, view: _View, reading: Reading, awaits_control: Callable[[], bool], *, is_doubted: bool
+        self, refused: _Waiting, view: _View, reading: Reading, goes_on: Callable[[], bool], *, is_doubted: bool
     ) -> Fate | None:
         """The same for one that is to be sent again: nothing is, before the history has come that far."""
         if reading.asked_s < refused.since_s:
@@ -544,12 +528,10 @@ class Lookup:
             settling_time=self._settling_time,
             job_s=job_s,
             is_listed_as_failed=is_listed_as_failed,
-            without_control=refused.without_control,
         ):
             return "absent"
-        may_come = is_listed_as_failed or reading.expects_control(refused.submission) or awaits_control()
-        open_s = refused.stays_open * self._settling_time.total_seconds() + job_s
-        return None if may_come and waited_s < open_s else "unresolved"
+        open_s = self._stays_open * self._settling_time.total_seconds() + job_s
+        return None if goes_on() and waited_s < open_s else "unresolved"
 
     async def _charge_late(self, view: _View) -> None:
         """Account for submissions that counted as never accepted and are listed now."""

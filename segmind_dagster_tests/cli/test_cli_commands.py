@@ -267,7 +267,7 @@ def test_every_command_explains_itself(command: str) -> None:
     assert f"\n  {command} " in run("--help").out
 
 
-def test_resolve_lists_adopts_and_forgets(project: Project) -> None:
+def test_resolve_lists_adopts_and_forgets(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = project.lose("fruit", 2)
     listed = run("resolve")
     assert listed.code == 0
@@ -276,6 +276,12 @@ def test_resolve_lists_adopts_and_forgets(project: Project) -> None:
     assert "fruit number 0" in listed.out
     assert "fruit" in listed.out
     assert "sent 20" in listed.out
+    monkeypatch.setenv("SEGMIND_UNKNOWN_SETTLE_SECONDS", "120")
+    answer = run("resolve", first, "--absent")
+    assert answer.code == 1
+    assert "history may not list it yet" in answer.err
+    assert "Try again in 1" in answer.err
+    monkeypatch.setenv("SEGMIND_UNKNOWN_SETTLE_SECONDS", "0")
     answer = run("resolve", first, "--absent")
     assert (answer.code, answer.out) == (
         0, f"{first} counts as never sent; the next run of 'fruit' buys it.\n",

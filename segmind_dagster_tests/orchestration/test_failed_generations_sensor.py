@@ -36,7 +36,7 @@ def test_it_is_on_by_default_and_says_when_nothing_has_been_generated(lab: Dagst
 
 
 def test_a_failure_is_run_again_when_it_is_due_and_then_nothing_is_left(open_lab: OpenLab) -> None:
-    lab = open_lab(faults=Faults(script=["server_error"]))
+    lab = open_lab(faults=Faults(script=["server_error"] * 3))
     assert lab.run(ASSET, partition=lab.write("fruit", 1)).is_success
     requests_before = lab.server.account()["requests"]
     assert "The next failures are due at" in Ticks(lab, failed_generations).reason()

@@ -139,7 +139,7 @@ def test_a_set_that_ran_out_of_money_does_not_wait_for_scouts() -> None:
     async def wait() -> list[bool]:
         admission = Admission({"fast-flux-schnell": never})
         tasks = [asyncio.create_task(admission.admits(work(number))) for number in range(3)]
-        poor = asyncio.create_task(admission.admits(work(prompt_set="poor")))
+        poor = asyncio.create_task(admission.admits(work(3, prompt_set="poor")))
         await asyncio.sleep(0)
         admission.hold_set("poor", "spent")
         return [*await asyncio.gather(*tasks), await asyncio.wait_for(poor, 5)]

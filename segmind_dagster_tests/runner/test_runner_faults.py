@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lab.clocks import QuickClock
 from lab.project import V1, V2
+from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.gateway import client
 from segmind_dagster.runner.poll_schedule import PollSchedule
@@ -137,6 +138,8 @@ def test_a_sensors_run_leaves_a_permanent_failure_alone(faulty: Any) -> None:
         ("failed", V2, "job_failed", 3),
         # listed as failed: that says it all
         ("failed", V1, "server_error", 3),
+        ("server_error", V2, "server_error", 3),
+        ("unavailable", V1, "server_error", 3),
     ],
 )
 def test_free_failures_are_retried_a_bounded_number_of_times(
@@ -167,22 +170,20 @@ def test_an_output_that_never_decodes_is_paid_for_and_fetched_again_but_not_boug
     lab.check_money()
 
 
-@pytest.mark.parametrize(("kind", "resource"), [("server_error", V2), ("unavailable", V1)])
-def test_where_nothing_shows_whether_an_error_made_a_job_its_outcome_is_unknown_and_its_cost_reserved(
+@pytest.mark.parametrize(("kind", "resource"), [("server_error", V2), ("unavailable", V1), ("rate_limited", V2)])
+def test_an_error_whose_outcome_the_history_cannot_tell_is_unknown_with_its_cost_reserved(
     faulty: Any, kind: str, resource: str
 ) -> None:
-    lab = faulty(*[kind] * 10)
+    lab = faulty(kind)
     key = lab.write("fruit", 1, models=[resource])
-    (unit,) = lab.generate(key).models
+    with Proxy(lab.server.url, is_platform=True) as proxy:
+        proxy.statuses[HISTORY] = 502
+        (unit,) = lab.generate(key, settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url)).models
     assert (unit.endings, unit.cost_usd) == ({"unknown": 1}, 0)
     assert (lab.posts, lab.charges, lab.states()) == (1, 0, ["unknown"])
     assert lab.committed_usd() > 0
-    # the next run, or a collecting one, waits until the history must list it
-    assert lab.generate(key).models[0].endings == {"unknown": 1}
-    assert (lab.posts, lab.charges) == (2, 0)
-    lab.collect()
-    assert lab.states() == ["planned"]
-    assert lab.committed_usd() == 0
+    assert lab.generate(key).models[0].endings == {"succeeded": 1}
+    lab.check_all_bought_once(1)
 
 
 def test_nothing_broken_is_ever_stored_under_a_good_name(faulty: Any) -> None:
@@ -240,12 +241,12 @@ def test_a_storm_of_every_fault_ends_with_one_charge_a_generation(open_lab: Open
 def test_a_job_that_was_made_despite_an_error_and_is_listed_late_is_adopted_by_the_next_run(faulty: Any) -> None:
     lab = faulty("accepted_then_503", lies=Lies(lag_s=2.0))
     key = lab.write("fruit", 1)
-    first = lab.generate(key).models[0]
-    assert (first.endings, lab.states(), lab.posts) == ({"unknown": 1}, ["unknown"], 1)
-    assert lab.committed_usd() > 0
-    assert lab.generate(key, settings=lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")).models[0].endings == {
-        "succeeded": 1
-    }
+    with Proxy(lab.server.url, is_platform=True) as proxy:
+        proxy.statuses[HISTORY] = 502
+        lab.generate(key, settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url))
+    assert lab.states() == ["unknown"]
+    settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")
+    assert lab.generate(key, settings=settings).models[0].endings == {"succeeded": 1}
     assert lab.posts == 1
     lab.check_all_bought_once(1)
 
@@ -280,23 +281,11 @@ def test_a_429_to_the_only_generation_is_sent_again_by_the_same_run(faulty: Any)
     assert lab.posts == 2
 
 
-def test_an_error_that_made_no_job_is_sent_again_by_the_next_run(faulty: Any) -> None:
-    lab = faulty("unavailable")
-    key = lab.write("fruit", 1)
-    lab.generate(key)
-    assert lab.generate(key).models[0].endings == {"succeeded": 1}
-    assert lab.posts == 2
-    lab.check_all_bought_once(1)
-
-
 def test_what_waits_for_the_history_keeps_the_others_from_nothing(open_lab: OpenLab) -> None:
-    """Three wait until the history must list their jobs; a model that never delivered lets three go ahead."""
+    """A model that never delivered lets three go ahead; each of these waits until the history must list its job."""
     lab = open_lab(faults=Faults(script=["unavailable"] * 3))
-    prompts = ["a pear", "a plum", "a fig"]
-    lab.generate(lab.write("fruit", prompts))
-    assert lab.states() == ["unknown"] * 3
-    lab.generate(lab.write("fruit", [*prompts, "a cherry", "a quince"]))
+    settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="2")
+    lab.generate(lab.write("fruit", 5), settings=settings)
     lab.check_all_bought_once(5)
-    prompt_of = {row["generation_id"]: row["prompt"] for row in lab.generations()}
     sent = sorted(lab.attempts(), key=lambda row: row["intent_at"])
-    assert {prompt_of[row["generation_id"]] for row in sent[3:5]} == {"a cherry", "a quince"}
+    assert [row["attempt"] for row in sent] == [1] * 5 + [2] * 3
