@@ -1,7 +1,7 @@
 """The account's request rate, shared by every run and process through one row of the ledger.
 
-Slots are handed out evenly spaced, a little below the bound, so that no window of the provider holds one request
-too many because some took longer over the network. A 429 shows that the real limit is lower: everybody waits for the
+Send times are evenly spaced, a little below the bound, so that no window of the provider holds one request too many
+because some took longer over the network. A 429 shows that the real limit is lower: everybody waits for the
 reset, and goes on at the rate that the provider did accept in that window, which is in `attempts`. After a while
 the rate grows back towards the configured bound. Only a 429 cuts, never another error.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SCOPE = "account"
 _WINDOW = timedelta(minutes=1)
 _HEADROOM = 0.99
-# what a late hand-out may make up for; with the headroom, a window still holds no request too many
+# what a late reservation may make up for; with the headroom, a window still holds no request too many
 _CATCH_UP = timedelta(seconds=0.25)
 # resets are nearer; what is farther was written by a wrong clock and is ignored
 _FARTHEST, _MOST_WAITING = timedelta(minutes=10), 1000
@@ -67,7 +67,7 @@ def _written(now: datetime, moment: Moment | None) -> dict[str, Any]:
 def reserve_requests(
     connection: Connection, *, count: int, per_minute: float, now: datetime, at_s: float | None = None
 ) -> list[datetime]:
-    """Take the next `count` moments at which a request may be sent.
+    """Reserve the next `count` send times.
 
     Args:
         connection: the ledger.
@@ -79,7 +79,7 @@ def reserve_requests(
     moment = None if at_s is None else Moment.of(connection, at_s)
     row = _recorded(connection, now, moment)
     rate = _rate_now(row, per_minute, now)
-    # rounded up: a minute must never hold one slot too many
+    # rounded up: a minute must never hold one request too many
     step = timedelta(microseconds=ceil(60_000_000 / (rate * _HEADROOM)))
     farthest = now + max(_FARTHEST, _MOST_WAITING * step)
     start = now if row is None else max(now - _CATCH_UP, min(row.next_slot_at, farthest))
@@ -104,11 +104,11 @@ def reserve_requests(
 def reserve_a_second(
     connection: Connection, *, most: int, per_minute: float, now: datetime, at_s: float | None = None
 ) -> list[datetime]:
-    """Take about a second's worth of slots: few writes when fast, nothing hoarded when slow.
+    """Reserve send times for about one second: few writes when fast, nothing hoarded when slow.
 
     Args:
         connection: the ledger.
-        most: slots at once.
+        most: send times at once.
         per_minute: the configured upper bound.
         now: the time.
         at_s: the clock of this machine that does not jump.
@@ -121,7 +121,7 @@ def reserve_a_second(
 def cut_rate(
     connection: Connection, *, reset_at: datetime, per_minute: float, now: datetime, at_s: float | None = None
 ) -> None:
-    """A 429 came back: no run sends before the reset, and the rate falls, once per window.
+    """After a 429: no run sends before the reset, and the rate falls, once per window.
 
     Args:
         connection: the ledger.

@@ -239,7 +239,7 @@ def _engine(url: str, *, writes: bool, file: LedgerFile | None) -> Engine:
             event.listen(engine, "begin", file.check_connection)
         event.listen(engine, "begin", partial(_begin, "BEGIN IMMEDIATE" if writes else "BEGIN"))
     elif writes:
-        # one writer at a time, as with SQLite: slots and caps are read before they are written
+        # one writer at a time, as with SQLite: rate and caps are read before they are written
         event.listen(engine, "begin", partial(_begin, f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"))
     return engine
 

@@ -1,8 +1,8 @@
 """What money allows: caps, reservations, and headroom for prices that are higher than believed. Pure.
 
-Facts go in (what is committed, what is open or was never reported, what prices were reported lately), a decision comes
-out. Who reads the facts and writes the reservation, in one transaction, is `ledger.moves.claim`; how a run waits for
-room is `runner.headroom`; what a generation is likely to cost is `planning.estimate`. Each refusal is worded here.
+Its inputs are what is committed, what is open or was never reported, and what prices were reported lately; its output
+is a decision. `ledger.moves.claim` reads the inputs and writes the reservation in one transaction; how a run waits
+for headroom is `runner.headroom`; what a generation is likely to cost is `planning.estimate`. Each refusal is worded here.
 
 What an attempt counts as in every cap, until its cost is reported:
 
@@ -222,8 +222,8 @@ class Refused:
         spent_usd: charged, as reported.
         reserved_usd: kept for what is open or was never reported.
         needed_usd: what is asked for.
-        is_final: whether nothing that ends can make room for it.
-        awaits_outcome: whether the outcome of something in progress, of any run, may make room.
+        is_final: whether nothing that ends can free headroom for it.
+        awaits_outcome: whether the outcome of something in progress, of any run, may free headroom.
         awaits_report: whether costs that are not reported yet do.
     """
 
@@ -280,7 +280,7 @@ class _OfModel:
 
 
 class Budget:
-    """What the caps allow at one moment: facts, and the decisions that follow from them.
+    """What the caps allow at one moment.
 
     Deciding changes nothing; what is granted is added with `reserve`, so that the next decision of the same
     transaction knows of it.
@@ -311,7 +311,7 @@ class Budget:
             self._add(exposure)
 
     def decide(self, spend: Spend) -> Granted | Refused:
-        """Whether every cap leaves room for a generation; of several refusals a final one counts most.
+        """Whether every cap leaves headroom for a generation; of several refusals a final one takes precedence.
 
         Args:
             spend: the generation.

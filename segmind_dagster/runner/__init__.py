@@ -6,7 +6,7 @@ life before the provider accepted it and `delivery` after that, with `attempts` 
 `inputs` its local pictures. What may go, and when: `lease` is the run's right to act, `account` a free look first,
 `freshness` a look whether the ledger is outdated; `admission`, `breaker` and `odd_prices` stop submitting,
 `concurrency`, `rate_limiter` and `poll_schedule` pace it, `headroom`, `costs` and `file_budgets` are how a run waits
-for room under its caps. `lookup` finds submissions in Segmind's history, `resolving` takes a person's word, `watching`
+for headroom under its caps. `lookup` finds submissions in Segmind's history, `resolving` takes a person's word, `watching`
 waits for other runs. `ports` are what it speaks through, `clock` the real time. What to do is decided in `planning`;
 what an answer means, what history proves and what money allows, in `lifecycle`.
 """

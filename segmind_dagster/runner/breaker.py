@@ -1,10 +1,10 @@
 """The circuit breaker of one model: whether another of its generations may be submitted now. Pure.
 
-Closed, all may go. Half open, three scouts may: a model that has never delivered here, or that a person tries again
-after it was stopped. Open, none may: three times in a row it was paid and what came could not be used.
+Closed: all may go. Half open, for a model that has never delivered here or that a person tries again after a stop:
+three scouts may go. Open, after three paid outputs in a row that could not be used: none may go.
 
-Only what was paid for counts. A scout that ends in any other way gives its place to the next one, so that nobody waits
-for a verdict that no scout can bring. Which tasks wait, and the messages, are in `admission`.
+Only paid outputs count. A scout that ends in any other way is replaced by the next one, so that no task waits for a
+verdict that cannot come. Which tasks wait, and the messages, are in `admission`.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class Buyer:
         """
         if generation.reserve_usd is None:
             return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
-        # before it is admitted: what waits for the history keeps no scout's place from the others
+        # before it is admitted: a generation that waits for the history must not count as a scout
         if (ended := await self._answered_with_an_error(generation)) is not None:
             return ended
         if not await self.admission.admits(generation):
@@ -171,7 +171,7 @@ class Buyer:
     async def _send_within_caps(
         self, generation: Generation, body: Mapping[str, Any], tries: Tries, planned_usd: Decimal, waited_ms: int
     ) -> Ended | None:
-        """One attempt, if the caps leave room for it; None when another try is due."""
+        """One attempt, if the caps leave headroom for it; None when another attempt follows."""
         term = self.lease.term
         try:
             with self.concurrency.submitting(), self.headroom.asking() as changes:
@@ -225,7 +225,7 @@ class Buyer:
             raise
 
     def _stop_for(self, generation: Generation, error: BudgetError) -> None:
-        """A cap is reached, and nothing in flight will make room: that set, or the run, submits nothing more."""
+        """A cap is reached and nothing in flight will free headroom: that set, or the run, submits nothing more."""
         held = [
             each
             for each in {generation.generation_id: generation, **self.unsent}.values()
@@ -239,7 +239,7 @@ class Buyer:
             self.admission.stop("over_budget", message)
 
     async def _not_uploaded(self, generation: Generation, error: GatewayError, tries: Tries) -> Ended | None:
-        """An input file did not reach the provider; None when another try is due. Nothing was submitted."""
+        """An input file did not reach the provider; None when another attempt follows. Nothing was submitted."""
         policy = POLICIES[error.kind]
         if tries.may_again(error.kind):
             await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
@@ -259,7 +259,7 @@ class Buyer:
     async def _send(
         self, generation: Generation, claim: Claim, body: Mapping[str, Any], tries: Tries, term: int
     ) -> Ended | None:
-        """One attempt; None when another one is due."""
+        """One attempt; None when another one follows."""
         intent_at = self.clock.now()
         began = self.clock.monotonic()
         sink = self.outputs.scratch_file(generation.generation_id)

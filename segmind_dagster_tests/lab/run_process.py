@@ -124,7 +124,7 @@ def owners(lab: Lab) -> set[str]:
 
 GAPS = {
     **kill_points.GAPS,
-    "after the wait for a slot, before the claim": lambda: kill_points.after_async(RateLimiter, "wait"),
+    "after the rate limit, before the claim": lambda: kill_points.after_async(RateLimiter, "wait"),
     "after the claim, before the lease is checked": lambda: kill_points.before(lease.Lease, "holds"),
 }
 _arrivals = 0

@@ -42,8 +42,8 @@ def test_settling_what_does_not_exist_names_it(book: Any, move: str) -> None:
 
 @pytest.mark.parametrize("bound", [7, 36, 54, 90, 110, 1800])
 def test_a_minute_never_holds_one_slot_too_many(ledger: Any, bound: float) -> None:
-    slots = ledger.write(rate.reserve_requests, count=bound + 1, per_minute=bound, now=NOON)
-    assert slots[-1] - slots[0] >= timedelta(minutes=1)
+    send_times = ledger.write(rate.reserve_requests, count=bound + 1, per_minute=bound, now=NOON)
+    assert send_times[-1] - send_times[0] >= timedelta(minutes=1)
 
 
 def test_a_refusal_after_the_rate_has_recovered_cuts_from_what_it_recovered_to(ledger: Any) -> None:

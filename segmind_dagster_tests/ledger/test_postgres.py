@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.postgres
 
-# of slots at 60 a minute, a hundredth below the bound
+# of requests at 60 a minute, a hundredth below the bound
 SPACING = timedelta(microseconds=1_010_102)
 
 
@@ -142,12 +142,12 @@ def test_an_operation_that_breaks_does_not_fail_its_neighbours_there_either(ledg
 
 
 def test_slots_are_shared_by_machines_that_ask_in_turn(ledgers: list[Ledger]) -> None:
-    slots = [
-        slot
+    send_times = [
+        send_time
         for number in range(9)
-        for slot in ledgers[number % 3].write(rate.reserve_requests, count=1, per_minute=60, now=NOON)
+        for send_time in ledgers[number % 3].write(rate.reserve_requests, count=1, per_minute=60, now=NOON)
     ]
-    assert slots == [NOON + number * SPACING for number in range(9)]
+    assert send_times == [NOON + number * SPACING for number in range(9)]
 
 
 def test_a_ledger_there_belongs_to_one_origin_too(ledgers: list[Ledger], postgres_url: str) -> None:
@@ -186,8 +186,12 @@ def test_machines_that_ask_at_once_never_get_the_same_slot(ledgers: Any) -> None
     def take(ledger: Any) -> list[Any]:
         return [ledger.write(rate.reserve_requests, count=1, per_minute=60, now=NOON)[0] for _ in range(30)]
 
-    slots = [slot for taken in at_once([lambda ledger=ledger: take(ledger) for ledger in ledgers]) for slot in taken]
-    assert sorted(slots) == [NOON + number * SPACING for number in range(90)]
+    send_times = [
+        send_time
+        for taken in at_once([lambda ledger=ledger: take(ledger) for ledger in ledgers])
+        for send_time in taken
+    ]
+    assert sorted(send_times) == [NOON + number * SPACING for number in range(90)]
 
 
 @pytest.mark.postgres
@@ -253,5 +257,5 @@ def test_the_databases_clock_judges_leases_and_slots_of_other_machines(ledgers: 
     here = datetime.now(UTC)
     (second,) = other.write(rate.reserve_requests, count=1, per_minute=6, now=here, at_s=5000.0)
     assert abs((first - now).total_seconds()) < 1
-    # the next slot of six a minute, for another machine with another wall clock
+    # the next send time at six a minute, for another machine with another wall clock
     assert 8 < (second - here).total_seconds() < 11

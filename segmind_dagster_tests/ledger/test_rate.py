@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MINUTE = timedelta(minutes=1)
 CATCH_UP = timedelta(seconds=0.25)
-# slots are handed out a hundredth below the bound
+# requests are sent a hundredth below the bound
 SECOND = 1 / 0.99
 # rates whose spacing is a whole number of microseconds
 bounds = st.sampled_from([0.5, 1, 5, 7.5, 10, 50, 60, 120, 500, 1000])
@@ -37,8 +37,8 @@ def cut(ledger: Ledger, now: datetime = NOON, per_minute: float = 60, reset_s: f
     ledger.write(rate.cut_rate, reset_at=now + timedelta(seconds=reset_s), per_minute=per_minute, now=now)
 
 
-def seconds(slots: list[datetime]) -> list[float]:
-    return [(slot - NOON).total_seconds() for slot in slots]
+def seconds(send_times: list[datetime]) -> list[float]:
+    return [(send_time - NOON).total_seconds() for send_time in send_times]
 
 
 def forget(ledger: Ledger) -> None:
@@ -46,13 +46,13 @@ def forget(ledger: Ledger) -> None:
 
 
 def spacing_s(ledger: Ledger, now: datetime, per_minute: float = 60) -> float:
-    """Seconds between two slots handed out now."""
+    """Seconds between two send times reserved now."""
     first, second = reserve(ledger, 2, per_minute, now)
     return (second - first).total_seconds()
 
 
-def most_in_a_minute(slots: list[datetime]) -> int:
-    ordered = sorted(slots)
+def most_in_a_minute(send_times: list[datetime]) -> int:
+    ordered = sorted(send_times)
     return max(bisect_left(ordered, start + MINUTE) - index for index, start in enumerate(ordered))
 
 
@@ -62,14 +62,14 @@ def test_no_minute_holds_more_slots_than_the_bound_whoever_asks_and_when(
 ) -> None:
     forget(ledger)
     now = NOON
-    slots: list[datetime] = []
+    send_times: list[datetime] = []
     for pause_s, count in calls:
         now += timedelta(seconds=pause_s)
         given_out = reserve(ledger, count, bound, now)
-        assert all(slot >= now - CATCH_UP for slot in given_out)
-        slots += given_out
-    assert len(set(slots)) == len(slots)
-    assert most_in_a_minute(slots) <= math.ceil(bound)
+        assert all(send_time >= now - CATCH_UP for send_time in given_out)
+        send_times += given_out
+    assert len(set(send_times)) == len(send_times)
+    assert most_in_a_minute(send_times) <= math.ceil(bound)
 
 
 @given(
@@ -81,14 +81,14 @@ def test_refusals_never_raise_the_rate_above_the_bound(
 ) -> None:
     forget(ledger)
     now = NOON
-    slots: list[datetime] = []
+    send_times: list[datetime] = []
     for pause_s, count, is_refused in calls:
         now += timedelta(seconds=pause_s)
         if is_refused:
             cut(ledger, now, bound, reset_s=10)
-            assert all(slot >= now + timedelta(seconds=10) for slot in reserve(ledger, 0, bound, now))
-        slots += reserve(ledger, count, bound, now)
-    assert not slots or most_in_a_minute(slots) <= math.ceil(bound)
+            assert all(send_time >= now + timedelta(seconds=10) for send_time in reserve(ledger, 0, bound, now))
+        send_times += reserve(ledger, count, bound, now)
+    assert not send_times or most_in_a_minute(send_times) <= math.ceil(bound)
 
 
 def test_slots_are_evenly_spaced_and_the_first_is_now(ledger: Ledger) -> None:
@@ -103,12 +103,12 @@ def test_of_time_that_nobody_used_only_a_quarter_of_a_second_is_made_up_for(ledg
 
 
 def test_a_hand_out_that_comes_a_little_late_loses_no_request(ledger: Ledger) -> None:
-    """Each batch of slots is asked for some milliseconds after the last one was used up."""
-    now, slots = NOON, list[datetime]()
+    """Each batch of send times is reserved some milliseconds after the last one was used up."""
+    now, send_times = NOON, list[datetime]()
     while now < NOON + MINUTE:
-        slots += reserve(ledger, 10, 600, now)
-        now = slots[-1] + timedelta(seconds=SECOND / 10 + 0.02)
-    assert len([slot for slot in slots if slot < NOON + MINUTE]) >= 0.98 * 600
+        send_times += reserve(ledger, 10, 600, now)
+        now = send_times[-1] + timedelta(seconds=SECOND / 10 + 0.02)
+    assert len([send_time for send_time in send_times if send_time < NOON + MINUTE]) >= 0.98 * 600
 
 
 @given(bound=st.sampled_from([5, 60, 120, 1000]), phase_s=st.floats(0, 60), delays=st.integers(0, 300))
@@ -118,7 +118,8 @@ def test_no_fixed_window_of_the_provider_is_overrun_although_requests_take_their
     forget(ledger)
     chance = Random(delays)
     arrived = [
-        (slot - NOON).total_seconds() + phase_s + chance.uniform(0, 0.3) for slot in reserve(ledger, 3 * bound, bound)
+        (send_time - NOON).total_seconds() + phase_s + chance.uniform(0, 0.3)
+        for send_time in reserve(ledger, 3 * bound, bound)
     ]
     windows = Counter(int(moment // 60) for moment in arrived)
     assert max(windows.values()) <= bound
@@ -188,6 +189,6 @@ def test_a_bound_that_was_lowered_holds_at_once_and_one_that_was_raised_too(ledg
 
 def test_two_processes_share_one_rate(ledger: Ledger) -> None:
     other = open_ledger(str(ledger.engine.url), api_origin=ORIGIN, holds_outputs=lambda: None)
-    slots = [slot for _ in range(10) for each in (ledger, other) for slot in reserve(each)]
+    send_times = [send_time for _ in range(10) for each in (ledger, other) for send_time in reserve(each)]
     other.close()
-    assert seconds(slots) == pytest.approx([number * SECOND for number in range(20)], abs=1e-4)
+    assert seconds(send_times) == pytest.approx([number * SECOND for number in range(20)], abs=1e-4)

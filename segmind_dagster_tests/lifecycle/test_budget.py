@@ -160,7 +160,7 @@ def test_a_price_of_up_to_four_times_the_believed_one_exceeds_no_cap(
                 world.end(among[number % len(among)], what)
         for scope, cap_usd in (("set", set_usd), ("run", run_usd), ("day", day_usd)):
             for name in {getattr(each.scopes, scope) for each in world.attempts}:
-                # a first one that left no room for four times its estimate is the only one that may cost too much
+                # a first one that left no headroom for four times its estimate is the only one that may cost too much
                 tight = [
                     max(world.prices[each.model] - each.reserved_usd, NOTHING)
                     for each in world.attempts

@@ -1,4 +1,4 @@
-"""Who waits for room in a cap, who asks again, and that nobody waits for what cannot come."""
+"""Which generations wait for headroom under a cap, which ask again, and that none waits for what cannot come."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def left_behind(lab: Lab) -> list[str]:
 @pytest.mark.parametrize(
     ("gap", "resource"),
     [
-        ("after the wait for a slot, before the claim", V2),
+        ("after the rate limit, before the claim", V2),
         ("after the claim, before the lease is checked", V2),
         ("after the claim, before the POST", V2),
         ("amid the POST", V1),
@@ -56,7 +56,7 @@ def left_behind(lab: Lab) -> list[str]:
 )
 def test_a_run_woken_after_its_lease_sends_nothing_for_what_it_lost(open_lab: OpenLab, gap: str, resource: str) -> None:
     environ = {
-        # slots come one by one, so that some generations wait for theirs while others are in progress
+        # requests are sent one by one, so that some generations wait while others are in progress
         "SEGMIND_REQUESTS_PER_MINUTE": "3000",
         # a run that takes over stays open longer than a job takes, which here is as long as a lease
         "SEGMIND_UNKNOWN_SETTLE_SECONDS": str(SHORT_LEASE_S),

@@ -60,7 +60,7 @@ def test_a_run_after_a_jump_waits_for_nothing_that_the_clock_before_it_wrote(ope
     began = time.monotonic()
     clock = JumpingClock({0: JUMPS[jump]})
     assert lab.generate(lab.write("harvest", 6), clock=clock).models[0].endings == {"succeeded": 6}
-    # an hour of slots, even in naps, would take a minute and a half
+    # waiting for an hour, even in short sleeps, would take a minute and a half
     assert time.monotonic() - began < 20
 
 

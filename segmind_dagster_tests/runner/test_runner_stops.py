@@ -67,7 +67,7 @@ def test_after_a_refusal_nobody_who_waits_sends_before_the_reset(ledger: Ledger)
         await asyncio.gather(*(send() for _ in range(40)))
 
     asyncio.run(all_of_them())
-    # at most the slots of one reservation, about a second's worth, are already in progress
+    # at most one reservation, about a second's worth of requests, is already in progress
     assert len([moment for moment in sent if moment < 30]) <= 11
 
 
