@@ -86,7 +86,7 @@ def perform(task: Task) -> None:
             said = _errand(task, load_settings())
         except (SegmindDagsterError, GatewayError) as error:
             said = {"stopped": f"{type(error).__name__}: {error}"}
-        except BaseException as error:  # noqa: BLE001  whatever ends a run is a finding
+        except BaseException as error:  # noqa: BLE001  whatever ends a run is reported
             import traceback
 
             traceback.print_exc()

@@ -37,8 +37,8 @@ def main(client_timeout_s: float, time_scale: float, run_id: str, keys: list[str
     _say("done", endings=dict(endings), stopped_by=report.stopped_by)
 
 
-def _say(phase: str, **facts: Any) -> None:
-    print(json.dumps({"phase": phase, **facts}), flush=True)
+def _say(phase: str, **fields: Any) -> None:
+    print(json.dumps({"phase": phase, **fields}), flush=True)
 
 
 if __name__ == "__main__":

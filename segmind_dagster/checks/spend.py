@@ -228,8 +228,8 @@ def balance_agrees(rows: Rows) -> CheckOutcome:
     lines = [*_both_sides(known, by_verdict["topped up"])]
     if rest := len(rows) - len(known) + len(by_verdict["too early to tell"]):
         lines.append(
-            f"{counted(rest, 'stretch', 'stretches')} between two readings left open: Segmind's history does not "
-            "tell of it, or not all of it yet."
+            f"{counted(rest, 'stretch', 'stretches')} between two readings not compared: Segmind's history does not "
+            "cover it, or not all of it yet."
         )
     return CheckOutcome(verdict="passed", description="\n".join(lines), figures=figures)
 

@@ -1,7 +1,7 @@
 """How far a comparison with Segmind's history reaches: until when it was read, and what our ledger has since. Pure.
 
 The history is read now and then, the ledger is written all the time: what is newer than the history is neither right
-nor wrong, and every finding says how much that is.
+nor wrong, and every outcome says how much that is.
 """
 
 from __future__ import annotations

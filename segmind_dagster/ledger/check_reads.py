@@ -1,6 +1,6 @@
 """Every question that the checks ask of the ledger, as functions of one connection; `reads` is for runs.
 
-Rows are returned as they stand; whether they are a reason to worry is decided in `reports.findings`.
+Rows are returned as stored; what they mean is decided in `checks`.
 """
 
 from __future__ import annotations

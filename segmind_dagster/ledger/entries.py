@@ -119,10 +119,10 @@ def record_balance(connection: Connection, *, balance_usd: Decimal, now: datetim
     note(connection, {BALANCE_KEY: json.dumps(seen)})
 
 
-def note(connection: Connection, facts: Mapping[str, str]) -> None:
-    """Remember facts about the ledger itself, by their keys in `meta`; what was noted before is replaced."""
+def note(connection: Connection, values: Mapping[str, str]) -> None:
+    """Set values of `meta` by key; earlier values are replaced."""
     rows = upsert(connection, META)
     connection.execute(
         rows.on_conflict_do_update(index_elements=["key"], set_={"value": rows.excluded.value}),
-        [{"key": key, "value": value} for key, value in facts.items()],
+        [{"key": key, "value": value} for key, value in values.items()],
     )

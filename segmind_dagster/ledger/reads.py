@@ -67,7 +67,7 @@ def unfinished(
     is_alive: Callable[[str, Connection], bool],
     also_paid: bool = False,
 ) -> list[Generation]:
-    """Everything sent whose outcome is not settled and that no run is at, oldest first.
+    """Everything sent whose outcome is open and that no live run owns, oldest first.
 
     Args:
         connection: the ledger.
@@ -84,7 +84,7 @@ def unfinished(
     wanted = union_all(*(select(columns.generation_id).where(kind) for kind in kinds))
     query = _records(with_body=True).where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
     records = _read_records(connection, query, is_alive)
-    # a run that began between the two statements works on it now
+    # a run that began between the two statements may own it now
     return [record for record in records if not record.is_owner_alive]
 
 
@@ -356,7 +356,7 @@ def upload_url(connection: Connection, sha256: str, *, since: datetime | None = 
 
 
 def meta(connection: Connection, key: str) -> str | None:
-    """A fact about the ledger as a whole."""
+    """A value of `meta`, about the ledger as a whole."""
     return connection.execute(select(META.c.value).where(META.c.key == key)).scalar()
 
 
@@ -398,7 +398,7 @@ def unknown_costs(connection: Connection) -> dict[str, int]:
 
 
 def reserved(connection: Connection) -> Decimal:
-    """What is sent and not settled may cost, in USD."""
+    """What is reserved for submissions that are not charged yet, in USD."""
     is_open = ATTEMPTS.c.state.in_(IN_PROGRESS) & ATTEMPTS.c.cost_usd.is_(None)
     return connection.execute(select(func.sum(ATTEMPTS.c.reserved_usd)).where(is_open)).scalar() or _FREE
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection
 
 REBUILT_AT: Final = "rebuilt_at"
-"""When a rebuild has last succeeded, ISO 8601: what was listed by then is adopted, or left in doubt."""
+"""Key in `meta`: when a rebuild last succeeded, ISO 8601. What was listed by then is adopted, or left in doubt."""
 
 REBUILD_REFUSED: Final = "rebuild_refused"
-"""Why the last rebuild restored nothing, as a fact about the ledger, until one succeeds."""
+"""Key in `meta`: why the last rebuild restored nothing, until one succeeds."""
 
 _CHUNK = 500
 

@@ -1,7 +1,7 @@
 """What sensors ask of the ledger: what is open, of which sets, since when. Nothing here writes or decides.
 
-Answers are sums, so that they are small and come from an index however many generations there are. When a run is
-due is `lifecycle.next_step`'s business, which also says how long anything lasts.
+Answers are sums, so that they are small and come from an index however many generations there are. When a run
+follows is decided in `lifecycle.next_step`, which also defines the pauses.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ class Loose:
     """Generations that may have been paid for, are not stored, and that no run has.
 
     Args:
-        look: whether the next look for them is due (`now`), is to come (`later`), or would be too late (`never`).
+        look: whether the next look for them is at once (`now`), `later`, or would be too late (`never`).
         generations: how many they are.
-        next_at: when the first of these looks is due.
+        next_at: when the first of these looks follows.
         first_paid_at: when the first of them was submitted, or was about to be.
         last_looked_at: when something happened to one of them last.
     """
@@ -128,7 +128,7 @@ class Balance:
 def open_work(
     connection: Connection, *, failed_kinds: Collection[str], uncounted_kinds: Collection[str]
 ) -> list[OpenWork]:
-    """What current prompt sets ask for and no run works on: planned, or failed in one of these ways.
+    """What current prompt sets ask for and no run owns: planned, or failed in one of these ways.
 
     Args:
         connection: the ledger.
@@ -221,8 +221,8 @@ def held(connection: Connection) -> list[Held]:
 def loose(connection: Connection, *, now: datetime, first_look: timedelta, kept: timedelta) -> list[Loose]:
     """What was submitted, or may have been, and that no run has, and what was or may be paid for and failed.
 
-    A look is due after as long again as it was waited for, and after `first_look` at the earliest; none is worth
-    while after the provider has forgotten it. Worked out in the database: there may be thousands.
+    The waiting time doubles with each look and is `first_look` at least; there is no look once the provider has
+    deleted the output. Worked out in the database: there may be thousands.
 
     Args:
         connection: the ledger.

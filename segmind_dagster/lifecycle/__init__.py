@@ -4,5 +4,5 @@ Pure: no I/O, no clock of its own, and nothing of this project but `errors` and 
 record that every layer passes on, `states` holds both transition tables, `failures` the failure kinds and their
 policies (`error_text` tells them by their wording), `next_step` what may happen to a generation now, `matching` which
 history row is which generation and what proves absence, `budget` caps and reservations, `plausibility` whether a cost
-can be true, `parsing` how a fact is read.
+can be true, `parsing` how a value is read.
 """

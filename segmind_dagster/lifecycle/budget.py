@@ -1,8 +1,8 @@
 """What money allows: caps, reservations, and headroom for prices that are higher than believed. Pure.
 
-Its inputs are what is committed, what is open or was never reported, and what prices were reported lately; its output
-is a decision. `ledger.moves.claim` reads the inputs and writes the reservation in one transaction; how a run waits
-for headroom is `runner.headroom`; what a generation is likely to cost is `planning.estimate`. Each refusal is worded here.
+It decides from what is committed, what is open or was never reported, and the prices reported lately. The inputs are
+read and the reservation is written, in one transaction, by `ledger.moves.claim`; `runner.headroom` waits for headroom;
+`planning.estimate` says what a generation is likely to cost. Each refusal is worded here.
 
 What an attempt counts as in every cap, until its cost is reported:
 
@@ -11,9 +11,9 @@ What an attempt counts as in every cap, until its cost is reported:
   four attempts are open or unreported and no cost was reported. The first one of a model goes with its plain
   estimate, which finds the real price out.
 
-So a price of up to four times the believed one exceeds no cap, for any number of runs, except by what the one
-generation that finds out costs beyond its estimate where less than four times that was left; beyond four times, by no
-more than what is in flight until the first report.
+So with a price of up to four times the believed one no cap is exceeded, for any number of runs, except by the excess of
+that first generation where less than four times its estimate was left; with a higher price, by no more than what is in
+flight until the first report.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Retries have one owner each: the gateway repeats GETs, which are free; the runne
 within a run, as `POLICIES` says; a later run tries again what `POLICIES` calls unpaid, once per run.
 A permanent failure stops all three. Nothing is bought again while its outcome is unknown.
 
-Facts about answers: Segmind's error documentation (docs:api, docs:async) and its official SDK 1.3.0.
+Sources for the answers: Segmind's error documentation (docs:api, docs:async) and its official SDK 1.3.0.
 """
 
 from __future__ import annotations

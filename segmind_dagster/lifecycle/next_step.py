@@ -83,7 +83,7 @@ class Recorded(Protocol):
 
     @property
     def is_owner_alive(self) -> bool:
-        """Whether a run works on it."""
+        """Whether a live run owns it."""
 
     @property
     def failure_kind(self) -> str | None:

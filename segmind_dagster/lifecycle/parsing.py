@@ -1,7 +1,7 @@
-"""Facts as the world writes them, read in one way: money, durations, whole numbers, moments.
+"""Reads values from outside in one way: money, durations, whole numbers, times.
 
-Whatever is written nonsensically (not a number, infinite, negative, absurdly large) reads as None, "not known": never
-as an error and never as zero. What a whole answer means is in `gateway.wire`; what people type into prompt files and
+A nonsensical value (not a number, infinite, negative, absurdly large) reads as None, "not known": never as an error
+and never as zero. What a whole answer means is in `gateway.wire`; what people type into prompt files and
 settings is read, and complained about, there.
 """
 

@@ -2,7 +2,7 @@
 
 A generation keeps its id for ever; each POST sent for it is an attempt, which is data under that id. Every move that
 exists is here, also the rare ones; the ledger builds its statements from these tables, so that no other move can be
-written. When a move is due is `next_step`'s business.
+written. When a move follows is decided in `next_step`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Looks whether outputs are still what was stored: there, of the same size, and of the same digest.
 
-Reads only. What to make of a file that is not, is decided in `reports.findings`.
+Reads only. What a fault means is decided in `checks.outcomes`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Fault = Literal["missing", "other size", "other content", "unreadable"]
 
 
 class Expected(Protocol):
-    """An output as the ledger has it; `ledger.findings.StoredRow` is one."""
+    """An output as the ledger has it; `ledger.check_reads.StoredRow` is one."""
 
     @property
     def uri(self) -> str:

@@ -31,7 +31,7 @@ class Rebuilt:
         unpriced: stored outputs of unknown cost without an estimate.
         outdated: generations that the ledger, being older, has under way although their outputs are here, a few.
         outdated_count: how many those are.
-        verdicts: outputs and facts of the folder by what they count as.
+        verdicts: outputs and sidecars of the folder by what they count as.
         foreign_rows: rows of the warehouse that are of another origin.
         not_restored: names of outputs that could not be restored, a few.
         doubtful: generations that may have been paid for, which the history no longer tells for certain, a few.
@@ -78,7 +78,7 @@ class Rebuilt:
     def _remarks(self) -> list[tuple[int, str]]:
         doubtful = (
             "generations may have been paid for, which the history does not tell for certain; they are not bought "
-            "until `segmind-dagster resolve` has settled them: " + ", ".join(self.doubtful)
+            "until `segmind-dagster resolve` has decided them: " + ", ".join(self.doubtful)
         )
         unclaimed = (
             f"requests were charged (${self.unclaimed_usd:.6f}) that no output, prompt file or warehouse row accounts "
@@ -93,7 +93,7 @@ class Rebuilt:
             (self.unpriced, "stored outputs have a cost that nobody knows; it is in no total"),
             (self.verdicts["undigested"], "outputs had lost the record of their digest; they are whole and were kept"),
             (self.verdicts["changed"], "outputs are not the bytes that were stored; they count as not fetched yet"),
-            (self.verdicts["missing"], "outputs are gone, with only their facts left"),
+            (self.verdicts["missing"], "outputs are gone, with only their sidecars left"),
             (self.verdicts["nameless"], "outputs could not be restored from themselves: nothing says what they are"),
             (self.verdicts["foreign"], "outputs are of another API origin or account; they were left out"),
             (self.foreign_rows, "rows of the warehouse are of another API origin or account; they were left out"),

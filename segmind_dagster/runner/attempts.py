@@ -57,12 +57,12 @@ def took_s(accounting: Accounting, noticed_after_s: float) -> float:
 
 
 def with_history(attempt: Attempt, row: HistoryRow | None) -> Attempt:
-    """The attempt with the cost that only the history still tells."""
+    """The attempt with the cost from the history, where only that still has it."""
     return attempt if row is None else attempt.with_cost(row.cost_usd, "history")
 
 
 def with_sidecar(attempt: Attempt, sidecar: Mapping[str, Any]) -> Attempt:
-    """The attempt with the cost that only the facts beside its output still tell."""
+    """The attempt with the cost from the sidecar of its output, where only that still has it."""
     if not isinstance(sidecar.get("cost_usd"), str):
         return attempt
     return attempt.with_cost(read_usd(sidecar["cost_usd"]), str(sidecar.get("cost_source", "reported")))

@@ -30,9 +30,9 @@ def left_behind(
     known: Container[str],
     also_paid: bool = False,
 ) -> list[Generation]:
-    """What earlier runs submitted and never stored, of any set, as long as no live run works on it.
+    """What earlier runs submitted and never stored, of any set, unless a live run owns it.
 
-    What is of a model without an entry stays in the ledger until the entry is back.
+    Generations of a model without a registry entry stay in the ledger until the entry is back.
     """
     found = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()), also_paid=also_paid)
     wanted = [each for each in found if each.generation_id not in known and each.model.is_listed]

@@ -14,8 +14,8 @@ from typing import Final, Literal
 
 SCOUTS: Final = 3
 
-State = Literal["closed", "half_open", "open"]
-Answer = Literal["go", "wait", "stop"]
+BreakerState = Literal["closed", "half_open", "open"]
+BreakerAnswer = Literal["go", "wait", "stop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class CircuitBreaker:
         in_flight: scouts that have no ending yet.
     """
 
-    state: State = "closed"
+    state: BreakerState = "closed"
     bad: int = 0
     in_flight: int = 0
 
@@ -45,7 +45,7 @@ class CircuitBreaker:
             return cls(state="half_open") if is_by_person else cls(state="open", bad=bad)
         return cls(state="closed" if has_delivered else "half_open", bad=bad)
 
-    def answer(self) -> Answer:
+    def answer(self) -> BreakerAnswer:
         """Whether one more may be submitted."""
         match self.state:
             case "closed":

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.costs import CostReader
     from segmind_dagster.runner.file_budgets import FileBudgets
     from segmind_dagster.runner.headroom import Headroom
-    from segmind_dagster.runner.inputs import Inputs
+    from segmind_dagster.runner.inputs import InputUploader
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.ports import ClockPort, GatewayPort, OutputsPort
     from segmind_dagster.runner.rate_limiter import RateLimiter
@@ -87,7 +87,7 @@ class Buyer:
     clock: ClockPort
     lease: Lease
     rate_limiter: RateLimiter
-    inputs: Inputs
+    inputs: InputUploader
     lookup: Lookup
     delivery: Delivery
     concurrency: ConcurrencyLimit

@@ -206,7 +206,7 @@ class Delivery:
             schedule.learn_unfinished(elapsed_s)
 
     async def _pause(self, schedule: PollSchedule, elapsed_s: float, *, is_scout: bool) -> None:
-        """Wait until the next look; in parts, because other jobs may teach meanwhile that it is due earlier."""
+        """Wait until the next look; in parts, because other jobs may show meanwhile that it can come earlier."""
         waited_s = 0.0
         while (left_s := schedule.delay_s(elapsed_s, is_scout=is_scout) - waited_s) > 0:
             part_s = min(left_s, _PART_S)

@@ -23,7 +23,7 @@ from segmind_dagster.runner.costs import CostReader
 from segmind_dagster.runner.delivery import Delivery
 from segmind_dagster.runner.file_budgets import FileBudgets
 from segmind_dagster.runner.headroom import Headroom
-from segmind_dagster.runner.inputs import Inputs
+from segmind_dagster.runner.inputs import InputUploader
 from segmind_dagster.runner.lookup import Lookup
 from segmind_dagster.runner.odd_prices import OddPrices
 from segmind_dagster.runner.poll_schedule import PollSchedule, counted_s
@@ -119,7 +119,7 @@ class Engine:
             stays_open=limits.stays_open,
             slugs=slugs,
         )
-        self._inputs = Inputs(gateway, ledger, clock)
+        self._inputs = InputUploader(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
         self._concurrency = ConcurrencyLimit(limits.max_in_flight, clock)
         self._delivery = Delivery(

@@ -37,7 +37,7 @@ async def digest_at(gateway: GatewayPort, outputs: OutputsPort, address: str) ->
         outputs.discard(path)
 
 
-class Inputs:
+class InputUploader:
     """Turns local images into addresses that the provider can read.
 
     Args:

@@ -85,10 +85,10 @@ class Lease:
 
 
 def watch_leases(ledger: Ledger, clock: ClockPort) -> None:
-    """Watch those leases for as long as one lasts that no shared clock can judge; runs that are gone are known then.
+    """Watch leases that no shared clock can judge for as long as a lease lasts; then it is known which runs are gone.
 
-    For what looks once and ends: a run that goes on watches anyway.
+    For commands that look once and end: a run watches anyway.
     """
     if any(ledger.standing(owner, clock.monotonic()) == "not known" for owner in ledger.read(reads.owners)):
-        LOGGER.warning("Waiting for %.0f s: a run on another machine may have what is not settled.", leases.LEASE_S)
+        LOGGER.warning("Waiting for %.0f s: a run on another machine may still own generations.", leases.LEASE_S)
         asyncio.run(clock.sleep(leases.LEASE_S + 1))

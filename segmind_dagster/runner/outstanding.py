@@ -42,7 +42,7 @@ class Outstanding:
         parts = [f"{self.accepted} accepted by Segmind"] if self.accepted else []
         parts += [f"{self.in_doubt} whose answer nobody saw"] if self.in_doubt else []
         count = self.accepted + self.in_doubt
-        advice = " `segmind-dagster resolve` settles what it cannot find." if self.in_doubt else ""
+        advice = " Decide what it cannot find with `segmind-dagster resolve`." if self.in_doubt else ""
         return (
             f"{count} generation{'s are' if count != 1 else ' is'} paid for, or may be, and not stored: "
             f"{' and '.join(parts)}, ${self.usd:.4f} in all. `segmind-dagster collect`, or the next run, fetches them "

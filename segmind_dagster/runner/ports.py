@@ -87,7 +87,7 @@ class OutputsPort(Protocol):
         """Verify a file and move it into place."""
 
     def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Output, Mapping[str, Any]] | None:
-        """The whole output of a request that was put in place earlier, and the facts beside it, if it was."""
+        """The whole output that was stored for a request earlier, with its sidecar; None when there is none."""
 
     @property
     def quarantine(self) -> QuarantinePort:

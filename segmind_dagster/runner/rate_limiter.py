@@ -61,7 +61,7 @@ class RateLimiter:
                     continue
                 send_at_s = self._reserved[0]
                 delay_s = send_at_s - self._clock.monotonic()
-                # sleep before taking the time out of the queue, and in parts, so that a stop or a 429 reaches every request
+                # sleep before taking this time, and in parts, so that a stop or a 429 reaches every queued request
                 while self._drop_obsolete() and self._reserved and self._reserved[0] == send_at_s:
                     if delay_s <= 0:
                         self._reserved.popleft()

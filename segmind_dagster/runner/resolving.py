@@ -176,7 +176,7 @@ def _unusable(ledger: Ledger, clock: ClockPort) -> list[Generation]:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a person may settle: its name, which generations are of it, and what to say when one is not."""
+    """What a person may decide about: its name, how to find such generations, and advice when one is not."""
 
     name: str
     find: Callable[[Ledger, ClockPort], list[Generation]]
@@ -210,7 +210,7 @@ def _chosen(settings: Settings, generation: str, kind: _Kind, clock: ClockPort) 
         except LostOwnershipError as error:
             raise SegmindDagsterError(
                 f"{found[0].generation_id} was {kind.name} a moment ago, but a run was first: it has it now, or has "
-                "settled it. Nothing was changed; look again when that run is done."
+                "resolved it. Nothing was changed; look again when that run is done."
             ) from error
 
 
@@ -246,7 +246,7 @@ async def _check_request(settings: Settings, record: Generation, request_id: str
     async with Gateway(settings) as gateway:
         try:
             row = await gateway.history_row(request_id)
-        except GatewayError:  # often why a person is asked: the job's own record is the other witness
+        except GatewayError:  # often why a person is asked: the job's own record shows it as well
             row = None
         if row is None:
             try:

@@ -42,7 +42,7 @@ class Watch:
         self._task: asyncio.Task[None] | None = None
 
     async def until_free(self, generation_id: str) -> Generation:
-        """The generation's record, once no live run works on it any more."""
+        """The generation's record, once no live run owns it any more."""
         future = self._waiting.setdefault(generation_id, asyncio.get_running_loop().create_future())
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())

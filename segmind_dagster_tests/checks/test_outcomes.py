@@ -24,12 +24,12 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 CENT = Decimal("0.01")
 
 
-def row(state: str = "failed", kind: str | None = "server_error", **facts: Any) -> Generation:
+def row(state: str = "failed", kind: str | None = "server_error", **fields: Any) -> Generation:
     usual: dict[str, Any] = {
         "generation_id": "g", "prompt_set": "fruit", "model": FAST_FLUX_SCHNELL, "prompt": "a fig", "failed_runs": 1,
         "submitted_at": NOW, "error": "500",
     }  # fmt: skip
-    return Generation(state=state, failure_kind=kind, **{**usual, **facts})
+    return Generation(state=state, failure_kind=kind, **{**usual, **fields})
 
 
 def judged(*rows: Generation, asked_for: int = 10) -> CheckOutcome:
@@ -211,7 +211,7 @@ def test_what_came_damaged_is_fetched_by_materializing_its_set_and_collecting_is
 def test_young_orders_are_no_reason_to_worry() -> None:
     found = outcomes.about_to_expire([waiting(4.9)], now=NOW)
     assert found.verdict == "passed"
-    assert "1 younger order is on the way" in found.description
+    assert "1 younger submission is in flight" in found.description
 
 
 def test_the_combined_outcome_names_every_set_that_does_not_pass() -> None:

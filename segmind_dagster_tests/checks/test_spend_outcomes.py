@@ -161,7 +161,7 @@ def test_a_balance_that_agrees_is_told_with_all_three_sums() -> None:
     )
     assert others[:2] == [
         "Our ledger has the same $3.0000.",
-        "1 stretch between two readings left open: Segmind's history does not tell of it, or not all of it yet.",
+        "1 stretch between two readings not compared: Segmind's history does not cover it, or not all of it yet.",
     ]
 
 

@@ -156,7 +156,7 @@ def test_status_counts_by_state_and_knows_every_cent(project: Project) -> None:
     states = {columns(line)[0]: columns(line)[1:] for line in answer.out.splitlines()[1:-2]}
     assert states == {"succeeded": ["3", f"${paid_usd:.4f}"], "submitted": ["2", "cost", "not", "known"]}
     assert f"charged over all attempts: ${paid_usd:.6f}" in answer.out
-    assert "sent and not settled: may have been charged as well, up to $0.020000" in answer.out
+    assert "sent, outcome not known yet: may have been charged as well, up to $0.020000" in answer.out
 
 
 def test_status_shows_what_is_in_quarantine_with_its_money(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""What is exported of a generation and what is not, told of plain records; and texts that stay text in a README."""
+"""What is exported of a generation and what is not, from plain records; and texts that stay text in a README."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ORIGIN = "https://api.segmind.com"
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    facts = dict.fromkeys(
+    fields = dict.fromkeys(
         (
             "error", "failure_kind", "negative_prompt", "request_id", "submitted_at", "completed_at", "provider_sha256",
             "queue_ms", "inference_ms", "latency_ms", "run_id", "width", "height", "asked_at",
         )
     )  # fmt: skip
     return {
-        **facts,
+        **fields,
         "generation_id": "a" * 32, "model_slug": "fast-flux-schnell", "resource": "fast_flux_schnell",
         "set_key": "fruit",
         "state": "succeeded", "prompt": "a pear", "body": {"prompt": "a pear", "steps": 3, "seed": 7}, "images": {},

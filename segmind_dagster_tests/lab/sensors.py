@@ -192,8 +192,8 @@ class Past:
         """A run has a lease until then, or had one."""
         with self._ledger() as ledger:
             left_s = (until - ago()).total_seconds()
-            facts = {"owner": owner, "run_id": run_id, "process": leases.Process.this(), "now": ago()}
-            ledger.write(leases.record_lease, at_s=leases.since_boot_s(), lease_s=left_s, **facts)
+            fields = {"owner": owner, "run_id": run_id, "process": leases.Process.this(), "now": ago()}
+            ledger.write(leases.record_lease, at_s=leases.since_boot_s(), lease_s=left_s, **fields)
 
     def lets_go(self, number: int, *, owner: str = "gone", at: datetime) -> None:
         with self._ledger() as ledger:

@@ -43,8 +43,8 @@ def test_every_cap_refuses_the_claim_that_would_exceed_it(book: Book, scope: str
     with pytest.raises(BudgetError) as raised:
         book.claim("c", caps=caps)
     assert (raised.value.scope, raised.value.is_final, raised.value.awaits_outcome) == (scope, False, True)
-    for fact in (f"The {scope} cap of $0.025", "$0.0000 is spent", "$0.0200 reserved", "$0.0100", REMEDIES[scope]):
-        assert fact in str(raised.value)
+    for text in (f"The {scope} cap of $0.025", "$0.0000 is spent", "$0.0200 reserved", "$0.0100", REMEDIES[scope]):
+        assert text in str(raised.value)
     assert book.everything() == before
 
 

@@ -28,8 +28,8 @@ def renew(
     ledger: Ledger, at_s: float, *, off: timedelta = timedelta(0), process: Process | None = None, owner: str = "run"
 ) -> None:
     now = datetime.now(UTC) + off
-    facts = {"owner": owner, "run_id": None, "process": process or Process.this()}
-    ledger.write(leases.record_lease, at_s=at_s, now=now, **facts)
+    fields = {"owner": owner, "run_id": None, "process": process or Process.this()}
+    ledger.write(leases.record_lease, at_s=at_s, now=now, **fields)
 
 
 def elsewhere() -> Process:

@@ -91,8 +91,8 @@ def test_a_ledger_belongs_to_the_origin_it_was_made_for(tmp_path: Path) -> None:
     first.close()
     with pytest.raises(OriginMismatchError) as raised:
         opened(path, origin="https://api.segmind.com")
-    for fact in (ORIGIN, "https://api.segmind.com", str(path), "SEGMIND_DATA_DIR", "SEGMIND_API_URL"):
-        assert fact in str(raised.value)
+    for part in (ORIGIN, "https://api.segmind.com", str(path), "SEGMIND_DATA_DIR", "SEGMIND_API_URL"):
+        assert part in str(raised.value)
     assert (raised.value.recorded, raised.value.configured) == (ORIGIN, "https://api.segmind.com")
     ledger = opened(path)
     assert ledger.read(reads.meta, "api_origin") == ORIGIN

@@ -247,11 +247,11 @@ def test_the_databases_clock_judges_leases_and_slots_of_other_machines(ledgers: 
     one, other = ledgers[:2]
     elsewhere = leases.Process("another/boot/pid:[1]", 1, None)
     now = datetime.now(UTC) + timedelta(hours=off_hours)
-    facts = {"owner": f"run{off_hours}", "run_id": None, "process": elsewhere, "at_s": 7.0, "now": now}
-    one.write(leases.record_lease, **facts, lease_s=60)
+    fields = {"owner": f"run{off_hours}", "run_id": None, "process": elsewhere, "at_s": 7.0, "now": now}
+    one.write(leases.record_lease, **fields, lease_s=60)
     assert other.standing(f"run{off_hours}", 5000.0) == "held"
     # it has run out by the database's clock, whatever the holder's wall clock said
-    one.write(leases.record_lease, **facts, lease_s=-1)
+    one.write(leases.record_lease, **fields, lease_s=-1)
     assert other.standing(f"run{off_hours}", 5000.0) == "over"
     (first,) = one.write(rate.reserve_requests, count=1, per_minute=6, now=now, at_s=7.0)
     here = datetime.now(UTC)

@@ -38,7 +38,7 @@ MOVES: dict[str, tuple[set[str], Callable[[Book, Claim], Any]]] = {
     ),
 }
 ALLOWED = [(state, name) for name, (origins, _) in MOVES.items() for state in STATES if state in origins]
-# what is planned and was never claimed has no attempt that could be settled
+# what is planned and was never claimed has no attempt to settle
 REFUSED = [
     (state, name)
     for name, (origins, _) in MOVES.items()
@@ -180,8 +180,8 @@ def test_the_day_cap_refuses_the_claim_that_would_exceed_it(book: Book) -> None:
     before = book.everything()
     with pytest.raises(BudgetError) as raised:
         book.claim("c", caps=Caps(day_usd=cap))
-    for fact in ("day cap", "cap of $0.025", "$0.0200 reserved", DAY, "$0.0100", "SEGMIND_DAILY_BUDGET_USD"):
-        assert fact in str(raised.value)
+    for text in ("day cap", "cap of $0.025", "$0.0200 reserved", DAY, "$0.0100", "SEGMIND_DAILY_BUDGET_USD"):
+        assert text in str(raised.value)
     assert book.everything() == before
 
 

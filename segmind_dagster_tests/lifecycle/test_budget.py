@@ -306,5 +306,5 @@ def test_a_refusal_names_cap_spent_reserved_needed_and_setting(scope: str, name:
         scope=scope, name=name, cap_usd=CENT * 30, spent_usd=CENT * 11, reserved_usd=CENT * 16, needed_usd=CENT * 4  # type: ignore[arg-type]
     )  # fmt: skip
     said = refused.explain("the next generation needs")
-    for fact in (f"The {scope} cap of $0.30", "$0.1100 is spent", "$0.1600 reserved", "up to $0.0400 more", *words):
-        assert fact in said
+    for text in (f"The {scope} cap of $0.30", "$0.1100 is spent", "$0.1600 reserved", "up to $0.0400 more", *words):
+        assert text in said

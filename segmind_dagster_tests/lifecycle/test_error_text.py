@@ -180,9 +180,9 @@ def test_what_a_message_quotes_decides_nothing(quoted: str, marks: str) -> None:
     assert topic_of(message) == "inputs"
 
 
-@given(text=st.sampled_from(MODERATED), trouble=st.sampled_from(["CUDA out of memory", "worker died", "timed out"]))
-def test_a_word_for_the_machinery_wins_over_a_verdict(text: str, trouble: str) -> None:
-    assert topic_of(f"{text}; {trouble}") == "machine"
+@given(text=st.sampled_from(MODERATED), failure=st.sampled_from(["CUDA out of memory", "worker died", "timed out"]))
+def test_a_word_for_the_machinery_wins_over_a_verdict(text: str, failure: str) -> None:
+    assert topic_of(f"{text}; {failure}") == "machine"
 
 
 @given(st.text(max_size=300))

@@ -20,8 +20,8 @@ STATES: tuple[State, ...] = get_args(State)
 KINDS = [*POLICIES, None, "from_the_future"]
 
 
-def recorded(**facts: Any) -> Generation:
-    return Generation(generation_id="g", prompt_set="set", model=FAST_FLUX_SCHNELL, **facts)
+def recorded(**fields: Any) -> Generation:
+    return Generation(generation_id="g", prompt_set="set", model=FAST_FLUX_SCHNELL, **fields)
 
 
 EVERY_RECORD = [

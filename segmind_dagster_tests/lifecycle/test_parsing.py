@@ -1,4 +1,4 @@
-"""Facts as the world writes them: what is nonsense is not known, and nothing raises."""
+"""Values from outside: nonsense reads as not known, and nothing raises."""
 
 from __future__ import annotations
 

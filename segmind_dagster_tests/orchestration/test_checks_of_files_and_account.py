@@ -119,8 +119,8 @@ def test_without_a_reason_no_check_run_is_started_and_in_the_morning_one_is(lab:
     evening = tick(datetime(2026, 3, 1, 20, tzinfo=UTC))
     morning = tick(datetime(2026, 3, 2, 6, 1, tzinfo=UTC), evening.cursor)
     later = tick(datetime(2026, 3, 2, 6, 2, tzinfo=UTC), morning.cursor)
-    due = {(key.asset_key.to_user_string(), key.name) for key in requested(morning)}
-    assert due == STANDING
+    in_the_morning = {(key.asset_key.to_user_string(), key.name) for key in requested(morning)}
+    assert in_the_morning == STANDING
     assert requested(evening) == requested(later) == set()
 
 

@@ -155,6 +155,6 @@ def test_summaries_refresh_once_when_a_model_was_materialized_and_not_otherwise(
     quiet = tick()
     assert quiet.total_requested == 0
     lab.run(f"segmind/{REALITY}", partition=lab.write("fruit", 1))
-    due = tick(quiet.cursor)
-    assert due.total_requested == expected
-    assert tick(due.cursor).total_requested == 0
+    requested = tick(quiet.cursor)
+    assert requested.total_requested == expected
+    assert tick(requested.cursor).total_requested == 0

@@ -1,4 +1,4 @@
-"""What failed unpaid, or was left undone, is run again when it is due, within its budgets, and never without end."""
+"""Unpaid failures and unfinished work are retried after a pause, within the budgets, and a bounded number of times."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_failure_is_run_again_when_it_is_due_and_then_nothing_is_left(open_lab
     lab = open_lab(faults=Faults(script=["server_error"]))
     assert lab.run(ASSET, partition=lab.write("fruit", 1)).is_success
     requests_before = lab.server.account()["requests"]
-    assert "The next failures are due at" in Ticks(lab, failed_generations).reason()
+    assert "The next retry is at" in Ticks(lab, failed_generations).reason()
     (request,), _ = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).tick()
     assert lab.server.account()["requests"] == requests_before
     assert request.partition_key == "fruit"
@@ -79,16 +79,16 @@ def test_two_models_of_a_set_are_one_run(lab: DagsterLab, ticks: Ticks) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runs", "minutes", "is_due"),
+    ("runs", "minutes", "is_run"),
     [(1, 4, False), (1, 6, True), (2, 9, False), (2, 11, True), (5, 79, False), (5, 81, True), (6, 60 * 24, False)],
 )
 def test_each_run_that_failed_doubles_the_pause_and_six_are_enough(
-    lab: DagsterLab, ticks: Ticks, runs: int, minutes: int, is_due: bool
+    lab: DagsterLab, ticks: Ticks, runs: int, minutes: int, is_run: bool
 ) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit").fails(0, runs=runs, at=ago(minutes=minutes))
     requests, reason = ticks.tick()
-    assert bool(requests) is is_due, reason
+    assert bool(requests) is is_run, reason
     if runs == 6:
         assert reason == "1 generations failed in enough runs; the asset checks name them."
 
@@ -112,7 +112,7 @@ def test_what_is_no_longer_asked_for_is_not_run(lab: DagsterLab, ticks: Ticks) -
     Past(lab, "fruit").fails(0)
     lab.write("fruit", ["an apple"])
     Past(lab, "fruit", registered_at=ago())
-    assert "The next failures are due at" in ticks.reason()
+    assert "The next retry is at" in ticks.reason()
 
 
 def test_a_file_that_was_edited_since_waits_for_a_person(lab: DagsterLab, ticks: Ticks) -> None:
@@ -146,7 +146,7 @@ def test_what_a_dead_run_never_began_is_run(lab: DagsterLab, ticks: Ticks) -> No
 def test_what_was_planned_a_moment_ago_is_left_to_its_run(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 3)
     Past(lab, "fruit", registered_at=ago(minutes=1))
-    assert "The next failures are due at" in ticks.reason()
+    assert "The next retry is at" in ticks.reason()
 
 
 def test_a_script_at_work_keeps_what_it_may_be_about_to_buy(lab: DagsterLab, ticks: Ticks) -> None:

@@ -93,7 +93,7 @@ class Automation:
         self._lab = lab
         self._cursor: object = None
 
-    def due(self) -> set[str]:
+    def requested(self) -> set[str]:
         """Prompt sets whose galleries this tick asks for."""
         result = dg.evaluate_automation_conditions(
             defs=self._lab.definitions,
@@ -109,21 +109,21 @@ def test_a_gallery_is_refreshed_once_when_a_model_of_its_set_was_materialized_an
     automation = Automation(lab)
     lab.write("fruit", 1, models=[REALITY, FLUX])
     lab.write("pear", 1)
-    assert automation.due() == set()
+    assert automation.requested() == set()
     lab.run(MODEL, partition="fruit")
-    assert automation.due() == {"fruit"}
-    assert automation.due() == set()
+    assert automation.requested() == {"fruit"}
+    assert automation.requested() == set()
     lab.run_range("fruit", "pear", MODEL)
-    assert automation.due() == {"fruit", "pear"}
-    assert automation.due() == set()
+    assert automation.requested() == {"fruit", "pear"}
+    assert automation.requested() == set()
 
 
 def test_what_is_materialized_while_a_gallery_is_being_made_refreshes_it_afterwards(lab: DagsterLab) -> None:
     automation = Automation(lab)
     key = lab.write("fruit", 1, models=[REALITY, FLUX])
-    automation.due()
+    automation.requested()
     lab.run(MODEL, partition=key)
-    assert automation.due() == {key}
+    assert automation.requested() == {key}
     run = lab.instance.create_run_for_job(
         lab.definitions.resolve_implicit_global_asset_job_def(),
         asset_selection={PAGE},
@@ -131,18 +131,18 @@ def test_what_is_materialized_while_a_gallery_is_being_made_refreshes_it_afterwa
         status=dg.DagsterRunStatus.STARTED,
     )
     lab.run(f"segmind/{FLUX}", partition=key)
-    assert automation.due() == set()
-    assert automation.due() == set()
+    assert automation.requested() == set()
+    assert automation.requested() == set()
     lab.instance.report_run_canceled(run)
-    assert automation.due() == {key}
-    assert automation.due() == set()
+    assert automation.requested() == {key}
+    assert automation.requested() == set()
 
 
 def test_a_gallery_made_in_the_models_own_run_is_not_made_again(lab: DagsterLab) -> None:
     automation = Automation(lab)
     key = lab.write("fruit", 1)
-    automation.due()
+    automation.requested()
     selected = [dg.AssetKey(MODEL.split("/")), PAGE]
     job = lab.definitions.resolve_implicit_global_asset_job_def()
     job.execute_in_process(instance=lab.instance, asset_selection=selected, partition_key=key)
-    assert automation.due() == set()
+    assert automation.requested() == set()

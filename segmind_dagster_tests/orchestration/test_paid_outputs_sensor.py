@@ -86,18 +86,18 @@ def test_what_a_living_run_has_is_left_to_it(lab: DagsterLab, ticks: Ticks) -> N
 
 
 @pytest.mark.parametrize(
-    ("submitted_min", "looked_min", "is_due"),
+    ("submitted_min", "looked_min", "is_run"),
     [(60, 40, True), (60, 10, False), (0.8, 0.3, False), (60 * 24 * 8, 60 * 24 * 2, False)],
 )
 def test_what_a_run_gave_up_on_is_looked_for_ever_more_rarely_for_a_week(
-    lab: DagsterLab, ticks: Ticks, submitted_min: float, looked_min: float, is_due: bool
+    lab: DagsterLab, ticks: Ticks, submitted_min: float, looked_min: float, is_run: bool
 ) -> None:
     lab.write("fruit", 1)
     past = Past(lab, "fruit", registered_at=ago(days=20))
     past.submits(0, at=ago(minutes=submitted_min))
     past.lets_go(0, at=ago(minutes=looked_min))
     requests_, reason = ticks.tick()
-    assert bool(requests_) is is_due, reason
+    assert bool(requests_) is is_run, reason
 
 
 def test_a_file_that_could_not_be_used_is_fetched_again_and_not_bought_again(open_lab: OpenLab) -> None:

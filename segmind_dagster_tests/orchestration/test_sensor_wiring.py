@@ -59,6 +59,6 @@ def test_the_balance_is_recorded_by_runs_and_by_the_credits_asset(open_lab: Open
 def test_the_first_pause_is_a_setting(lab: DagsterLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit").fails(0, at=ago(seconds=30))
-    assert "due at" in Ticks(lab, failed_generations).reason()
+    assert "next retry is at" in Ticks(lab, failed_generations).reason()
     monkeypatch.setenv("SEGMIND_RETRY_AFTER_SECONDS", "10")
     assert Ticks(lab, failed_generations).partitions() == ["fruit"]

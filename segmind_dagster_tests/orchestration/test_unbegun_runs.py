@@ -34,7 +34,7 @@ def test_a_run_that_never_came_up_is_run_again_for_the_models_that_its_set_is_ai
     record_run(lab, FAILURE, ASSET, f"segmind/{FLUX}", f"segmind/{STICKER}", tags={PARTITION: "fruit"})
     requests, reason = later(lab, minutes=0)
     assert not requests
-    assert "died before it began; the next one is due at" in reason
+    assert "died before it began; the next retry is at" in reason
     (request,), _ = later(lab)
     assert request.partition_key == "fruit"
     assert set(request.asset_selection or ()) == {asset_key(ASSET), asset_key(f"segmind/{FLUX}")}

@@ -1,4 +1,4 @@
-"""What the store finds again of what it kept: outputs with the facts beside them, here and on a remote file system."""
+"""What the store finds again of what it kept: outputs with their sidecars, here and on a remote file system."""
 
 from __future__ import annotations
 

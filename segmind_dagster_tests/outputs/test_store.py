@@ -172,7 +172,7 @@ def test_a_folder_that_holds_an_output_is_found_and_an_empty_one_is_not(store: O
     stored = keep(store, picture("PNG"))
     assert store.find_any() == str(tmp_path / "outputs")
     Path(stored.uri).unlink()
-    assert store.find_any() is None, "facts without an output are no output"
+    assert store.find_any() is None, "a sidecar without an output is no output"
 
 
 def test_outputs_may_be_kept_behind_any_fsspec_url(remote: str, tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def request(number: int = 0) -> Generation:
     )
 
 
-def record(state: Any, **facts: Any) -> Generation:
-    return Generation(generation_id="g-0", model=FAST_FLUX_SCHNELL, prompt_set="still_life", state=state, **facts)
+def record(state: Any, **fields: Any) -> Generation:
+    return Generation(generation_id="g-0", model=FAST_FLUX_SCHNELL, prompt_set="still_life", state=state, **fields)
 
 
 def unit_cost(
@@ -208,8 +208,8 @@ def test_the_duration_of_a_model_of_unknown_latency_is_unknown() -> None:
 def test_an_unknown_price_is_counted_as_unknown_and_refused_with_a_remedy() -> None:
     made = plan(cost=None, count=3)
     assert (made.estimate.unpriced, made.estimate.high_usd) == (3, 0)
-    for fact in ("Nothing was submitted", "nobody knows", "fast_flux_schnell", "'still_life'", "`max_unit_cost_usd`"):
-        assert fact in (made.refusal or "")
+    for text in ("Nothing was submitted", "nobody knows", "fast_flux_schnell", "'still_life'", "`max_unit_cost_usd`"):
+        assert text in (made.refusal or "")
     with pytest.raises(BudgetError, match="nobody knows"):
         check(made)
 
@@ -240,8 +240,8 @@ def test_no_more_is_reserved_than_the_set_allows_for_one() -> None:
 
 def test_a_model_dearer_than_the_set_allows_is_refused_with_both_figures() -> None:
     made = plan(cost=unit_cost("0.05", high="0.08"), limits=caps(max_unit_usd="0.03"))
-    for fact in ("Nothing was submitted", "$0.0500", "`max_unit_cost_usd`", "'still_life'", "$0.03", "Raise it"):
-        assert fact in (made.refusal or "")
+    for text in ("Nothing was submitted", "$0.0500", "`max_unit_cost_usd`", "'still_life'", "$0.03", "Raise it"):
+        assert text in (made.refusal or "")
 
 
 def test_a_model_that_once_cost_more_than_the_set_allows_is_refused_whatever_its_mean() -> None:
@@ -257,7 +257,7 @@ def test_a_model_dearer_than_allowed_stands_in_nobodys_way_when_nothing_is_bough
 
 
 @pytest.mark.parametrize(
-    ("limits", "spent", "facts"),
+    ("limits", "spent", "texts"),
     [
         (
             caps(set_usd="0.05"),
@@ -280,13 +280,13 @@ def test_a_model_dearer_than_allowed_stands_in_nobodys_way_when_nothing_is_bough
     ids=["set", "run"],
 )
 def test_a_cap_that_would_be_exceeded_is_named_with_cap_used_needed_and_remedy(
-    limits: Caps, spent: Spent, facts: tuple[str, ...]
+    limits: Caps, spent: Spent, texts: tuple[str, ...]
 ) -> None:
     made = plan(count=3, limits=limits, spent=spent)
     with pytest.raises(BudgetError) as raised:
         check(made)
-    for fact in ("Nothing was submitted", "(3 generations of fast_flux_schnell)", *facts):
-        assert fact in str(raised.value)
+    for text in ("Nothing was submitted", "(3 generations of fast_flux_schnell)", *texts):
+        assert text in str(raised.value)
 
 
 def test_models_that_exceed_a_cap_only_together_are_refused_in_one_sentence_with_the_total() -> None:

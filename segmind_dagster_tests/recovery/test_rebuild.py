@@ -68,10 +68,10 @@ def test_the_rebuilt_ledger_is_the_one_that_was_lost(lab: Lab, *, is_loaded: boo
     fill(lab)
     if is_loaded:
         lab.load()
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()
     lab.lose_ledger()
     rebuilt = lab.rebuild()
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()) == before
     assert (rebuilt.spent_usd, rebuilt.estimated_usd) == (lab.charged_usd, 0)
     assert (rebuilt.unclaimed, rebuilt.not_restored, rebuilt.doubtful) == (0, (), ())
 
@@ -181,7 +181,7 @@ def test_without_a_key_nothing_is_touched(lab: Lab) -> None:
 @pytest.mark.parametrize("moment", ["before", "amid"])
 def test_a_rebuilding_that_is_killed_leaves_the_guard_up_and_is_simply_run_again(lab: Lab, moment: str) -> None:
     keys = fill(lab)
-    expected = lab.generation_facts(), lab.spending()
+    expected = lab.generation_fields(), lab.spending()
     lab.lose_ledger()
     target = {"before": "restore", "amid": "_add_spending"}[moment]
     code = f"""
@@ -197,7 +197,7 @@ rebuild(load_settings(), say=print)
     with pytest.raises(LedgerMissingError):
         lab.generate(*keys)
     lab.rebuild()
-    assert (lab.generation_facts(), lab.spending()) == expected
+    assert (lab.generation_fields(), lab.spending()) == expected
     lab.generate(*keys)
     lab.check_whole()
 
@@ -207,7 +207,7 @@ def test_the_reconciliations_tables_are_made_of_the_others_and_are_no_evidence(l
     lab.load()
     settings = lab.settings()
     load(settings, spend_source(lambda: settings))
-    before = lab.generation_facts(), lab.attempt_facts(), lab.memberships()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.memberships()
     with duckdb.connect(str(lab.folder / "data" / "segmind.duckdb")) as connection:
         connection.execute(
             "INSERT INTO segmind_data.spend_not_held "
@@ -217,6 +217,6 @@ def test_the_reconciliations_tables_are_made_of_the_others_and_are_no_evidence(l
         )
     lab.lose_ledger()
     lab.rebuild()
-    assert {row["generation_id"] for row in lab.generation_facts()} == {row["generation_id"] for row in before[0]}
-    assert [row["cost_usd"] for row in lab.attempt_facts()] == [row["cost_usd"] for row in before[1]]
+    assert {row["generation_id"] for row in lab.generation_fields()} == {row["generation_id"] for row in before[0]}
+    assert [row["cost_usd"] for row in lab.attempt_fields()] == [row["cost_usd"] for row in before[1]]
     assert lab.memberships() == before[2]

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from lab.recovery_project import Lab
 
 # what sidecars held before they held the books
-NEW_FACTS = ("prompt_set", "attempt", "images", "stored_at", "latency_ms", "cost_usd", "cost_source")
+NEW_FIELDS = ("prompt_set", "attempt", "images", "stored_at", "latency_ms", "cost_usd", "cost_source")
 
 
 def old_sidecars(lab: Lab) -> None:
     for sidecar in lab.sidecars:
-        edit(sidecar, **dict.fromkeys(NEW_FACTS))
+        edit(sidecar, **dict.fromkeys(NEW_FIELDS))
 
 
 @pytest.mark.parametrize("is_loaded", [True, False])
@@ -59,12 +59,12 @@ def test_what_no_prompt_file_asks_for_any_more_comes_back_too(lab: Lab, *, is_lo
     lab.generate(lab.write("fruit", ["a pear"], samples=3), lab.write("talk", ["hello"], models=[TEXT]))
     if is_loaded:
         lab.load()
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()
     lab.forget("fruit")
     lab.forget("talk")
     lab.lose_ledger()
     lab.rebuild()
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()) == before
 
 
 def test_a_prompt_that_was_taken_out_is_no_longer_current(lab: Lab) -> None:
@@ -79,7 +79,7 @@ def test_a_prompt_that_was_taken_out_is_no_longer_current(lab: Lab) -> None:
 def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None:
     key = lab.write("fruit", 4)
     lab.generate(key)
-    before = lab.generation_facts()
+    before = lab.generation_fields()
     for sidecar in lab.sidecars[:3]:
         sidecar.unlink()
     lab.lose_ledger()
@@ -87,7 +87,7 @@ def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None
     assert rebuilt.restored == {"succeeded": 4}
     assert (rebuilt.verdicts["undigested"], rebuilt.verdicts["owned"]) == (3, 1)
     changing = ("cost_source",)
-    assert [{k: v for k, v in row.items() if k not in changing} for row in lab.generation_facts()] == [
+    assert [{k: v for k, v in row.items() if k not in changing} for row in lab.generation_fields()] == [
         {k: v for k, v in row.items() if k not in changing} for row in before
     ]
     posts = lab.posts
@@ -99,12 +99,12 @@ def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None
 def test_a_picture_without_its_sidecar_is_compared_with_the_digest_in_the_warehouse(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 3))
     lab.load()
-    before = lab.generation_facts(), lab.attempt_facts()
+    before = lab.generation_fields(), lab.attempt_fields()
     for sidecar in lab.sidecars:
         sidecar.unlink()
     lab.lose_ledger()
     assert lab.rebuild().verdicts == {"owned": 3}
-    assert (lab.generation_facts(), lab.attempt_facts()) == before
+    assert (lab.generation_fields(), lab.attempt_fields()) == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "a list", "binary", "of another generation"])
@@ -290,12 +290,12 @@ def test_paid_failures_that_the_warehouse_remembers_stay_failed_and_are_not_boug
     key = lab.write("fruit", 2)
     lab.generate(key)
     lab.load()
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending()
     assert {row["failure_kind"] for row in lab.generations()} == {"bad_output"}
     lab.lose_ledger()
     rebuilt = lab.rebuild()
     assert rebuilt.restored == {"failed": 2}
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending()) == before
     posts = lab.posts
     lab.generate(key)
     assert lab.posts == posts
@@ -356,10 +356,10 @@ def test_outputs_in_a_bucket_are_restored_like_those_in_a_folder(lab: Lab) -> No
     lab.environ["SEGMIND_OUTPUTS_URL"] = url
     key = lab.write("fruit", 3, models=[V1, V2])
     lab.generate(key)
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending()
     lab.lose_ledger()
     assert lab.rebuild().restored == {"succeeded": 6}
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending()) == before
     posts = lab.posts
     lab.generate(key)
     assert lab.posts == posts
@@ -370,12 +370,12 @@ def test_outputs_in_a_bucket_are_restored_like_those_in_a_folder(lab: Lab) -> No
 def test_a_ledger_in_postgresql_is_restored_like_one_in_a_file(lab: Lab, postgres_url: str) -> None:
     key = lab.write("fruit", 3, models=[V1, V2])
     lab.generate(key)
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()
     lab.lose_ledger()
     lab.environ["SEGMIND_LEDGER_URL"] = postgres_url
     assert lab.rebuild().restored == {"succeeded": 6}
     assert lab.rebuild().restored == {}
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()) == before
     posts = lab.posts
     lab.generate(key)
     assert lab.posts == posts

@@ -313,11 +313,11 @@ def test_attempts_that_failed_before_are_remembered_by_the_warehouse(open_lab: O
     lab = open_lab(faults=Faults(script=["rate_limited", "ok"], rate_limit_reset_s=0.1))
     lab.generate(lab.write("fruit", 1, models=[resource]))
     lab.load()
-    before = lab.attempt_facts(), lab.generation_facts(), lab.spending()
+    before = lab.attempt_fields(), lab.generation_fields(), lab.spending()
     assert [row["state"] for row in before[0]] == ["failed", "succeeded"]
     lab.lose_ledger()
     lab.rebuild()
-    assert (lab.attempt_facts(), lab.generation_facts(), lab.spending()) == before
+    assert (lab.attempt_fields(), lab.generation_fields(), lab.spending()) == before
 
 
 def test_a_retry_after_the_last_load_is_not_booked_twice(open_lab: OpenLab) -> None:
@@ -327,10 +327,10 @@ def test_a_retry_after_the_last_load_is_not_booked_twice(open_lab: OpenLab) -> N
     assert lab.states() == ["failed"]
     lab.load()
     lab.generate("fruit")
-    before = lab.attempt_facts()
+    before = lab.attempt_fields()
     lab.lose_ledger()
     lab.rebuild()
-    assert lab.attempt_facts() == before
+    assert lab.attempt_fields() == before
     assert sum((row["cost_usd"] or Decimal(0) for row in before), Decimal(0)) == lab.charged_usd
     lab.check_whole()
 

@@ -1,4 +1,4 @@
-"""Facts in any state of decay: what is restored from them is never wrong, and nothing they hold breaks the ledger."""
+"""Damaged sidecars: what is restored from them is never wrong, and nothing they hold breaks the ledger."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ anything = st.recursive(
 
 @st.composite
 def decayed(draw: st.DrawFn) -> dict[str, Any]:
-    """Facts of which some are gone and some are anything at all; what they are about and from is kept."""
+    """A sidecar with missing and arbitrary values; its generation and origin are kept."""
     sidecar = dict(WHOLE)
     for name in draw(st.sets(st.sampled_from(sorted(WHOLE)))):
         if name in {"generation_id", "api_origin"}:

@@ -34,8 +34,8 @@ SEED_DOCUMENT_RESOURCES = {
 every_model = pytest.mark.parametrize("model", MODELS, ids=[model.resource for model in MODELS])
 
 
-def parameter(kind: str, **facts: Any) -> Parameter:
-    return Parameter(name="it", kind=kind, **facts)
+def parameter(kind: str, **fields: Any) -> Parameter:
+    return Parameter(name="it", kind=kind, **fields)
 
 
 @pytest.mark.parametrize("attribute", ["slug", "resource", "title"])

@@ -51,8 +51,8 @@ def thumbnail(card: dict[str, str]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(body, validate=True)))
 
 
-def facts(card: dict[str, list[list[str]]]) -> dict[str, str]:
-    return dict(card["facts"])
+def details(card: dict[str, list[list[str]]]) -> dict[str, str]:
+    return dict(card["details"])
 
 
 def test_a_card_has_a_thumbnail_a_relative_link_and_its_figures(world: GalleryWorld) -> None:
@@ -70,7 +70,7 @@ def test_a_card_has_a_thumbnail_a_relative_link_and_its_figures(world: GalleryWo
         "Latency": "1.23 s",
         "Parameter steps": "4",
         "Variable light": "dusk",
-    }.items() <= facts(card).items()
+    }.items() <= details(card).items()
     assert (gallery.generations, dict(gallery.by_status)) == (1, {"stored": 1})
 
 
@@ -97,9 +97,9 @@ def test_a_latency_that_nobody_measured_is_said_to_be_unknown(world: GalleryWorl
     world.add(state="failed", failure_kind="job_failed", error="no", cost_usd="0")
     found, failed = data(html(world.write()))["cards"]
     assert found["line"] == "$0.0055 · latency not known"
-    assert facts(found)["Latency"] == "not known"
+    assert details(found)["Latency"] == "not known"
     assert "atency" not in failed["line"]
-    assert "Latency" not in facts(failed)
+    assert "Latency" not in details(failed)
 
 
 def test_the_reason_stands_in_place_of_a_picture_that_failed(world: GalleryWorld) -> None:
@@ -127,8 +127,8 @@ def test_what_is_not_settled_is_shown_as_such_and_its_cost_as_open(world: Galler
     gallery = world.write()
     (card,) = data(html(gallery))["cards"]
     assert card["status"] == shown
-    expected = "nothing" if state == "planned" else "up to $0.01 not settled yet"
-    assert facts(card)["Cost"] == expected
+    expected = "nothing" if state == "planned" else "up to $0.01 reserved"
+    assert details(card)["Cost"] == expected
     assert gallery.charges.in_words() == expected
 
 
@@ -137,8 +137,8 @@ def test_an_unknown_price_is_unknown_and_not_nothing(world: GalleryWorld) -> Non
     world.add(cost_usd="0.002")
     gallery = world.write()
     first, second = data(html(gallery))["cards"]
-    assert facts(first)["Cost"] == "a charge of unknown price"
-    assert facts(second)["Cost"] == "$0.002"
+    assert details(first)["Cost"] == "a charge of unknown price"
+    assert details(second)["Cost"] == "$0.002"
     assert gallery.charges.in_words() == "$0.002, and a charge of unknown price"
     assert "this set has paid $0.002, and a charge of unknown price" in html(gallery)
 
@@ -148,7 +148,7 @@ def test_what_another_set_paid_for_costs_this_one_nothing_and_says_who_paid(worl
     paid, reused = world.write("first"), world.write("second")
     assert (paid.charges.cost_usd, reused.charges.cost_usd) == (Decimal("0.0055"), 0)
     (card,) = data(html(reused))["cards"]
-    assert facts(card)["Cost"] == "nothing: 'first' paid $0.0055"
+    assert details(card)["Cost"] == "nothing: 'first' paid $0.0055"
     assert card["line"].startswith("reused")
 
 

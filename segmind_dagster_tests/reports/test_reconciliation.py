@@ -149,10 +149,10 @@ def test_one_look_or_none_is_nothing_to_compare() -> None:
     assert windows([], [charge(1, "1")]) == windows([balance(0, "10")], [charge(1, "1")]) == []
 
 
-def request(request_id: str = "r", **facts: Any) -> dict[str, Any]:
+def request(request_id: str = "r", **fields: Any) -> dict[str, Any]:
     return {
         "request_id": request_id, "model": "fast-flux-schnell", "status": "COMPLETED", "cost_usd": Decimal("0.01"),
-        "created_at": NOON, "request_body": {"prompt": "a pear", "seed": 7}, **facts,
+        "created_at": NOON, "request_body": {"prompt": "a pear", "seed": 7}, **fields,
     }  # fmt: skip
 
 
@@ -222,11 +222,11 @@ def test_an_output_can_be_fetched_for_seven_days_unless_segmind_said_that_it_is_
     assert found[0]["expires_at"] == NOON + timedelta(days=6)
 
 
-def difference(**facts: Any) -> dict[str, Any]:
+def difference(**fields: Any) -> dict[str, Any]:
     return {
         "generation_id": "g", "attempt": 1, "model": "m", "prompt_set": "fruit", "request_id": "r",
         "ledger_cost_usd": Decimal("0.02"), "cost_source": "reported", "submitted_at": NOON, "found_id": "r",
-        "history_status": "COMPLETED", "history_cost_usd": Decimal("0.03"), **facts,
+        "history_status": "COMPLETED", "history_cost_usd": Decimal("0.03"), **fields,
     }  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def test_costs_that_differ_are_told_with_the_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "known", "told"),
+    ("fields", "known", "told"),
     [
         ({}, {}, True),
         ({}, {"covered_from": NOON + HOUR}, False),
@@ -245,9 +245,9 @@ def test_costs_that_differ_are_told_with_the_difference() -> None:
     ],
 )
 def test_a_charge_that_the_history_lacks_is_told_once_the_history_must_have_it(
-    facts: dict[str, Any], known: dict[str, Any], *, told: bool
+    fields: dict[str, Any], known: dict[str, Any], *, told: bool
 ) -> None:
-    absent = difference(found_id=None, history_status=None, history_cost_usd=None, **facts)
+    absent = difference(found_id=None, history_status=None, history_cost_usd=None, **fields)
     found = cost_differences([absent], **{"covered_from": LONG_AGO, "read_at": LATER, **known})
     assert [(row["what"], row["difference_usd"]) for row in found] == [("absent from the history", None)] * told
 

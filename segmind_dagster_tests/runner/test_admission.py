@@ -27,9 +27,9 @@ def work(number: int = 0, *, model: str = "fast_flux_schnell", prompt_set: str =
     )
 
 
-def failing(admission: Admission, times: int, message: str = "answered 400: no", **facts: str) -> None:
+def failing(admission: Admission, times: int, message: str = "answered 400: no", **fields: str) -> None:
     for number in range(times):
-        admission.learn(work(number, **facts), Ended("failed", "invalid_request", message.format(number)))
+        admission.learn(work(number, **fields), Ended("failed", "invalid_request", message.format(number)))
 
 
 def test_twenty_alike_hold_the_model_back_and_no_other() -> None:

@@ -216,7 +216,7 @@ def test_a_storm_of_every_fault_ends_with_one_charge_a_generation(open_lab: Open
     lab = open_lab(faults=Faults(rates=rates, seed=7, rate_limit_reset_s=0.05))
     key = lab.write("storm", 60, models=[V1, V2])
     lab.generate(key)
-    # the last ones have nobody after them to bear witness: that takes longer
+    # nothing is submitted after the last ones, so that there is no control: that takes longer
     lab.collect()
     lab.generate(key)
     lab.check_all_bought_once(120)

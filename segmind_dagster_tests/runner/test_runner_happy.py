@@ -71,10 +71,10 @@ def test_video_and_text_are_stored_as_what_they_are(lab: Lab) -> None:
 def test_beside_each_output_stand_its_facts_and_the_request_that_was_charged(lab: Lab) -> None:
     lab.generate(lab.write("fruit", ["a pear"], defaults={"steps": 3}, seed=7))
     (row,) = lab.generations()
-    facts = json.loads(Path(row["output_uri"]).with_suffix(".facts.json").read_text())
-    assert facts["parameters"] == {"prompt": "a pear", "steps": 3, "seed": 7}
-    assert {facts["request_id"]} == lab.charged_requests()
-    assert (facts["api_origin"], facts["output_sha256"]) == (lab.server.url, row["output_sha256"])
+    sidecar = json.loads(Path(row["output_uri"]).with_suffix(".facts.json").read_text())
+    assert sidecar["parameters"] == {"prompt": "a pear", "steps": 3, "seed": 7}
+    assert {sidecar["request_id"]} == lab.charged_requests()
+    assert (sidecar["api_origin"], sidecar["output_sha256"]) == (lab.server.url, row["output_sha256"])
 
 
 def test_the_body_is_sent_as_asked_for_with_no_default_filled_in(lab: Lab) -> None:

@@ -35,11 +35,11 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def looks_at(patience: PollSchedule, latency_s: float, *, is_scout: bool = False) -> list[float]:
+def looks_at(schedule: PollSchedule, latency_s: float, *, is_scout: bool = False) -> list[float]:
     """The moments at which a job that takes that long is looked at, the last one finding it done."""
     elapsed_s, looks = 0.0, []
     while not looks or looks[-1] < latency_s:
-        elapsed_s += patience.delay_s(elapsed_s, is_scout=is_scout)
+        elapsed_s += schedule.delay_s(elapsed_s, is_scout=is_scout)
         looks.append(elapsed_s)
     return looks
 
@@ -70,32 +70,32 @@ def test_every_wait_is_positive_and_ends(usual_s: float, elapsed_s: float, *, is
 
 
 def test_only_a_few_jobs_of_a_model_never_measured_are_scouts() -> None:
-    patience = PollSchedule(2.5)
-    assert [patience.enlist() for _ in range(4)] == [True, True, False, False]
+    schedule = PollSchedule(2.5)
+    assert [schedule.enlist() for _ in range(4)] == [True, True, False, False]
     assert not PollSchedule(2.5, is_measured=True).enlist()
 
 
 def test_once_a_job_has_come_back_nobody_needs_to_scout() -> None:
-    patience = PollSchedule(60)
-    patience.learn(0.5)
-    assert not patience.enlist()
+    schedule = PollSchedule(60)
+    schedule.learn(0.5)
+    assert not schedule.enlist()
 
 
 def test_what_jobs_take_is_learnt_and_one_straggler_does_not_matter() -> None:
-    patience = PollSchedule(60)
+    schedule = PollSchedule(60)
     for latency_s in (1.0, 1.1, 0.9, 30.0, 1.0):
-        patience.learn(latency_s)
-    assert patience.expected_s == 1.0
-    assert patience.delay_s(0) == 1.0
+        schedule.learn(latency_s)
+    assert schedule.expected_s == 1.0
+    assert schedule.delay_s(0) == 1.0
 
 
 def test_old_latencies_are_forgotten_when_the_provider_becomes_slower() -> None:
-    patience = PollSchedule(1.0)
+    schedule = PollSchedule(1.0)
     for _ in range(60):
-        patience.learn(1.0)
+        schedule.learn(1.0)
     for _ in range(60):
-        patience.learn(9.0)
-    assert patience.expected_s == 9.0
+        schedule.learn(9.0)
+    assert schedule.expected_s == 9.0
 
 
 @given(ago_s=st.floats(-1e6, 1e9), usual_s=st.none() | st.floats(0.01, 1e5))

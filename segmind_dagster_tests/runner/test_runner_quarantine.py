@@ -54,7 +54,7 @@ def contents(lab: Lab) -> list[bytes]:
     return [content for name, content in quarantined(lab).items() if not name.endswith(".facts.json")]
 
 
-def facts(lab: Lab) -> list[dict[str, Any]]:
+def sidecars(lab: Lab) -> list[dict[str, Any]]:
     return [json.loads(content) for name, content in quarantined(lab).items() if name.endswith(".facts.json")]
 
 
@@ -62,7 +62,7 @@ def test_the_sidecar_says_what_it_is_why_it_was_refused_and_what_it_cost(lab: Pr
     lab.proxy.outputs = [serving(SVG)]
     (unit,) = lab.generate(lab.write("fruit", 1)).models
     (row,) = lab.generations()
-    (beside,) = facts(lab)
+    (beside,) = sidecars(lab)
     assert {name: beside[name] for name in ("generation_id", "request_id", "model", "prompt_set", "attempt")} == {
         "generation_id": row["generation_id"],
         "request_id": row["request_id"],
@@ -83,7 +83,7 @@ def test_a_key_that_the_provider_repeats_stands_in_no_sidecar(lab: ProxiedLab) -
     key = lab.server.api_key
     lab.proxy.outputs = [serving(SVG)]
     lab.generate(lab.write("fruit", [f"a poster that says {key}"]))
-    (beside,) = facts(lab)
+    (beside,) = sidecars(lab)
     assert key not in json.dumps(beside)
 
 
@@ -167,7 +167,7 @@ def test_a_body_beyond_the_limit_is_cut_there_and_the_sidecar_says_so(
     (unit,) = lab.generate(lab.write("fruit", 1)).models
     assert "larger than 1000000 bytes, and cut there" in unit.examples[0]
     assert contents(lab) == [body[:1_000_000]]
-    assert facts(lab)[0]["is_cut"] is True
+    assert sidecars(lab)[0]["is_cut"] is True
     assert lab.proxy.fetches == 1, "fetching it again cannot help"
     assert sent < 50_000_000, "no more than fits into the sockets' buffers"
 
@@ -177,7 +177,7 @@ def test_what_a_v1_answer_brought_is_kept_although_nobody_can_fetch_it_again(ope
     lab = open_lab(faults=Faults(rates={kind: 1.0}))
     lab.generate(lab.write("fruit", 1, models=[V1]))
     assert len(contents(lab)) >= 1
-    assert all(beside["request_id"] in lab.charged_requests() for beside in facts(lab))
+    assert all(beside["request_id"] in lab.charged_requests() for beside in sidecars(lab))
     assert (lab.posts, lab.charges) == (1, 1)
     lab.check_money()
 
@@ -239,7 +239,7 @@ def test_what_comes_without_a_request_id_is_kept_and_the_request_is_found_in_the
     lab.proxy.withheld.add("x-request-id")
     (unit,) = lab.generate(lab.write("fruit", 1, models=[V1])).models
     assert unit.endings == {"succeeded": 1}
-    (content,), (sidecar,) = contents(lab), facts(lab)
+    (content,), (sidecar,) = contents(lab), sidecars(lab)
     (row,) = lab.generations()
     assert hashlib.sha256(content).hexdigest() == sidecar["output_sha256"] == row["provider_sha256"]
     assert "without an x-request-id" in sidecar["reason"]

@@ -1,4 +1,4 @@
-"""A person settles what nobody could find out: adopted or absent, and never anything that a run is looking after."""
+"""A person decides what could not be found out: adopted or absent, and never anything that a run owns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segmind's own SDK 1.3.0, unmodified, works against the sandbox: an independent client for an independent witness.
+"""Segmind's own SDK 1.3.0, unmodified, works against the sandbox: an independent client confirms its behaviour.
 
 Its hard-coded hosts are sent to the sandbox by a hook of its HTTP client, as a name server could do.
 """

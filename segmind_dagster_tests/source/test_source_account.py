@@ -1,4 +1,4 @@
-"""The account's own facts: history, balance, catalogue, models page; exact, incremental, and never guessed."""
+"""The account's own data: history, balance, catalogue, models page; exact, incremental, and never guessed."""
 
 from __future__ import annotations
 

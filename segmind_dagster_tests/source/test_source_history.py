@@ -16,7 +16,7 @@ from lab.proxy import HISTORY, Proxy
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import history as pages
 from segmind_dagster.gateway.redaction import Redactor
-from segmind_dagster.source.history import Reading, history_rows
+from segmind_dagster.source.history import HistoryCoverage, history_rows
 
 if TYPE_CHECKING:
     from lab.source_project import Project
@@ -67,8 +67,8 @@ def test_the_first_reading_covers_ninety_days_in_windows_of_at_most_thirty_one()
     assert {row["request_id"] for row in read(provider, state)} == {"old", "new"}
     assert all(last - first <= 31 * DAY for first, last in provider.windows)
     assert min(first for first, _ in provider.windows) <= NOW - 90 * DAY
-    reading = Reading.of(state, ORIGIN)
-    assert reading == Reading(NOW - 90 * DAY, NOW, None)
+    reading = HistoryCoverage.of(state, ORIGIN)
+    assert reading == HistoryCoverage(NOW - 90 * DAY, NOW, None)
 
 
 def test_a_row_that_arrives_two_days_late_is_found() -> None:
@@ -111,7 +111,7 @@ def test_an_account_that_was_never_read_starts_from_its_own_beginning() -> None:
     read(Provider(made("ours", NOW)), state)
     theirs = Provider(made("theirs", NOW - 80 * DAY))
     assert [row["request_id"] for row in read(theirs, state, origin=OTHER)] == ["theirs"]
-    assert Reading.of(state, ORIGIN) == Reading.of(state, OTHER)
+    assert HistoryCoverage.of(state, ORIGIN) == HistoryCoverage.of(state, OTHER)
 
 
 def test_a_reading_that_breaks_off_remembers_nothing() -> None:

@@ -23,7 +23,7 @@ ORIGIN = "http://127.0.0.1:1234"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def record(**facts: Any) -> dict[str, Any]:
+def record(**fields: Any) -> dict[str, Any]:
     """A generation as one prompt set sees it."""
     columns = dict.fromkeys(column.name for column in GENERATIONS.columns)
     return {
@@ -37,7 +37,7 @@ def record(**facts: Any) -> dict[str, Any]:
         "is_current": True,
         "asked_at": NOON,
         "is_reused": False,
-        **facts,
+        **fields,
     }
 
 
@@ -89,8 +89,8 @@ def test_an_attempts_row_has_its_tables_columns_and_its_cost_unchanged(
     cost: Decimal | None, reserved: Decimal, state: str
 ) -> None:
     columns = dict.fromkeys(column.name for column in ATTEMPTS.columns)
-    facts = {**columns, "cost_usd": cost, "reserved_usd": reserved, "state": state, "model_slug": "m"}
-    row = attempt_row(facts, api_origin=ORIGIN)
+    fields = {**columns, "cost_usd": cost, "reserved_usd": reserved, "state": state, "model_slug": "m"}
+    row = attempt_row(fields, api_origin=ORIGIN)
     assert set(row) == set(tables.ATTEMPT_COLUMNS)
     assert row["day"] is None
     assert (row["cost_usd"], row["reserved_usd"], row["status"], row["model"]) == (cost, reserved, state, "m")
@@ -105,9 +105,9 @@ def test_times_are_passed_on_as_they_are(moment: datetime | None) -> None:
 
 @given(moment=st.datetimes(datetime(2026, 1, 1), datetime(2036, 1, 1)), hours=st.integers(-14, 14))  # noqa: DTZ001  made aware below
 def test_an_attempts_day_is_that_of_utc_wherever_its_time_was_told(moment: datetime, hours: int) -> None:
-    facts = dict.fromkeys(column.name for column in ATTEMPTS.columns) | {"model_slug": "m", "state": "failed"}
+    fields = dict.fromkeys(column.name for column in ATTEMPTS.columns) | {"model_slug": "m", "state": "failed"}
     told = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
-    row = attempt_row({**facts, "intent_at": told}, api_origin=ORIGIN)
+    row = attempt_row({**fields, "intent_at": told}, api_origin=ORIGIN)
     assert row["day"] == (moment - timedelta(hours=hours)).date()
 
 

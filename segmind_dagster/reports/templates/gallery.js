@@ -240,8 +240,8 @@
     } else if (shown.link) {
       file.append("Stored at ", make("code", "", shown.link));
     }
-    byId("facts").replaceChildren(
-      ...shown.facts.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
+    byId("details").replaceChildren(
+      ...shown.details.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
     if (!viewer.open) viewer.showModal();
     document.querySelector(".about").scrollTop = 0;
   }
