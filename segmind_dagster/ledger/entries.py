@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from segmind_dagster.ledger.schema import GENERATIONS, META, MODEL_PRICES, SET_GENERATIONS, UPLOADS
-from segmind_dagster.ledger.sensor_reads import BALANCE_KEY
+from segmind_dagster.ledger.schema import BALANCE_KEY, GENERATIONS, META, MODEL_PRICES, SET_GENERATIONS, UPLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

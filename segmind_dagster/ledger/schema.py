@@ -284,6 +284,9 @@ RATE_LIMIT = Table(
     Column("written_s", Float),
 )
 
+# the key in `meta` of the last balance seen, as JSON
+BALANCE_KEY = "balance"
+
 META = Table(
     "meta",
     METADATA,

@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, and_, case, func, literal_column, or_, select
 from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.schema import (
     ATTEMPTS,
+    BALANCE_KEY,
     GENERATIONS,
     IS_OPEN,
     MAY_BE_PAID_FAILURE,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, ScalarSelect
 
-BALANCE_KEY = "balance"
 _CHUNK = 500
 # more than a wall clock jumps
 _WRONG_BY = timedelta(days=1)

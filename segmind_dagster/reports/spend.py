@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import dlt
 
-from segmind_dagster.checks.spend_reach import Reach
 from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.ledger import check_reads, reads
 from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.reports import reconciliation, spend_sql
 from segmind_dagster.reports.queries import ask_in_pages, has_tables
+from segmind_dagster.reports.spend_reach import Reach
 from segmind_dagster.reports.summaries import fitted, read_rows, summary_source
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.pipeline import warehouse

@@ -26,8 +26,8 @@ LAYERS = (
     {"planning", "data_folder"},
     {"runner"},
     {"source"},
-    {"checks"},
     {"recovery", "reports", "export"},
+    {"checks"},
     {"orchestration"},
     {"component", "definitions", "cli", "commands"},
     # the package itself, for what it offers to others

@@ -11,8 +11,8 @@ import pytest
 
 from segmind_dagster.checks.outcomes import SAMPLE
 from segmind_dagster.checks.spend import CHECKS, judged
-from segmind_dagster.checks.spend_reach import Reach
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
+from segmind_dagster.reports.spend_reach import Reach
 from segmind_dagster.source import tables
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

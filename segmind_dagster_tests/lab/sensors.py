@@ -16,8 +16,7 @@ from sqlalchemy import delete, insert
 from lab.dagster_project import asset_key
 from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger import Caps, Claim, Ledger, entries, leases, moves, writes
-from segmind_dagster.ledger.schema import META
-from segmind_dagster.ledger.sensor_reads import BALANCE_KEY
+from segmind_dagster.ledger.schema import BALANCE_KEY, META
 from segmind_dagster.orchestration.build import build_definitions
 from segmind_dagster.prompts import find_prompt_set
 

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from test_query_plans import plans
 
 from segmind_dagster.ledger import leases, sensor_reads
-from segmind_dagster.ledger.schema import META
+from segmind_dagster.ledger.schema import BALANCE_KEY, META
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,17 +152,13 @@ def test_leases_are_those_that_hold_and_those_asked_for(book: Book) -> None:
     "text", ["", "null", "[]", '{"balance_usd": "much"}', '{"balance_usd": "1", "observed_at": "yesterday"}']
 )
 def test_a_balance_that_cannot_be_read_is_none(book: Book, text: str) -> None:
-    book.ledger.write(
-        lambda connection: connection.execute(insert(META), {"key": sensor_reads.BALANCE_KEY, "value": text})
-    )
+    book.ledger.write(lambda connection: connection.execute(insert(META), {"key": BALANCE_KEY, "value": text}))
     assert book.ledger.read(sensor_reads.balance) is None
 
 
 def test_a_balance_is_read_as_it_was_written(book: Book) -> None:
     text = f'{{"balance_usd": "12.30", "observed_at": "{NOON.isoformat()}"}}'
-    book.ledger.write(
-        lambda connection: connection.execute(insert(META), {"key": sensor_reads.BALANCE_KEY, "value": text})
-    )
+    book.ledger.write(lambda connection: connection.execute(insert(META), {"key": BALANCE_KEY, "value": text}))
     assert book.ledger.read(sensor_reads.balance) == sensor_reads.Balance(
         balance_usd=Decimal("12.30"), observed_at=NOON
     )
