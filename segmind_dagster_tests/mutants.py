@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 ROOT = Path(__file__).resolve().parents[1]
-WOKEN = "runner/test_processes_stopped.py::test_a_run_woken_after_its_lease_sends_nothing_for_what_it_lost"
+WOKEN = "runner/test_processes_stopped.py::test_a_run_resumed_after_its_lease_sends_nothing_for_lost_claims"
 LEDGER, RUNNER = "segmind_dagster/ledger", "segmind_dagster/runner"
 BUDGET, MATCHING = "segmind_dagster/lifecycle/budget.py", "segmind_dagster/lifecycle/matching.py"
 

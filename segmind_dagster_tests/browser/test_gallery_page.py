@@ -143,7 +143,7 @@ def test_a_click_opens_the_full_picture_with_its_figures(sized: Page, world: Gal
     assert sized.errors == []  # type: ignore[attr-defined]
 
 
-def test_arrows_lead_through_the_pictures_and_escape_back_to_where_one_is(sized: Page, world: GalleryWorld) -> None:
+def test_arrow_keys_browse_the_pictures_and_escape_returns_to_the_grid(sized: Page, world: GalleryWorld) -> None:
     for number in range(5):
         world.add(f"pear {number}")
     open_page(sized, world.write().uri)
@@ -211,7 +211,7 @@ def test_a_thousand_cards_are_built_as_they_are_needed(page: Page, world: Galler
     assert page.errors == []  # type: ignore[attr-defined]
 
 
-def test_scrolling_brings_more(page: Page, world: GalleryWorld) -> None:
+def test_scrolling_loads_more_cards(page: Page, world: GalleryWorld) -> None:
     for number in range(300):
         world.add(f"pear {number}", content=picture(number % 7))
     watched(page).set_viewport_size(PHONE)
@@ -236,7 +236,7 @@ def test_a_missing_file_leaves_its_small_version_and_says_so(page: Page, world: 
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
 
 
-def test_the_page_alone_still_shows_its_pictures(page: Page, world: GalleryWorld, tmp_path: Path) -> None:
+def test_the_page_without_outputs_still_shows_its_previews(page: Page, world: GalleryWorld, tmp_path: Path) -> None:
     world.add()
     alone = tmp_path / "sent by mail.html"
     alone.write_bytes(Path(world.write().uri).read_bytes())

@@ -58,7 +58,7 @@ def test_a_second_charge_is_noticed_also_among_generations_with_one_body() -> No
         assert len(verdict.broken) == 1
 
 
-def test_a_charge_for_what_nobody_asked_for_is_noticed() -> None:
+def test_a_charge_without_a_wanted_generation_is_noticed() -> None:
     assert judge(ANY, replace(evidence(), charged=evidence().charged + Counter([("flux", "plum")]))).bought_twice == 1
 
 
@@ -77,14 +77,14 @@ def test_a_charge_that_the_ledger_has_forgotten_is_lost(state: str, kind: str | 
     assert bool(verdict.broken) == bool(lost)
 
 
-def test_doubt_that_nobody_is_told_of_is_noticed_at_either_time() -> None:
+def test_doubt_that_is_not_shown_is_noticed_during_and_after_the_lies() -> None:
     hidden = Doubt(unknown=3, shown=2)
     assert broken(ANY, replace(evidence(), met=hidden)) == {"doubt is shown"}
     assert broken(ANY, replace(evidence(), left=hidden)) == {"doubt is shown"}
     assert broken(ANY, replace(evidence(), met=Doubt(unknown=3, shown=3))) == set()
 
 
-def test_a_charge_in_two_ledgers_and_a_run_that_did_not_look_are_noticed() -> None:
+def test_a_charge_in_two_ledgers_and_a_run_without_a_freshness_check_are_noticed() -> None:
     assert broken(ANY, replace(evidence(), taken_twice=1)) == {"a charge belongs to one ledger"}
     assert broken(ANY, replace(evidence(), unwarned=["3 POSTs"])) == {"a run looks before it buys"}
 
@@ -95,7 +95,7 @@ def test_runs_that_hang_or_fail_are_noticed_and_those_that_stop_with_a_message_a
     assert broken(ANY, replace(evidence(), stopped=["run 1: LedgerOutdatedError"])) == set()
 
 
-def test_an_honest_provider_must_leave_nothing_open_and_must_have_lost_something() -> None:
+def test_with_an_honest_provider_everything_is_stored_and_some_post_was_lost() -> None:
     honest = replace(ANY, must_finish=True, must_resend=True)
     ledger = {**evidence().ledger, "c": Held(wire=FIG, state="unknown", failure_kind=None)}
     assert len(judge(honest, replace(evidence(), ledger=ledger)).broken) == 1
@@ -112,7 +112,7 @@ def test_a_cap_may_be_exceeded_only_beyond_four_times_the_believed_price(factor:
     assert broken(capped, replace(evidence(), charged_usd=most_usd + Decimal("0.000001"))) == {"caps hold"}
 
 
-def test_a_set_a_run_and_a_day_each_bound_what_all_runs_spend() -> None:
+def test_set_run_and_day_caps_each_limit_what_all_runs_spend() -> None:
     assert replace(ANY, set_usd=Decimal(1), sets=2).cap_usd == 2
     assert replace(ANY, run_usd=Decimal(1), runs=3).cap_usd == 3
     assert replace(ANY, day_usd=Decimal(1), set_usd=Decimal(1), sets=3).cap_usd == 1

@@ -57,7 +57,7 @@ def most_in_a_minute(send_times: list[datetime]) -> int:
 
 
 @given(bound=bounds, calls=st.lists(st.tuples(st.floats(0, 90), st.integers(1, 40)), min_size=1, max_size=12))
-def test_no_minute_holds_more_slots_than_the_bound_whoever_asks_and_when(
+def test_no_minute_has_more_send_times_than_the_bound(
     ledger: Ledger, bound: float, calls: list[tuple[float, int]]
 ) -> None:
     forget(ledger)
@@ -76,7 +76,7 @@ def test_no_minute_holds_more_slots_than_the_bound_whoever_asks_and_when(
     bound=bounds,
     calls=st.lists(st.tuples(st.floats(0, 30), st.integers(0, 20), st.booleans()), min_size=1, max_size=12),
 )
-def test_refusals_never_raise_the_rate_above_the_bound(
+def test_a_429_never_raises_the_rate_above_the_bound(
     ledger: Ledger, bound: float, calls: list[tuple[float, int, bool]]
 ) -> None:
     forget(ledger)
@@ -91,18 +91,18 @@ def test_refusals_never_raise_the_rate_above_the_bound(
     assert not send_times or most_in_a_minute(send_times) <= math.ceil(bound)
 
 
-def test_slots_are_evenly_spaced_and_the_first_is_now(ledger: Ledger) -> None:
+def test_send_times_are_evenly_spaced_and_the_first_is_now(ledger: Ledger) -> None:
     given_out = [*reserve(ledger, 3, 30), *reserve(ledger, 1, 30)]
     assert seconds(given_out) == pytest.approx([0, 2 * SECOND, 4 * SECOND, 6 * SECOND], abs=1e-5)
 
 
-def test_of_time_that_nobody_used_only_a_quarter_of_a_second_is_made_up_for(ledger: Ledger) -> None:
+def test_at_most_a_quarter_second_of_unused_time_is_caught_up(ledger: Ledger) -> None:
     reserve(ledger, 1)
     later = NOON + timedelta(hours=1)
     assert seconds(reserve(ledger, 2, 60, later)) == pytest.approx([3600 - 0.25, 3600 - 0.25 + SECOND], abs=1e-5)
 
 
-def test_a_hand_out_that_comes_a_little_late_loses_no_request(ledger: Ledger) -> None:
+def test_a_slightly_late_reservation_loses_no_request(ledger: Ledger) -> None:
     """Each batch of send times is reserved some milliseconds after the last one was used up."""
     now, send_times = NOON, list[datetime]()
     while now < NOON + MINUTE:
@@ -112,7 +112,7 @@ def test_a_hand_out_that_comes_a_little_late_loses_no_request(ledger: Ledger) ->
 
 
 @given(bound=st.sampled_from([5, 60, 120, 1000]), phase_s=st.floats(0, 60), delays=st.integers(0, 300))
-def test_no_fixed_window_of_the_provider_is_overrun_although_requests_take_their_time(
+def test_slow_requests_never_exceed_a_fixed_window_of_the_provider(
     ledger: Ledger, bound: int, phase_s: float, delays: int
 ) -> None:
     forget(ledger)
@@ -125,36 +125,36 @@ def test_no_fixed_window_of_the_provider_is_overrun_although_requests_take_their
     assert max(windows.values()) <= bound
 
 
-def test_asking_for_no_slot_takes_none(ledger: Ledger) -> None:
+def test_reserving_zero_send_times_takes_none(ledger: Ledger) -> None:
     assert reserve(ledger, 0) == []
     assert reserve(ledger, 1) == [NOON]
 
 
-def test_after_a_refusal_nobody_sends_before_the_reset(ledger: Ledger) -> None:
+def test_after_a_429_no_send_time_is_before_the_reset(ledger: Ledger) -> None:
     reserve(ledger, 2)
     cut(ledger, reset_s=20)
     assert reserve(ledger, 1) == [NOON + timedelta(seconds=20)]
 
 
-def test_a_reset_in_the_past_does_not_give_slots_twice(ledger: Ledger) -> None:
+def test_a_reset_in_the_past_does_not_repeat_send_times(ledger: Ledger) -> None:
     taken = reserve(ledger, 5)
     cut(ledger, reset_s=-60)
     assert reserve(ledger, 1)[0] > max(taken)
 
 
-def test_a_burst_of_refusals_cuts_the_rate_once(ledger: Ledger) -> None:
+def test_a_burst_of_429s_cuts_the_shared_rate_once(ledger: Ledger) -> None:
     for after_s in (0, 1, 5, 59):
         cut(ledger, NOON + timedelta(seconds=after_s), reset_s=60 - after_s)
     assert spacing_s(ledger, NOON + timedelta(seconds=59.5)) == pytest.approx(2 * SECOND, abs=1e-5)
 
 
-def test_the_next_burst_cuts_again(ledger: Ledger) -> None:
+def test_the_next_burst_of_429s_cuts_again(ledger: Ledger) -> None:
     cut(ledger)
     cut(ledger, NOON + MINUTE)
     assert spacing_s(ledger, NOON + MINUTE) == pytest.approx(4 * SECOND, abs=1e-5)
 
 
-def test_a_refusal_teaches_what_the_provider_did_accept_in_that_window(ledger: Ledger) -> None:
+def test_a_429_cuts_to_what_was_accepted_in_that_window(ledger: Ledger) -> None:
     book = Book(ledger)
     for number in range(90):
         book.plan(f"g{number}")
@@ -167,7 +167,7 @@ def test_a_refusal_teaches_what_the_provider_did_accept_in_that_window(ledger: L
     assert ledger.read(rate.current_rate, per_minute=120, now=now) == 80
 
 
-def test_the_rate_stays_where_it_was_cut_to_and_then_grows_back_to_its_bound_and_not_beyond(ledger: Ledger) -> None:
+def test_a_cut_rate_stays_and_then_grows_back_to_its_bound(ledger: Ledger) -> None:
     cut(ledger)
     spacings = [spacing_s(ledger, NOON + minutes * MINUTE) for minutes in range(1, 40)]
     assert spacings == sorted(spacings, reverse=True)
@@ -175,13 +175,13 @@ def test_the_rate_stays_where_it_was_cut_to_and_then_grows_back_to_its_bound_and
     assert spacings[-1] == pytest.approx(SECOND, abs=1e-5)
 
 
-def test_the_rate_is_never_cut_to_nothing(ledger: Ledger) -> None:
+def test_the_rate_is_never_cut_to_zero(ledger: Ledger) -> None:
     for minutes in range(200):
         cut(ledger, NOON + minutes * MINUTE)
     assert spacing_s(ledger, NOON + 200 * MINUTE) <= 60 * SECOND + 1e-5
 
 
-def test_a_bound_that_was_lowered_holds_at_once_and_one_that_was_raised_too(ledger: Ledger) -> None:
+def test_a_changed_bound_applies_at_once(ledger: Ledger) -> None:
     reserve(ledger, 1, 60)
     assert spacing_s(ledger, NOON, 6) == pytest.approx(10 * SECOND, abs=1e-5)
     assert spacing_s(ledger, NOON, 600) == pytest.approx(SECOND / 10, abs=1e-5)

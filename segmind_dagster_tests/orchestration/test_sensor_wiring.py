@@ -21,7 +21,7 @@ ASSET = f"segmind/{REALITY}"
 BY_SENSOR = {REQUESTED_BY: "failed_generations"}
 
 
-def test_a_sensors_run_leaves_permanent_failures_and_a_persons_tries_once_more(open_lab: OpenLab) -> None:
+def test_a_sensor_run_skips_permanent_failures_and_a_persons_run_retries_once(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["invalid"]))
     lab.run(ASSET, partition=lab.write("fruit", 1))
     assert lab.run(ASSET, partition="fruit", tags=BY_SENSOR).is_success
@@ -30,7 +30,7 @@ def test_a_sensors_run_leaves_permanent_failures_and_a_persons_tries_once_more(o
     assert lab.posts == 2
 
 
-def test_a_sensors_run_leaves_what_failed_in_enough_runs(lab: DagsterLab) -> None:
+def test_a_sensor_run_skips_what_failed_in_enough_runs(lab: DagsterLab) -> None:
     lab.write("fruit", 2)
     past = Past(lab, "fruit")
     past.fails(0, runs=6)

@@ -35,7 +35,7 @@ def test_before_anything_was_loaded_the_report_is_an_empty_page(lab: DagsterLab)
     assert "charged" not in figures
 
 
-def test_the_report_is_asked_for_together_with_the_summaries_and_once(lab: DagsterLab) -> None:
+def test_the_report_is_requested_once_together_with_the_summaries(lab: DagsterLab) -> None:
     def tick(cursor: object = None) -> dg.EvaluateAutomationConditionsResult:
         return dg.evaluate_automation_conditions(
             defs=lab.definitions,

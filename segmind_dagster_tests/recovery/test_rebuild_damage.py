@@ -55,7 +55,7 @@ def test_older_sidecars_suffice_with_the_history_or_the_warehouse(lab: Lab, *, i
 
 
 @pytest.mark.parametrize("is_loaded", [True, False])
-def test_what_no_prompt_file_asks_for_any_more_comes_back_too(lab: Lab, *, is_loaded: bool) -> None:
+def test_generations_in_no_prompt_file_are_restored_too(lab: Lab, *, is_loaded: bool) -> None:
     lab.generate(lab.write("fruit", ["a pear"], samples=3), lab.write("talk", ["hello"], models=[TEXT]))
     if is_loaded:
         lab.load()
@@ -76,7 +76,7 @@ def test_a_prompt_that_was_taken_out_is_no_longer_current(lab: Lab) -> None:
     assert {(by_prompt[key], flag) for _, key, flag in lab.memberships()} == {("a pear", True), ("a fig", False)}
 
 
-def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None:
+def test_a_picture_without_its_sidecar_is_identified_by_embedded_provenance(lab: Lab) -> None:
     key = lab.write("fruit", 4)
     lab.generate(key)
     before = lab.generation_fields()
@@ -108,7 +108,7 @@ def test_a_picture_without_its_sidecar_is_compared_with_the_digest_in_the_wareho
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "a list", "binary", "of another generation"])
-def test_a_sidecar_that_cannot_be_read_is_no_sidecar(lab: Lab, damage: str) -> None:
+def test_an_unreadable_sidecar_counts_as_missing(lab: Lab, damage: str) -> None:
     key = lab.write("fruit", 2)
     lab.generate(key)
     first, second = lab.sidecars
@@ -165,7 +165,7 @@ def test_a_picture_whose_bytes_changed_is_fetched_again(lab: Lab, *, is_history_
     lab.check_whole()
 
 
-def test_outputs_that_are_gone_are_fetched_again(lab: Lab) -> None:
+def test_missing_outputs_are_fetched_again(lab: Lab) -> None:
     key = lab.write("fruit", 4, models=[V1, V2])
     lab.generate(key)
     lab.load()
@@ -183,7 +183,7 @@ def test_outputs_that_are_gone_are_fetched_again(lab: Lab) -> None:
     lab.check_whole()
 
 
-def test_everything_gone_but_prompt_files_and_account_is_fetched_again(lab: Lab) -> None:
+def test_with_only_prompt_files_and_account_everything_is_fetched_again(lab: Lab) -> None:
     key = lab.write("fruit", 3, models=[V1, V2])
     lab.generate(key)
     for path in [*lab.outputs, *lab.sidecars]:
@@ -197,7 +197,7 @@ def test_everything_gone_but_prompt_files_and_account_is_fetched_again(lab: Lab)
     lab.check_whole()
 
 
-def test_what_cannot_be_fetched_any_more_is_shown_as_paid_and_not_bought_again(open_lab: OpenLab) -> None:
+def test_expired_outputs_are_shown_as_paid_and_not_bought_again(open_lab: OpenLab) -> None:
     days_s = [0.0]
     lab = open_lab(clock=lambda: time.time() + days_s[0])
     key = lab.write("fruit", 2)
@@ -248,7 +248,7 @@ def test_rows_of_another_origin_in_the_warehouse_are_left_out_and_counted(lab: L
     assert (rebuilt.restored, rebuilt.foreign_rows) == ({}, 4)
 
 
-def test_a_folder_that_is_all_of_another_origin_is_refused_and_stays_guarded(lab: Lab) -> None:
+def test_a_folder_of_another_origin_is_refused_and_stays_guarded(lab: Lab) -> None:
     key = lab.write("fruit", 2)
     lab.generate(key)
     lab.lose_ledger()
@@ -301,7 +301,7 @@ def test_paid_failures_that_the_warehouse_remembers_stay_failed_and_are_not_boug
     assert lab.posts == posts
 
 
-def test_what_nobody_remembers_asking_for_belongs_to_no_set(lab: Lab) -> None:
+def test_outputs_without_a_known_set_belong_to_no_set(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 1))
     old_sidecars(lab)
     lab.forget("fruit")

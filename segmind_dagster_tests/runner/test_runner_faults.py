@@ -68,7 +68,7 @@ def test_after_a_fault_the_same_run_still_buys_each_generation_once(faulty: Any,
 
 
 @pytest.mark.parametrize("kind", ["teapot", "accepted_202", "failed", "truncated"])
-def test_a_fault_that_comes_twice_does_no_more_harm(faulty: Any, kind: str) -> None:
+def test_a_fault_that_occurs_twice_is_handled_like_one(faulty: Any, kind: str) -> None:
     lab = faulty(kind, kind)
     key = lab.write("fruit", 4)
     lab.generate(key)
@@ -80,9 +80,7 @@ def test_a_fault_that_comes_twice_does_no_more_harm(faulty: Any, kind: str) -> N
 
 @pytest.mark.parametrize("resource", [V1, V2])
 @pytest.mark.parametrize("kind", STOPS_THE_RUN)
-def test_a_refusal_that_concerns_the_account_stops_the_run_and_the_next_one_goes_on(
-    faulty: Any, kind: str, resource: str
-) -> None:
+def test_an_account_error_stops_the_run_and_the_next_one_continues(faulty: Any, kind: str, resource: str) -> None:
     lab = faulty(kind)
     key = lab.write("fruit", 3, models=[resource])
     report = lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="1"))
@@ -95,7 +93,7 @@ def test_a_refusal_that_concerns_the_account_stops_the_run_and_the_next_one_goes
     lab.check_all_bought_once(3)
 
 
-def test_what_is_in_flight_when_a_run_stops_still_lands(faulty: Any) -> None:
+def test_jobs_in_flight_are_stored_when_a_run_stops(faulty: Any) -> None:
     lab = faulty("ok", "ok", "team_limit", fixed_latency_s=0.3)
     report = lab.generate(lab.write("fruit", 3))
     assert (report.stopped_by, report.models[0].endings) == ("team_limit", {"succeeded": 2, "held_back": 1})
@@ -170,7 +168,7 @@ def test_an_output_that_never_decodes_is_paid_for_and_fetched_again_but_not_boug
     lab.check_money()
 
 
-def test_nothing_broken_is_ever_stored_under_a_good_name(faulty: Any) -> None:
+def test_a_broken_output_is_never_stored_as_an_output(faulty: Any) -> None:
     lab = faulty("undecodable")
     lab.generate(lab.write("fruit", 1))
     kept = [path for path in (lab.folder / "data" / "outputs").rglob("*") if path.is_file()]
@@ -179,7 +177,7 @@ def test_nothing_broken_is_ever_stored_under_a_good_name(faulty: Any) -> None:
 
 
 @pytest.mark.parametrize("resource", [V1, V2])
-def test_an_answer_that_never_comes_is_found_in_the_history(
+def test_a_submission_without_an_answer_is_found_in_the_history(
     faulty: Any, resource: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "Gateway", partial(client.Gateway, submit_timeout_s=0.5))
@@ -204,7 +202,7 @@ def test_a_job_that_does_not_finish_is_left_to_a_later_run_and_not_bought_again(
     assert lab.posts == 1
 
 
-def test_a_storm_of_every_fault_ends_with_one_charge_a_generation(open_lab: OpenLab) -> None:
+def test_many_faults_of_every_kind_end_with_one_charge_per_generation(open_lab: OpenLab) -> None:
     rates = dict.fromkeys(
         [
             "rate_limited", "server_error", "bad_gateway", "gateway_timeout", "accepted_then_reset", "teapot",
@@ -222,7 +220,7 @@ def test_a_storm_of_every_fault_ends_with_one_charge_a_generation(open_lab: Open
     lab.check_all_bought_once(120)
 
 
-def test_a_job_that_was_made_despite_an_error_and_is_listed_late_is_adopted_by_the_next_run(faulty: Any) -> None:
+def test_a_job_made_despite_an_error_and_listed_late_is_adopted_by_the_next_run(faulty: Any) -> None:
     lab = faulty("accepted_then_503", lies=Lies(lag_s=2.0))
     key = lab.write("fruit", 1)
     first = lab.generate(key).models[0]
@@ -235,7 +233,7 @@ def test_a_job_that_was_made_despite_an_error_and_is_listed_late_is_adopted_by_t
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_job_that_was_made_despite_a_429_and_is_listed_late_is_adopted(faulty: Any, count: int) -> None:
+def test_a_job_made_despite_a_429_and_listed_late_is_adopted(faulty: Any, count: int) -> None:
     lab = faulty(*["accepted_then_429"] * count, lies=Lies(lag_s=0.6))
     settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")
     report = lab.generate(lab.write("fruit", count), settings=settings)
@@ -259,7 +257,7 @@ def test_an_error_that_made_no_job_is_sent_again_by_the_next_run(faulty: Any) ->
     lab.check_all_bought_once(1)
 
 
-def test_what_waits_for_the_history_keeps_the_others_from_nothing(open_lab: OpenLab) -> None:
+def test_waiting_for_the_history_does_not_block_other_generations(open_lab: OpenLab) -> None:
     """Three wait until the history must list their jobs; a model that never delivered lets three go ahead."""
     lab = open_lab(faults=Faults(script=["unavailable"] * 3))
     prompts = ["a pear", "a plum", "a fig"]
