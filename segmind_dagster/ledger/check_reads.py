@@ -1,4 +1,4 @@
-"""Every question that the checks ask of the ledger, as functions of one connection; `reads` is for runs.
+"""The queries of the asset checks, as functions of one connection; `reads` is for runs.
 
 Rows are returned as stored; what they mean is decided in `checks`.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.states import State
 
 _FREE = Decimal(0)
-# failed, but paid for and still to be had: it is fetched again
+# failed, but paid for and still at Segmind: it is fetched again
 _DAMAGED = "bad_output"
 _IS_CURRENT = SET_GENERATIONS.c.is_current
 _SINCE = func.coalesce(GENERATIONS.c.submitted_at, GENERATIONS.c.intent_at, type_=GENERATIONS.c.intent_at.type)
@@ -79,7 +79,7 @@ def open_rows(
     is_alive: Callable[[str, Connection], bool],
     uncounted_kinds: Collection[str],
 ) -> tuple[int, list[Generation]]:
-    """How many generations a set asks of a model now, and those that are not stored, in the set's order.
+    """How many generations of a model a set has now, and those that are not stored, in the set's order.
 
     Args:
         connection: the ledger.
@@ -125,7 +125,7 @@ def open_rows(
 
 
 def stored_rows(connection: Connection, *, resource: str, prompt_set: str) -> list[StoredRow]:
-    """Every output of a model that a set holds, also of prompts that it does not ask for any more."""
+    """Every output of a model that a set holds, also of prompts no longer in the set."""
     columns = GENERATIONS.c
     rows = connection.execute(
         select(columns.generation_id, columns.output_uri, columns.output_sha256, columns.output_bytes)
@@ -195,10 +195,10 @@ def charged_for(connection: Connection, *, resource: str, prompt_set: str) -> De
 
 
 def waiting_rows(connection: Connection, *, resource: str) -> list[WaitingRow]:
-    """Everything ordered from a model and not stored, of any set, oldest first."""
+    """Everything submitted to a model and not stored, of any set, oldest first."""
     columns = GENERATIONS.c
     usd = func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd, type_=ATTEMPTS.c.cost_usd.type)
-    # chosen from the index, before a row is read
+    # selected from the index, before a row is read
     damaged = and_(columns.state == "failed", columns.failure_kind == _DAMAGED)
     waiting = union_all(
         *(

@@ -1,6 +1,6 @@
-"""What a run enters before it acts: what sets ask for, where inputs were uploaded to.
+"""Records what is not a state change: what sets ask for, upload URLs, prices, the balance.
 
-State changes of generations, and money, are in `writes`; that a run lives, in `leases`.
+State changes of generations, and money, are in `moves` and `writes`; leases of runs in `leases`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def register_set(
     generations: Sequence[Mapping[str, Any]],
     now: datetime,
 ) -> None:
-    """Record what a prompt set asks of a model now; what it no longer asks for stays, not current.
+    """Record what a prompt set asks of a model now; other generations of the set stay, not current.
 
-    When a set first asked for a generation stays as it was.
+    The time at which a set first asked for a generation never changes.
 
     Args:
         connection: the ledger.
@@ -77,7 +77,7 @@ def register_set(
 
 
 def record_upload(connection: Connection, *, sha256: str, url: str, now: datetime) -> None:
-    """Remember where an input file was uploaded to."""
+    """Record the URL of an uploaded input file."""
     rows = upsert(connection, UPLOADS)
     connection.execute(
         rows.on_conflict_do_update(
@@ -90,7 +90,7 @@ def record_upload(connection: Connection, *, sha256: str, url: str, now: datetim
 def record_model_prices(
     connection: Connection, prices: Mapping[str, tuple[Decimal | None, int | None]], *, now: datetime
 ) -> None:
-    """Remember what the models list says.
+    """Record prices and latencies of the models list.
 
     Args:
         connection: the ledger.
@@ -113,7 +113,7 @@ def record_model_prices(
 
 
 def record_balance(connection: Connection, *, balance_usd: Decimal, now: datetime) -> None:
-    """Remember what the account holds, as it was just seen; `sensor_reads.balance` reads it."""
+    """Record the balance of the account; `sensor_reads.balance` reads it."""
     seen = {"balance_usd": str(balance_usd), "observed_at": now.isoformat()}
     note(connection, {BALANCE_KEY: json.dumps(seen)})
 

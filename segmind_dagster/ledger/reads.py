@@ -1,4 +1,4 @@
-"""Every question asked of the ledger, as functions of one connection. Nothing here writes."""
+"""Queries of the ledger for runs and commands, as functions of one connection. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 def snapshot(
     connection: Connection, generation_ids: Sequence[str], *, is_alive: Callable[[str, Connection], bool]
 ) -> dict[str, Generation]:
-    """What the ledger knows about these generations; those it does not know are left out."""
+    """The records of these generations; unknown ones are left out."""
     found: dict[str, Generation] = {}
     for start in range(0, len(generation_ids), _CHUNK):
         chunk = generation_ids[start : start + _CHUNK]
@@ -76,11 +76,11 @@ def unfinished(
     """
     columns = GENERATIONS.c
     owners = connection.execute(select(columns.owner).where(_IN_PROGRESS, columns.owner.is_not(None)).distinct())
-    # what living runs have may be most of it, and its bodies are long: it is not even read
+    # generations of live runs may be most of them, with long bodies: they are not even read
     living = [owner for owner in owners.scalars().all() if is_alive(owner, connection)]
     others = [or_(columns.owner.is_(None), columns.owner.not_in(living))] if living else []
     kinds = [and_(_IN_PROGRESS, *others), *([and_(IS_OPEN, MAY_BE_PAID_FAILURE)] if also_paid else [])]
-    # chosen from the index, before a row is read
+    # selected from the index, before a row is read
     wanted = union_all(*(select(columns.generation_id).where(kind) for kind in kinds))
     query = _records(with_body=True).where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
     records = _read_records(connection, query, is_alive)
@@ -89,7 +89,7 @@ def unfinished(
 
 
 def owners(connection: Connection) -> list[str]:
-    """Every run that still owns something."""
+    """Every run that still owns a generation."""
     return list(connection.execute(select(GENERATIONS.c.owner).where(_IN_PROGRESS).distinct()).scalars())
 
 
@@ -108,7 +108,7 @@ def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: s
 
 
 def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tuple[list[Decimal], list[int]]]:
-    """Recent reported costs in USD and latencies in ms of each model, as this account has seen them."""
+    """Recent reported costs in USD and latencies in ms of each model on this account."""
     seen: dict[str, tuple[list[Decimal], list[int]]] = {}
     for slug in model_slugs:
         rows = connection.execute(
@@ -127,7 +127,7 @@ def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tu
 def deliveries(
     connection: Connection, model_slugs: Iterable[str], *, bad_kinds: Collection[str]
 ) -> dict[str, ModelDeliveries]:
-    """What each model has delivered for the money it took.
+    """What each model has delivered for its charges.
 
     Args:
         connection: the ledger.
@@ -137,7 +137,7 @@ def deliveries(
     columns = ATTEMPTS.c
     found: dict[str, ModelDeliveries] = {}
     for slug in model_slugs:
-        # when it was bought counts: an old one may be fetched at last after others went wrong, or go wrong once more
+        # by the time of purchase: an old one may be fetched, or fail again, after younger ones failed
         recent = (
             select(columns.intent_at)
             .where(columns.model_slug == slug, columns.state == "succeeded")
@@ -185,7 +185,7 @@ def model_prices(connection: Connection, model_slugs: Sequence[str]) -> dict[str
 
 
 def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, OwnedRequest]:
-    """Which of these request ids the ledger already accounts for: their models, and when their intent was recorded."""
+    """Which of these request ids the ledger knows: their models, and when their intent was recorded."""
     columns = ATTEMPTS.c
     owned: dict[str, OwnedRequest] = {}
     for start in range(0, len(request_ids), _CHUNK):
@@ -196,14 +196,14 @@ def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[s
 
 
 def was_adopted(connection: Connection, request_id: str) -> bool:
-    """Whether a request came to its generation by the history, rather than by the answer to a POST."""
+    """Whether a request was found in the history, rather than named by the answer to a POST."""
     query = select(ATTEMPTS.c.http_status).where(ATTEMPTS.c.request_id == request_id)
     row = connection.execute(query).one_or_none()
     return row is not None and _is_adopted(row.http_status)
 
 
 def _is_adopted(http_status: int | None) -> bool:
-    """Whether the answer to a POST cannot have named its request: there was none, or an error."""
+    """Whether the answer to a POST cannot have named its request: there was no answer, or an error."""
     return http_status not in _ACCEPTED_STATUSES
 
 
@@ -218,7 +218,7 @@ def unreported(connection: Connection, *, since: datetime, most: int) -> dict[st
     Returns when their intent was recorded, by request id.
     """
     columns = ATTEMPTS.c
-    # as expressions, so that `attempts_unreported` answers: what is recent may be millions, what is unreported is not
+    # expressions that match `attempts_unreported`: recent attempts may be millions, unreported ones are few
     sent_at = func.coalesce(columns.intent_at, columns.submitted_at)
     has_request = func.coalesce(columns.request_id, "") != ""
     rows = connection.execute(
@@ -231,10 +231,10 @@ def unreported(connection: Connection, *, since: datetime, most: int) -> dict[st
 
 
 def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
-    """What was accepted of what was sent since, and did not fail.
+    """Requests sent since a time that were accepted and did not fail.
 
-    What the history showed, rather than the answer to its POST, counts as accepted when it was sent: when it was
-    found says nothing of what the history must list beside it.
+    A request found in the history counts as accepted when it was sent: when it was found does not show what the
+    history must list beside it.
     """
     columns = ATTEMPTS.c
     rows = connection.execute(
@@ -273,7 +273,7 @@ def newest_accepted_at(connection: Connection) -> datetime | None:
 
 
 def unanswered(connection: Connection) -> list[Submission]:
-    """Every submission under way whose request id is not known, local files left out; by generation id."""
+    """Every pending submission without a known request id, local files left out; by generation id."""
     columns = GENERATIONS.c
     rows = connection.execute(
         select(columns.generation_id, columns.model_slug, columns.body, columns.intent_at).where(
@@ -331,7 +331,7 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
 def inferred_absent(
     connection: Connection, *, since: datetime, resource: str | None = None, prompt_set: str | None = None
 ) -> InferredAbsent:
-    """What was sent since and is inferred never to have arrived, of a model and a set, or of all.
+    """Submissions since a time that are inferred never to have arrived, of a model and a set, or of all.
 
     Args:
         connection: the ledger.
@@ -350,7 +350,7 @@ def inferred_absent(
 
 
 def upload_url(connection: Connection, sha256: str, *, since: datetime | None = None) -> str | None:
-    """Where an input file was uploaded to, if it was; since a moment, when one is given."""
+    """The URL of an uploaded input file, if there is one; not older than a given time."""
     query = select(UPLOADS.c.url).where(UPLOADS.c.sha256 == sha256)
     return connection.execute(query if since is None else query.where(UPLOADS.c.uploaded_at >= since)).scalar()
 
@@ -361,12 +361,12 @@ def meta(connection: Connection, key: str) -> str | None:
 
 
 def is_empty(connection: Connection) -> bool:
-    """Whether no generation was ever entered."""
+    """Whether no generation was ever recorded."""
     return connection.execute(select(GENERATIONS.c.generation_id).limit(1)).first() is None
 
 
 def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
-    """Count of generations by state, and what they cost; without what was planned and is no longer asked for."""
+    """Count and cost of generations by state, without planned ones that no set has any more."""
     columns = GENERATIONS.c
     rows = connection.execute(
         select(columns.state, func.count().label("generations"), func.sum(columns.cost_usd).label("usd")).group_by(
@@ -409,7 +409,7 @@ def charged(connection: Connection) -> Decimal:
 
 
 def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> Decimal:
-    """What these attempts (generation and number) were charged together, in USD, as far as that is known."""
+    """The sum charged for these attempts (generation and number), in USD, as far as it is known."""
     wanted = sorted({generation_id for generation_id, _ in attempts})
     total = _FREE
     for start in range(0, len(wanted), _CHUNK):
@@ -423,7 +423,7 @@ def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> D
 
 
 def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[tuple[str, Decimal]]:
-    """State and cost of those of these generations that are paid for, or may be, and are not stored.
+    """State and cost of the given generations that are paid, or may be, and are not stored.
 
     Args:
         connection: the ledger.
@@ -452,7 +452,7 @@ def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[t
 
 
 def set_keys(connection: Connection) -> list[str]:
-    """Keys of the prompt sets that ever asked for something, in order."""
+    """Keys of all prompt sets that ever had a generation, in order."""
     keys = select(SET_GENERATIONS.c.prompt_set).distinct().order_by(SET_GENERATIONS.c.prompt_set)
     return list(connection.execute(keys).scalars())
 
@@ -516,7 +516,7 @@ def _read_records(
     connection: Connection, query: Select[Any], is_alive: Callable[[str, Connection], bool]
 ) -> list[Generation]:
     result = connection.execute(query)
-    # taken once for all rows: a row's own mapping looks its names up again and again
+    # once for all rows: the mapping of a row looks its names up each time
     names = tuple(result.keys())
     return [_generation(dict(zip(names, row, strict=True)), connection, is_alive) for row in result.all()]
 

@@ -1,6 +1,6 @@
-"""What sensors ask of the ledger: what is open, of which sets, since when. Nothing here writes or decides.
+"""Queries of the sensors: what is open, of which sets, since when. Nothing here writes or decides.
 
-Answers are sums, so that they are small and come from an index however many generations there are. When a run
+Results are sums from an index, so that they are small however many generations there are. When a run
 follows is decided in `lifecycle.next_step`, which also defines the pauses.
 """
 
@@ -42,7 +42,7 @@ _WRONG_BY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenWork:
-    """Generations of one prompt set and one model that were asked for and not made, with the same story.
+    """Generations of one prompt set and one model that are not made yet, with the same state and failures.
 
     Args:
         prompt_set: the set that asks for them.
@@ -65,7 +65,7 @@ class OpenWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """Generations that one run has in its hands, or had when it died.
+    """Generations that one run owns, or owned when it died.
 
     Args:
         owner: the run, as the ledger names it.
@@ -114,7 +114,7 @@ class RunLease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """The account's balance as it was last seen.
+    """The last recorded balance of the account.
 
     Args:
         balance_usd: the balance.
@@ -158,7 +158,7 @@ def failed_runs_of(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
 
 def _counts(uncounted_kinds: Collection[str]) -> tuple[ColumnElement[bool], ...]:
     kind = ATTEMPTS.c.failure_kind
-    # follows from the second, but the index `attempts_failed` is only found by its own words
+    # implied by the second, but needed to use the index `attempts_failed`
     return kind.is_not(None), kind.not_in(sorted(uncounted_kinds))
 
 
@@ -191,7 +191,7 @@ def _open(
 def runs_of(
     connection: Connection, generation_ids: Sequence[str], *, uncounted_kinds: Collection[str]
 ) -> dict[str, int]:
-    """How many runs have sent a POST for each of these generations, as far as they count."""
+    """How many runs that count have sent a POST for each of these generations."""
     columns = ATTEMPTS.c
     counts: dict[str, int] = {}
     for start in range(0, len(generation_ids), _CHUNK):
@@ -205,7 +205,7 @@ def runs_of(
 
 
 def held(connection: Connection) -> list[Held]:
-    """What was submitted, or may have been, and is not stored, by the run that has it; it may be dead."""
+    """Submissions that are not stored, by the run that owns them, which may be dead."""
     columns = GENERATIONS.c
     rows = connection.execute(
         select(
@@ -219,7 +219,7 @@ def held(connection: Connection) -> list[Held]:
 
 
 def loose(connection: Connection, *, now: datetime, first_look: timedelta, kept: timedelta) -> list[Loose]:
-    """What was submitted, or may have been, and that no run has, and what was or may be paid for and failed.
+    """Submissions without an owner, and failures that are or may be paid.
 
     The waiting time doubles with each look and is `first_look` at least; there is no look once the provider has
     deleted the output. Worked out in the database: there may be thousands.
@@ -342,7 +342,7 @@ def balance(connection: Connection) -> Balance | None:
         balance_usd, observed_at = read_balance_usd(document["balance_usd"]), read_instant(document["observed_at"])
     except (ValueError, KeyError, TypeError, RecursionError):
         balance_usd = observed_at = None
-    # a note that cannot be read says nothing; the next look at the account replaces it
+    # an unreadable value is ignored; the next look at the account replaces it
     return (
         Balance(balance_usd=balance_usd, observed_at=observed_at)
         if balance_usd is not None and observed_at is not None

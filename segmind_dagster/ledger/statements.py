@@ -1,6 +1,6 @@
-"""The statements that run once or more for every generation, built once: building costs more than running.
+"""The statements that run at least once for every generation, built once: building costs more than running.
 
-Parameters are named `held_...` for what must be so, `new_...` for what it becomes, and `ids` for which.
+Parameters are named `held_...` for required values, `new_...` for new values, and `ids` for the rows.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ ENTER_ATTEMPT = insert(ATTEMPTS)
 
 @cache
 def add_spending(dialect_name: str) -> Any:
-    """An amount added to running totals, which begin with it.
+    """Add an amount to running totals, or create them.
 
     Args:
         dialect_name: of the connection, because ON CONFLICT is not SQLAlchemy's common tongue.
@@ -124,7 +124,7 @@ def move(target: State, names: tuple[str, ...]) -> Update:
         update(GENERATIONS)
         .where(
             _OF_GENERATION,
-            # one comparison each: IN cannot be sent for many rows at once
+            # one comparison per state: IN cannot be sent for many rows at once
             or_(*(GENERATIONS.c.state == origin for origin in origins(target))),
             GENERATIONS.c.owner == bindparam("held_owner"),
             GENERATIONS.c.attempts == bindparam("held_attempt"),
@@ -161,6 +161,6 @@ def names_in(parameters: Mapping[str, Any]) -> tuple[str, ...]:
 def _columns(table: Table, names: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
     if "seed" in found:
-        # the one that was sent stays where the provider reports none
+        # the seed that was sent stays where the provider reports none
         found["seed"] = func.coalesce(found["seed"], table.c["seed"])
     return found

@@ -33,10 +33,10 @@ SCOPES: Final[tuple[Scope, ...]] = ("set", "run", "day")
 
 CAUTION: Final = 4
 GREAT_CAUTION: Final = 10
-# so many attempts of a model without any report are a sign that none will come soon
+# after this many attempts of a model without a report, none is expected soon
 _UNREPORTED_ENOUGH: Final = 4
 RECENT: Final = timedelta(hours=1)
-# the provider's history reaches back so far (segmind_api.md): after that no cost is reported any more
+# how far the provider's history reaches back (segmind_api.md): older costs are never reported
 REPORTABLE: Final = timedelta(days=31)
 _NOTHING = Decimal(0)
 _LIMIT: Final = "max_unit_cost_usd"
@@ -83,7 +83,7 @@ class UnitCost:
 
     @classmethod
     def at_most(cls, max_unit_cost_usd: Decimal) -> UnitCost:
-        """What is reserved for a generation of unknown price: all that the set allows for one."""
+        """The reservation for an unknown price: the most that the set allows for one generation."""
         return cls(
             low=Decimal(0),
             expected=max_unit_cost_usd,
@@ -94,12 +94,12 @@ class UnitCost:
 
     @property
     def is_price(self) -> bool:
-        """Whether anybody knows what it costs, or only the most that may be paid."""
+        """Whether the price is known, and not only the most that may be paid."""
         return self.source != _LIMIT
 
     @property
     def dearest(self) -> Decimal:
-        """The most that one is known to cost: really paid, or the published mean, whose upper end is a guess."""
+        """The highest known cost: the highest paid, or the published mean, whose upper end is a guess."""
         return self.high if self.source == "ledger" else self.expected
 
     def capped(self, max_unit_cost_usd: Decimal | None) -> UnitCost:
@@ -170,12 +170,12 @@ class ReportedPrice(NamedTuple):
     reported_at: datetime
 
     def is_recent(self, now: datetime) -> bool:
-        """Whether it still says what the model costs."""
+        """Whether it is still valid."""
         return now - self.reported_at <= RECENT
 
 
 def with_report(before: ReportedPrice | None, cost_usd: Decimal, now: datetime) -> ReportedPrice:
-    """What is known of a model's price once a cost was reported; after an hour it starts anew.
+    """The known price of a model after another reported cost; it expires after an hour.
 
     Args:
         before: what was known.
@@ -213,7 +213,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A cap stands in the way.
+    """A cap refuses it.
 
     Args:
         scope: whose cap.
@@ -282,8 +282,8 @@ class _OfModel:
 class Budget:
     """What the caps allow at one moment.
 
-    Deciding changes nothing; what is granted is added with `reserve`, so that the next decision of the same
-    transaction knows of it.
+    Deciding changes nothing; add what is granted with `reserve`, so that the next decision of the same transaction
+    counts it.
 
     Args:
         committed: charged and reserved, by scope and name.
@@ -318,7 +318,7 @@ class Budget:
         """
         slug = spend.model_slug
         reserve_usd = max(spend.planned_usd, self._highest_usd.get(slug, _NOTHING))
-        # a model's first one goes as planned, and finds the real price out
+        # the first generation of a model counts with its estimate: it finds out the real price
         is_first = not self._awaited[slug]
         needed_usd = reserve_usd if is_first else reserve_usd * self._caution(slug, one_more=True)
         refusals = [
@@ -329,7 +329,7 @@ class Budget:
         return min(refusals, key=lambda refused: not refused.is_final, default=Granted(reserve_usd))
 
     def reserve(self, spend: Spend, granted: Granted) -> None:
-        """Count a generation that was granted.
+        """Count a granted generation.
 
         Args:
             spend: the generation.
@@ -394,7 +394,7 @@ class Budget:
             reserved_usd=kept_usd,
             needed_usd=needed_usd,
             is_final=spent_usd + reserve_usd > cap_usd,
-            # whatever is out of this model, for anybody, will show its price
+            # any open attempt of this model, of any run, will show its price
             awaits_outcome=(scope, name) in self._awaiting or needed_usd > reserve_usd,
             awaits_report=(scope, name) in self._unreported,
         )

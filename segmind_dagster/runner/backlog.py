@@ -1,4 +1,4 @@
-"""What a run has to do: what its plans say, and what earlier runs have left behind. Nothing is sent here."""
+"""Lists what a run has to do: its plans, and what earlier runs left behind. Nothing is sent here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def planned(plan: Plan) -> list[Generation]:
-    """What is to be done for a plan: all of it, or without what it is refused to buy."""
+    """The generations of a plan, without purchases if the plan is refused."""
     if plan.refusal:
         return [generation for generation in plan.generations if generation.step != "submit"]
     return [generation.as_bought() for generation in plan.generations]

@@ -20,7 +20,7 @@ BreakerAnswer = Literal["go", "wait", "stop"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreaker:
-    """One model's breaker; each event gives a new one.
+    """The breaker of one model; immutable, each event returns a new one.
 
     Args:
         state: closed, half open or open.
@@ -34,7 +34,7 @@ class CircuitBreaker:
 
     @classmethod
     def at_start(cls, *, has_delivered: bool, bad: int, is_by_person: bool) -> CircuitBreaker:
-        """The breaker as a run finds it.
+        """The breaker at the start of a run.
 
         Args:
             has_delivered: whether an output of the model was ever stored.
@@ -56,11 +56,11 @@ class CircuitBreaker:
                 return "go" if self.in_flight + self.bad < SCOUTS else "wait"
 
     def sent(self) -> CircuitBreaker:
-        """One more is in progress."""
+        """One more was submitted."""
         return replace(self, in_flight=self.in_flight + 1)
 
     def landed(self) -> CircuitBreaker:
-        """One that was in progress has its ending, whichever."""
+        """One that was submitted has ended, in whatever way."""
         return replace(self, in_flight=self.in_flight - 1)
 
     def delivered(self) -> CircuitBreaker:
@@ -68,6 +68,6 @@ class CircuitBreaker:
         return replace(self, state="closed", bad=0)
 
     def disappointed(self) -> CircuitBreaker:
-        """An output was paid for and cannot be used."""
+        """A paid output cannot be used."""
         bad = self.bad + 1
         return replace(self, bad=bad, state="open" if bad >= SCOUTS else self.state)

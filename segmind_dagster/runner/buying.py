@@ -1,8 +1,8 @@
-"""One generation's way from a decision to an accepted submission, or to the reason why there is none.
+"""Takes one generation from the decision to an accepted submission, or to the reason why there is none.
 
 Each step is durable before the next begins: the intent before the POST, the request id before the first poll.
-Whatever interrupts a step leaves a state that the next run understands. What follows an accepted submission is
-in `delivery`; what became of one whose answer was lost, in `lookup`.
+An interruption leaves a state that the next run can continue from. What follows an accepted submission is in
+`delivery`; `lookup` finds out what became of one whose answer was lost.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class Buyer:
         rate_limiter: this run's share of the request rate.
         inputs: uploads local images.
         lookup: finds lost submissions.
-        delivery: brings accepted ones home.
+        delivery: polls and stores accepted ones.
         concurrency: counts what is being submitted.
         admission: whether anything may still be submitted.
-        headroom: where those wait that a cap stands in the way of.
+        headroom: the queue of generations that a cap refuses for now.
         costs: reads costs that no answer reported.
         budgets: what the prompt files allow by now.
         progress: where the run is.
@@ -142,7 +142,7 @@ class Buyer:
         return self.admission.held_back(generation)
 
     async def _answered_with_an_error(self, generation: Generation) -> Ended | None:
-        """What became of a POST that an earlier run saw answered with an error; None when no job was made of it.
+        """The outcome of a POST that was answered with an error in an earlier run; None when it made no job.
 
         Raises:
             LostOwnershipError: a job was made, and it is collected.
@@ -193,7 +193,7 @@ class Buyer:
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
-        """Count a generation as in flight meanwhile."""
+        """Count a generation as in flight."""
         self.progress.in_flight += 1
         try:
             with self.headroom.in_flight():
@@ -202,11 +202,11 @@ class Buyer:
             self.progress.in_flight -= 1
 
     async def _claim(self, generation: Generation, reserve_usd: Decimal, waited_ms: int) -> Claim:
-        """The right to send one POST.
+        """Claim the right to send one POST.
 
         Raises:
             LostOwnershipError: another run has it.
-            BudgetError: a cap stands in the way.
+            BudgetError: a cap refuses it.
         """
         try:
             return await self.ledger.awrite(
@@ -239,7 +239,7 @@ class Buyer:
             self.admission.stop("over_budget", message)
 
     async def _not_uploaded(self, generation: Generation, error: GatewayError, tries: Tries) -> Ended | None:
-        """An input file did not reach the provider; None when another attempt follows. Nothing was submitted."""
+        """An input file could not be uploaded; None when another attempt follows. Nothing was submitted."""
         policy = POLICIES[error.kind]
         if tries.may_again(error.kind):
             await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
@@ -265,7 +265,7 @@ class Buyer:
         sink = self.outputs.scratch_file(generation.generation_id)
         self.progress.steps += 1
         try:
-            # a v1 call lasts as long as its job: do not wait for that
+            # a v1 call lasts as long as its job: do not wait for it
             with nullcontext() if generation.model.api_version == "v1" else self.concurrency.submitting():
                 accepted = await self.gateway.submit(
                     generation.model, body, sink, may_send=lambda: self._may_send(term)
@@ -325,7 +325,7 @@ class Buyer:
         *,
         intent_at: datetime,
     ) -> Ended | None:
-        """The request id of the answer belongs to another submission already."""
+        """The request id of the answer already belongs to another submission."""
         error = f"Request {accepted.request_id}, which the answer names, belongs to another generation."
         await self.ledger.awrite(
             writes.mark_unknown,
@@ -336,7 +336,7 @@ class Buyer:
             now=self.clock.now(),
         )
         if await asyncio.to_thread(self.ledger.read, reads.was_adopted, accepted.request_id):
-            # an equal one that was lost has it: which of the two arrived does not matter, only that one may not have
+            # an equal lost submission has it: it does not matter which of the two arrived, only that one may not have
             return await self.find(generation, claim, body, intent_at, tries)
         # it was accepted, so that nothing may prove it absent
         fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
@@ -345,11 +345,11 @@ class Buyer:
         return Ended("unknown", "unknown_outcome", f"{error} {POLICIES['unknown_outcome'].advice}")
 
     def _may_send(self, term: int) -> bool:
-        # after a pause longer than the lease others may have it; a stop may come while a connection is waited for
+        # after a pause longer than the lease another run may own it; a stop may come while waiting for a connection
         return self.lease.holds(term) and not self.admission.is_interrupted
 
     async def _withdraw(self, claim: Claim, error: NotSentError) -> None:
-        """Take a claim back whose POST was held back; raises when another run has it by now."""
+        """Withdraw a claim whose POST was not sent; raises when another run owns it by now."""
         if not self.lease.holds():
             await self.lease.renew()
         await self._fail(claim, error, is_final=False)
@@ -383,14 +383,14 @@ class Buyer:
             return Ended("held_back", error.kind, str(error))
         is_unclear = False
         if error.http_status is not None:
-            # an answer may be an error although the job was made
+            # the job may exist although the answer is an error
             if policy.is_permanent:
                 fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
             else:
                 fate = await self._find_before_retry(generation, body, intent_at, error.kind)
             if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
                 return await self.delivery.follow(generation, attempt, tries)
-            # whether the job was made cannot be told now: what would be sent again is not, and the next run looks first
+            # whether the job exists cannot be found out now: nothing is sent again, and the next run looks first
             is_unclear = fate == "unresolved" and not policy.is_permanent
         # before it sends a `server_error` again, a run looks: see `ledger.reads.unaccounted`
         kind: FailureKind = "server_error" if is_unclear else error.kind
@@ -404,10 +404,10 @@ class Buyer:
     async def _find_before_retry(
         self, generation: Generation, body: Mapping[str, Any], intent_at: datetime, kind: FailureKind
     ) -> Fate:
-        """Whether a job was made in spite of the error; what others submit meanwhile shows how far the history is.
+        """Whether a job exists in spite of the error; what others submit meanwhile serves as a control for the history.
 
-        A 429 nearly always means what it says, and all may be answered so: where no other request of the model shows
-        how far the history is, it is sent again once this run has waited. A 5xx has to wait longer, for the next run.
+        A 429 is nearly always true, and all submissions may get one: without a control it is sent again once this run
+        has waited. A 5xx has to wait longer, for the next run.
         """
         self.concurrency.left_provider(generation.generation_id)
         slug = generation.model.slug
@@ -443,8 +443,8 @@ class Buyer:
         *,
         error: GatewayError | None = None,
     ) -> Ended | None:
-        """Find out what became of a lost submission; None when it provably never arrived and may be sent again."""
-        # others are submitted meanwhile: what is accepted of them shows how far the history has come
+        """Look up a lost submission; None when it provably never arrived and may be sent again."""
+        # others are submitted meanwhile: accepted ones are controls for the history
         self.concurrency.left_provider(generation.generation_id)
         fate: Fate = Found("")
         while isinstance(fate, Found):
@@ -456,12 +456,12 @@ class Buyer:
             await self.ledger.awrite(writes.mark_absent, claim, reason=reason, now=self.clock.now())
             if error is None or tries.may_again(error.kind):
                 return None
-            # it never arrives, and the answer says nothing that would tell why: others need not wait for it
+            # it never arrives, and no answer says why: others need not wait for it
             return await self._refuse(generation, "server_error", f"{error} It never reached Segmind's history.")
         return Ended("unknown", "unknown_outcome", POLICIES["unknown_outcome"].advice)
 
     async def _adopt(self, claim: Claim, found: Found) -> Attempt | None:
-        """Record the request that the history shows; None when an equal submission has it already."""
+        """Record the request found in the history; None when an equal submission has it already."""
         try:
             await self.ledger.awrite(
                 moves.mark_submitted, claim, request_id=found.request_id, http_status=None, now=self.clock.now()

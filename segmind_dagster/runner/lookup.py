@@ -1,8 +1,8 @@
-"""Looks submissions up in Segmind's own history: those whose answer was lost, and those that were refused.
+"""Looks up submissions in Segmind's history: those whose answer was lost, and those answered with an error.
 
-One reading serves all that wait. What a row proves is decided in `lifecycle.matching`; here is when the history is
-read, what the ledger knows beside it, and when waiting ends. A run also looks before it buys: what the history lists
-and the ledger does not know may be the very generations it is about to buy.
+One reading serves all waiting submissions. What a row proves is decided in `lifecycle.matching`; this module decides
+when the history is read, adds what the ledger knows, and ends the waiting. A run also looks before it buys: requests in
+the history that the ledger does not know may be the generations it is about to buy.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ COLLECT_STAYS_OPEN: Final = 10.0
 
 _FAILED_READINGS = 5
 _MOST_PICTURES = 50
-# waiting ends only after so many readings, however long one takes
+# waiting ends only after this many readings, however long one takes
 _LEAST_READINGS = 6
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
@@ -70,18 +70,18 @@ _DEFAULT_WINDOW = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The submission arrived, under this request id."""
+    """The submission was accepted under this request id."""
 
     request_id: str
 
 
 Fate = Found | Literal["absent", "unresolved"]
-"""It arrived; it never did, by all that can be proved; nobody can tell."""
+"""Found; proved absent; not decidable."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A submission that is looked up.
+    """A submission that waits for its lookup.
 
     Args:
         submission: what was sent.
@@ -113,7 +113,7 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _View:
-    """What one reading showed, and what the ledger knew right after it.
+    """One reading of the history, and the state of the ledger right after it.
 
     Args:
         rows: of the history.
@@ -139,7 +139,7 @@ class _View:
 
 
 class Lookup:
-    """Looks up submissions together.
+    """Looks up submissions with shared readings of the history.
 
     Args:
         gateway: where the history is.
@@ -181,7 +181,7 @@ class Lookup:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anybody waits for the fate of a submission."""
+        """Whether any submission is being looked up."""
         return bool(self._waiting)
 
     @property
@@ -190,7 +190,7 @@ class Lookup:
         return bool(self._late)
 
     async def find(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
-        """What became of a submission whose answer was lost, once that is certain or waiting is over.
+        """Look up a submission whose answer was lost, until its fate is certain or waiting ends.
 
         Args:
             key: the generation's id.
@@ -203,7 +203,7 @@ class Lookup:
     async def find_refused(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
         """Whether a submission that was answered with an error was accepted, by the next reading.
 
-        "absent" only says that one reading, which lists what was accepted before, does not list it.
+        "absent" only means that one reading, which lists earlier accepted requests, does not list it.
         """
         return await self._wait(key, model, body, sent_at, wants_proof=False)
 
@@ -218,7 +218,7 @@ class Lookup:
         without_control: float = WITHOUT_CONTROL,
         of_earlier_run_at: datetime | None = None,
     ) -> Fate:
-        """The same for one that is to be sent again, so that "absent" says more: the history has come that far.
+        """The same before a retry, so that "absent" needs more evidence: the history must have come that far.
 
         Args:
             key: the generation's id.
@@ -239,7 +239,7 @@ class Lookup:
         )  # fmt: skip
 
     def refused_earlier(self, generation_id: str) -> UnaccountedAttempt | None:
-        """The last attempt of a generation, if it was answered with an error that does not say it was not accepted."""
+        """The last attempt of a generation, if its error answer does not rule out that it was accepted."""
         return self._refused_earlier.get(generation_id)
 
     async def look_before_buying(
@@ -251,7 +251,7 @@ class Lookup:
     ) -> list[tuple[Submission, HistoryRow]]:
         """Unowned requests that look like what is about to be bought.
 
-        Read back to the newest request that the ledger knows: what is younger and unknown was not bought through it.
+        Reads back to the newest request in the ledger: younger unknown ones were not bought through this ledger.
 
         Args:
             planned: what is about to be bought, local pictures left out.
@@ -268,17 +268,17 @@ class Lookup:
         self._refused_earlier = {
             each.generation_id: each
             for each in absent
-            # a history is not late by days, and no clock is off by one
+            # no history is late by days, and no clock is wrong by a day
             if each.is_last_refused and each.submission.sent_at and each.submission.sent_at > now - CLOCK_DOUBT
         }
         inferred = [each.submission.sent_at for each in absent if each.is_inferred and each.submission.sent_at]
         view = await self._read(min([since, *inferred]) - CLOCK_TOLERANCE, now, is_whole=False, takes_part=True)
         await self._charge_late(view)
-        # those that failed earlier say nothing of what is refused from now on
+        # failed requests from before do not explain later errors
         self._refusals.update(row.request_id for row in view.free if row.is_failed)
         taken = self._assigned | view.ambiguous
         paid = [row for row in view.free if not row.is_failed and row.request_id not in taken]
-        # what is looked for anyway has the first claim on a row
+        # submissions that are looked up have the first claim on a row
         digests = await self._digests(planned, paid, view.names, pictures, digest_at)
 
         def admits(row: HistoryRow, submission: Submission) -> Likeness:
@@ -289,7 +289,7 @@ class Lookup:
         keys = {each.key for each in planned} - {each.key for each in view.rivals}
         found = [(each, matches.found[each.key]) for each in planned if each.key in matches.found.keys() & keys]
         rebuilt = await asyncio.to_thread(self._ledger.read, reads.meta, REBUILT_AT)
-        # who says that a submission never arrived has seen the rows that left the doubt; what may be ours, and a
+        # a person who declared a submission absent has seen the doubtful rows; what may be ours, and a
         # rebuild could not tell, is `unknown` since
         declared = {each.generation_id: each.ended_at for each in absent if each.is_declared}
         decided = [read_instant(rebuilt)] if rebuilt is not None else []
@@ -311,7 +311,7 @@ class Lookup:
         pictures: Mapping[str, Mapping[str, str]],
         digest_at: Callable[[str], Awaitable[str | None]] | None,
     ) -> dict[str, str | None]:
-        """Digests of the pictures in requests that may be for something planned; a few: the rest leaves doubt."""
+        """Digests of the pictures in requests that may match the plan; only a few, the rest leaves doubt."""
         addresses = {
             str(row.body[name])
             for each in planned
@@ -326,12 +326,12 @@ class Lookup:
         return dict(zip(few, await asyncio.gather(*map(digest_at, few)), strict=True))
 
     async def close(self) -> None:
-        """Stop looking; tasks that still wait get no answer."""
+        """Stop; tasks that still wait get "unresolved"."""
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        # a task that is cancelled before it began never reaches its own end
+        # a task cancelled before it began never runs its cleanup
         self._finish(list(self._waiting), "unresolved")
 
     async def _wait(
@@ -371,7 +371,7 @@ class Lookup:
         try:
             await self._look()
         finally:
-            # no task may wait for a reading that is over, whatever ended it
+            # no task may wait for a reading that has ended, for whatever reason
             self._finish(list(self._waiting), "unresolved")
 
     async def _look(self) -> None:
@@ -383,7 +383,7 @@ class Lookup:
             pause_s = min(pause_s * 2, max(settling_time_s / 4, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
             asked_s, asked_at = self._clock.monotonic(), self._clock.now()
             waiting = list(self._waiting)
-            # absence takes whole readings; to be found, the newest rows are enough
+            # proving absence takes whole readings; to find a submission, the newest rows are enough
             is_whole = any(each.wants_proof and asked_s - each.since_s >= settling_time_s / 2 for each in waiting)
             since = min(each.submission.sent_at or asked_at for each in waiting) - _BEFORE - CLOCK_TOLERANCE
             try:
@@ -413,7 +413,7 @@ class Lookup:
     async def _read_as_far_as_possible(
         self, since: datetime, asked_at: datetime, *, is_whole: bool
     ) -> tuple[_View, bool]:
-        """A reading, and whether it is whole: what cannot be read whole may still list what is looked for.
+        """A reading, and whether it is whole: an incomplete one may still list what is looked for.
 
         Raises:
             GatewayError: the history could not be read.
@@ -424,7 +424,7 @@ class Lookup:
         return await self._read(since, asked_at, is_whole=False), False
 
     async def _pause(self, pause_s: float) -> None:
-        """Wait for the next reading; in parts, because what begins to wait meanwhile is looked up soon."""
+        """Wait for the next reading; in parts, because a new submission is looked up soon."""
         before = len(self._waiting)
         while pause_s > 0:
             part_s = min(pause_s, _PART_S)
@@ -434,7 +434,7 @@ class Lookup:
                 return
 
     async def _read(self, since: datetime, asked_at: datetime, *, is_whole: bool, takes_part: bool = False) -> _View:
-        """The history, as far back as something may stand, and what the ledger knows beside it.
+        """Read the history as far back as needed, and the ledger right after it.
 
         Args:
             since: how far back.
@@ -452,20 +452,20 @@ class Lookup:
             if not takes_part or not error.rows:
                 raise
             rows = error.rows
-        # after the history, so that what is in it is known; and before the owned ones: what is answered meanwhile
+        # after the history, so that its requests are known; and before the owned ones: what is answered meanwhile
         # is then in one of the two at least
         rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered)
         accepted = await asyncio.to_thread(self._ledger.read, reads.accepted_since, since)
         owned = await asyncio.to_thread(self._ledger.read, reads.owned_requests, [row.request_id for row in rows])
         offset = clock_offset(rows, {each: found.sent_at for each, found in owned.items()})
         if offset < -CLOCK_TOLERANCE and not is_whole:
-            # times are behind ours: what is looked for may stand further back than its time says
+            # the history's times are behind ours: rows may be further back than their times say
             return await self._read(since + offset, asked_at, is_whole=True)
         names = Names.learnt(self._slugs, rows, {each: found.model_slug for each, found in owned.items()})
         listed = Counter(row.request_id for row in rows)
         ambiguous = frozenset(each for each, times in listed.items() if times > 1)
         free = [row for row in rows if row.request_id not in owned or row.request_id in ambiguous]
-        # a page has rows from before the moment as well: those are to be accounted for, too
+        # a page also has rows from before that time: they have to be accounted for, too
         earliest = min((row.created_at for row in free if row.created_at is not None), default=since)
         unaccounted = await asyncio.to_thread(
             self._ledger.read, reads.unaccounted, since=min(since, earliest - offset - CLOCK_TOLERANCE)
@@ -487,7 +487,7 @@ class Lookup:
     async def _judge(self, waiting: Sequence[_Waiting], view: _View, reading: Reading) -> None:
         under_way = {rival.key for rival in view.rivals}
         waiting = [each for each in waiting if each in self._waiting]
-        # another run has sent it again since, after a proof of its own; a row may be of that POST, which it looks up
+        # another run has sent it again since, after its own proof; a row may belong to that POST, which it looks up
         sent_again = [each for each in waiting if each.is_of_earlier_run and each.submission.key in under_way]
         self._finish(sent_again, "absent")
         waiting = [each for each in waiting if each not in sent_again]
@@ -500,12 +500,12 @@ class Lookup:
         def admits(row: HistoryRow, submission: Submission) -> Likeness:
             if row.request_id in view.ambiguous:
                 return Likeness.ALTERED
-            # a request that is listed as failed is the very refusal that was answered
+            # a request listed as failed is the error answer itself
             return Likeness.OTHER if row.is_failed and submission.key in refused else Likeness.EXACT
 
         matches = await asyncio.to_thread(match, submissions, free, names=view.names, rivals=rivals, admits=admits)
         ours = {row.request_id for row in matches.found.values()} | self._assigned
-        # who buys something else with this account may have bought this as well
+        # another buyer on this account may have bought this as well
         has_others = any(row.request_id not in ours and not row.is_failed for row in free)
         for each in waiting:
             each.readings += 1
@@ -528,7 +528,7 @@ class Lookup:
                 self._finish([each], fate)
 
     def _fate_of_missing(self, lost: _Waiting, *, is_doubted: bool) -> Fate | None:
-        """What is certain of a submission that no row is; None while waiting may help."""
+        """The fate of a submission without a matching row; None while waiting may help."""
         waited_s = self._clock.monotonic() - lost.since_s
         is_sync = lost.model.api_version == "v1"
         job_s = self._job_s(lost.model)
@@ -543,15 +543,15 @@ class Lookup:
         )
         if judged == "absent":
             return "absent"
-        # a collecting run waits for jobs that may still be under way; where a row may be it, that would tell nothing
+        # a collecting run waits for jobs that may still run; where a row leaves doubt, waiting would not help
         waits_for_job = not is_doubted and (is_sync or self._stays_open > RUN_STAYS_OPEN)
         open_s = self._stays_open * self._settling_time.total_seconds() + (job_s if waits_for_job else 0.0)
         return "unresolved" if waited_s >= open_s and lost.readings >= _LEAST_READINGS else None
 
     def _fate_of_refused(self, refused: _Waiting, reading: Reading) -> Fate | None:
-        """What a reading says of a refused submission that no row is; None while another reading may say more.
+        """The fate of an error answer without a matching row; None while another reading may add something.
 
-        A reading that leaves out what was accepted before it was sent is late, and says nothing.
+        A reading that misses requests accepted before the submission is late, and proves nothing.
         """
         if reading.asked_s >= refused.since_s and reading.lists_all_before(refused.submission):
             return "absent"
@@ -562,7 +562,7 @@ class Lookup:
     def _fate_before_retry(
         self, refused: _Waiting, view: _View, reading: Reading, awaits_control: Callable[[], bool], *, is_doubted: bool
     ) -> Fate | None:
-        """The same for one that is to be sent again: nothing is, before the history has come that far."""
+        """The same before a retry: nothing is sent again before the history has come that far."""
         if reading.asked_s < refused.since_s:
             return None
         waited_s = self._clock.monotonic() - refused.since_s
@@ -583,7 +583,7 @@ class Lookup:
         return None if may_come and waited_s < refused.open_s else "unresolved"
 
     def _is_listed_as_failed(self, refused: _Waiting, view: _View) -> bool:
-        """Whether the history lists the very refusal: a job that failed, free of charge; each says so of one."""
+        """Whether the history lists the error itself: a job that failed, free; each explains one submission."""
         submission = _shifted(refused.submission, view.offset)
         for row in view.free:
             is_fresh = row.is_failed and row.request_id not in self._refusals | view.ambiguous
@@ -593,10 +593,10 @@ class Lookup:
         return False
 
     async def _charge_late(self, view: _View) -> None:
-        """Account for submissions that counted as never accepted and are listed now."""
+        """Record submissions that counted as never accepted and are listed now."""
         if not view.unaccounted or view.is_shared:
             return
-        # a row that a submission under way may be is left to that one
+        # a row that may belong to a pending submission is left to that one
         free = [
             row
             for row in view.free
@@ -604,7 +604,7 @@ class Lookup:
             and not row.is_failed
             and not any(compare(row, rival, view.names) >= Likeness.ALTERED for rival in view.rivals)
         ]
-        # of two that sent the same, the one that still needs an output has it
+        # of two equal submissions, the one that still needs an output gets the row
         unaccounted = sorted(view.unaccounted, key=lambda each: (not each.is_unpaid, -each.attempt))
         submissions = [_shifted(each.submission, view.offset) for each in unaccounted]
         matches = await asyncio.to_thread(match, submissions, free, names=view.names)
@@ -634,12 +634,12 @@ class Lookup:
 
 
 def _is_before(row: HistoryRow, moment: datetime | None, offset: timedelta) -> bool:
-    """Whether a request was made before a moment of ours; also where the history does not tell when."""
+    """Whether a request was made before a time of ours; also true without a time in the history."""
     return moment is not None and (row.created_at is None or row.created_at <= moment + offset)
 
 
 def _shifted(submission: Submission, offset: timedelta) -> Submission:
-    """A submission with its moment on the history's clock."""
+    """A submission with its time on the history's clock."""
     if not offset or submission.sent_at is None:
         return submission
     return Submission(

@@ -1,6 +1,6 @@
 """Records a person's decision about a submission whose outcome stays unknown.
 
-Looking it up is `lookup`'s business; this is for when the provider's history cannot tell.
+`lookup` searches the provider's history first; this is for what it cannot find there.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[Ge
 
 
 def unclear(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
-    """What was accepted and failed in a way that this version does not know, so that it may be paid for."""
+    """Accepted generations with a failure kind unknown to this version, which may be paid for."""
     with as_found(settings) as (ledger, _):
         return [each for each in _unusable(ledger, clock or SystemClock()) if policy_of(each.failure_kind).is_unclear]
 
@@ -63,7 +63,7 @@ class Doubt:
 
 
 def doubts(settings: Settings, *, clock: ClockPort | None = None) -> tuple[list[Doubt], str | None]:
-    """What is unresolved beside what it may be, and why the history could not be asked, if so. Free GETs only."""
+    """Unresolved generations with their candidates, and why the history could not be read, if so. Free GETs only."""
     clock = clock or SystemClock()
     with as_found(settings) as (ledger, _):
         records = _unknown(ledger, clock)
@@ -96,7 +96,7 @@ async def _rows_since(settings: Settings, records: Sequence[Generation], now: da
 
 
 def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockPort | None = None) -> Generation:
-    """Say that a submission arrived, under this request id; the next run or `collect` fetches its output.
+    """Adopt a request for a submission; the next run or `collect` fetches its output.
 
     Args:
         settings: where, with which key.
@@ -122,7 +122,7 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
 
 
 def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> Generation:
-    """Say that a submission never arrived: it may be submitted, and paid for, again.
+    """Declare a submission absent: it may be submitted, and paid for, again.
 
     Args:
         settings: which ledger.
@@ -197,7 +197,7 @@ _UNUSABLE = _Kind(
 
 @contextmanager
 def _chosen(settings: Settings, generation: str, kind: _Kind, clock: ClockPort) -> Iterator[tuple[Ledger, Generation]]:
-    """The ledger and the one generation of a kind whose id begins so."""
+    """The ledger, and the only generation of a kind whose id has this prefix."""
     with opened(settings) as (ledger, _):
         found = [each for each in kind.find(ledger, clock) if each.generation_id.startswith(generation)]
         if len(found) != 1 or len(generation) < _SHORTEST:
@@ -221,7 +221,7 @@ def _taken_over(ledger: Ledger, record: Generation, now: datetime) -> Claim:
 
 
 async def _refuse_while_running(settings: Settings, record: Generation) -> None:
-    """A request that Segmind does not know a moment after it was accepted may still be under way."""
+    """Refuse a request that is unknown to Segmind but so young that it may still be running."""
     from segmind_dagster.gateway.client import Gateway
 
     request_id = record.request_id or ""
@@ -240,7 +240,7 @@ async def _refuse_while_running(settings: Settings, record: Generation) -> None:
 
 
 async def _check_request(settings: Settings, record: Generation, request_id: str) -> None:
-    """A slip in the id would lose what was paid for: Segmind must know the request, and not as another one."""
+    """Check that Segmind knows the request and that it matches: a wrong id would lose a paid output."""
     from segmind_dagster.gateway.client import Gateway
 
     async with Gateway(settings) as gateway:
@@ -259,7 +259,7 @@ async def _check_request(settings: Settings, record: Generation, request_id: str
                 ) from error
             return
     sent = Submission(key=record.generation_id, model_slug=record.model.slug, body=record.body)
-    # any other name may be what the history calls the model; what it says of the inputs counts
+    # an unknown name may be the history's name of the model; the inputs decide
     names = Names(slugs=frozenset(bundled_catalogue().entries))
     if compare(row, sent, names) is Likeness.OTHER:
         raise SegmindDagsterError(
