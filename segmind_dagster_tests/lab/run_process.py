@@ -174,7 +174,9 @@ def main() -> None:
     sys.stdin.readline()
     report = generate(settings, [Batch(prompt_set, wanted)], clock=QuickClock(times=NAPS))
     endings = {
-        name: sum(unit.endings[name] for unit in report.models) for unit in report.models for name in unit.endings
+        name: sum(result.endings[name] for result in report.models)
+        for result in report.models
+        for name in result.endings
     }
     json.dump(endings, sys.stdout)
 

@@ -58,7 +58,7 @@ def test_a_run_without_a_ledger_stops_and_with_the_rebuilt_one_buys_nothing(lab:
     rebuilt = lab.rebuild()
     assert (rebuilt.restored, rebuilt.present) == ({"succeeded": charges}, 0)
     report = lab.generate(*keys)
-    assert {ending for unit in report.models for ending in unit.endings} == {"reused"}
+    assert {ending for result in report.models for ending in result.endings} == {"reused"}
     assert (lab.posts, lab.charges) == (posts, charges)
     lab.check_whole()
 

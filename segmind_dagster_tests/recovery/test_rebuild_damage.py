@@ -140,7 +140,7 @@ def test_videos_and_texts_without_sidecars_are_fetched_again_not_bought(lab: Lab
     rebuilt = lab.rebuild()
     assert (rebuilt.restored, rebuilt.verdicts) == ({"submitted": 4}, {"nameless": 4})
     posts = lab.posts
-    assert all(unit.endings == {"succeeded": 2} for unit in lab.generate(key).models)
+    assert all(result.endings == {"succeeded": 2} for result in lab.generate(key).models)
     assert lab.posts == posts
     lab.check_whole()
 

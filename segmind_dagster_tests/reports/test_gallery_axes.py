@@ -64,7 +64,7 @@ def test_variables_and_parameters_are_axes_of_their_own_even_under_one_name() ->
 
 def test_a_card_without_a_value_has_no_place() -> None:
     axes = {axis.name: axis for axis in find_axes([card(variables={"v": n}) for n in ("x", "y")] + [card()])}
-    assert axes["variable v"].places == (0, 1, None)
+    assert axes["variable v"].positions == (0, 1, None)
 
 
 def test_many_values_cannot_be_columns() -> None:
@@ -142,5 +142,5 @@ def test_any_prompt_and_variables_have_a_template(prompt: str, variables: dict[s
 def test_every_card_has_one_place_on_every_axis(drawn: list[tuple[str, int, str]]) -> None:
     cards = [card(prompt, resource, seed=seed) for prompt, seed, resource in drawn]
     for axis in find_axes(cards):
-        assert len(axis.places) == len(cards)
-        assert {place for place in axis.places if place is not None} == set(range(len(axis.values)))
+        assert len(axis.positions) == len(cards)
+        assert {position for position in axis.positions if position is not None} == set(range(len(axis.values)))

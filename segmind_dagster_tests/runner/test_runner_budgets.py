@@ -109,10 +109,10 @@ def test_the_history_is_not_read_for_costs_that_were_reported(open_lab: OpenLab)
 def test_many_unreported_costs_are_read_in_a_few_pages(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=0.1)
     with Proxy(lab.server.url, is_platform=True) as history, no_reported_costs(lab, history.url):
-        (unit,) = lab.generate(lab.write("fruit", 60)).models
+        (result,) = lab.generate(lab.write("fruit", 60)).models
         looks = len(history.asked)
-    assert unit.endings == {"succeeded": 60}
-    assert unit.cost_usd == lab.charged_usd
+    assert result.endings == {"succeeded": 60}
+    assert result.cost_usd == lab.charged_usd
     assert looks < 40
     lab.check_money()
 

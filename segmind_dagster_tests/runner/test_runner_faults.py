@@ -57,10 +57,10 @@ def faulty(open_lab: OpenLab) -> Any:
 def test_after_a_fault_the_same_run_still_buys_each_generation_once(faulty: Any, kind: str, resource: str) -> None:
     lab = faulty(kind)
     key = lab.write("fruit", 3, models=[resource])
-    (unit,) = lab.generate(key).models
-    assert unit.endings == {"succeeded": 3}
+    (result,) = lab.generate(key).models
+    assert result.endings == {"succeeded": 3}
     assert lab.posts == ENDS_WELL[kind]
-    assert unit.cost_usd == lab.charged_usd
+    assert result.cost_usd == lab.charged_usd
     lab.check_all_bought_once(3)
     assert len(lab.attempts()) == lab.posts
     lab.generate(key)
@@ -113,11 +113,11 @@ def test_a_permanent_failure_is_sent_once_and_says_what_was_refused(
     faulty: Any, kind: str, resource: str, failure_kind: str
 ) -> None:
     lab = faulty(kind)
-    (unit,) = lab.generate(lab.write("fruit", 3, models=[resource])).models
-    assert unit.endings == {"succeeded": 2, "failed": 1}
-    assert unit.failures == {failure_kind: 1}
-    assert len(unit.examples) == 1
-    assert (unit.is_complete, lab.posts, lab.charges) == (True, 3, 2)
+    (result,) = lab.generate(lab.write("fruit", 3, models=[resource])).models
+    assert result.endings == {"succeeded": 2, "failed": 1}
+    assert result.failures == {failure_kind: 1}
+    assert len(result.examples) == 1
+    assert (result.is_complete, lab.posts, lab.charges) == (True, 3, 2)
     lab.check_money()
 
 
@@ -125,8 +125,8 @@ def test_a_sensors_run_leaves_a_permanent_failure_alone(faulty: Any) -> None:
     lab = faulty("invalid")
     key = lab.write("fruit", 1)
     lab.generate(key)
-    (unit,) = lab.generate(key, is_by_person=False).models
-    assert (unit.endings, lab.posts) == ({"left": 1}, 1)
+    (result,) = lab.generate(key, is_by_person=False).models
+    assert (result.endings, lab.posts) == ({"left": 1}, 1)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_free_failures_are_retried_a_bounded_number_of_times(
     faulty: Any, kind: str, resource: str, failure_kind: str, posts: int
 ) -> None:
     lab = faulty(*[kind] * 10)
-    (unit,) = lab.generate(lab.write("fruit", 1, models=[resource])).models
-    assert (unit.endings, unit.failures, unit.cost_usd) == ({"failed": 1}, {failure_kind: 1}, 0)
+    (result,) = lab.generate(lab.write("fruit", 1, models=[resource])).models
+    assert (result.endings, result.failures, result.cost_usd) == ({"failed": 1}, {failure_kind: 1}, 0)
     assert (lab.posts, lab.charges) == (posts, 0)
     assert lab.committed_usd() == 0
 
@@ -156,13 +156,13 @@ def test_an_output_that_never_decodes_is_paid_for_and_fetched_again_but_not_boug
 ) -> None:
     lab = faulty("undecodable")
     key = lab.write("fruit", 1, models=[resource])
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.failures) == ({"failed": 1}, {"bad_output": 1})
-    assert unit.cost_usd == lab.charged_usd > 0
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.failures) == ({"failed": 1}, {"bad_output": 1})
+    assert result.cost_usd == lab.charged_usd > 0
     lab.check_money()
     fetched = lab.server.account()["requests"]["output"]
-    (unit,) = lab.generate(key).models
-    assert unit.endings == {"failed": 1}
+    (result,) = lab.generate(key).models
+    assert result.endings == {"failed": 1}
     assert (lab.posts, lab.charges) == (1, 1)
     assert lab.server.account()["requests"]["output"] > fetched
     lab.check_money()
@@ -183,8 +183,8 @@ def test_a_submission_without_an_answer_is_found_in_the_history(
     monkeypatch.setattr(client, "Gateway", partial(client.Gateway, submit_timeout_s=0.5))
     lab = faulty("accepted_then_hang")
     settings = lab.settings(SEGMIND_V1_TIMEOUT_SECONDS="0.5")
-    (unit,) = lab.generate(lab.write("fruit", 2, models=[resource]), settings=settings).models
-    assert (unit.endings, lab.posts) == ({"succeeded": 2}, 2)
+    (result,) = lab.generate(lab.write("fruit", 2, models=[resource]), settings=settings).models
+    assert (result.endings, lab.posts) == ({"succeeded": 2}, 2)
     lab.check_all_bought_once(2)
 
 
@@ -194,8 +194,8 @@ def test_a_job_that_does_not_finish_is_left_to_a_later_run_and_not_bought_again(
     monkeypatch.setattr(PollSchedule, "deadline_s", lambda _: 0.3)
     lab = faulty("stuck")
     key = lab.write("fruit", 1)
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.is_complete) == ({"running": 1}, False)
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.is_complete) == ({"running": 1}, False)
     assert (lab.states(), lab.posts) == (["submitted"], 1)
     assert lab.committed_usd() > 0
     assert lab.generate(key, clock=QuickClock(ahead=timedelta(minutes=11))).models[0].endings == {"running": 1}

@@ -114,14 +114,14 @@ def test_a_run_that_does_not_fit_its_cap_buys_nothing_of_any_set(lab: Lab) -> No
     keys = [lab.write("fruit", 2), lab.write("harvest", 2)]
     report = lab.generate(*keys, settings=lab.settings(SEGMIND_RUN_BUDGET_USD=str(3 * RESERVED_USD)))
     assert report.stopped_by == "over_budget"
-    assert [dict(unit.endings) for unit in report.models] == [{"held_back": 2}, {"held_back": 2}]
+    assert [dict(result.endings) for result in report.models] == [{"held_back": 2}, {"held_back": 2}]
     assert lab.posts == 0
 
 
 def test_a_set_over_its_budget_buys_nothing_of_any_model_and_leaves_other_sets_alone(lab: Lab) -> None:
     tight = lab.write("fruit", 2, models=[V1, V2], budget_usd=float(3 * RESERVED_USD))
     report = lab.generate(tight, lab.write("harvest", 2))
-    endings = {(unit.prompt_set, unit.resource): dict(unit.endings) for unit in report.models if unit.endings}
+    endings = {(result.prompt_set, result.resource): dict(result.endings) for result in report.models if result.endings}
     assert endings[("fruit", V1)] == endings[("fruit", V2)] == {"held_back": 2}
     assert {"succeeded": 2} in [found for (key, _), found in endings.items() if key == "harvest"]
     assert lab.posts == 2
@@ -163,7 +163,7 @@ def test_a_cap_holds_when_generations_cost_more_than_estimated(open_lab: OpenLab
     with lab.ledger() as ledger:
         ledger.write(entries.record_model_prices, too_cheap, now=datetime.now(UTC))
     report = lab.generate(lab.write("fruit", 6, **six), lab.write("harvest", 2))
-    fruit, harvest = (dict(unit.endings) for unit in report.models)
+    fruit, harvest = (dict(result.endings) for result in report.models)
     assert report.stopped_by == "over_budget"
     cap_usd, bought = {"set": ("0.009", 1), "run": ("0.012", 2)}[cap]
     assert f"The {cap} cap of ${cap_usd} stands in the way: ${bought * USUAL_USD:.4f} is spent" in str(
@@ -220,7 +220,7 @@ def test_exceeding_a_cap_is_reported(open_lab: OpenLab) -> None:
 def test_a_forbidden_model_is_requested_once(open_lab: OpenLab) -> None:
     lab = open_lab(forbidden_slugs=frozenset({V2.replace("_", "-")}), environ={"SEGMIND_MAX_IN_FLIGHT": "1"})
     report = lab.generate(lab.write("fruit", 30, models=[V1, V2]))
-    endings = {unit.resource: dict(unit.endings) for unit in report.models}
+    endings = {result.resource: dict(result.endings) for result in report.models}
     assert endings == {V1: {"succeeded": 30}, V2: {"failed": 1, "held_back": 29}}
     assert report.stopped_by == "forbidden_model"
     assert "fast-flux-schnell was not asked any more" in str(report.stop_message)
@@ -256,7 +256,7 @@ def test_an_unknown_price_is_refused_until_the_set_has_max_unit_cost(lab: Lab) -
 def test_a_set_with_one_unpriced_model_buys_nothing(lab: Lab) -> None:
     unpriced = "consistent_character_neolemon_v2"
     report = lab.generate(lab.write("heroes", 2, models=[V2, unpriced]))
-    assert {unit.resource: dict(unit.endings) for unit in report.models} == {
+    assert {result.resource: dict(result.endings) for result in report.models} == {
         V2: {"held_back": 2},
         unpriced: {"held_back": 2},
     }

@@ -219,9 +219,9 @@ def test_an_unreported_cost_is_marked_as_an_estimate(open_lab: Any) -> None:
             return {name: value for name, value in document.items() if name not in {"cost", "metrics"}}
 
         proxy.answers[JOBS] = say
-        (unit,) = lab.generate(lab.write("fruit", 2)).models
-    assert unit.endings == {"succeeded": 2}
-    assert unit.estimated_usd == unit.cost_usd > 0
+        (result,) = lab.generate(lab.write("fruit", 2)).models
+    assert result.endings == {"succeeded": 2}
+    assert result.estimated_usd == result.cost_usd > 0
     assert {each["cost_source"] for each in lab.attempts()} == {"estimated"}
 
 

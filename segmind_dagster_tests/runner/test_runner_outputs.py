@@ -113,9 +113,9 @@ def test_an_unexpected_output_is_refused_and_fetched_by_the_next_run(lab: Proxie
     resource, content, words = HOSTILE[what]
     lab.proxy.outputs = [serving(content)]
     key = lab.write("fruit", 1, models=[resource])
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.failures) == ({"failed": 1}, {"bad_output": 1})
-    assert words in unit.examples[0]
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.failures) == ({"failed": 1}, {"bad_output": 1})
+    assert words in result.examples[0]
     lab.check_refused(key, words)
     assert lab.quarantined() == [content]
     lab.check_collected_once_mended(key)
@@ -230,17 +230,17 @@ def test_a_dripping_download_is_left_to_the_next_run(lab: ProxiedLab, monkeypatc
     lab.proxy.outputs = [drip]
     with monkeypatch.context() as patched:
         patched.setattr(fetching, "FETCH_TIMEOUT_S", 0.3)
-        (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.is_complete) == ({"running": 1}, False)
+        (result,) = lab.generate(key).models
+    assert (result.endings, result.is_complete) == ({"running": 1}, False)
     assert (lab.states(), lab.kept(), lab.proxy.fetches) == (["submitted"], [], 1)
     lab.check_collected_once_mended(key)
 
 
 def test_one_hostile_output_does_not_affect_the_others(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [once_each(content for _, content, _ in HOSTILE.values())]
-    (unit,) = lab.generate(lab.write("fruit", 30)).models
+    (result,) = lab.generate(lab.write("fruit", 30)).models
     # fetching a decompression bomb or too many pixels again cannot help
-    assert unit.endings == {"succeeded": 28, "failed": 2}
+    assert result.endings == {"succeeded": 28, "failed": 2}
     assert (lab.posts, lab.charges, len(lab.quarantined())) == (30, 30, 2)
     lab.check_money()
 

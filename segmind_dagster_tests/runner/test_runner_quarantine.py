@@ -60,7 +60,7 @@ def sidecars(lab: Lab) -> list[dict[str, Any]]:
 
 def test_the_quarantine_sidecar_has_kind_reason_and_cost(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [serving(SVG)]
-    (unit,) = lab.generate(lab.write("fruit", 1)).models
+    (result,) = lab.generate(lab.write("fruit", 1)).models
     (row,) = lab.generations()
     (beside,) = sidecars(lab)
     assert {name: beside[name] for name in ("generation_id", "request_id", "model", "prompt_set", "attempt")} == {
@@ -76,7 +76,7 @@ def test_the_quarantine_sidecar_has_kind_reason_and_cost(lab: ProxiedLab) -> Non
     assert beside["parameters"]["prompt"] == "fruit number 0"
     assert beside["stored_at"]
     (name,) = [name for name in quarantined(lab) if name.endswith(".svg")]
-    assert name in unit.examples[0], "the message says where it is"
+    assert name in result.examples[0], "the message says where it is"
 
 
 def test_a_key_repeated_by_the_provider_is_in_no_sidecar(lab: ProxiedLab) -> None:
@@ -110,8 +110,8 @@ def test_different_bytes_for_one_request_are_all_kept(lab: ProxiedLab) -> None:
 
 def test_refused_bytes_are_kept_when_the_provider_loses_the_file(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [serving(SVG), serving(b"", status=404)]
-    (unit,) = lab.generate(lab.write("fruit", 1)).models
-    assert unit.failures == {"expired": 1}
+    (result,) = lab.generate(lab.write("fruit", 1)).models
+    assert result.failures == {"expired": 1}
     assert contents(lab) == [SVG]
 
 
@@ -137,8 +137,8 @@ def test_a_result_without_a_file_is_quarantined_unchanged(lab: ProxiedLab, monke
         return None
 
     monkeypatch.setattr(Gateway, "history_row", forgotten)
-    (unit,) = lab.generate(lab.write("fruit", 1)).models
-    assert unit.failures == {"bad_output": 1}
+    (result,) = lab.generate(lab.write("fruit", 1)).models
+    assert result.failures == {"bad_output": 1}
     assert [json.loads(content) for content in contents(lab)] == [said]
 
 
@@ -162,8 +162,8 @@ def test_an_oversized_body_is_cut_and_marked_in_the_sidecar(lab: ProxiedLab, mon
         return response
 
     lab.proxy.outputs = [flood]
-    (unit,) = lab.generate(lab.write("fruit", 1)).models
-    assert "larger than 1000000 bytes, and cut there" in unit.examples[0]
+    (result,) = lab.generate(lab.write("fruit", 1)).models
+    assert "larger than 1000000 bytes, and cut there" in result.examples[0]
     assert contents(lab) == [body[:1_000_000]]
     assert sidecars(lab)[0]["is_cut"] is True
     assert lab.proxy.fetches == 1, "fetching it again cannot help"
@@ -235,8 +235,8 @@ def test_outputs_in_a_bucket_have_their_quarantine_there(lab: ProxiedLab) -> Non
 
 def test_an_output_without_a_request_id_is_kept_and_its_request_found_in_the_history(lab: ProxiedLab) -> None:
     lab.proxy.withheld.add("x-request-id")
-    (unit,) = lab.generate(lab.write("fruit", 1, models=[V1])).models
-    assert unit.endings == {"succeeded": 1}
+    (result,) = lab.generate(lab.write("fruit", 1, models=[V1])).models
+    assert result.endings == {"succeeded": 1}
     (content,), (sidecar,) = contents(lab), sidecars(lab)
     (row,) = lab.generations()
     assert hashlib.sha256(content).hexdigest() == sidecar["output_sha256"] == row["provider_sha256"]

@@ -89,7 +89,7 @@ def test_each_model_of_a_run_has_its_own_scouts(open_lab: OpenLab) -> None:
         lab = Lab(lab.server, lab.folder.with_name("two"), SEGMIND_API_URL=proxy.url)
         proxy.outputs = [serving(SVG)]
         report = lab.generate(lab.write("fruit", 20, models=[V1, V2]))
-    endings = {unit.resource: dict(unit.endings) for unit in report.models}
+    endings = {result.resource: dict(result.endings) for result in report.models}
     assert endings == {V1: {"succeeded": 20}, V2: {"failed": 3, "held_back": 17}}
     lab.check_money()
 

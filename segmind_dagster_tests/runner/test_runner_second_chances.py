@@ -62,8 +62,8 @@ def test_an_intent_of_a_dead_run_is_looked_up_and_then_bought_by_the_next_run(la
             rate_wait_ms=0,
             now=datetime.now(UTC) - timedelta(minutes=10),
         )
-    (unit,) = lab.generate(key).models
-    assert unit.endings == {"succeeded": 3}
+    (result,) = lab.generate(key).models
+    assert result.endings == {"succeeded": 3}
     assert lab.server.account()["requests"]["history"] > 0
     assert sorted(row["state"] for row in lab.attempts()) == ["absent", *["succeeded"] * 3]
     lab.check_all_bought_once(3)
@@ -139,8 +139,8 @@ def test_a_job_that_failed_between_two_runs_is_free_and_retried(
         assert lab.generate(key).models[0].endings == {"running": 1}
     ahead_s[0] = 3700
     later = QuickClock(ahead=timedelta(seconds=3700))
-    (unit,) = lab.generate(key, clock=later).models
-    assert (unit.endings, unit.failures) == ({"failed": 1}, {"job_failed": 1})
+    (result,) = lab.generate(key, clock=later).models
+    assert (result.endings, result.failures) == ({"failed": 1}, {"job_failed": 1})
     assert (lab.charges, lab.committed_usd()) == (0, 0)
     assert lab.generate(key, clock=later).models[0].endings == {"succeeded": 1}
     lab.check_all_bought_once(1)

@@ -33,9 +33,9 @@ def test_two_runs_over_one_set_buy_each_generation_once_and_both_are_complete(op
     lab.check_all_bought_once(20)
     assert lab.posts == 20
     for report in reports:
-        (unit,) = report.models
-        assert (unit.is_complete, report.stopped_by, unit.endings.total()) == (True, None, 20)
-        assert set(unit.endings) <= {"succeeded", "reused"}
+        (result,) = report.models
+        assert (result.is_complete, report.stopped_by, result.endings.total()) == (True, None, 20)
+        assert set(result.endings) <= {"succeeded", "reused"}
     assert sum(report.models[0].cost_usd for report in reports) == lab.charged_usd
 
 

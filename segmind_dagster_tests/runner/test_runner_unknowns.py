@@ -82,8 +82,8 @@ def test_while_the_history_cannot_be_read_it_stays_unknown_and_is_collected_late
     lab, proxy = behind_proxy("accepted_then_reset")
     proxy.statuses[HISTORY] = status
     key = lab.write("fruit", 3)
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.failures) == ({"succeeded": 2, "unknown": 1}, {"unknown_outcome": 1})
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.failures) == ({"succeeded": 2, "unknown": 1}, {"unknown_outcome": 1})
     assert lab.generate(key).models[0].endings == {"reused": 2, "unknown": 1}
     assert (lab.posts, lab.charges) == (3, 3)
     assert lab.states() == ["succeeded", "succeeded", "unknown"]
@@ -160,8 +160,8 @@ def test_a_record_that_has_expired_is_found_through_the_history(open_lab: OpenLa
 def test_a_deleted_file_is_expired_paid_and_never_bought_again(open_lab: OpenLab) -> None:
     lab = open_lab(file_ttl_s=0.0)
     key = lab.write("fruit", 1)
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.failures) == ({"failed": 1}, {"expired": 1})
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.failures) == ({"failed": 1}, {"expired": 1})
     assert lab.generate(key).models[0].endings == {"failed": 1}
     assert lab.generate(key, is_by_person=False).models[0].endings == {"failed": 1}
     assert (lab.posts, lab.charges) == (1, 1)

@@ -71,7 +71,7 @@ def render_page(
                 "name": axis.name,
                 "label": axis.label,
                 "values": axis.values,
-                "places": axis.places,
+                "positions": axis.positions,
                 "columns": axis.can_be_columns,
             }
             for axis in axes
