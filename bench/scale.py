@@ -155,6 +155,7 @@ def questions(ledger: Ledger) -> list[Question]:
     slugs = ["fast-flux-schnell", "instantid", "a", "b"]
     look: dict[str, Any] = {"first_look": FIRST_LOOK, "kept": KEPT}
     open_work: dict[str, Any] = {"failed_kinds": RETRYABLE, "uncounted_kinds": UNCOUNTED}
+    failed_runs: dict[str, Any] = {"is_alive": lambda *_: False, "uncounted_kinds": UNCOUNTED}
     ask: list[Question] = [
         ("sensors: open_work", _AIM_MS, lambda c: sensor_reads.open_work(c, **open_work)),
         ("sensors: held", _AIM_MS, sensor_reads.held),
@@ -171,7 +172,7 @@ def questions(ledger: Ledger) -> list[Question]:
         ("runs: unfinished, held by none", None, lambda c: reads.unfinished(c, is_alive=lambda *_: False)),
         ("runs: owners", _AIM_MS, reads.owners),
         (f"runs: snapshot of {_IDS}", _AIM_MS, lambda c: reads.snapshot(c, ids, is_alive=lambda *_: False)),
-        (f"runs: runs_of {_IDS}", _AIM_MS, lambda c: sensor_reads.runs_of(c, ids, uncounted_kinds=UNCOUNTED)),
+        (f"runs: snapshot of {_IDS} with failed runs", _AIM_MS, lambda c: reads.snapshot(c, ids, **failed_runs)),
         ("runs: owned_requests of 100", _AIM_MS, lambda c: reads.owned_requests(c, ids[:100])),
         ("status: totals", None, reads.totals),
         ("status: charged", None, reads.charged),

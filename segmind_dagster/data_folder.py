@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 class RunContext:
-    """What one run opens and reads once, whichever of its parts asks first; it is over when it is closed.
-
-    Args:
-        settings: of the run.
-    """
+    """What one run opens and reads once, whichever of its parts asks first; it is over when it is closed."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -175,13 +175,7 @@ class LedgerError(SegmindDagsterError):
 
 
 class IllegalTransitionError(LedgerError):
-    """A state change that the transition table does not allow.
-
-    Args:
-        generation_id: the generation.
-        current: its state now.
-        target: the state asked for.
-    """
+    """A state change that the transition table does not allow."""
 
     def __init__(self, generation_id: str, current: str, target: str) -> None:
         self.generation_id = generation_id
@@ -191,11 +185,7 @@ class IllegalTransitionError(LedgerError):
 
 
 class LostOwnershipError(LedgerError):
-    """The generation belongs to another run now; this run must not touch it.
-
-    Args:
-        generation_id: the generation.
-    """
+    """The generation belongs to another run now; this run must not touch it."""
 
     def __init__(self, generation_id: str) -> None:
         self.generation_id = generation_id
@@ -270,12 +260,7 @@ class LedgerMissingError(LedgerError):
 
 
 class LedgerGoneError(LedgerError):
-    """The ledger's file was deleted, moved or replaced while it was open; nothing more can be recorded.
-
-    Args:
-        path: the file.
-        seen: what is there instead.
-    """
+    """The ledger's file was deleted, moved or replaced while it was open; nothing more can be recorded."""
 
     def __init__(self, path: str, seen: str) -> None:
         self.path = path
@@ -289,12 +274,7 @@ class LedgerGoneError(LedgerError):
 
 
 class LedgerOutdatedError(LedgerError):
-    """Outputs are stored of generations that the ledger would buy: it is older than they are.
-
-    Args:
-        generation_ids: those generations.
-        outputs: where their outputs are.
-    """
+    """Outputs are stored of generations that the ledger would buy: it is older than they are."""
 
     def __init__(self, generation_ids: Sequence[str], outputs: str) -> None:
         self.generation_ids = tuple(generation_ids)
@@ -311,13 +291,7 @@ class ExportError(SegmindDagsterError):
 
 
 class DestinationError(SegmindDagsterError):
-    """The warehouse cannot be reached or configured, or refused what was loaded.
-
-    Args:
-        destination: its name in dlt.
-        reason: what was seen.
-        is_before_submitting: whether it was found out before anything was bought.
-    """
+    """The warehouse cannot be reached or configured, or refused what was loaded."""
 
     def __init__(self, destination: str, reason: str, *, is_before_submitting: bool = False) -> None:
         self.destination = destination

@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     Mutant(
         "what is granted counts for the next claim of its transaction",
-        f"{LEDGER}/moves.py", "allowed.reserve(spend, decision)", "pass", ("ledger/test_commits.py",),
+        f"{LEDGER}/moves.py", "allowed.reserve(spend, reserve_usd)", "pass", ("ledger/test_commits.py",),
     ),
     Mutant(
         "a reported cost is known to every run at once",

@@ -7,17 +7,18 @@ the words for both.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from segmind_dagster.checks.outcomes import SAMPLE, CheckOutcome, Verdict, counted
 from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.lifecycle.next_step import KEPT, next_step
+from segmind_dagster.lifecycle.parsing import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
     from segmind_dagster.lifecycle.generation import Generation
 
@@ -34,7 +35,6 @@ _STATUSES: Final[Mapping[_Status, tuple[Verdict, str]]] = {
 }
 # paid for, and of no use
 _UNUSABLE: Final[tuple[_Status, ...]] = ("lost", "damaged")
-_FREE: Final = Decimal(0)
 
 
 def completeness(
@@ -71,7 +71,7 @@ def completeness(
     }
     unusable = [row for status in _UNUSABLE for row in found.get(status, ())]
     kept = [row for row in unusable if row.generation_id in quarantined]
-    unusable_usd = sum((row.cost_usd or _FREE for row in unusable), _FREE)
+    unusable_usd = sum((row.cost_usd or FREE for row in unusable), FREE)
     if unusable:
         figures |= {"paid for and not usable (USD)": unusable_usd, "of these with a file in quarantine": len(kept)}
     if not asked_for:

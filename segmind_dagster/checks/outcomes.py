@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from segmind_dagster.ledger.records import InferredAbsent
 from segmind_dagster.lifecycle.next_step import KEPT
+from segmind_dagster.lifecycle.parsing import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from segmind_dagster.ledger.check_reads import WaitingRow
+    from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.outputs.inspection import Inspection
 
     Rows = Sequence[Mapping[str, Any]]
@@ -34,8 +35,7 @@ _NEARLY_USED = Decimal("0.8")
 _HURRY = timedelta(days=5)
 # the status record goes after about an hour (docs:async)
 _RECORD_KEPT = timedelta(hours=1)
-_FREE = Decimal(0)
-_NOTHING_INFERRED = InferredAbsent(0, _FREE)
+_NOTHING_INFERRED = InferredAbsent(0, FREE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,7 @@ def budget(
         return CheckOutcome(verdict="passed", description=described, figures=figures)
     left = budget_usd - committed_usd
     share = committed_usd / budget_usd
-    figures |= {"budget (USD)": budget_usd, "left (USD)": max(left, _FREE), "used (%)": round(share * 100, 1)}
+    figures |= {"budget (USD)": budget_usd, "left (USD)": max(left, FREE), "used (%)": round(share * 100, 1)}
     used = f"'{prompt_set}' has used ${committed_usd:.4f} of its budget of ${budget_usd} ({share:.0%})"
     if left < 0:
         return CheckOutcome(
@@ -194,20 +194,20 @@ def charged_once(rows: Rows, *, inferred: InferredAbsent = _NOTHING_INFERRED) ->
     )
 
 
-def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> CheckOutcome:
+def about_to_expire(rows: Iterable[Generation], *, now: datetime) -> CheckOutcome:
     """Whether anything that was paid for may vanish at Segmind before it is stored here.
 
     Args:
-        rows: what a model was asked for and has not delivered, oldest first.
+        rows: what a model was asked for and has not delivered, with what it costs or may cost, oldest first.
         now: the time.
     """
-    waiting = list(rows)
-    urgent = [row for row in waiting if now - row.since >= _HURRY]
-    gone = sum(now - row.since >= KEPT for row in urgent)
-    usd = sum((row.usd for row in urgent), _FREE)
+    waiting = [(row, row.sent_at or now) for row in rows]
+    urgent = [(row, sent_at) for row, sent_at in waiting if now - sent_at >= _HURRY]
+    gone = sum(now - sent_at >= KEPT for _, sent_at in urgent)
+    usd = sum((row.cost_usd or FREE for row, _ in urgent), FREE)
     figures: dict[str, int | Decimal | str] = {
         "waiting at Segmind": len(waiting),
-        "status record gone (after 1 h)": sum(now - row.since >= _RECORD_KEPT for row in waiting),
+        "status record gone (after 1 h)": sum(now - sent_at >= _RECORD_KEPT for _, sent_at in waiting),
         "older than 5 days": len(urgent),
         "older than 7 days": gone,
         "at stake (USD)": usd,
@@ -225,9 +225,9 @@ def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> CheckOutcom
     lines = [
         f"{outputs} worth ${usd:.4f} waited for 5 days or more; Segmind deletes outputs after 7 days{maybe_gone}.",
     ]
-    if any(row.state != "failed" for row in urgent):
+    if any(row.state != "failed" for row, _ in urgent):
         lines.append(f"{COLLECT} Do it now.")
-    lines += fetched_again(row.prompt_set for row in urgent if row.state == "failed")
+    lines += fetched_again(row.prompt_set for row, _ in urgent if row.state == "failed")
     return CheckOutcome(
         verdict="error",
         description="\n".join(lines),
@@ -236,12 +236,12 @@ def about_to_expire(rows: Iterable[WaitingRow], *, now: datetime) -> CheckOutcom
             {
                 "generation": row.generation_id,
                 "prompt set": row.prompt_set,
-                "state": row.state,
-                "since": row.since.isoformat(timespec="minutes"),
+                "state": row.state or "",
+                "since": sent_at.isoformat(timespec="minutes"),
                 "request": row.request_id or "not known",
-                "USD": float(row.usd),
+                "USD": float(row.cost_usd or FREE),
             }
-            for row in urgent[:SAMPLE]
+            for row, sent_at in urgent[:SAMPLE]
         ],
     )
 
@@ -329,11 +329,7 @@ def page_understood(models: int | None) -> CheckOutcome:
 
 
 def combined(outcomes: Mapping[str, CheckOutcome]) -> CheckOutcome:
-    """One outcome for several prompt sets, which names those that did not pass.
-
-    Args:
-        outcomes: by prompt set.
-    """
+    """One outcome for several prompt sets, which names those that did not pass."""
     bad = {key: found for key, found in outcomes.items() if found.verdict != "passed"}
     figures = {"prompt sets": len(outcomes), "prompt sets that did not pass": len(bad)}
     if not bad:
@@ -361,7 +357,7 @@ def fetched_again(prompt_sets: Iterable[str]) -> list[str]:
 def total(rows: Rows, column: str) -> tuple[Decimal, int]:
     """The sum of what is known, and how many are not."""
     known = [row[column] for row in rows if row[column] is not None]
-    return sum(known, _FREE), len(rows) - len(known)
+    return sum(known, FREE), len(rows) - len(known)
 
 
 def sampled(rows: Rows, columns: Sequence[str]) -> list[Mapping[str, str | int | float]]:

@@ -36,11 +36,7 @@ _SHORT_DAYS: Final = 3
 
 
 def charges_explained(rows: Rows) -> CheckOutcome:
-    """Whether every charge in Segmind's history is one of ours.
-
-    Args:
-        rows: of `spend_unexplained`.
-    """
+    """Whether every charge in Segmind's history is one of ours: the rows of `spend_unexplained`."""
     maybe = [row for row in rows if row["may_be_ours"]]
     unknown = total(rows, "cost_usd")[1]
     figures: dict[str, int | Decimal | str] = {
@@ -90,11 +86,7 @@ def _worth(rows: Rows) -> str:
 
 
 def everything_paid_is_held(rows: Rows) -> CheckOutcome:
-    """Whether everything that was charged is stored here.
-
-    Args:
-        rows: of `spend_not_held`.
-    """
+    """Whether everything that was charged is stored here: the rows of `spend_not_held`."""
     waiting = [row for row in rows if row["can_be_fetched"]]
     written_off = [row for row in rows if row["failure_kind"] == WRITTEN_OFF]
     lost = [row for row in rows if not row["can_be_fetched"] and row["failure_kind"] != WRITTEN_OFF]
@@ -138,11 +130,7 @@ def everything_paid_is_held(rows: Rows) -> CheckOutcome:
 
 
 def costs_agree(rows: Rows) -> CheckOutcome:
-    """Whether ledger and history name the same amount for every request.
-
-    Args:
-        rows: of `spend_cost_differences`.
-    """
+    """Whether ledger and history name the same amount for every request: the rows of `spend_cost_differences`."""
     different = [row for row in rows if row["difference_usd"] is not None]
     absent = [row for row in rows if row["difference_usd"] is None]
     usd, absent_usd = total(different, "difference_usd")[0], total(absent, "ledger_cost_usd")[0]
@@ -328,13 +316,7 @@ _NEED_HISTORY: Final = {"spend_unexplained", "spend_cost_differences", "spend_ba
 
 
 def judged(name: str, rows: Rows, *, reach: Reach) -> CheckOutcome:
-    """What the check of a table says, and how far that reaches.
-
-    Args:
-        name: of the table.
-        rows: of the table.
-        reach: until when the history was compared, and what is newer.
-    """
+    """What the check of a table says, and how far that reaches."""
     found = CHECKS[name][2](rows)
     if name == "spend_runway":  # of the balance alone
         return found

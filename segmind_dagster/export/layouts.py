@@ -30,12 +30,7 @@ _FEATURES: Final = {"image": "Image", "video": "Video", "audio": "Audio"}
 
 
 class ImageFolder:
-    """Files, and `metadata.jsonl` with their `file_name`; texts are lines of `texts.jsonl` themselves.
-
-    Args:
-        folder: an empty folder.
-        is_mixed: whether there are several kinds of output.
-    """
+    """In an empty folder: files, and `metadata.jsonl` with their `file_name`; texts are lines of `texts.jsonl`."""
 
     def __init__(self, folder: Path, *, is_mixed: bool) -> None:
         self._folder = folder
@@ -71,12 +66,7 @@ class ImageFolder:
 
 
 class ParquetFiles:
-    """`data/train-00000-of-00001.parquet`, the files in a column named after what they are.
-
-    Args:
-        folder: an empty folder.
-        is_mixed: whether there are several kinds of output.
-    """
+    """In an empty folder: `data/train-00000-of-00001.parquet`, the files in a column named after what they are."""
 
     def __init__(self, folder: Path, *, is_mixed: bool) -> None:
         self._folder = folder

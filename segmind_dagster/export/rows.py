@@ -109,13 +109,7 @@ def choose(
 
 
 def left(record: Mapping[str, Any], why: str, error: str) -> LeftOut:
-    """A generation that cannot be exported.
-
-    Args:
-        record: with its `generation_id`, `prompt` and model.
-        why: for people.
-        error: what was seen.
-    """
+    """A generation that cannot be exported."""
     model = record.get("model_slug") or record["model"]
     return LeftOut(generation_id=record["generation_id"], model=model, prompt=record["prompt"], why=why, error=error)
 

@@ -22,15 +22,7 @@ _SAME_CLOCK_S = 2.0
 
 
 def get_failure(what: str, status: int, answer: bytes, headers: Mapping[str, str], redactor: Redactor) -> GatewayError:
-    """The error that a GET's answer amounts to, when it is not what was asked for.
-
-    Args:
-        what: what was attempted.
-        status: HTTP status.
-        answer: the body.
-        headers: for the rate reset.
-        redactor: takes the key out of the message, should the answer repeat it.
-    """
+    """The error that a GET's answer amounts to, when it is not what was asked for."""
     message = redactor.text(f"{what}: answered {status}: {redactor.short(error_text(answer)) or 'nothing'}")
     match status:
         case 429:

@@ -36,7 +36,7 @@ from segmind_dagster.gateway.errors import (
     error_text,
     kind_of,
 )
-from segmind_dagster.gateway.fetching import Fetched, Fetcher, Refused
+from segmind_dagster.gateway.fetching import Fetcher, Received
 from segmind_dagster.gateway.history import read_history
 from segmind_dagster.gateway.pace import Pace
 from segmind_dagster.gateway.redaction import redactor_of
@@ -196,10 +196,7 @@ class Gateway:
         return self._as_shown(row) if row is not None and row.request_id == request_id else None
 
     async def upload(self, data_url: str) -> str:
-        """Store an input file with Segmind and return its address; storing costs nothing.
-
-        Args:
-            data_url: the file as `data:image/png;base64,...`.
+        """Store an input file (`data:image/png;base64,...`) with Segmind and return its address; storing costs nothing.
 
         Raises:
             GatewayError: it was not stored, or at an address that is not to be put into a body that is paid for.
@@ -221,12 +218,10 @@ class Gateway:
 
         return await self._repeated(once)
 
-    async def fetch(self, url: str, sink: Path) -> Fetched:
-        """Stream an output to a file, whole.
+    async def fetch(self, url: str, sink: Path) -> str:
+        """Stream an output to a file, whole; on failure the file is left as it is.
 
-        Args:
-            url: where it is.
-            sink: file to write; on failure it is left as it is.
+        Returns the digest of the bytes.
 
         Raises:
             OutputError: the host is not allowed, or what came is not whole.
@@ -249,16 +244,15 @@ class Gateway:
             status="completed", request_id=request_id, http_status=200, accounting=wire.read_headers(response.headers)
         )
         try:
-            fetched = await self._fetcher.stream(response, sink)
+            sha256 = await self._fetcher.stream(response, sink)
         except (OutputError, aiohttp.ClientError, TimeoutError, OSError) as error:
             # it is charged: the request id is what counts, and the history names the file
             reason = error if isinstance(error, OutputError) else OutputError(f"it broke off ({name_of(error)})")
-            refused = Refused(path=sink, reason=reason.reason, is_cut=reason.is_cut, is_only_copy=True)
-            return replace(answer, refused=refused)
-        if model.output == "text" and fetched.size_bytes <= ANSWER_LIMIT_BYTES:
-            text = (await asyncio.to_thread(sink.read_bytes)).decode("utf-8", errors="replace")
+            refused = Received(path=sink, reason=reason.reason, is_cut=reason.is_cut, is_only_copy=True)
+            return replace(answer, received=refused)
+        if model.output == "text" and (text := await asyncio.to_thread(_text_in, sink)) is not None:
             return replace(answer, output_text=text)
-        return replace(answer, fetched=fetched)
+        return replace(answer, received=Received(path=sink, sha256=sha256, is_only_copy=True))
 
     async def _unnamed(self, response: aiohttp.ClientResponse, sink: Path, what: str) -> UnnamedAnswerError:
         """An answer that names no request; what came with it may be what was paid for."""
@@ -358,3 +352,10 @@ class _Withholding(aiohttp.BytesPayload):
             self.is_withheld = True
             raise ConnectionAbortedError("held back")
         await super().write_with_length(writer, content_length)
+
+
+def _text_in(path: Path) -> str | None:
+    """An answer as text; None when it is too long to be one."""
+    if path.stat().st_size > ANSWER_LIMIT_BYTES:
+        return None
+    return path.read_bytes().decode("utf-8", errors="replace")

@@ -82,12 +82,7 @@ class BrokenOffError(GatewayError):
 
 
 def kind_of(status: int, body: bytes) -> FailureKind:
-    """What an answer to a POST means, when it is not a readable acceptance.
-
-    Args:
-        status: HTTP status.
-        body: the answer.
-    """
+    """What an answer to a POST means, when it is not a readable acceptance."""
     # whole: the verdict may stand behind a prompt that the answer repeats
     return classify_submit(status, error_text(body), is_envelope=has_envelope(body))
 

@@ -27,35 +27,20 @@ FETCH_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """Bytes that arrived whole.
+class Received:
+    """Bytes that were paid for, in a local file.
 
     Args:
-        path: the file they are in.
-        sha256: their digest.
-        size_bytes: how many.
-        content_type: what the server calls them.
-    """
-
-    path: Path
-    sha256: str
-    size_bytes: int
-    content_type: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """Bytes that were paid for and are no output.
-
-    Args:
-        path: the local file that they are in.
-        reason: why they are refused.
+        path: the file.
+        sha256: their digest, when they came whole.
+        reason: why they are refused, if they are.
         is_cut: whether there were more of them than are accepted.
         is_only_copy: whether they came with the answer to a POST (v1), so that they cannot be fetched again.
     """
 
     path: Path
-    reason: str
+    sha256: str | None = None
+    reason: str | None = None
     is_cut: bool = False
     is_only_copy: bool = False
 
@@ -74,13 +59,15 @@ class Fetcher:
         self._max_output_bytes = max_output_bytes
         self._hosts = KnownHosts(settings)
 
-    async def fetch_once(self, session: aiohttp.ClientSession, url: str, sink: Path) -> Fetched:
+    async def fetch_once(self, session: aiohttp.ClientSession, url: str, sink: Path) -> str:
         """Stream an output to a file, whole.
 
         Args:
             session: for the request.
             url: where it is.
             sink: file to write; on failure it is left as it is.
+
+        Returns the digest of the bytes.
 
         Raises:
             OutputError: the host is not allowed, or what came is not whole.
@@ -113,10 +100,12 @@ class Fetcher:
                 raise GatewayError("connect_error", said) from None
         raise OutputError(f"more than {_MAX_REDIRECTS} redirects", is_permanent=True)
 
-    async def stream(self, response: aiohttp.ClientResponse, sink: Path) -> Fetched:
+    async def stream(self, response: aiohttp.ClientResponse, sink: Path) -> str:
         """Write an answer's bytes to a file while they come, counting and digesting them.
 
         What came stays in the file when it is refused, up to the limit: it was paid for, and goes to the quarantine.
+
+        Returns their digest.
 
         Raises:
             OutputError: they are too many, or fewer than announced.
@@ -139,7 +128,7 @@ class Fetcher:
             raise OutputError(f"truncated after {size} bytes") from error
         if announced.isdecimal() and int(announced) != size and not response.headers.get("content-encoding"):
             raise OutputError(f"{size} bytes came, {announced} were announced")
-        return Fetched(path=sink, sha256=digest.hexdigest(), size_bytes=size, content_type=response.content_type or "")
+        return digest.hexdigest()
 
 
 def _joined(base: str, location: str) -> str:

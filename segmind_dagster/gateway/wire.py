@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from segmind_dagster.lifecycle.generation import NOT_REPORTED, Accounting
 from segmind_dagster.lifecycle.matching import HistoryRow
 from segmind_dagster.lifecycle.parsing import (
+    FREE,
     read_balance_usd,
     read_instant,
     read_integer,
@@ -23,13 +23,14 @@ from segmind_dagster.lifecycle.parsing import (
 )
 
 if TYPE_CHECKING:
-    from segmind_dagster.gateway.fetching import Fetched, Refused
+    from decimal import Decimal
+
+    from segmind_dagster.gateway.fetching import Received
 
 # how an envelope may say that it went wrong
 _ILL = ("error", "fail", "unauthorized", "forbidden", "denied", "unavailable", "timeout", "timed out")
 _NO = (False, "false", "False")
 _NOT_OK = 400
-_NOTHING = Decimal(0)
 JobStatus = Literal["pending", "completed", "failed"]
 
 
@@ -46,8 +47,7 @@ class Answer:
         further_outputs: how many more files the answer names; one is asked for.
         output_text: the answer itself, for text models; for others, what stands in place of an address.
         accounting: cost and times.
-        fetched: the file itself, when it came in the same exchange (v1).
-        refused: bytes that came in the same exchange and are no output (v1).
+        received: the file itself, when it came in the same exchange (v1).
     """
 
     status: JobStatus
@@ -58,8 +58,7 @@ class Answer:
     further_outputs: int = 0
     output_text: str | None = None
     accounting: Accounting = NOT_REPORTED
-    fetched: Fetched | None = None
-    refused: Refused | None = None
+    received: Received | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ class Credits:
     @property
     def balance_usd(self) -> Decimal:
         """Both together."""
-        return sum((part for part in (self.paid_usd, self.free_usd) if part is not None), _NOTHING)
+        return sum((part for part in (self.paid_usd, self.free_usd) if part is not None), FREE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,14 @@ Rows are returned as stored; what they mean is decided in `checks`.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
 
-from segmind_dagster.ledger import sensor_reads
+from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_OPEN, SET_GENERATIONS
-from segmind_dagster.lifecycle.generation import Generation
+from segmind_dagster.lifecycle.generation import Generation, Output
 from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.registry import recorded_model
 
@@ -24,51 +23,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from segmind_dagster.lifecycle.states import State
-
 _FREE = Decimal(0)
 # failed, but paid for and still at Segmind: it is fetched again
 _DAMAGED = "bad_output"
 _IS_CURRENT = SET_GENERATIONS.c.is_current
 _SINCE = func.coalesce(GENERATIONS.c.submitted_at, GENERATIONS.c.intent_at, type_=GENERATIONS.c.intent_at.type)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRow:
-    """An output as it was stored.
-
-    Args:
-        generation_id: the generation.
-        uri: where it was put.
-        sha256: digest of the stored bytes.
-        size_bytes: their number.
-    """
-
-    generation_id: str
-    uri: str
-    sha256: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingRow:
-    """What Segmind took an order for, and what is not stored here.
-
-    Args:
-        generation_id: the generation.
-        prompt_set: the set that pays.
-        state: `submitting`, `submitted`, `unknown`, or `failed` when the file came damaged.
-        since: when it was submitted, or was about to be.
-        request_id: Segmind's id, where it is known.
-        usd: charged, or reserved for it.
-    """
-
-    generation_id: str
-    prompt_set: str
-    state: State
-    since: datetime
-    request_id: str | None
-    usd: Decimal
 
 
 def open_rows(
@@ -92,53 +51,29 @@ def open_rows(
     asked_for = connection.execute(
         select(func.count()).select_from(SET_GENERATIONS).where(*_of_set(resource, prompt_set), _IS_CURRENT)
     ).scalar_one()
-    rows = connection.execute(
-        select(
-            columns.generation_id, columns.model_slug, columns.prompt, columns.state, columns.owner, columns.attempts,
-            sensor_reads.failed_runs_of(uncounted_kinds).label("failed_runs"), columns.request_id, columns.submitted_at,
-            columns.intent_at, columns.failure_kind, columns.error, columns.cost_usd,
-        )
+    query = (
+        reads.select_records(columns.prompt, reads.failed_runs_of(uncounted_kinds).label("failed_runs"))
         .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == columns.generation_id)
         .where(*_of_set(resource, prompt_set), _IS_CURRENT, columns.state != "succeeded")
         .order_by(SET_GENERATIONS.c.position)
-    )  # fmt: skip
-    return asked_for, [
-        Generation(
-            generation_id=row.generation_id,
-            prompt_set=prompt_set,
-            model=recorded_model(row.model_slug, resource),
-            prompt=row.prompt,
-            state=row.state,
-            owner=row.owner,
-            is_owner_alive=row.state in IN_PROGRESS and row.owner is not None and is_alive(row.owner, connection),
-            attempts=row.attempts,
-            request_id=row.request_id,
-            submitted_at=row.submitted_at,
-            intent_at=row.intent_at,
-            failure_kind=row.failure_kind,
-            error=row.error,
-            cost_usd=row.cost_usd,
-            failed_runs=row.failed_runs,
-        )
-        for row in rows.all()
-    ]
+    )
+    return asked_for, reads.read_records(connection, query, is_alive)
 
 
-def stored_rows(connection: Connection, *, resource: str, prompt_set: str) -> list[StoredRow]:
+def stored_rows(connection: Connection, *, resource: str, prompt_set: str) -> list[Output]:
     """Every output of a model that a set holds, also of prompts no longer in the set."""
     columns = GENERATIONS.c
     rows = connection.execute(
-        select(columns.generation_id, columns.output_uri, columns.output_sha256, columns.output_bytes)
+        select(
+            columns.output_uri.label("uri"), columns.output_sha256.label("sha256"),
+            columns.output_bytes.label("size_bytes"), columns.output_format.label("format"),
+            columns.width, columns.height,
+        )
         .join_from(SET_GENERATIONS, GENERATIONS, SET_GENERATIONS.c.generation_id == columns.generation_id)
         .where(*_of_set(resource, prompt_set), columns.state == "succeeded")
         .order_by(SET_GENERATIONS.c.position, columns.generation_id)
-    )
-    return [
-        StoredRow(
-            generation_id=row.generation_id, uri=row.output_uri, sha256=row.output_sha256, size_bytes=row.output_bytes
-        )
-        for row in rows
-    ]
+    )  # fmt: skip
+    return [Output(**row) for row in rows.mappings()]
 
 
 def charged_again(connection: Connection, *, resource: str, prompt_set: str) -> list[Mapping[str, Any]]:
@@ -194,8 +129,11 @@ def charged_for(connection: Connection, *, resource: str, prompt_set: str) -> De
     return connection.execute(query).scalar() or _FREE
 
 
-def waiting_rows(connection: Connection, *, resource: str) -> list[WaitingRow]:
-    """Everything submitted to a model and not stored, of any set, oldest first."""
+def waiting_rows(connection: Connection, *, resource: str) -> list[Generation]:
+    """Everything submitted to a model and not stored, of any set, oldest first.
+
+    The cost of each is what was charged, else what is reserved.
+    """
     columns = GENERATIONS.c
     usd = func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd, type_=ATTEMPTS.c.cost_usd.type)
     # selected from the index, before a row is read
@@ -208,8 +146,8 @@ def waiting_rows(connection: Connection, *, resource: str) -> list[WaitingRow]:
     )
     rows = connection.execute(
         select(
-            columns.generation_id, columns.prompt_set, columns.state, columns.request_id,
-            _SINCE.label("since"), usd.label("usd"),
+            columns.generation_id, columns.prompt_set, columns.model_slug, columns.state, columns.request_id,
+            columns.submitted_at, columns.intent_at, usd.label("cost_usd"),
         )
         .join_from(
             GENERATIONS,
@@ -220,15 +158,8 @@ def waiting_rows(connection: Connection, *, resource: str) -> list[WaitingRow]:
         .order_by(_SINCE, columns.generation_id)
     )  # fmt: skip
     return [
-        WaitingRow(
-            generation_id=row.generation_id,
-            prompt_set=row.prompt_set,
-            state=row.state,
-            since=row.since,
-            request_id=row.request_id,
-            usd=row.usd,
-        )
-        for row in rows
+        Generation(model=recorded_model(values.pop("model_slug"), resource), **values)
+        for values in map(dict, rows.mappings())
     ]
 
 

@@ -75,13 +75,7 @@ class GroupCommitter:
     def submit(
         self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> Future[_T]:
-        """Queue an operation; the future resolves once its effect is durable.
-
-        Args:
-            operation: takes a connection and the other arguments.
-            args: for the operation.
-            kwargs: for the operation.
-        """
+        """Queue an operation; the future resolves once its effect is durable."""
         future: Future[_T] = Future()
         self._enter(_Asked(operation, args, kwargs, future, None))
         return future

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, func, select, update
 from segmind_dagster.ledger.claims import change_all
 from segmind_dagster.ledger.money import Totals, report_prices
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, Usd, Utc, whole_nanos
+from segmind_dagster.ledger.statements import in_chunks
 from segmind_dagster.lifecycle.budget import ScopeNames
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_CHUNK = 500
 _REPORTED = {"cost_usd": bindparam("reported_usd", type_=Usd), "cost_source": "history"}
 _REPORT_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.request_id == bindparam("reported_id")).values(**_REPORTED)
 # a generation that was sent again since keeps the cost of its last request
@@ -58,28 +58,20 @@ class ReportedCost(NamedTuple):
 
 
 def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: datetime) -> list[ReportedCost]:
-    """Replace estimates by costs from the history; reported costs stay.
-
-    Args:
-        connection: the ledger.
-        costs: in USD, by request id.
-        now: the time.
+    """Replace estimates by costs from the history, by request id; reported costs stay.
 
     Returns those that were corrected.
     """
     columns = ATTEMPTS.c
-    ids = sorted(costs)
     rows = [
         row
-        for start in range(0, len(ids), _CHUNK)
+        for chunk in in_chunks(sorted(costs))
         for row in connection.execute(
             select(
                 columns.generation_id, columns.request_id, columns.model_slug, columns.prompt_set, columns.intent_at,
                 columns.cost_usd, func.coalesce(columns.run_id, columns.owner).label("run"),
             ).where(
-                columns.request_id.in_(ids[start : start + _CHUNK]),
-                columns.cost_source == "estimated",
-                columns.cost_usd.is_not(None),
+                columns.request_id.in_(chunk), columns.cost_source == "estimated", columns.cost_usd.is_not(None)
             )
         )
     ]  # fmt: skip

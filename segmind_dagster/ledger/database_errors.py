@@ -52,12 +52,7 @@ def concerns_everything(error: BaseException) -> bool:
 
 
 def translated(attempted: str, error: Exception) -> Exception:
-    """A database error as a ledger error; any other unchanged.
-
-    Args:
-        attempted: what was attempted.
-        error: what came of it.
-    """
+    """A database error as a ledger error; any other unchanged."""
     if not isinstance(error, SQLAlchemyError):
         return error
     cause = error.__cause__ or error
@@ -77,9 +72,6 @@ def translated(attempted: str, error: Exception) -> Exception:
 @contextmanager
 def translating(attempted: str) -> Iterator[None]:
     """Raise database errors of the block as ledger errors.
-
-    Args:
-        attempted: what is attempted.
 
     Raises:
         LedgerError: what `translated` makes of such an error.

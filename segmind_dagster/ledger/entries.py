@@ -9,21 +9,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import BALANCE_KEY, GENERATIONS, META, MODEL_PRICES, SET_GENERATIONS, UPLOADS
+from segmind_dagster.ledger.statements import upsert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
 
-    from sqlalchemy import Connection, Table
-
-
-def upsert(connection: Connection, table: Table) -> Any:
-    """An INSERT that can carry ON CONFLICT, in the connection's dialect."""
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    from sqlalchemy import Connection
 
 
 def register_set(
@@ -53,15 +48,10 @@ def register_set(
     if not generations:
         return
     fixed = {"resource": resource, "prompt_set": prompt_set, "state": "planned", "attempts": 0, "updated_at": now}
+    dialect_name = connection.dialect.name
+    connection.execute(upsert(dialect_name, GENERATIONS), [{**row, **fixed} for row in generations])
     connection.execute(
-        upsert(connection, GENERATIONS).on_conflict_do_nothing(), [{**row, **fixed} for row in generations]
-    )
-    rows = upsert(connection, SET_GENERATIONS)
-    connection.execute(
-        rows.on_conflict_do_update(
-            index_elements=["prompt_set", "generation_id"],
-            set_={"is_current": True, "position": rows.excluded.position},
-        ),
+        upsert(dialect_name, SET_GENERATIONS, "is_current", "position"),
         [
             {
                 "prompt_set": prompt_set,
@@ -78,11 +68,8 @@ def register_set(
 
 def record_upload(connection: Connection, *, sha256: str, url: str, now: datetime) -> None:
     """Record the URL of an uploaded input file."""
-    rows = upsert(connection, UPLOADS)
     connection.execute(
-        rows.on_conflict_do_update(
-            index_elements=["sha256"], set_={"url": rows.excluded.url, "uploaded_at": rows.excluded.uploaded_at}
-        ),
+        upsert(connection.dialect.name, UPLOADS, "url", "uploaded_at"),
         {"sha256": sha256, "url": url, "uploaded_at": now},
     )
 
@@ -99,12 +86,8 @@ def record_model_prices(
     """
     if not prices:
         return
-    rows = upsert(connection, MODEL_PRICES)
     connection.execute(
-        rows.on_conflict_do_update(
-            index_elements=["model_slug"],
-            set_={name: rows.excluded[name] for name in ("cost_usd", "latency_ms", "observed_at")},
-        ),
+        upsert(connection.dialect.name, MODEL_PRICES, "cost_usd", "latency_ms", "observed_at"),
         [
             {"model_slug": slug, "cost_usd": cost_usd, "latency_ms": latency_ms, "observed_at": now}
             for slug, (cost_usd, latency_ms) in prices.items()
@@ -120,8 +103,7 @@ def record_balance(connection: Connection, *, balance_usd: Decimal, now: datetim
 
 def note(connection: Connection, values: Mapping[str, str]) -> None:
     """Set values of `meta` by key; earlier values are replaced."""
-    rows = upsert(connection, META)
     connection.execute(
-        rows.on_conflict_do_update(index_elements=["key"], set_={"value": rows.excluded.value}),
+        upsert(connection.dialect.name, META, "value"),
         [{"key": key, "value": value} for key, value in values.items()],
     )

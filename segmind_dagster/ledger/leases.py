@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import Float, cast, extract, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Float, cast, extract, func, null, select, update
 
 from segmind_dagster.ledger.schema import RUNS
+from segmind_dagster.ledger.statements import upsert
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
 LEASE_S: Final = 60.0
 """How long a lease lasts; a run renews it several times in that time."""
@@ -117,6 +117,8 @@ class RecordedLease:
     """A run's recorded lease.
 
     Args:
+        owner: the run, as the ledger names it.
+        run_id: Dagster's id of it, if there is one.
         process: whose.
         until: when it runs out by its holder's wall clock; for people.
         until_s: the same on the clock of the holder's machine; None when an older version recorded it.
@@ -124,6 +126,8 @@ class RecordedLease:
         is_ended: whether its holder has given it up.
     """
 
+    owner: str
+    run_id: str | None
     process: Process
     until: datetime
     until_s: float | None
@@ -165,11 +169,8 @@ def record_lease(
         "until_database_s": _database_s() + lease_s if is_postgresql else None,
         "ended_at": None,
     }
-    rows = (postgresql if is_postgresql else sqlite).insert(RUNS).values(values)
     renewed = ("lease_until", "until_s", "until_database_s", "ended_at")
-    connection.execute(
-        rows.on_conflict_do_update(index_elements=["owner"], set_={name: rows.excluded[name] for name in renewed})
-    )
+    connection.execute(upsert(connection.dialect.name, RUNS, *renewed).values(values))
 
 
 def end_lease(connection: Connection, *, owner: str, now: datetime) -> None:
@@ -179,19 +180,25 @@ def end_lease(connection: Connection, *, owner: str, now: datetime) -> None:
 
 def lease_of(connection: Connection, owner: str) -> RecordedLease | None:
     """The lease of a run; None when there is no such run."""
-    columns = RUNS.c
-    left = columns.until_database_s - _database_s() if connection.dialect.name == "postgresql" else None
-    query = select(RUNS) if left is None else select(RUNS, left.label("left_s"))
-    row = connection.execute(query.where(columns.owner == owner)).mappings().one_or_none()
-    if row is None:
-        return None
-    return RecordedLease(
-        process=Process(row["place"], row["pid"], row["process_started"]),
-        until=row["lease_until"],
-        until_s=row["until_s"],
-        left_s=row.get("left_s"),
-        is_ended=row["ended_at"] is not None,
-    )
+    return next(iter(recorded_leases(connection, RUNS.c.owner == owner)), None)
+
+
+def recorded_leases(connection: Connection, which: ColumnElement[bool]) -> list[RecordedLease]:
+    """The leases for which a condition on `RUNS` holds."""
+    left = RUNS.c.until_database_s - _database_s() if connection.dialect.name == "postgresql" else null()
+    rows = connection.execute(select(RUNS, left.label("left_s")).where(which))
+    return [
+        RecordedLease(
+            owner=row.owner,
+            run_id=row.run_id,
+            process=Process(row.place, row.pid, row.process_started),
+            until=row.lease_until,
+            until_s=row.until_s,
+            left_s=row.left_s,
+            is_ended=row.ended_at is not None,
+        )
+        for row in rows
+    ]
 
 
 Standing = Literal["held", "over", "not known"]

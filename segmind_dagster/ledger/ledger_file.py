@@ -18,11 +18,7 @@ _WAL = "wal"
 
 
 class LedgerFile:
-    """The file of an open SQLite ledger; once it is gone, everything is refused, also if another file replaces it.
-
-    Args:
-        path: the file.
-    """
+    """The file of an open SQLite ledger; once it is gone, everything is refused, also if another file replaces it."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path).absolute()

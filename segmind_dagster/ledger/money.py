@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from segmind_dagster.errors import BudgetError, LedgerError
 from segmind_dagster.ledger import statements
@@ -143,7 +143,7 @@ class Reservation:
     source: str
     is_charged: bool
 
-    def settled(self, cost_usd: Decimal | None, *, source: str, estimate_usd: Decimal | None) -> Settled:
+    def settled(self, cost_usd: Decimal | None, *, source: str, estimate_usd: Decimal | None) -> Charge:
         """Settle with a cost, or with an estimate.
 
         Args:
@@ -158,21 +158,7 @@ class Reservation:
             usd, source = self.amount_usd, self.source
         else:
             usd, source = min(self.amount_usd, whole_nanos(estimate_usd)), self.source
-        return Settled(usd, source, Charge(usd - before_usd, source == "estimated" and usd != before_usd))
-
-
-class Settled(NamedTuple):
-    """The cost of an attempt whose outcome is known.
-
-    Args:
-        usd: charged, or estimated.
-        source: who said so.
-        anew: what that adds to what was charged before.
-    """
-
-    usd: Decimal
-    source: str
-    anew: Charge
+        return Charge(usd, source, usd - before_usd)
 
 
 def reservations(connection: Connection, held: Collection[Claim]) -> dict[Claim, Reservation]:

@@ -111,12 +111,12 @@ def claim(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Clai
         if row is None or spend is None:
             answers.append(LostOwnershipError(request.generation_id))
             continue
-        decision = allowed.decide(spend)
-        if isinstance(decision, Refused):
-            answers.append(over_budget(decision))
+        reserve_usd = allowed.decide(spend)
+        if isinstance(reserve_usd, Refused):
+            answers.append(over_budget(reserve_usd))
             continue
-        allowed.reserve(spend, decision)
-        totals.add(spend.scopes, decision.reserve_usd)
+        allowed.reserve(spend, reserve_usd)
+        totals.add(spend.scopes, reserve_usd)
         del free[request.generation_id]
         answers.append(Claim(request.generation_id, row.attempts + 1, request.owner))
         common = {
@@ -134,7 +134,7 @@ def claim(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Clai
                 "model_slug": row.model_slug,
                 "resource": row.resource,
                 "state": "submitting",
-                "reserved_usd": decision.reserve_usd,
+                "reserved_usd": reserve_usd,
                 "rate_wait_ms": request.rate_wait_ms,
             }
         )
@@ -179,7 +179,7 @@ def mark_submitted(connection: Connection, accepted: Sequence[Acceptance]) -> li
 def mark_succeeded(connection: Connection, stored: Sequence[Attempt]) -> list[Charge | SegmindDagsterError]:
     """The bytes are stored: `submitted` to `succeeded`, the reservation settled with the reported cost.
 
-    A cost that the provider did not report is estimated. Returns what that adds to the earlier charges.
+    A cost that the provider did not report is estimated. Returns what it cost.
 
     Refusals:
         LostOwnershipError: another run has it by now.
@@ -200,11 +200,11 @@ def mark_succeeded(connection: Connection, stored: Sequence[Attempt]) -> list[Ch
         if before is None or output is None or each.completed_at is None:
             answers.append(missing(each.claim))
             continue
-        cost = before.settled(reported.cost_usd, source=each.cost_source, estimate_usd=each.estimate_usd)
-        answers.append(cost.anew)
+        charge = before.settled(reported.cost_usd, source=each.cost_source, estimate_usd=each.estimate_usd)
+        answers.append(charge)
         accounting = {
-            "cost_usd": cost.usd,
-            "cost_source": cost.source,
+            "cost_usd": charge.usd,
+            "cost_source": charge.source,
             "queue_ms": reported.queue_ms,
             "inference_ms": reported.inference_ms,
             "latency_ms": each.latency_ms,
@@ -226,7 +226,7 @@ def mark_succeeded(connection: Connection, stored: Sequence[Attempt]) -> list[Ch
         }
         moves.append(move(each.claim, accounting, **where))
         attempts.append(change(each.claim, accounting))
-        totals.add(before.scopes, cost.usd - before.amount_usd)
+        totals.add(before.scopes, charge.usd - before.amount_usd)
         prices.append((before.model_slug, reported.cost_usd, each.completed_at))
     move_all(connection, "succeeded", moves, attempts, attempt_target="succeeded")
     totals.write()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
-from segmind_dagster.ledger.entries import upsert
 from segmind_dagster.ledger.leases import Moment
 from segmind_dagster.ledger.schema import ATTEMPTS, RATE_LIMIT
+from segmind_dagster.ledger.statements import upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -67,15 +67,7 @@ def _written(now: datetime, moment: Moment | None) -> dict[str, Any]:
 def reserve_requests(
     connection: Connection, *, count: int, per_minute: float, now: datetime, at_s: float | None = None
 ) -> list[datetime]:
-    """Reserve the next `count` send times.
-
-    Args:
-        connection: the ledger.
-        count: how many.
-        per_minute: the configured upper bound.
-        now: the time.
-        at_s: the clock of this machine that does not jump.
-    """
+    """Reserve the next `count` send times."""
     moment = None if at_s is None else Moment.of(connection, at_s)
     row = _recorded(connection, now, moment)
     rate = _rate_now(row, per_minute, now)
@@ -84,12 +76,9 @@ def reserve_requests(
     farthest = now + max(_FARTHEST, _MOST_WAITING * step)
     start = now if row is None else max(now - _CATCH_UP, min(row.next_slot_at, farthest))
     moments = [start + step * k for k in range(count)]
-    rows = upsert(connection, RATE_LIMIT)
+    changed = ("next_slot_at", "cut_at", "written_at", "boot", "written_s")
     connection.execute(
-        rows.on_conflict_do_update(
-            index_elements=["scope"],
-            set_={name: rows.excluded[name] for name in ("next_slot_at", "cut_at", "written_at", "boot", "written_s")},
-        ),
+        upsert(connection.dialect.name, RATE_LIMIT, *changed),
         {
             "scope": _SCOPE,
             "per_minute": rate,
@@ -104,15 +93,7 @@ def reserve_requests(
 def reserve_a_second(
     connection: Connection, *, most: int, per_minute: float, now: datetime, at_s: float | None = None
 ) -> list[datetime]:
-    """Reserve send times for about one second: few writes when fast, nothing hoarded when slow.
-
-    Args:
-        connection: the ledger.
-        most: send times at once.
-        per_minute: the configured upper bound.
-        now: the time.
-        at_s: the clock of this machine that does not jump.
-    """
+    """Reserve send times for about one second: few writes when fast, nothing hoarded when slow."""
     rate = current_rate(connection, per_minute=per_minute, now=now, at_s=at_s)
     count = max(1, min(most, int(rate / 60)))
     return reserve_requests(connection, count=count, per_minute=per_minute, now=now, at_s=at_s)
@@ -144,14 +125,7 @@ def cut_rate(
 
 
 def current_rate(connection: Connection, *, per_minute: float, now: datetime, at_s: float | None = None) -> float:
-    """Requests a minute that are sent at present: the configured bound, or what refusals have taught.
-
-    Args:
-        connection: the ledger.
-        per_minute: the configured upper bound.
-        now: the time.
-        at_s: the clock of this machine that does not jump.
-    """
+    """Requests a minute that are sent at present: the configured bound, or what refusals have taught."""
     moment = None if at_s is None else Moment.of(connection, at_s)
     return _rate_now(_recorded(connection, now, moment), per_minute, now)
 

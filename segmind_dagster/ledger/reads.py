@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,10 @@ from segmind_dagster.ledger.schema import (
     SET_GENERATIONS,
     UPLOADS,
 )
+from segmind_dagster.ledger.statements import in_chunks
 from segmind_dagster.lifecycle.generation import Generation, ImageInput
 from segmind_dagster.lifecycle.matching import Accepted, Submission
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.registry import recorded_model
 
@@ -38,25 +40,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection, ScalarSelect
 
     from segmind_dagster.lifecycle.budget import Scope
 
-_CHUNK = 500
 _RECENT = 200
-_FREE = Decimal(0)
 _ACCEPTED_STATUSES = range(200, 300)
+# what is answered with an error is over long before
+_LONGEST_ATTEMPT = timedelta(hours=2)
 _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 
 
 def snapshot(
-    connection: Connection, generation_ids: Sequence[str], *, is_alive: Callable[[str, Connection], bool]
+    connection: Connection,
+    generation_ids: Sequence[str],
+    *,
+    is_alive: Callable[[str, Connection], bool],
+    uncounted_kinds: Collection[str] | None = None,
 ) -> dict[str, Generation]:
-    """The records of these generations; unknown ones are left out."""
+    """The records of these generations; unknown ones are left out.
+
+    Args:
+        connection: the ledger.
+        generation_ids: which.
+        is_alive: whether a run is still alive.
+        uncounted_kinds: kinds of failure whose runs do not count as failed; None: failed runs are not wanted.
+    """
+    further = () if uncounted_kinds is None else (failed_runs_of(uncounted_kinds).label("failed_runs"),)
     found: dict[str, Generation] = {}
-    for start in range(0, len(generation_ids), _CHUNK):
-        chunk = generation_ids[start : start + _CHUNK]
-        records = _read_records(connection, _records().where(GENERATIONS.c.generation_id.in_(chunk)), is_alive)
+    for chunk in in_chunks(generation_ids):
+        query = select_records(*further).where(GENERATIONS.c.generation_id.in_(chunk))
+        records = read_records(connection, query, is_alive)
         found.update((record.generation_id, record) for record in records)
     return found
 
@@ -71,7 +85,7 @@ def unfinished(
 
     Args:
         connection: the ledger.
-        is_alive: whether a run is still there.
+        is_alive: whether a run is still alive.
         also_paid: whether failures that were paid for, or may be, are wanted as well.
     """
     columns = GENERATIONS.c
@@ -82,8 +96,9 @@ def unfinished(
     kinds = [and_(_IN_PROGRESS, *others), *([and_(IS_OPEN, MAY_BE_PAID_FAILURE)] if also_paid else [])]
     # selected from the index, before a row is read
     wanted = union_all(*(select(columns.generation_id).where(kind) for kind in kinds))
-    query = _records(with_body=True).where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
-    records = _read_records(connection, query, is_alive)
+    query = select_records(columns.body, columns.images)
+    query = query.where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
+    records = read_records(connection, query, is_alive)
     # a run that began between the two statements may own it now
     return [record for record in records if not record.is_owner_alive]
 
@@ -102,7 +117,7 @@ def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: s
         for key in exposure.scopes.pairs():
             open_usd[key] += exposure.counted_usd
     return Spent(
-        **{f"{scope}_usd": committed.get((scope, name or ""), _FREE) for scope, name in names.items()},
+        **{f"{scope}_usd": committed.get((scope, name or ""), FREE) for scope, name in names.items()},
         reserved={scope: open_usd[scope, name or ""] for scope, name in names.items()},
     )
 
@@ -127,13 +142,7 @@ def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tu
 def deliveries(
     connection: Connection, model_slugs: Iterable[str], *, bad_kinds: Collection[str]
 ) -> dict[str, ModelDeliveries]:
-    """What each model has delivered for its charges.
-
-    Args:
-        connection: the ledger.
-        model_slugs: the models.
-        bad_kinds: kinds of failure of what was paid for.
-    """
+    """What each model has delivered for its charges."""
     columns = ATTEMPTS.c
     found: dict[str, ModelDeliveries] = {}
     for slug in model_slugs:
@@ -155,7 +164,7 @@ def deliveries(
             has_delivered=bool(good),
             bad=frozenset((row.generation_id, row.attempt) for row in bad),
             bad_lately=len(lately),
-            bad_lately_usd=sum((row.cost_usd or _FREE for row in lately), _FREE),
+            bad_lately_usd=sum((row.cost_usd or FREE for row in lately), FREE),
         )
     return found
 
@@ -168,13 +177,13 @@ def highest_costs(connection: Connection, model_slugs: Iterable[str]) -> dict[st
         for state in ("succeeded", "failed"):
             costs = connection.execute(
                 select(columns.cost_usd)
-                .where(columns.model_slug == slug, columns.state == state, columns.cost_usd > _FREE)
+                .where(columns.model_slug == slug, columns.state == state, columns.cost_usd > FREE)
                 .where(func.coalesce(columns.cost_source, "") != "estimated")
                 .order_by(columns.completed_at.desc())
                 .limit(_RECENT)
             ).scalars()
             for cost_usd in costs:
-                found[slug] = max(cost_usd, found.get(slug, _FREE))
+                found[slug] = max(cost_usd, found.get(slug, FREE))
     return found
 
 
@@ -188,8 +197,7 @@ def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[s
     """Which of these request ids the ledger knows: their models, and when their intent was recorded."""
     columns = ATTEMPTS.c
     owned: dict[str, OwnedRequest] = {}
-    for start in range(0, len(request_ids), _CHUNK):
-        chunk = request_ids[start : start + _CHUNK]
+    for chunk in in_chunks(request_ids):
         query = select(columns.request_id, columns.model_slug, columns.intent_at).where(columns.request_id.in_(chunk))
         owned.update((row.request_id, OwnedRequest(row.model_slug, row.intent_at)) for row in connection.execute(query))
     return owned
@@ -209,11 +217,6 @@ def _is_adopted(http_status: int | None) -> bool:
 
 def unreported(connection: Connection, *, since: datetime, most: int) -> dict[str, datetime]:
     """Requests that were charged at an estimate because no answer reported their cost, the newest first.
-
-    Args:
-        connection: the ledger.
-        since: only what was sent from then on.
-        most: at most so many.
 
     Returns when their intent was recorded, by request id.
     """
@@ -243,7 +246,6 @@ def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
             columns.model_slug,
             columns.intent_at,
             columns.submitted_at,
-            columns.state,
             columns.http_status,
         ).where(
             columns.intent_at >= moment,
@@ -256,9 +258,7 @@ def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
         Accepted(
             request_id=row.request_id,
             model_slug=row.model_slug,
-            sent_at=row.intent_at,
             accepted_at=row.intent_at if _is_adopted(row.http_status) else row.submitted_at,
-            is_finished=row.state != "submitted",
             is_answered=not _is_adopted(row.http_status),
         )
         for row in rows
@@ -287,20 +287,14 @@ def unanswered(connection: Connection) -> list[Submission]:
 
 
 def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedAttempt]:
-    """POSTs that count as never accepted, by inference or by an error answer, so that their request id is unknown.
-
-    Args:
-        connection: the ledger.
-        since: nothing that was sent earlier.
-    """
+    """POSTs since then that count as never accepted, by inference or an error answer; their request ids are unknown."""
     columns = ATTEMPTS.c
     is_inferred = columns.state == "absent"
     was_refused = and_(columns.state == "failed", columns.http_status.is_not(None))
     rows = connection.execute(
         select(
-            columns.generation_id, columns.attempt, columns.state, columns.reserved_usd, columns.model_slug,
-            columns.intent_at, columns.failure_kind, columns.error, columns.completed_at, GENERATIONS.c.body,
-            GENERATIONS.c.attempts,
+            columns.generation_id, columns.attempt, columns.state, columns.model_slug, columns.intent_at,
+            columns.failure_kind, columns.error, columns.completed_at, GENERATIONS.c.body, GENERATIONS.c.attempts,
             GENERATIONS.c.state.label("generation_state"),
         )
         .join_from(ATTEMPTS, GENERATIONS, columns.generation_id == GENERATIONS.c.generation_id)
@@ -312,11 +306,9 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
             generation_id=row.generation_id,
             attempt=row.attempt,
             is_inferred=row.state == "absent",
-            is_unpaid=(is_unpaid := row.generation_state in {"planned", "failed"}),
-            is_last_refused=is_unpaid and row.failure_kind == "server_error" and row.attempt == row.attempts,
+            is_unpaid=row.generation_state in {"planned", "failed"},
             ended_at=row.completed_at or row.intent_at,
             is_declared=row.error == ABSENT_BY_WORD,
-            reserved_usd=row.reserved_usd,
             submission=Submission(
                 key=f"{row.generation_id}/{row.attempt}",
                 model_slug=row.model_slug,
@@ -328,17 +320,28 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
     ]
 
 
+def refused_since(connection: Connection, moment: datetime) -> dict[str, datetime]:
+    """When an attempt ended since with an error that was answered to its POST, by generation; the latest.
+
+    A key that Segmind does not accept makes no job.
+    """
+    columns = ATTEMPTS.c
+    rows = connection.execute(
+        select(columns.generation_id, func.max(columns.completed_at).label("ended_at"))
+        .where(
+            columns.request_id.is_(None), columns.state == "failed", columns.http_status.is_not(None),
+            columns.completed_at >= moment, columns.failure_kind != "unauthorized",
+            columns.intent_at >= moment - _LONGEST_ATTEMPT,
+        )
+        .group_by(columns.generation_id)
+    )  # fmt: skip
+    return {row.generation_id: row.ended_at for row in rows}
+
+
 def inferred_absent(
     connection: Connection, *, since: datetime, resource: str | None = None, prompt_set: str | None = None
 ) -> InferredAbsent:
-    """Submissions since a time that are inferred never to have arrived, of a model and a set, or of all.
-
-    Args:
-        connection: the ledger.
-        since: nothing that was sent earlier.
-        resource: a model's resource name.
-        prompt_set: the set that pays.
-    """
+    """Submissions since a time that are inferred never to have arrived, of a model and the set that pays, or of all."""
     columns = ATTEMPTS.c
     query = select(func.count(), func.sum(columns.reserved_usd)).where(
         columns.state == "absent", columns.intent_at >= since, columns.request_id.is_(None)
@@ -346,7 +349,7 @@ def inferred_absent(
     if resource is not None:
         query = query.where(columns.resource == resource, columns.prompt_set == prompt_set)
     count, usd = connection.execute(query).one()
-    return InferredAbsent(count, usd or _FREE)
+    return InferredAbsent(count, usd or FREE)
 
 
 def upload_url(connection: Connection, sha256: str, *, since: datetime | None = None) -> str | None:
@@ -373,7 +376,7 @@ def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
             columns.state
         )
     )
-    found = {row.state: (row.generations, row.usd or _FREE) for row in rows}
+    found = {row.state: (row.generations, row.usd or FREE) for row in rows}
     if "planned" in found:
         is_asked_for = exists().where(
             SET_GENERATIONS.c.generation_id == columns.generation_id, SET_GENERATIONS.c.is_current
@@ -400,41 +403,36 @@ def unknown_costs(connection: Connection) -> dict[str, int]:
 def reserved(connection: Connection) -> Decimal:
     """What is reserved for submissions that are not charged yet, in USD."""
     is_open = ATTEMPTS.c.state.in_(IN_PROGRESS) & ATTEMPTS.c.cost_usd.is_(None)
-    return connection.execute(select(func.sum(ATTEMPTS.c.reserved_usd)).where(is_open)).scalar() or _FREE
+    return connection.execute(select(func.sum(ATTEMPTS.c.reserved_usd)).where(is_open)).scalar() or FREE
 
 
 def charged(connection: Connection) -> Decimal:
     """Everything charged or estimated so far, in USD, over all attempts."""
-    return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or _FREE
+    return connection.execute(select(func.sum(ATTEMPTS.c.cost_usd))).scalar() or FREE
 
 
 def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> Decimal:
     """The sum charged for these attempts (generation and number), in USD, as far as it is known."""
-    wanted = sorted({generation_id for generation_id, _ in attempts})
-    total = _FREE
-    for start in range(0, len(wanted), _CHUNK):
+    total = FREE
+    for chunk in in_chunks(sorted({generation_id for generation_id, _ in attempts})):
         rows = connection.execute(
             select(ATTEMPTS.c.generation_id, ATTEMPTS.c.attempt, ATTEMPTS.c.cost_usd).where(
-                ATTEMPTS.c.generation_id.in_(wanted[start : start + _CHUNK])
+                ATTEMPTS.c.generation_id.in_(chunk)
             )
         )
-        total += sum((row.cost_usd or _FREE for row in rows if (row.generation_id, row.attempt) in attempts), _FREE)
+        total += sum((row.cost_usd or FREE for row in rows if (row.generation_id, row.attempt) in attempts), FREE)
     return total
 
 
 def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[tuple[str, Decimal]]:
     """State and cost of the given generations that are paid, or may be, and are not stored.
 
-    Args:
-        connection: the ledger.
-        generation_ids: which.
-
     The cost is what was charged, else what is reserved.
     """
     columns, latest = GENERATIONS.c, ATTEMPTS.c
     usd = func.coalesce(latest.cost_usd, latest.reserved_usd).label("usd")
     found: list[tuple[str, Decimal]] = []
-    for start in range(0, len(generation_ids), _CHUNK):
+    for chunk in in_chunks(generation_ids):
         rows = connection.execute(
             select(columns.state, usd)
             .join_from(
@@ -442,12 +440,9 @@ def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[t
                 ATTEMPTS,
                 and_(latest.generation_id == columns.generation_id, latest.attempt == columns.attempts),
             )
-            .where(
-                columns.generation_id.in_(generation_ids[start : start + _CHUNK]),
-                or_(columns.state.in_(IN_PROGRESS), MAY_BE_PAID_FAILURE),
-            )
+            .where(columns.generation_id.in_(chunk), or_(columns.state.in_(IN_PROGRESS), MAY_BE_PAID_FAILURE))
         )
-        found += [(row.state, row.usd or _FREE) for row in rows]
+        found += [(row.state, row.usd or FREE) for row in rows]
     return found
 
 
@@ -460,13 +455,7 @@ def set_keys(connection: Connection) -> list[str]:
 def set_rows(
     connection: Connection, *, resource: str, prompt_sets: Sequence[str] | None
 ) -> Iterator[Mapping[str, Any]]:
-    """A model's generations as each prompt set sees them, with whether that set paid for them.
-
-    Args:
-        connection: the ledger.
-        resource: the model's resource name.
-        prompt_sets: only of these sets; of all when None.
-    """
+    """A model's generations as each of these prompt sets, or of all, sees them, with whether that set paid for them."""
     query = (
         select(
             GENERATIONS,
@@ -502,19 +491,36 @@ def _stream(connection: Connection, query: Select[Any]) -> Iterator[Mapping[str,
         yield dict(row)
 
 
-def _records(*, with_body: bool = False) -> Select[Any]:
+def failed_runs_of(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
+    """In how many runs an attempt at a generation of the surrounding query failed.
+
+    Args:
+        uncounted_kinds: kinds of failure that say nothing about a generation, so that their runs do not count.
+    """
+    kind = ATTEMPTS.c.failure_kind
+    # the first is implied by the second, but needed to use the index `attempts_failed`
+    counts = kind.is_not(None), kind.not_in(sorted(uncounted_kinds))
+    return (
+        select(func.count(ATTEMPTS.c.owner.distinct()))
+        .where(ATTEMPTS.c.generation_id == GENERATIONS.c.generation_id, *counts)
+        .scalar_subquery()
+    )
+
+
+def select_records(*further: ColumnElement[Any]) -> Select[Any]:
+    """What a `Generation` needs of the ledger; `read_records` makes them of it."""
     columns = GENERATIONS.c
-    wanted = [
+    return select(
         columns.generation_id, columns.model_slug, columns.resource, columns.prompt_set, columns.state, columns.owner,
         columns.attempts, columns.request_id, columns.submitted_at, columns.intent_at, columns.failure_kind,
-        columns.error, columns.cost_usd, columns.output_uri,
-    ]  # fmt: skip
-    return select(*wanted, columns.body, columns.images) if with_body else select(*wanted)
+        columns.error, columns.cost_usd, columns.output_uri, *further,
+    )  # fmt: skip
 
 
-def _read_records(
+def read_records(
     connection: Connection, query: Select[Any], is_alive: Callable[[str, Connection], bool]
 ) -> list[Generation]:
+    """The generations that a query of `select_records` finds."""
     result = connection.execute(query)
     # once for all rows: the mapping of a row looks its names up each time
     names = tuple(result.keys())

@@ -30,11 +30,8 @@ class UnaccountedAttempt:
         attempt: number of the attempt.
         is_inferred: whether the history's silence says so, rather than an error answer.
         is_unpaid: whether its generation still has to be bought, as far as the ledger knows.
-        is_last_refused: whether it is the last attempt of its generation, which may be sent again, and was answered
-            with an error that a provider also gives after it has made the job.
         ended_at: when it was recorded as never accepted.
         is_declared: whether a person declared it.
-        reserved_usd: what was reserved for it.
         submission: what was sent, local files left out.
     """
 
@@ -42,10 +39,8 @@ class UnaccountedAttempt:
     attempt: int
     is_inferred: bool
     is_unpaid: bool
-    is_last_refused: bool
     ended_at: datetime
     is_declared: bool
-    reserved_usd: Decimal
     submission: Submission
 
 
@@ -74,15 +69,22 @@ class OwnedRequest(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """What an ending adds to the earlier charges.
+    """What an attempt with a known outcome cost.
 
     Args:
-        usd: charged anew; less than zero when an estimate turns out to have been too high.
-        is_estimated: whether it is not reported.
+        usd: charged, or estimated.
+        source: who said so.
+        anew_usd: what that adds to the earlier charges; less than zero when an estimate was too high.
     """
 
     usd: Decimal
-    is_estimated: bool
+    source: str
+    anew_usd: Decimal
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether what it adds is not reported."""
+        return self.source == "estimated" and self.anew_usd != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,16 @@ shows that the ledger is older than its outputs. `recovery` finds out what to re
 
 from __future__ import annotations
 
-from collections import defaultdict
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, select
 
 from segmind_dagster.ledger import moves, writes
-from segmind_dagster.ledger.entries import note, upsert
-from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, SPENDING, whole_nanos
-from segmind_dagster.lifecycle.budget import Caps
+from segmind_dagster.ledger.entries import note
+from segmind_dagster.ledger.money import Totals
+from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, META, SET_GENERATIONS, whole_nanos
+from segmind_dagster.ledger.statements import ENTER_ATTEMPT, in_chunks, upsert
+from segmind_dagster.lifecycle.budget import Caps, ScopeNames
 from segmind_dagster.lifecycle.generation import Accounting, Attempt, Output
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ REBUILT_AT: Final = "rebuilt_at"
 REBUILD_REFUSED: Final = "rebuild_refused"
 """Key in `meta`: why the last rebuild restored nothing, until one succeeds."""
 
-_CHUNK = 500
+_IS_UNTOUCHED = (GENERATIONS.c.state == "planned") & (GENERATIONS.c.attempts == 0)
+_REPLACED = tuple(column.name for column in GENERATIONS.c if not column.primary_key)
 
 
 def note_refusal(connection: Connection, reason: str) -> None:
@@ -68,9 +69,8 @@ def restore(
     """
     note(connection, {"api_origin": api_origin, REBUILT_AT: now.isoformat()})
     connection.execute(delete(META).where(META.c.key == REBUILD_REFUSED))
-    is_untouched = (GENERATIONS.c.state == "planned") & (GENERATIONS.c.attempts == 0)
     held = _present(connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations]) - _present(
-        connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations], is_untouched
+        connection, GENERATIONS.c.generation_id, [row["generation_id"] for row in generations], _IS_UNTOUCHED
     )
     sent = [attempt["request_id"] for each in attempts.values() for attempt in each if attempt["request_id"]]
     owned = _present(connection, ATTEMPTS.c.request_id, sent)
@@ -90,20 +90,23 @@ def restore(
         and owned.isdisjoint([attempts[row["generation_id"]][-1]["request_id"]])
         and _move_on(connection, row, attempts[row["generation_id"]][-1], paid_failures=paid_failures, now=now)
     ]
-    rows = upsert(connection, GENERATIONS)
-    changes = {column.name: rows.excluded[column.name] for column in GENERATIONS.c if not column.primary_key}
+    dialect_name = connection.dialect.name
     if entered:
-        connection.execute(
-            rows.on_conflict_do_update(index_elements=["generation_id"], set_=changes, where=is_untouched), entered
-        )
+        connection.execute(upsert(dialect_name, GENERATIONS, *_REPLACED, where=_IS_UNTOUCHED), entered)
     restored = [attempt for row in entered for attempt in attempts[row["generation_id"]]]
     if restored:
-        connection.execute(upsert(connection, ATTEMPTS), restored)
+        connection.execute(ENTER_ATTEMPT, restored)
     ids |= {row["generation_id"] for row in late}
     asked = [row for row in memberships if row["generation_id"] in ids]
     if asked:
-        connection.execute(upsert(connection, SET_GENERATIONS).on_conflict_do_nothing(), asked)
-    _add_spending(connection, restored)
+        connection.execute(upsert(dialect_name, SET_GENERATIONS), asked)
+    totals = Totals(connection)
+    for attempt in restored:
+        scopes = ScopeNames(
+            attempt["intent_at"].date().isoformat(), attempt["run_id"] or attempt["owner"], attempt["prompt_set"]
+        )
+        totals.add(scopes, whole_nanos(attempt["reserved_usd" if attempt["cost_usd"] is None else "cost_usd"]))
+    totals.write()
     return ids
 
 
@@ -174,32 +177,10 @@ def _move_on(
     return True
 
 
-def _present(connection: Connection, column: Column[Any], values: Sequence[Any], *conditions: Any) -> set[Any]:
+def _present(connection: Connection, column: Column[Any], values: Sequence[str], *conditions: Any) -> set[Any]:
     """Which of these values are in a column."""
     found: set[Any] = set()
-    for start in range(0, len(values), _CHUNK):
-        query = select(column).where(column.in_(values[start : start + _CHUNK]), *conditions)
+    for chunk in in_chunks(values):
+        query = select(column).where(column.in_(chunk), *conditions)
         found.update(connection.execute(query).scalars())
     return found
-
-
-def _add_spending(connection: Connection, attempts: Sequence[Mapping[str, Any]]) -> None:
-    spent: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    for row in attempts:
-        amount = whole_nanos(row["reserved_usd"] if row["cost_usd"] is None else row["cost_usd"])
-        for scope in (
-            ("day", row["intent_at"].date().isoformat()),
-            ("run", row["run_id"] or row["owner"]),
-            ("set", row["prompt_set"]),
-        ):
-            spent[scope] += amount
-    if not spent:
-        return
-    rows = upsert(connection, SPENDING)
-    connection.execute(
-        rows.on_conflict_do_update(
-            index_elements=["scope", "name"],
-            set_={"committed_usd": SPENDING.c.committed_usd + rows.excluded.committed_usd},
-        ),
-        [{"scope": scope, "name": name, "committed_usd": amount} for (scope, name), amount in spent.items()],
-    )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import BigInteger, and_, case, func, literal_column, or_, select, true, type_coerce, union, union_all
 
 from segmind_dagster.ledger import reads
+from segmind_dagster.ledger.leases import RecordedLease, recorded_leases
 from segmind_dagster.ledger.schema import (
     ATTEMPTS,
     BALANCE_KEY,
@@ -33,9 +34,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from sqlalchemy import ColumnElement, Connection, ScalarSelect
+    from sqlalchemy import ColumnElement, Connection
 
-_CHUNK = 500
 # more than a wall clock jumps
 _WRONG_BY = timedelta(days=1)
 
@@ -98,21 +98,6 @@ class Loose:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunLease:
-    """A run's lease.
-
-    Args:
-        owner: the run, as the ledger names it.
-        run_id: Dagster's id of it, if there is one.
-        lease_until: when its right to act ends, or ended.
-    """
-
-    owner: str
-    run_id: str | None
-    lease_until: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
     """The last recorded balance of the account.
 
@@ -143,25 +128,6 @@ def open_work(
     return [work for state, which in kinds.items() for work in _open(connection, state, which, uncounted_kinds)]
 
 
-def failed_runs_of(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
-    """In how many runs an attempt at a generation of the surrounding query failed.
-
-    Args:
-        uncounted_kinds: kinds of failure that say nothing about a generation, so that their runs do not count.
-    """
-    return (
-        select(func.count(ATTEMPTS.c.owner.distinct()))
-        .where(ATTEMPTS.c.generation_id == GENERATIONS.c.generation_id, *_counts(uncounted_kinds))
-        .scalar_subquery()
-    )
-
-
-def _counts(uncounted_kinds: Collection[str]) -> tuple[ColumnElement[bool], ...]:
-    kind = ATTEMPTS.c.failure_kind
-    # implied by the second, but needed to use the index `attempts_failed`
-    return kind.is_not(None), kind.not_in(sorted(uncounted_kinds))
-
-
 def _open(
     connection: Connection, state: State, which: ColumnElement[bool], uncounted_kinds: Collection[str]
 ) -> list[OpenWork]:
@@ -172,7 +138,7 @@ def _open(
             columns.resource,
             columns.failure_kind,
             columns.updated_at,
-            failed_runs_of(uncounted_kinds).label("runs"),
+            reads.failed_runs_of(uncounted_kinds).label("runs"),
         )
         .join_from(GENERATIONS, SET_GENERATIONS, asked.generation_id == columns.generation_id)
         .where(IS_OPEN, columns.state == state, which, asked.is_current)
@@ -186,22 +152,6 @@ def _open(
         .order_by(*story)
     )
     return [OpenWork(state=state, **row) for row in rows.mappings()]
-
-
-def runs_of(
-    connection: Connection, generation_ids: Sequence[str], *, uncounted_kinds: Collection[str]
-) -> dict[str, int]:
-    """How many runs that count have sent a POST for each of these generations."""
-    columns = ATTEMPTS.c
-    counts: dict[str, int] = {}
-    for start in range(0, len(generation_ids), _CHUNK):
-        rows = connection.execute(
-            select(columns.generation_id, func.count(columns.owner.distinct()).label("runs"))
-            .where(columns.generation_id.in_(generation_ids[start : start + _CHUNK]), *_counts(uncounted_kinds))
-            .group_by(columns.generation_id)
-        )
-        counts.update((row.generation_id, row.runs) for row in rows)
-    return counts
 
 
 def held(connection: Connection) -> list[Held]:
@@ -221,14 +171,8 @@ def held(connection: Connection) -> list[Held]:
 def loose(connection: Connection, *, now: datetime, first_look: timedelta, kept: timedelta) -> list[Loose]:
     """Submissions without an owner, and failures that are or may be paid.
 
-    The waiting time doubles with each look and is `first_look` at least; there is no look once the provider has
-    deleted the output. Worked out in the database: there may be thousands.
-
-    Args:
-        connection: the ledger.
-        now: the time.
-        first_look: the shortest wait.
-        kept: how long the provider keeps an output.
+    The waiting time doubles with each look and is `first_look` at least; there is no look after `kept`, when the
+    provider has deleted the output. Worked out in the database: there may be thousands.
     """
     columns = GENERATIONS.c
     times = (
@@ -301,7 +245,7 @@ def standing(connection: Connection, prompt_set: str) -> Mapping[str, Counter[St
     return counts
 
 
-def leases(connection: Connection, *, now: datetime, run_ids: Collection[str]) -> list[RunLease]:
+def leases(connection: Connection, *, now: datetime, run_ids: Collection[str]) -> list[RecordedLease]:
     """The leases that may hold, and those of these Dagster runs; which do hold, `Ledger.liveness` knows.
 
     Args:
@@ -309,15 +253,8 @@ def leases(connection: Connection, *, now: datetime, run_ids: Collection[str]) -
         now: the time, which may be wrong by hours.
         run_ids: Dagster runs.
     """
-    rows = connection.execute(
-        select(RUNS.c.owner, RUNS.c.run_id, RUNS.c.lease_until).where(
-            or_(
-                and_(RUNS.c.lease_until > now - _WRONG_BY, RUNS.c.ended_at.is_(None)),
-                RUNS.c.run_id.in_(sorted(run_ids)),
-            )
-        )
-    )
-    return [RunLease(**row) for row in rows.mappings()]
+    may_hold = and_(RUNS.c.lease_until > now - _WRONG_BY, RUNS.c.ended_at.is_(None))
+    return recorded_leases(connection, or_(may_hold, RUNS.c.run_id.in_(sorted(run_ids))))
 
 
 def last_success(connection: Connection, model_slugs: Sequence[str]) -> datetime | None:

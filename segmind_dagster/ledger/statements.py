@@ -12,21 +12,22 @@ from sqlalchemy import Update, and_, bindparam, case, func, insert, or_, select,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, IS_UNREPORTED, REPORTED_PRICES, SPENDING, Utc
+from segmind_dagster.lifecycle.budget import SCOPES
 from segmind_dagster.lifecycle.states import attempt_origins, origins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import Table
+    from sqlalchemy import ColumnElement, Table
 
     from segmind_dagster.lifecycle.states import AttemptState, State
 
 _OF_GENERATION = GENERATIONS.c.generation_id == bindparam("held_id")
 _OF_ATTEMPT = (ATTEMPTS.c.generation_id == bindparam("held_id")) & (ATTEMPTS.c.attempt == bindparam("held_attempt"))
-_SCOPES = ("day", "run", "set")
+_CHUNK = 500
 
 COMMITTED = select(SPENDING.c.scope, SPENDING.c.name, SPENDING.c.committed_usd).where(
-    SPENDING.c.scope.in_(_SCOPES), SPENDING.c.name.in_(bindparam("names", expanding=True))
+    SPENDING.c.scope.in_(SCOPES), SPENDING.c.name.in_(bindparam("names", expanding=True))
 )
 STATES = select(
     GENERATIONS.c.generation_id,
@@ -85,41 +86,38 @@ ENTER_ATTEMPT = insert(ATTEMPTS)
 
 
 @cache
-def add_spending(dialect_name: str) -> Any:
-    """Add an amount to running totals, or create them.
+def upsert(dialect_name: str, table: Table, *columns: str, where: ColumnElement[bool] | None = None) -> Any:
+    """An INSERT that updates these columns of an existing row, or does nothing when none is named.
 
     Args:
         dialect_name: of the connection, because ON CONFLICT is not SQLAlchemy's common tongue.
+        table: where; its primary key says which row is the same.
+        columns: what becomes as in the new row.
+        where: which rows may be changed; all when omitted.
     """
-    rows = (postgresql if dialect_name == "postgresql" else sqlite).insert(SPENDING)
-    return rows.on_conflict_do_update(
-        index_elements=["scope", "name"],
-        set_={"committed_usd": SPENDING.c.committed_usd + rows.excluded.committed_usd},
-    )
+    rows = _insert(dialect_name, table)
+    if not columns:
+        return rows.on_conflict_do_nothing()
+    changes = {name: rows.excluded[name] for name in columns}
+    return rows.on_conflict_do_update(index_elements=table.primary_key.columns, set_=changes, where=where)
 
 
 @cache
-def enter_prices(dialect_name: str) -> Any:
-    """What is known of models' prices by now.
+def add_spending(dialect_name: str) -> Any:
+    """Add an amount to running totals, or create them."""
+    rows = _insert(dialect_name, SPENDING)
+    total = SPENDING.c.committed_usd + rows.excluded.committed_usd
+    return rows.on_conflict_do_update(index_elements=SPENDING.primary_key.columns, set_={"committed_usd": total})
 
-    Args:
-        dialect_name: of the connection, as above.
-    """
-    rows = (postgresql if dialect_name == "postgresql" else sqlite).insert(REPORTED_PRICES)
-    return rows.on_conflict_do_update(
-        index_elements=["model_slug"],
-        set_={name: rows.excluded[name] for name in ("highest_usd", "reported_at")},
-    )
+
+def enter_prices(dialect_name: str) -> Any:
+    """What is known of models' prices by now."""
+    return upsert(dialect_name, REPORTED_PRICES, "highest_usd", "reported_at")
 
 
 @cache
 def move(target: State, names: tuple[str, ...]) -> Update:
-    """A generation's move to a state, from every state that allows it, for the holder of the claim.
-
-    Args:
-        target: the state.
-        names: columns that change with it.
-    """
+    """A generation's move to a state, with these columns, from every state that allows it, for the claim's holder."""
     return (
         update(GENERATIONS)
         .where(
@@ -135,17 +133,18 @@ def move(target: State, names: tuple[str, ...]) -> Update:
 
 @cache
 def move_attempt(target: AttemptState, names: tuple[str, ...]) -> Update:
-    """An attempt's move to a state, from every state that allows it.
-
-    Args:
-        target: the state.
-        names: columns that change with it.
-    """
+    """An attempt's move to a state, with these columns, from every state that allows it."""
     return (
         update(ATTEMPTS)
         .where(_OF_ATTEMPT, or_(*(ATTEMPTS.c.state == origin for origin in attempt_origins(target))))
         .values(state=target, **_columns(ATTEMPTS, names))
     )
+
+
+def in_chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """These values, as many at a time as one IN takes in any database."""
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
 def new(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,6 +155,10 @@ def new(values: Mapping[str, Any]) -> dict[str, Any]:
 def names_in(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     """The columns that such parameters change."""
     return tuple(sorted(name.removeprefix("new_") for name in parameters if name.startswith("new_")))
+
+
+def _insert(dialect_name: str, table: Table) -> Any:
+    return (postgresql if dialect_name == "postgresql" else sqlite).insert(table)
 
 
 def _columns(table: Table, names: tuple[str, ...]) -> dict[str, Any]:

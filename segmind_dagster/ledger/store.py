@@ -89,13 +89,7 @@ class Ledger:
         return await self.writer.run_async(operation, *args, **kwargs)
 
     def standing(self, owner: str, at_s: float, connection: Connection | None = None) -> Standing:
-        """Whether a run is still alive, see `leases`.
-
-        Args:
-            owner: the run.
-            at_s: when, on the clock of this machine.
-            connection: the one to ask on, if there is one.
-        """
+        """Whether a run is still alive at a time of this machine's clock, see `leases`."""
         lease = self.read(lease_of, owner) if connection is None else lease_of(connection, owner)
         key = self.engine.url.render_as_string(), owner
         return standing(lease, key=key, here=Process.this(), at_s=at_s)
@@ -125,11 +119,7 @@ class Ledger:
 
 
 def is_absent(url: str) -> bool:
-    """Whether there is certainly no ledger yet; `open_ledger` explains one that cannot be read.
-
-    Args:
-        url: SQLAlchemy URL.
-    """
+    """Whether there is certainly no ledger yet; `open_ledger` explains one that cannot be read."""
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":

@@ -6,7 +6,6 @@ operation. The moves of every bought generation are in `moves`.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select, update
@@ -18,19 +17,19 @@ from segmind_dagster.ledger.money import Totals, missing, report_prices, reserva
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS, whole_nanos
 from segmind_dagster.lifecycle.failures import policy_of
 from segmind_dagster.lifecycle.generation import Claim
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.lifecycle.states import IN_PROGRESS, WRITTEN_OFF, State, check_transition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
 
     from sqlalchemy import Connection
 
     from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.states import AttemptState
-
-_FREE = Decimal(0)
 
 
 def mark_unknown(
@@ -71,22 +70,22 @@ def mark_failed(
         estimate_usd: what counts as charged when no cost was reported; what is reserved when None.
         attempt_target: the state of the attempt.
 
-    Returns what that adds to what was charged before.
+    Returns what it cost.
     """
     reserved = reservations(connection, [held]).get(held)
     if reserved is None:
         raise missing(held)
-    cost = reserved.settled(cost_usd, source=cost_source, estimate_usd=estimate_usd)
+    charge = reserved.settled(cost_usd, source=cost_source, estimate_usd=estimate_usd)
     reason = {"failure_kind": failure_kind, "error": error}
-    money = {"cost_usd": cost.usd, "cost_source": cost.source}
+    money = {"cost_usd": charge.usd, "cost_source": charge.source}
     attempt = {**reason, **money, "http_status": http_status, "completed_at": now}
-    values = {**reason, **(money if cost.usd or reserved.is_charged else {}), "owner": None, "updated_at": now}
+    values = {**reason, **(money if charge.usd or reserved.is_charged else {}), "owner": None, "updated_at": now}
     _move(connection, held, target, values, attempt, attempt_target=attempt_target)
     totals = Totals(connection)
-    totals.add(reserved.scopes, cost.usd - reserved.amount_usd)
+    totals.add(reserved.scopes, charge.usd - reserved.amount_usd)
     totals.write()
     report_prices(connection, [(reserved.model_slug, cost_usd, now)])
-    return cost.anew
+    return charge
 
 
 def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: str, error: str, now: datetime) -> None:
@@ -103,19 +102,13 @@ def mark_absent(connection: Connection, held: Claim, *, reason: str, now: dateti
     """The POST is inferred never to have arrived: `unknown` to `planned`, its reservation freed.
 
     That is not reported, so its attempt is `absent` and looked for again; see `charge_late`.
-
-    Args:
-        connection: the ledger.
-        held: the claim.
-        reason: what the inference rests on, for people.
-        now: the time.
     """
     row = generations(connection, [held.generation_id]).get(held.generation_id)
     if row is None or row.state != "unknown":
         raise IllegalTransitionError(held.generation_id, str(row and row.state), "planned")
     mark_failed(
         connection, held, target="planned", failure_kind="unknown_outcome",
-        error=reason, http_status=None, cost_usd=_FREE, now=now, cost_source="inferred", attempt_target="absent",
+        error=reason, http_status=None, cost_usd=FREE, now=now, cost_source="inferred", attempt_target="absent",
     )  # fmt: skip
 
 

@@ -204,13 +204,6 @@ class Spend:
     planned_usd: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """It may be sent, with this much reserved."""
-
-    reserve_usd: Decimal
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """A cap refuses it.
@@ -282,7 +275,7 @@ class _OfModel:
 class Budget:
     """What the caps allow at one moment.
 
-    Deciding changes nothing; add what is granted with `reserve`, so that the next decision of the same transaction
+    Deciding changes nothing; add what is allowed with `reserve`, so that the next decision of the same transaction
     counts it.
 
     Args:
@@ -310,8 +303,8 @@ class Budget:
         for exposure in exposures:
             self._add(exposure)
 
-    def decide(self, spend: Spend) -> Granted | Refused:
-        """Whether every cap leaves headroom for a generation; of several refusals a final one takes precedence.
+    def decide(self, spend: Spend) -> Decimal | Refused:
+        """What to reserve for a generation, or which cap refuses it; of several refusals a final one takes precedence.
 
         Args:
             spend: the generation.
@@ -326,24 +319,24 @@ class Budget:
             for scope, name in spend.scopes.pairs()
             if (refused := self._refusal(spend, scope, name, reserve_usd=reserve_usd, needed_usd=needed_usd))
         ]
-        return min(refusals, key=lambda refused: not refused.is_final, default=Granted(reserve_usd))
+        return min(refusals, key=lambda refused: not refused.is_final, default=reserve_usd)
 
-    def reserve(self, spend: Spend, granted: Granted) -> None:
-        """Count a granted generation.
+    def reserve(self, spend: Spend, reserve_usd: Decimal) -> None:
+        """Count an allowed generation.
 
         Args:
             spend: the generation.
-            granted: what was decided.
+            reserve_usd: what was decided.
         """
         for key in spend.scopes.pairs():
-            self._committed[key] += granted.reserve_usd
+            self._committed[key] += reserve_usd
         self._add(
             Exposure(
                 model_slug=spend.model_slug,
                 scopes=spend.scopes,
-                reserved_usd=granted.reserve_usd,
+                reserved_usd=reserve_usd,
                 count=1,
-                counted_usd=granted.reserve_usd,
+                counted_usd=reserve_usd,
                 is_awaited=True,
                 is_open=True,
             )

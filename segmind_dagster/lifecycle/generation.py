@@ -133,13 +133,8 @@ class Generation(NamedTuple):
         """Whether this run begins with a POST for it."""
         return self.step == "submit" and self.reserve_usd is not None
 
-    def with_record(self, recorded: Generation, *, failed_runs: int = 0) -> Generation:
-        """The same, with its record in the ledger.
-
-        Args:
-            recorded: the generation as the ledger knows it.
-            failed_runs: runs in which it failed.
-        """
+    def with_record(self, recorded: Generation) -> Generation:
+        """The same, with its record in the ledger."""
         return self._replace(
             state=recorded.state,
             owner=recorded.owner,
@@ -152,7 +147,7 @@ class Generation(NamedTuple):
             error=recorded.error,
             cost_usd=recorded.cost_usd,
             output_uri=recorded.output_uri,
-            failed_runs=failed_runs,
+            failed_runs=recorded.failed_runs,
         )
 
     def with_step(self, following: NextStep, *, unit_cost: UnitCost | None = None, caps: Caps = NO_CAPS) -> Generation:
@@ -277,25 +272,13 @@ class Attempt:
     completed_at: datetime | None = None
 
     def with_cost(self, cost_usd: Decimal | None, source: str) -> Attempt:
-        """The same, with a cost from elsewhere; a reported one stays.
-
-        Args:
-            cost_usd: the cost.
-            source: who says so.
-        """
+        """The same, with a cost from elsewhere; a reported one stays."""
         if cost_usd is None or self.accounting.cost_usd is not None:
             return self
         return replace(self, accounting=replace(self.accounting, cost_usd=cost_usd), cost_source=source)
 
     def with_output(self, output: Output, provider_sha256: str, *, now: datetime, now_s: float) -> Attempt:
-        """The same, stored.
-
-        Args:
-            output: where the bytes are.
-            provider_sha256: digest of the bytes as they came.
-            now: the time.
-            now_s: our monotonic clock.
-        """
+        """The same, stored."""
         return replace(
             self,
             output=output,

@@ -108,7 +108,12 @@ class HistoryRow:
     @property
     def is_finished(self) -> bool:
         """Whether the history says that the job has its outcome."""
-        return self._plain_status in {"COMPLETED", "FAILED"}
+        return self.is_completed or self.is_failed
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the history says that the job has its output."""
+        return self._plain_status == "COMPLETED"
 
     @property
     def is_failed(self) -> bool:
@@ -277,13 +282,7 @@ def _words_of(row: HistoryRow) -> tuple[str, str]:
 
 
 def may_be_bought(likeness: Likeness, row: HistoryRow, submission: Submission) -> bool:
-    """Whether an unowned request may be for something that is about to be bought, which is then not bought.
-
-    Args:
-        likeness: how alike they are.
-        row: of the history.
-        submission: what would be sent.
-    """
+    """Whether an unowned request may be for something that is about to be bought, which is then not bought."""
     # an unreadable body, or one with no similarity to any of ours, does not show its owner
     says_nothing = row.body is None or not row.body.keys() & submission.body.keys()
     return likeness >= Likeness.ALTERED or (likeness is Likeness.SIMILAR and says_nothing)
@@ -462,13 +461,7 @@ def clock_offset(rows: Iterable[HistoryRow], sent_at: Mapping[str, datetime]) ->
 
 
 def compare(row: HistoryRow, submission: Submission, names: Names = Names()) -> Likeness:
-    """How much a row looks like a submission, in model, content and time.
-
-    Args:
-        row: of the history.
-        submission: what was sent.
-        names: how the history names models.
-    """
+    """How much a row looks like a submission, in model, content and time."""
     model = names.likeness(row.model_slug, submission.model_slug)
     if model is Likeness.OTHER:
         # the provider may list it under another name, but then nothing else differs
@@ -649,18 +642,14 @@ class Accepted:
     Args:
         request_id: Segmind's id.
         model_slug: what was called.
-        sent_at: when its intent was recorded.
-        accepted_at: when its acceptance was.
-        is_finished: whether its outcome is known.
+        accepted_at: when its acceptance was recorded.
         is_answered: whether the answer to its POST named it, so that it was made after that was sent. What the history
             showed may have been made earlier, for an equal POST.
     """
 
     request_id: str
     model_slug: str
-    sent_at: datetime
     accepted_at: datetime
-    is_finished: bool
     is_answered: bool = True
 
 
@@ -672,17 +661,15 @@ class Reading:
         asked_s: when it was asked, on the monotonic clock.
         asked_at: the same on the clock of the ledger.
         listed: request ids in it.
-        unfinished: those of them that it shows as still under way.
+        has_unfinished: whether it shows a request as still under way, so that this history lists them before their end.
         accepted: what the ledger knows to have been accepted in the window.
-        first_listed_s: when this run first saw a request listed, on the monotonic clock; by this reading if left out.
     """
 
     asked_s: float
     asked_at: datetime
     listed: frozenset[str]
-    unfinished: frozenset[str]
+    has_unfinished: bool
     accepted: Sequence[Accepted]
-    first_listed_s: Mapping[str, float] = field(default_factory=dict)
 
     def lists_all(self, settling_time: timedelta) -> bool:
         """Whether it lists every accepted request of our own that had half a settling time to be listed."""
@@ -700,35 +687,18 @@ class Reading:
             if submission.sent_at is None or each.accepted_at <= submission.sent_at
         )
 
-    def comes_past(self, submission: Submission, known_at: datetime, within: timedelta) -> bool:
-        """Whether a later reading may show within that time that the history has come past a submission."""
-        return any(
-            each.is_answered and each.model_slug == submission.model_slug and known_at - each.sent_at <= within
-            for each in self.accepted
-        )
+    def has_control(self, lost: Submission) -> bool:
+        """Whether a request of the same model, accepted after a submission was sent, is listed."""
+        return any(each.request_id in self.listed and self._may_be_control(each, lost) for each in self.accepted)
 
-    def is_past(self, submission: Submission, known_at: datetime) -> bool:
-        """Whether a history that is late by one and the same time for a model lists a submission by now, if it arrived.
+    def expects_control(self, lost: Submission) -> bool:
+        """Whether such a request was accepted, so that a later reading may list it."""
+        return any(self._may_be_control(each, lost) for each in self.accepted)
 
-        It has come past every request that it lists, and advances as fast as time does.
-
-        Args:
-            submission: the submission.
-            known_at: when its answer came, or was given up: it was made before that.
-        """
-        return any(
-            each.is_answered
-            and each.request_id in self.listed
-            and each.model_slug == submission.model_slug
-            and self.asked_s - self.first_listed_s.get(each.request_id, self.asked_s)
-            >= (known_at - each.sent_at).total_seconds()
-            for each in self.accepted
-        )
-
-    def lists_unfinished(self) -> bool:
-        """Whether it shows that this history lists requests before they are finished."""
-        under_way = {each.request_id for each in self.accepted if not each.is_finished}
-        return bool(self.unfinished or under_way & self.listed)
+    @staticmethod
+    def _may_be_control(each: Accepted, lost: Submission) -> bool:
+        is_later = lost.sent_at is not None and each.accepted_at >= lost.sent_at
+        return is_later and each.is_answered and each.model_slug == lost.model_slug
 
 
 # settling times that readings have to span without a control
@@ -760,7 +730,7 @@ def judge_absence(
     if is_doubted:
         return "doubt"
     settling_time_s = settling_time.total_seconds()
-    lists_unfinished = any(each.lists_unfinished() for each in readings) and not is_sync
+    lists_unfinished = any(each.has_unfinished for each in readings) and not is_sync
     if waited_s < settling_time_s + (0.0 if lists_unfinished else job_s):
         return "wait"
     if not readings or not readings[-1].lists_all(settling_time):
@@ -771,7 +741,7 @@ def judge_absence(
         for each in readings
         if last.asked_s - each.asked_s >= settling_time_s / 2 and each.lists_all(settling_time)
     ]
-    if _has_control(lost, last) and any(_has_control(lost, each) for each in earlier):
+    if last.has_control(lost) and any(each.has_control(lost) for each in earlier):
         return "absent"
     is_far = any(last.asked_s - each.asked_s >= settling_time_s * WITHOUT_CONTROL and each.accepted for each in earlier)
     return "absent" if is_far and last.accepted else "wait"
@@ -781,35 +751,27 @@ def shows_refusal(
     refused: Submission,
     reading: Reading,
     *,
-    known_at: datetime,
     waited_s: float,
     settling_time: timedelta,
+    job_s: float,
+    is_listed_as_failed: bool = False,
     without_control: float = WITHOUT_CONTROL,
 ) -> bool:
     """Whether a reading that lists no such request shows that one which was answered with an error never became a job.
 
-    The error already suggests it; the reading has to have come that far.
+    The error already suggests it, so that one reading will do, also one that is not whole.
 
     Args:
         refused: the submission.
         reading: in which no row is, or may be, it.
-        known_at: when the error was answered.
         waited_s: how long this run has known of the error, in seconds on the monotonic clock.
         settling_time: the settling time: how late the history may be.
+        job_s: how long a job of the model takes, in seconds; 0 where the history lists requests before their end.
+        is_listed_as_failed: whether it lists a job of the same content that failed, which is free.
         without_control: settling times after which no later request of the model has to be listed.
     """
-    if not reading.lists_all_before(refused):
+    settled_s = waited_s - job_s
+    if settled_s < settling_time.total_seconds() or not reading.lists_all_before(refused):
         return False
-    is_far = waited_s >= settling_time.total_seconds() * without_control and reading.lists_all(settling_time)
-    return is_far or reading.is_past(refused, known_at)
-
-
-def _has_control(lost: Submission, reading: Reading) -> bool:
-    """Whether a request of the same model, accepted after the lost one was sent, is listed."""
-    return lost.sent_at is not None and any(
-        each.is_answered
-        and each.request_id in reading.listed
-        and each.model_slug == lost.model_slug
-        and each.accepted_at >= lost.sent_at
-        for each in reading.accepted
-    )
+    is_far = settled_s >= settling_time.total_seconds() * without_control and reading.lists_all(settling_time)
+    return is_far or is_listed_as_failed or reading.has_control(refused)

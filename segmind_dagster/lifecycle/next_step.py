@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 
 from segmind_dagster.lifecycle.failures import PAID_KINDS, POLICIES, policy_of
 from segmind_dagster.lifecycle.states import IN_PROGRESS
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from segmind_dagster.lifecycle.failures import FailureKind
-    from segmind_dagster.lifecycle.states import State
+    from segmind_dagster.lifecycle.generation import Generation
 
 MOST_RUNS: Final = 6
 FIRST_PAUSE: Final = timedelta(minutes=5)
@@ -74,30 +74,6 @@ Step = Literal["submit", "reuse", "collect", "look_up", "wait", "leave"]
 """Buy; reuse what is stored; poll and fetch; look up in the history; wait for another run; leave alone."""
 
 
-class Recorded(Protocol):
-    """The recorded fields on which the next step depends; `generation.Generation` has them."""
-
-    @property
-    def state(self) -> State | None:
-        """Its state; None when nothing is recorded."""
-
-    @property
-    def is_owner_alive(self) -> bool:
-        """Whether a live run owns it."""
-
-    @property
-    def failure_kind(self) -> str | None:
-        """Why it failed, or why its last attempt did."""
-
-    @property
-    def was_accepted(self) -> bool:
-        """Whether its last attempt has a request id."""
-
-    @property
-    def failed_runs(self) -> int:
-        """Runs in which it failed; those that the account stopped do not count."""
-
-
 @dataclass(frozen=True, slots=True)
 class NextStep:
     """The next step, and why.
@@ -118,7 +94,7 @@ class NextStep:
 _NOT_YET = NextStep("submit", "not generated yet")
 
 
-def next_step(recorded: Recorded, *, by_person: bool) -> NextStep:  # noqa: PLR0911  one line a state
+def next_step(recorded: Generation, *, by_person: bool) -> NextStep:  # noqa: PLR0911  one line a state
     """Decide the next step of a generation.
 
     Args:
@@ -144,7 +120,7 @@ def next_step(recorded: Recorded, *, by_person: bool) -> NextStep:  # noqa: PLR0
             return _after_failure(recorded, by_person=by_person)
 
 
-def _after_failure(recorded: Recorded, *, by_person: bool) -> NextStep:
+def _after_failure(recorded: Generation, *, by_person: bool) -> NextStep:
     kind = recorded.failure_kind or "no kind recorded"
     policy = policy_of(recorded.failure_kind)
     if policy.is_paid:

@@ -12,6 +12,9 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+# a cost of nothing: that is known, where None is not
+FREE: Final = Decimal(0)
+
 # no generation costs or takes that much: such a report is wrong, and would spoil every sum
 _ABSURD_PRICE_USD: Final = 10**5
 # a balance that high is more likely a reading error

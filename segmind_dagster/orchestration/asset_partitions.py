@@ -5,6 +5,8 @@ from its first to its last.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
@@ -24,18 +26,37 @@ PARTITION: Final = "dagster/partition"
 RANGE: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
+@dataclass(frozen=True, slots=True)
+class FailedRuns:
+    """Runs of an asset partition, one after the other, that ended before it was done.
+
+    Args:
+        run_id: the last one.
+        runs: how many.
+        ended_at: when the last one ended.
+    """
+
+    run_id: str
+    runs: int
+    ended_at: datetime
+
+    def is_followed_by(self, materialized: dg.EventLogRecord | None) -> bool:
+        """Whether the latest materialization of the asset partition came after them."""
+        return materialized is not None and materialized.timestamp > self.ended_at.timestamp()
+
+
+def end_of(record: dg.RunRecord) -> datetime:
+    """When a run ended; when it was made, if its end was not seen."""
+    return datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.create_timestamp.astimezone(UTC)
+
+
 def partition_keys(instance: dg.DagsterInstance) -> list[str]:
     """The prompt sets that are partitions, in Dagster's order."""
     return list(instance.get_dynamic_partitions(prompt_sets.name or ""))
 
 
 def partitions_of(run: dg.DagsterRun, keys: Sequence[str]) -> set[AssetPartition]:
-    """The asset partitions that a run is about; none when it is not about prompt sets.
-
-    Args:
-        run: the run.
-        keys: all partitions, in order.
-    """
+    """The asset partitions that a run is about, of all keys in order; none when it is not about prompt sets."""
     first, last = (run.tags.get(tag) for tag in RANGE)
     if run.tags.get(PARTITION) is not None:
         sets = [run.tags[PARTITION]]

@@ -1,8 +1,6 @@
-"""Composes the definitions of the code location; everything can be replaced, so that tests patch nothing."""
+"""Composes the definitions of the code location; what tests replace is an argument, so that they patch nothing."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dlt import DagsterDltResource
@@ -26,9 +24,6 @@ from segmind_dagster.orchestration.sensors import (
 )
 from segmind_dagster.settings import load_backfill
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
 _POLICIES = {"runs": None, "single_run": dg.BackfillPolicy.single_run()}
 
 
@@ -36,18 +31,14 @@ def build_definitions(
     *,
     segmind: SegmindResource | None = None,
     backfill_policy: dg.BackfillPolicy | None = None,
-    extra_assets: Sequence[dg.AssetsDefinition] = (),
-    extra_resources: Mapping[str, Any] | None = None,
 ) -> dg.Definitions:
     """The code location.
 
     Args:
         segmind: where Segmind, prompts and data are; from the environment when omitted.
         backfill_policy: how a backfill over many prompt sets becomes runs; as `SEGMIND_BACKFILL` says when omitted.
-        extra_assets: further assets.
-        extra_resources: further resources; they win over those of the same name.
     """
-    given = {"segmind": segmind or SegmindResource(), **(extra_resources or {})}
+    segmind = segmind or SegmindResource()
     return dg.Definitions(
         assets=[
             prompt_set,
@@ -57,7 +48,6 @@ def build_definitions(
             build_spend_assets(),
             usage_report,
             gallery_page,
-            *extra_assets,
         ],
         asset_checks=CHECKS,
         sensors=[
@@ -77,8 +67,8 @@ def build_definitions(
         schedules=[account_refresh, check_refresh, prompt_set_refresh],
         resources={
             "dlt": DagsterDltResource(),
-            "segmind_run": SegmindRunResource(segmind=given["segmind"]),
-            **given,
+            "segmind": segmind,
+            "segmind_run": SegmindRunResource(segmind=segmind),
         },
         # a run is one step that works and a few that look: a process for each would only add to its start-up
         executor=dg.in_process_executor,

@@ -8,37 +8,26 @@ not know this: what it holds can always be loaded again.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 import dagster as dg
 
 from segmind_dagster.ledger import Ledger, sensor_reads
-from segmind_dagster.orchestration.asset_partitions import ATTEMPT, AssetPartition, partition_keys, partitions_of
-from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.orchestration.asset_partitions import (
+    ATTEMPT,
+    AssetPartition,
+    FailedRuns,
+    end_of,
+    partition_keys,
+    partitions_of,
+)
+from segmind_dagster.orchestration.translator import MODEL_KEY_OF, MODEL_KEYS
 
 LOAD: Final = "segmind/load"
 ALSO_LOADS: Final = "segmind/also_loads"
 _PENDING: Final = "due"
 _DONE: Final = "done"
 _LOOK_BACK: Final = 500
-_KEYS: Final = {key.path[-1]: key for key in MODEL_KEYS}
-
-
-@dataclass(frozen=True, slots=True)
-class Unloaded:
-    """The last run that generated for an asset partition and did not load.
-
-    Args:
-        run_id: that run.
-        runs: how many have tried in a row.
-        ended_at: when it ended; when it began, if its end was not seen.
-    """
-
-    run_id: str
-    runs: int
-    ended_at: datetime
 
 
 @contextmanager
@@ -58,7 +47,7 @@ def recorded_load(
     instance.add_run_tags(run_id, {LOAD: _DONE})
 
 
-def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> dict[AssetPartition, Unloaded]:
+def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> dict[AssetPartition, FailedRuns]:
     """The asset partitions with generated rows that no run has loaded since.
 
     Args:
@@ -67,12 +56,12 @@ def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> 
     """
     records = instance.get_run_records(dg.RunsFilter(tags={LOAD: _PENDING}), limit=_LOOK_BACK)
     keys = partition_keys(instance)
-    found: dict[AssetPartition, Unloaded] = {}
+    found: dict[AssetPartition, FailedRuns] = {}
     # latest first
     for record in records:
         run = record.dagster_run
         if run.run_id not in at_work:
-            tried = Unloaded(run.run_id, int(run.tags.get(ATTEMPT, "1")), _end_of(record))
+            tried = FailedRuns(run.run_id, int(run.tags.get(ATTEMPT, "1")), end_of(record))
             for partition in _loaded_by(run, keys):
                 found.setdefault(partition, tried)
     since = {
@@ -82,17 +71,17 @@ def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> 
     return {
         partition: tried
         for partition, tried in found.items()
-        if not _is_loaded(since[partition[1]].get(partition[0]), tried)
+        if not tried.is_followed_by(since[partition[1]].get(partition[0]))
     }
 
 
 def recorded_partitions(ledger: Ledger, prompt_sets: Iterable[str]) -> list[AssetPartition]:
     """The models that prompt sets ask for something of, as far as the ledger knows the sets and Dagster the models."""
     return [
-        (key, _KEYS[resource])
+        (key, MODEL_KEY_OF[resource])
         for key in prompt_sets
         for resource in ledger.read(sensor_reads.standing, key)
-        if resource in _KEYS
+        if resource in MODEL_KEY_OF
     ]
 
 
@@ -120,13 +109,5 @@ def latest_materializations(
 def _loaded_by(run: dg.DagsterRun, keys: Sequence[str]) -> set[AssetPartition]:
     also = (name.split("/") for name in run.tags.get(ALSO_LOADS, "").split())
     # a model may have left the registry since
-    others = {(key, _KEYS[resource]) for key, resource in also if resource in _KEYS}
+    others = {(key, MODEL_KEY_OF[resource]) for key, resource in also if resource in MODEL_KEY_OF}
     return others | {partition for partition in partitions_of(run, keys) if partition[1] in MODEL_KEYS}
-
-
-def _is_loaded(materialized: dg.EventLogRecord | None, tried: Unloaded) -> bool:
-    return materialized is not None and materialized.timestamp > tried.ended_at.timestamp()
-
-
-def _end_of(record: dg.RunRecord) -> datetime:
-    return datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.create_timestamp.astimezone(UTC)

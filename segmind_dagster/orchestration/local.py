@@ -72,11 +72,7 @@ class LocalProject:
 
 
 def use_sandbox(port: int = SANDBOX_PORT) -> LocalProject:
-    """Point this process and its children at the sandbox and its own data folder, even when a key is exported.
-
-    Args:
-        port: where the sandbox listens.
-    """
+    """Point this process and its children at the sandbox and its own data folder, even when a key is exported."""
     project_dir = find_project_dir(os.environ, Path.cwd())
     prompts = os.environ.get("SEGMIND_PROMPTS_DIR")
     for name in [name for name in os.environ if name.startswith(_OURS)]:
@@ -156,11 +152,6 @@ def running_sandbox(project: LocalProject, *, port: int = SANDBOX_PORT) -> Itera
 
 def run_dagster_dev(project: LocalProject, *, host: str, port: int) -> int:
     """Run `dagster dev` until it is stopped; returns its exit code.
-
-    Args:
-        project: what to run.
-        host: address of the UI.
-        port: port of the UI.
 
     Raises:
         SettingsError: something listens on that port already.

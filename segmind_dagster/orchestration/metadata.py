@@ -121,12 +121,7 @@ def report_metadata(report: UsageReport) -> dict[str, Any]:
 
 
 def table_metadata(loaded: Mapping[str, Any], schema: dg.TableSchema) -> dict[str, Any]:
-    """What dagster-dlt says about a load, without its list of jobs, and with columns that carry descriptions.
-
-    Args:
-        loaded: from `DagsterDltResource.extract_resource_metadata`.
-        schema: the table's columns.
-    """
+    """What dagster-dlt says about a load, without its list of jobs, and with columns that carry descriptions."""
     kept = {
         name: value
         for name, value in loaded.items()

@@ -10,6 +10,7 @@ import dagster as dg
 from segmind_dagster.errors import SettingsError
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors import partition_changes
+from segmind_dagster.prompts import scan_prompts
 
 
 def sync_partitions(
@@ -35,7 +36,8 @@ def sync_partitions(
             )
         with dg.DagsterInstance.get() as found:
             return sync_partitions(found, segmind)
-    requests, problems = partition_changes(instance, segmind or SegmindResource())
+    folder = scan_prompts((segmind or SegmindResource()).load().prompts_dir)
+    requests, problems = partition_changes(instance, folder)
     added: list[str] = []
     removed: list[str] = []
     for request in requests:

@@ -19,7 +19,8 @@ OWNERS = ("team:media",)
 PROMPT_SET_KEY = dg.AssetKey("prompt_set")
 ACCOUNT_KEYS = tuple(dg.AssetKey(["segmind", name]) for name in ACCOUNT_RESOURCES)
 _SUMMARIES: Mapping[str, Mapping[str, Any]] = {**tables.USAGE_COLUMNS, **tables.SPEND_COLUMNS}
-MODEL_KEYS = tuple(dg.AssetKey(["segmind", model.resource]) for model in MODELS)
+MODEL_KEY_OF = {model.resource: dg.AssetKey(["segmind", model.resource]) for model in MODELS}
+MODEL_KEYS = tuple(MODEL_KEY_OF.values())
 GALLERY_KEY = dg.AssetKey(["gallery", "page"])
 REPORT_KEY = dg.AssetKey(["usage", "report"])
 # not `eager()`, which waits for every upstream partition ever to be there; what is updated while a refresh is under

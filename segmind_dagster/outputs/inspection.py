@@ -11,10 +11,12 @@ import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from segmind_dagster.lifecycle.generation import Output
 
 MAX_READ: Final = 5000
 MAX_READ_BYTES: Final = 256 * 1024 * 1024
@@ -24,22 +26,6 @@ MAX_FETCHED_BYTES: Final = 16 * 1024 * 1024
 _LOOKS_AT_ONCE = 16
 
 Fault = Literal["missing", "other size", "other content", "unreadable"]
-
-
-class Expected(Protocol):
-    """An output as the ledger has it; `ledger.check_reads.StoredRow` is one."""
-
-    @property
-    def uri(self) -> str:
-        """Where it was put."""
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the stored bytes."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Their number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +53,7 @@ class Inspection:
 
 
 def inspect(
-    expected: Sequence[Expected],
+    expected: Sequence[Output],
     *,
     seed: str,
     max_read: int = MAX_READ,
@@ -117,7 +103,7 @@ def inspect(
     )
 
 
-def _sample(expected: Sequence[Expected], *, seed: str, most: int, most_bytes: int | None) -> set[str]:
+def _sample(expected: Sequence[Output], *, seed: str, most: int, most_bytes: int | None) -> set[str]:
     """Addresses of all of them, or of as many as the limits allow, drawn at random; at least one."""
     total = sum(each.size_bytes for each in expected)
     if len(expected) <= most and (most_bytes is None or total <= most_bytes):
@@ -132,7 +118,7 @@ def _sample(expected: Sequence[Expected], *, seed: str, most: int, most_bytes: i
     return drawn
 
 
-def _look(each: Expected, *, is_read: bool) -> Fault | None:
+def _look(each: Output, *, is_read: bool) -> Fault | None:
     try:
         if os.stat(each.uri).st_size != each.size_bytes:  # noqa: PTH116  a Path for each would double the time
             return "other size"
@@ -147,7 +133,7 @@ def _look(each: Expected, *, is_read: bool) -> Fault | None:
     return None
 
 
-def _ask(each: Expected, *, is_read: bool) -> Fault | None:
+def _ask(each: Output, *, is_read: bool) -> Fault | None:
     import fsspec
 
     try:

@@ -24,14 +24,8 @@ _HEAD_BYTES = 64
 _CHUNK_BYTES = 1 << 20
 
 
-def embed(path: Path, form: str, provenance: Mapping[str, Any]) -> None:
-    """Embed the provenance in the file, if its format allows that; otherwise leave it alone."""
-    with path.open("r+b") as file:
-        embed_in(file, form, provenance)
-
-
 def embed_in(file: BinaryIO, form: str, provenance: Mapping[str, Any]) -> None:
-    """The same for an open file.
+    """Embed the provenance in the file, if its format allows that; otherwise leave it alone.
 
     Args:
         file: open for reading and writing, changed in place.

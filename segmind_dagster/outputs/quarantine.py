@@ -48,11 +48,7 @@ class Quarantined:
 
 
 class Quarantine:
-    """The refused files of an outputs folder.
-
-    Args:
-        folder: the outputs folder.
-    """
+    """The refused files of an outputs folder."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
@@ -97,12 +93,7 @@ class Quarantine:
         )
 
     def copy(self, quarantined: Quarantined, path: Path) -> bool:
-        """Copy a refused file to a local one; False when there was more of it than is accepted, or it is gone.
-
-        Args:
-            quarantined: the file.
-            path: where it goes.
-        """
+        """Copy a refused file to a local one; False when there was more of it than is accepted, or it is gone."""
         stem = quarantined.uri.rpartition(".")[0]
         try:
             sidecar = json.loads(self._folder.read(f"{stem}{SIDECAR}"))

@@ -172,13 +172,7 @@ class OutputStore:
         return exists(f"{stem}{SIDECAR}") and any(exists(f"{stem}.{ending}") for ending in _FORMATS)
 
     def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Output, Mapping[str, Any]] | None:
-        """The whole output that was stored for a request earlier, with its sidecar; None when there is none.
-
-        Args:
-            resource: the model's resource name.
-            generation_id: the generation.
-            request_id: Segmind's id of the request it must come from.
-        """
+        """The whole output that was stored for a request earlier, with its sidecar; None when there is none."""
         stem = f"{self._url}/{checked(resource)}/{checked(generation_id)}"
         if not self.holds(resource, generation_id):
             return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from segmind_dagster.lifecycle.budget import Refused, UnitCost
@@ -60,7 +59,6 @@ def make_plan(
     caps: Caps,
     requests_per_minute: float,
     is_by_person: bool = True,
-    runs: Mapping[str, int] = MappingProxyType({}),
 ) -> Plan:
     """Decide about each generation; whether the set's and the run's cap allow it all, `apply_caps` decides.
 
@@ -68,22 +66,16 @@ def make_plan(
         prompt_set: the set.
         resource: the model's resource name.
         asked: what the set asks of the model.
-        known: what the ledger knows about these generations.
+        known: what the ledger knows about these generations, for a sensor's run with the runs in which they failed.
         unit_costs: by model slug.
         caps: the limits; of these, what one generation may cost.
         requests_per_minute: the configured rate.
         is_by_person: a person's run also tries again what failed permanently, once; it was never paid.
-        runs: in how many runs each generation has failed, by id; only a sensor's run asks.
     """
     generations = tuple(
-        _decide(
-            generation if recorded is None else generation.with_record(recorded, failed_runs=runs.get(recorded_id, 0)),
-            unit_costs,
-            caps,
-            by_person=is_by_person,
-        )
+        _decide(generation.with_record(recorded) if recorded else generation, unit_costs, caps, by_person=is_by_person)
         for generation in asked
-        for recorded_id, recorded in [(generation.generation_id, known.get(generation.generation_id))]
+        for recorded in [known.get(generation.generation_id)]
     )
     estimate = _estimate([each for each in generations if each.step == "submit"], requests_per_minute)
     return Plan(

@@ -31,12 +31,7 @@ class Place(NamedTuple):
 
 
 class Document:
-    """The fields of one prompt file, with the place of each and the problems found.
-
-    Args:
-        file: name of the file.
-        form: how it was written.
-    """
+    """The fields of one prompt file, with the place of each and the problems found."""
 
     def __init__(self, *, file: str, form: Form) -> None:
         self.file = file

@@ -71,12 +71,7 @@ def scan_prompts(prompts_dir: Path) -> PromptFolder:
 
 
 def find_prompt_set(key: str, *, prompts_dir: Path, project_dir: Path) -> PromptSet:
-    """The prompt set of a key.
-
-    Args:
-        key: stem of the file.
-        prompts_dir: the prompts folder.
-        project_dir: local images must lie in it.
+    """The prompt set of a key, the stem of its file; local images must lie in the project.
 
     Raises:
         PromptSetError: there is no such set, two files claim the key, or the file cannot be used.

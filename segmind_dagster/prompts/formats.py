@@ -24,11 +24,6 @@ FORMS: Mapping[str, Form] = {".yaml": "yaml", ".yml": "yaml", ".csv": "csv", ".j
 def parse_prompt_file(data: bytes, *, file: str, form: Form) -> Document:
     """The fields of a prompt file, in the shape of the YAML form.
 
-    Args:
-        data: the file's bytes.
-        file: its name, for messages.
-        form: how it is written.
-
     Returns:
         The document; problems that leave the rest readable are noted in it.
 

@@ -55,12 +55,7 @@ class Inputs:
 
 
 class ParameterCheck:
-    """Checks the parameters of one prompt file.
-
-    Args:
-        document: takes the problems.
-        images: resolves image inputs.
-    """
+    """Checks the parameters of one prompt file."""
 
     def __init__(self, *, document: Document, images: ImageReader) -> None:
         self._document = document

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from segmind_dagster.lifecycle.parsing import FREE
+from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.recovery.inputs import inputs_of
-from segmind_dagster.recovery.names import OWNER, UNKNOWN_SET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
     from segmind_dagster.ledger import State
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.recovery.files import OnDisk
 
-_IN_PROGRESS = frozenset({"submitting", "submitted", "unknown"})
-_FREE = Decimal(0)
+OWNER: Final = "rebuild"
+"""The run of restored attempts that name none."""
+
+UNKNOWN_SET: Final = "(unknown)"
+"""The prompt set of generations of unknown origin; no prompt file can have this key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +111,7 @@ def _state(evidence: Evidence) -> State | None:
     remembered = evidence.row["state"] if evidence.row else None
     if remembered == "failed":
         return "failed"
-    if remembered in _IN_PROGRESS and evidence.attempts:
+    if remembered in IN_PROGRESS and evidence.attempts:
         return "unknown"
     return "planned" if evidence.attempts else None
 
@@ -122,7 +126,7 @@ def _number(evidence: Evidence, earlier: Mapping[int, Mapping[str, Any]]) -> int
     if sidecar is not None and sidecar.attempt is not None and sidecar.attempt >= last:
         return sidecar.attempt
     # remembered while it was under way, before its request id was loaded
-    is_open = last > 0 and earlier[last]["state"] in _IN_PROGRESS and not earlier[last]["request_id"]
+    is_open = last > 0 and earlier[last]["state"] in IN_PROGRESS and not earlier[last]["request_id"]
     return last if is_open else last + 1
 
 
@@ -159,7 +163,7 @@ def _latest(
         "http_status": before["http_status"],
         "failure_kind": None,
         "error": None,
-        "reserved_usd": before["reserved_usd"] or cost_usd or evidence.estimate_usd or _FREE,
+        "reserved_usd": before["reserved_usd"] or cost_usd or evidence.estimate_usd or FREE,
         "cost_usd": cost_usd,
         "cost_source": source,
         "rate_wait_ms": before["rate_wait_ms"] or 0,
@@ -187,7 +191,7 @@ def _doubted(
         "owner": OWNER,
         "failure_kind": "unknown_outcome",
         "error": f"Request {row.request_id} of Segmind's history may be this one; nobody can tell.",
-        "reserved_usd": row.cost_usd or evidence.estimate_usd or _FREE,
+        "reserved_usd": row.cost_usd or evidence.estimate_usd or FREE,
         "rate_wait_ms": 0,
         "intent_at": row.created_at or now,
     }
@@ -203,7 +207,7 @@ def _cost(evidence: Evidence, before: Mapping[str, Any], *, is_stored: bool) -> 
     if sidecar is not None and sidecar.cost_usd is not None:
         return sidecar.cost_usd, sidecar.cost_source or "reported"
     request = evidence.request
-    if request is not None and request.cost_usd is not None and (request.status or "").upper() == "COMPLETED":
+    if request is not None and request.cost_usd is not None and request.is_completed:
         return request.cost_usd, "history"
     if not is_stored:
         return None, None
@@ -267,7 +271,7 @@ def _remembered(row: Mapping[str, Any], inputs: Mapping[str, Any], now: datetime
         **{name: row[name] for name in _ATTEMPT_COLUMNS},
         "prompt_set": row["prompt_set"] or UNKNOWN_SET,
         "state": row["state"] or "failed",
-        "reserved_usd": row["reserved_usd"] or _FREE,
+        "reserved_usd": row["reserved_usd"] or FREE,
         "rate_wait_ms": row["rate_wait_ms"] or 0,
         "intent_at": row["intent_at"] or row["submitted_at"] or row["completed_at"] or now,
     }
@@ -275,9 +279,9 @@ def _remembered(row: Mapping[str, Any], inputs: Mapping[str, Any], now: datetime
 
 def _closed(attempt: dict[str, Any]) -> dict[str, Any]:
     """An earlier attempt: another one followed, so it came to nothing and nothing is reserved for it."""
-    if attempt["state"] not in _IN_PROGRESS:
+    if attempt["state"] not in IN_PROGRESS:
         return attempt
-    return {**attempt, "state": "failed", "failure_kind": "unknown_outcome", "cost_usd": attempt["cost_usd"] or _FREE}
+    return {**attempt, "state": "failed", "failure_kind": "unknown_outcome", "cost_usd": attempt["cost_usd"] or FREE}
 
 
 def _earlier(moment: datetime, by_ms: int) -> datetime:

@@ -14,7 +14,6 @@ from segmind_dagster.errors import LedgerError, PromptSetError
 from segmind_dagster.ledger import open_ledger, reads, restoring
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.outputs import OutputStore
-from segmind_dagster.planning import price_models
 from segmind_dagster.prompts import load_prompt_set, scan_prompts
 from segmind_dagster.recovery.files import judge_outputs
 from segmind_dagster.recovery.inputs import inputs_of
@@ -24,13 +23,13 @@ from segmind_dagster.recovery.report import Rebuilt, report
 from segmind_dagster.recovery.requests import ask_history
 from segmind_dagster.runner.clock import SystemClock
 from segmind_dagster.runner.lease import watch_leases
-from segmind_dagster.runner.prices import current_catalogue
+from segmind_dagster.runner.prices import unit_costs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from segmind_dagster.errors import Problem
-    from segmind_dagster.ledger import Ledger, State
+    from segmind_dagster.ledger import Ledger
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.prompts import PromptSet
     from segmind_dagster.recovery.files import OnDisk
@@ -97,9 +96,9 @@ def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: boo
         judged = _judge(settings, outputs, remembered)
         sources = _Sources(asked=_asked(sets), disk=_of_this_origin(judged), remembered=remembered)
         evidence = sources.evidence()
-        states = _states(ledger, evidence)
-        known = _needing_no_request(ledger, states)
-        if not (states or sources.disk or remembered.generations) and any(each.verdict == "foreign" for each in judged):
+        held = _held(ledger, evidence)
+        known = {key for key, record in held.items() if _needs_no_request(record)}
+        if not (held or sources.disk or remembered.generations) and any(each.verdict == "foreign" for each in judged):
             raise LedgerError(
                 f"Everything in {settings.outputs_url} is of another API origin than {settings.api_origin}, so there "
                 "is nothing to restore. Set SEGMIND_DATA_DIR to another folder, or SEGMIND_API_URL back."
@@ -130,7 +129,7 @@ def rebuild(settings: Settings, *, say: Callable[[str], None], despite_gaps: boo
         ledger.close()
     return report(
         [row for row in rows if row.generation["generation_id"] in entered],
-        present=states,
+        present=held,
         judged=judged,
         foreign_rows=remembered.foreign,
         requests=requests,
@@ -190,21 +189,15 @@ def _of_this_origin(judged: Iterable[OnDisk]) -> dict[str, OnDisk]:
     return chosen
 
 
-def _states(ledger: Ledger, evidence: Collection[str]) -> dict[str, State]:
+def _held(ledger: Ledger, evidence: Collection[str]) -> dict[str, Generation]:
     """Generations that the ledger holds and may not lose: all but plans that no run acted on."""
     records = ledger.read(reads.snapshot, list(evidence), is_alive=lambda *_: False)
-    return {
-        key: record.state
-        for key, record in records.items()
-        if record.state is not None and (record.state != "planned" or record.attempts)
-    }
+    return {key: record for key, record in records.items() if record.state != "planned" or record.attempts}
 
 
-def _needing_no_request(ledger: Ledger, states: Mapping[str, State]) -> set[str]:
-    """Of these, what needs no request: all but what was not paid for as far as the ledger, being older, knows."""
-    unpaid = [key for key, state in states.items() if state in {"planned", "failed"}]
-    records = ledger.read(reads.snapshot, unpaid, is_alive=lambda *_: False)
-    return states.keys() - {key for key, record in records.items() if record.failure_kind not in PAID_KINDS}
+def _needs_no_request(record: Generation) -> bool:
+    """All but what was not paid for as far as the ledger, being older, knows."""
+    return record.state not in {"planned", "failed"} or record.failure_kind in PAID_KINDS
 
 
 def _ask(
@@ -278,10 +271,7 @@ def _with_requests(ledger: Ledger, evidence: Mapping[str, Evidence], requests: R
         key: inputs_of(key, asked=each.asked, disk=each.disk, row=each.row)["model_slug"]
         for key, each in evidence.items()
     }
-    names = sorted(set(slugs.values()))
-    prices = price_models(
-        names, catalogue=current_catalogue(ledger, names), observed=ledger.read(reads.observed, names)
-    )
+    prices = unit_costs(ledger, sorted(set(slugs.values())))
     whole = {}
     for key, each in evidence.items():
         row = requests.rows.get(each.request_id) if each.request_id else requests.answers.get(key)

@@ -113,11 +113,6 @@ def gaps(expected: Mapping[str, datetime], listed: Container[str], *, now: datet
     """Requests that a history leaves out though it should list them, newest first.
 
     What is older than all that it lists may be older than what Segmind keeps.
-
-    Args:
-        expected: when requests were accepted, by their ids.
-        listed: ids in the history.
-        now: the time.
     """
     kept_since = min([now - _KEPT, *(moment for each, moment in expected.items() if each in listed)])
     absent = [(moment, each) for each, moment in expected.items() if each not in listed and moment >= kept_since]
@@ -155,11 +150,7 @@ def match(
         return admits_pictures(row, wanted, digests)
 
     # what is done and what is young first, because it is still to be had
-    ordered = sorted(
-        rows,
-        key=lambda row: ((row.status or "").upper() == "COMPLETED", row.created_at or _LONG_AGO),
-        reverse=True,
-    )
+    ordered = sorted(rows, key=lambda row: (row.is_completed, row.created_at or _LONG_AGO), reverse=True)
     sent = {each.key: each for each in _submissions(asked)}
     matches = lifecycle_match([*sent.values()], ordered, names=_names(), admits=admits)
     doubtful = {key: doubts[0][1] for key, doubts in matches.doubts.items() if may_be_bought(*doubts[0], sent[key])}

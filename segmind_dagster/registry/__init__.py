@@ -4,12 +4,11 @@
 Nothing here speaks HTTP, reads prompt files or knows about Dagster.
 """
 
-from segmind_dagster.registry.catalogue import CATALOGUE_DATE, Catalogue, CatalogueEntry, bundled_catalogue
+from segmind_dagster.registry.catalogue import Catalogue, CatalogueEntry, bundled_catalogue
 from segmind_dagster.registry.model import ApiVersion, Model, OutputKind, Parameter
 from segmind_dagster.registry.models import MODELS, find_model, recorded_model
 
 __all__ = [
-    "CATALOGUE_DATE",
     "MODELS",
     "ApiVersion",
     "Catalogue",

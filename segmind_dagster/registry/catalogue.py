@@ -1,6 +1,6 @@
 """What Segmind's models usually cost and how long they usually take.
 
-`catalogue.csv`, bundled on `CATALOGUE_DATE`, is a snapshot of Segmind's own model directory: averages
+`catalogue.csv`, bundled on 2026-11-22, is a snapshot of Segmind's own model directory: averages
 over what other people asked for, so an estimate, never a price. What the `models` resource has read since
 (`runner.prices`) and what the account has really paid (`planning.estimate`) take precedence.
 """
@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-CATALOGUE_DATE = "2026-11-22"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Catalogue:
 
 @cache
 def bundled_catalogue() -> Catalogue:
-    """The snapshot that ships with the package, dated `CATALOGUE_DATE`."""
+    """The snapshot that ships with the package."""
     text = resources.files(__package__).joinpath("catalogue.csv").read_text(encoding="utf-8")
     entries = {
         row["slug"]: CatalogueEntry(

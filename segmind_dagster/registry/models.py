@@ -187,12 +187,7 @@ def find_model(name: str) -> Model:
 
 @cache
 def recorded_model(slug: str, resource: str) -> Model:
-    """The model that the ledger names; a stand-in where its entry was removed.
-
-    Args:
-        slug: as recorded.
-        resource: as recorded.
-    """
+    """The model that the ledger names; a stand-in where its entry was removed."""
     listed = next((model for model in MODELS if model.slug == slug), None)
     return listed or Model(
         slug=slug, resource=resource, title=slug, modality="", output="image", parameters=(), is_listed=False

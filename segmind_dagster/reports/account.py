@@ -50,12 +50,7 @@ TEXTS: Final[Mapping[str, str]] = {
 
 
 def account_figures(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Figures of each of these tables, by name; a list of rows where a table says more than a figure.
-
-    Args:
-        settings: which warehouse, API and account.
-        names: tables of the account.
-    """
+    """Figures of each of these tables, by name; a list of rows where a table says more than a figure."""
     with warehouse(settings, purpose="reading the account's tables") as pipeline:
         return {
             name: _FIGURES[name](ask(pipeline, TEXTS[name], api_origin=settings.api_origin))

@@ -67,9 +67,6 @@ class Account:
 def account_totals(settings: Settings) -> dict[str, str]:
     """Name and amount of each figure; what was never read or compared is said to be not known.
 
-    Args:
-        settings: which warehouse, API and account.
-
     Raises:
         SegmindDagsterError: the warehouse cannot be read.
     """
@@ -103,11 +100,7 @@ def _compared(pipeline: Any, name: str, origin: str) -> list[dict[str, Any]] | N
 
 
 def in_words(account: Account) -> dict[str, str]:
-    """The same from what was read already. Pure.
-
-    Args:
-        account: what is known.
-    """
+    """The same from what was read already. Pure."""
     days: Any = account.balance.get("runway (days)", _NOT_KNOWN)
     books = account.books
     return {

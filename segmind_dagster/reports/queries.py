@@ -59,13 +59,7 @@ def compiled(
 
 
 def ask(pipeline: Any, sql: str, **values: Any) -> list[dict[str, Any]]:
-    """The rows of a query on a pipeline's dataset.
-
-    Args:
-        pipeline: a dlt pipeline, whose dataset has the tables.
-        sql: see `compiled`.
-        values: the same.
-    """
+    """The rows of a query, as `compiled` takes it, on a pipeline's dataset."""
     return list(ask_in_pages(pipeline, sql, **values))
 
 

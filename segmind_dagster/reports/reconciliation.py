@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from segmind_dagster.lifecycle.matching import HistoryRow, Likeness, Names, Submission, compare
 from segmind_dagster.lifecycle.next_step import KEPT
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.registry import bundled_catalogue
 
@@ -30,7 +31,6 @@ _LONGEST_JOB: Final = timedelta(days=1)
 _RUNWAY_DAYS: Final = timedelta(days=7)
 # less than this says nothing about a day's spending
 _LEAST: Final = timedelta(days=1)
-_FREE: Final = Decimal(0)
 _CENT: Final = Decimal("0.01")
 _DAY: Final = timedelta(days=1)
 _GONE: Final = frozenset({"expired", WRITTEN_OFF})
@@ -68,11 +68,7 @@ def unexplained(
 
 
 def paid_twice(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Generations that were charged more than once, a row each; what a person decided on is kept apart from accidents.
-
-    Args:
-        rows: of `charged_again`.
-    """
+    """Generations that were charged more than once, a row each; what a person decided is kept apart from accidents."""
     found = []
     for generation_id, group in groupby(rows, key=lambda row: row["generation_id"]):
         charges = list(group)
@@ -82,9 +78,9 @@ def paid_twice(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
             "model": charges[0]["model"],
             "prompt_set": charges[0]["prompt_set"],
             "charges": len(charges),
-            "cost_usd": sum((charge["cost_usd"] for charge in charges), _FREE),
-            "excess_usd": sum((usd for usd, is_decided in again if not is_decided), _FREE),
-            "decided_usd": sum((usd for usd, is_decided in again if is_decided), _FREE),
+            "cost_usd": sum((charge["cost_usd"] for charge in charges), FREE),
+            "excess_usd": sum((usd for usd, is_decided in again if not is_decided), FREE),
+            "decided_usd": sum((usd for usd, is_decided in again if is_decided), FREE),
             "request_ids": ", ".join(charge["request_id"] or "not known" for charge in charges),
             "last_at": charges[-1]["intent_at"],
         })  # fmt: skip
@@ -143,9 +139,9 @@ def cost_differences(rows: Iterable[Mapping[str, Any]], *, covered_from: datetim
 class _Window:
     """What was charged between two looks at the balance."""
 
-    history_usd: Decimal = _FREE
-    ledger_usd: Decimal = _FREE
-    in_flight_usd: Decimal = _FREE
+    history_usd: Decimal = FREE
+    ledger_usd: Decimal = FREE
+    in_flight_usd: Decimal = FREE
     unknown: int = 0
     ledger_unknown: int = 0
     under_way: int = 0
@@ -186,10 +182,10 @@ def balance_windows(
             window.under_way += ended is None
             window.unknown += ended is not None and charge["cost_usd"] is None
             if first < last and ended:
-                window.in_flight_usd += charge["cost_usd"] or _FREE
+                window.in_flight_usd += charge["cost_usd"] or FREE
         if own is not None:
-            own.history_usd += charge["cost_usd"] or _FREE
-            own.ledger_usd += charge["ledger_cost_usd"] or _FREE
+            own.history_usd += charge["cost_usd"] or FREE
+            own.ledger_usd += charge["ledger_cost_usd"] or FREE
             own.ledger_unknown += bool(charge["is_ours"]) and charge["ledger_cost_usd"] is None
     return [
         _judged(before, after, window, covered_from=covered_from, read_at=read_at)
@@ -231,7 +227,7 @@ def _judged(
 def _rounding(*balances: Mapping[str, Any]) -> Decimal:
     """How far two balances may be off together: a cent, when they are given in whole cents."""
     amounts = [balance["balance_usd"] for balance in balances]
-    return _CENT if all(amount == amount.quantize(_CENT) for amount in amounts) else _FREE
+    return _CENT if all(amount == amount.quantize(_CENT) for amount in amounts) else FREE
 
 
 def _verdict(
@@ -259,7 +255,7 @@ def runways(balances: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def _runway(balances: Sequence[Mapping[str, Any]]) -> Row:
     latest = balances[-1]
-    spent, elapsed = _FREE, timedelta(0)
+    spent, elapsed = FREE, timedelta(0)
     for before, after in _backwards(balances):
         if before["observed_at"] < latest["observed_at"] - _RUNWAY_DAYS - SKEW and elapsed >= _LEAST:
             break
@@ -275,7 +271,7 @@ def _runway(balances: Sequence[Mapping[str, Any]]) -> Row:
         "spent_usd": spent,
         "days": days,
         "spent_per_day_usd": per_day,
-        "runway_days": float(max(latest["balance_usd"], _FREE) / per_day) if per_day else None,
+        "runway_days": float(max(latest["balance_usd"], FREE) / per_day) if per_day else None,
     }
 
 

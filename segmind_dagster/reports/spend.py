@@ -47,8 +47,7 @@ _ABOUT = {
 def spend_source(settings: Callable[[], Settings]) -> DltSource:
     """The reconciliation as a dlt source: each resource asks the warehouse it is loaded into, and the ledger.
 
-    Args:
-        settings: read when a resource is extracted, not when it is built.
+    Settings are read when a resource is extracted, not when it is built.
     """
 
     def rows(pipeline: Any, name: str) -> list[dict[str, Any]]:
@@ -188,12 +187,7 @@ def _parsed(body: Any) -> Any:
 
 
 def read_spend(settings: Settings, names: Sequence[str]) -> dict[str, tuple[list[dict[str, Any]], Reach]]:
-    """The tables of the reconciliation as they were loaded last, each with how far it reaches.
-
-    Args:
-        settings: which warehouse, API and account.
-        names: tables, of `tables.SPEND_COLUMNS`.
-    """
+    """These tables of `tables.SPEND_COLUMNS` as they were loaded last, each with how far it reaches."""
     from segmind_dagster.data_folder import opened
 
     with warehouse(settings, purpose="reading the reconciliation") as pipeline:

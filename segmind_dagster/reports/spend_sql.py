@@ -37,11 +37,7 @@ _BY_BOTH: Final = _CHARGED.format(
 
 
 def charged_again(*, with_history: bool) -> str:
-    """Every charge of the generations that have more than one, first to last.
-
-    Args:
-        with_history: whether the history is loaded.
-    """
+    """Every charge of the generations that have more than one, first to last."""
     return f"""
         WITH {_BY_BOTH if with_history else _BY_LEDGER},
         again AS (SELECT c.generation_id FROM charged AS c GROUP BY c.generation_id HAVING COUNT(*) > 1)
@@ -52,11 +48,7 @@ def charged_again(*, with_history: bool) -> str:
 
 
 def charged_in_vain(*, with_history: bool) -> str:
-    """Charges of the generations of which no attempt brought a stored output.
-
-    Args:
-        with_history: whether the history is loaded.
-    """
+    """Charges of the generations of which no attempt brought a stored output."""
     return f"""
         WITH {_BY_BOTH if with_history else _BY_LEDGER},
         held AS (SELECT a.generation_id FROM attempts AS a WHERE a.status = 'succeeded' GROUP BY a.generation_id)
@@ -107,16 +99,3 @@ BOTH_BOOKS: Final = """
     WHERE h.api_origin = :api_origin
         AND (a.request_id IS NOT NULL OR h.created_at IS NULL OR h.created_at >= b.first_at)
 """
-
-TEXTS: Final = {
-    "first_intent": FIRST_INTENT,
-    "not_ours": NOT_OURS,
-    "charged_again": charged_again(with_history=True),
-    "charged_again_by_ledger": charged_again(with_history=False),
-    "charged_in_vain": charged_in_vain(with_history=True),
-    "charged_in_vain_by_ledger": charged_in_vain(with_history=False),
-    "different": DIFFERENT,
-    "balances": BALANCES,
-    "charges": CHARGES,
-    "both_books": BOTH_BOOKS,
-}

@@ -50,11 +50,6 @@ def read_rows(pipeline: Any, name: str, columns: Columns) -> list[dict[str, Any]
     """A summary as it was loaded last, in order of its key; empty while there is none.
 
     A column that was added since then is not known.
-
-    Args:
-        pipeline: of the warehouse.
-        name: of the table.
-        columns: of the table.
     """
     if not has_tables(pipeline, name):
         return []

@@ -52,11 +52,7 @@ def read_table(settings: Settings, name: str) -> list[dict[str, Any]]:
 
 
 def brief(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The columns of a summary that fit on a page; the table has the rest.
-
-    Args:
-        rows: of a summary.
-    """
+    """The columns of a summary that fit on a page; the table has the rest."""
     return [{name: value for name, value in row.items() if not name.startswith(_IN_DETAIL)} for row in rows]
 
 

@@ -166,11 +166,7 @@ def chart_sheet(figures: Sequence[Figure]) -> str | None:
 
 
 def usage_totals(summaries: Mapping[str, Rows]) -> dict[str, str]:
-    """The figures on top, each with its unit; what is not known is said to be so.
-
-    Args:
-        summaries: rows by table name.
-    """
+    """The figures on top, each with its unit; what is not known is said to be so."""
     days, models, failures = (summaries[name] for name in ("usage_by_day", "usage_by_model", "usage_by_failure"))
     charged, estimated = _sum(days, "cost_usd"), _sum(days, "estimated_cost_usd")
     stored, asked = _sum(models, "succeeded"), _sum(models, "generations")
@@ -189,11 +185,7 @@ def usage_totals(summaries: Mapping[str, Rows]) -> dict[str, str]:
 
 
 def usage_figures(summaries: Mapping[str, Rows]) -> tuple[Figure, ...]:
-    """The charts, in the order in which a reader wants them.
-
-    Args:
-        summaries: rows by table name.
-    """
+    """The charts, in the order in which a reader wants them."""
     days, models, sets, failures = (summaries[name] for name in SUMMARIES)
     period = _period(days)
     kinds = _summed(failures, "failure_kind")

@@ -15,11 +15,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.lifecycle.failures import POLICIES
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.runner.breaker import CircuitBreaker
 from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from segmind_dagster.ledger.records import ModelDeliveries
     from segmind_dagster.lifecycle.failures import FailureKind
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _ALIKE = 20
 # this many POSTs to a model in a row without a clear answer; each may have been charged
 _SILENT = 8
-_FREE = Decimal(0)
 # the parts in which messages of the same failure differ: ids, numbers, quoted values
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f-]{8,}\b|\d+")
 
@@ -73,6 +73,7 @@ class Admission:
         self._silences: Counter[str] = Counter()
         self._alike: dict[str, Counter[tuple[str, str]]] = {}
         self._working: set[str] = set()
+        self._admitted: set[str] = set()
 
     def stop(self, kind: FailureKind | None, message: str) -> None:
         """Stop submitting for the whole run; the first reason counts."""
@@ -98,26 +99,41 @@ class Admission:
         is_held = self._is_stopping or generation.prompt_set in self.held_sets or slug in self.held_models
         return not is_held and self._breakers[slug].answer() != "stop"
 
-    def would_go(self, generation: Generation) -> bool:
-        """Whether this generation may be submitted now, without waiting for its model's scouts."""
-        return self.allows(generation) and self._breakers[generation.model.slug].answer() == "go"
+    def asks_for_more(self, model: Model, unsent: Iterable[Generation]) -> bool:
+        """Whether another generation of a model is being submitted, or may be now.
+
+        Args:
+            model: the model.
+            unsent: what is still to be submitted, of any model.
+        """
+        breaker = self._breakers[model.slug]
+        may_go = breaker.answer() == "go" and any(
+            each.model.slug == model.slug and self.allows(each) for each in unsent
+        )
+        return not self.is_interrupted and (breaker.in_flight > 0 or may_go)
 
     async def admits(self, generation: Generation) -> bool:
-        """Wait for the scouts of its model, if there are any; return whether it may be submitted then.
+        """Wait for the scouts of its model, if there are any; return whether it may be submitted then, or once more.
 
         Call `landed` for each admitted generation, however it ends.
         """
         self._loop = asyncio.get_running_loop()
         slug = generation.model.slug
         while self.allows(generation):
+            if generation.generation_id in self._admitted:
+                return True
             if self._breakers[slug].answer() == "go":
                 self._breakers[slug] = self._breakers[slug].sent()
+                self._admitted.add(generation.generation_id)
                 return True
             await self._changed.wait()
         return False
 
     def landed(self, generation: Generation) -> None:
-        """An admitted generation has ended; its ending is passed to `learn` before another task runs."""
+        """An admitted generation has ended, or waits; its ending is passed to `learn` before another task runs."""
+        if generation.generation_id not in self._admitted:
+            return
+        self._admitted.remove(generation.generation_id)
         slug = generation.model.slug
         self._breakers[slug] = self._breakers[slug].landed()
         self._wake()
@@ -127,12 +143,7 @@ class Admission:
         self._silences[generation.model.slug] = 0
 
     def unanswered(self, generation: Generation, what: str) -> None:
-        """A POST got no clear answer; a model that never answers is stopped.
-
-        Args:
-            generation: what it was for.
-            what: what was seen.
-        """
+        """A POST got no clear answer; a model that never answers is stopped."""
         slug = generation.model.slug
         self._silences[slug] += 1
         if self._silences[slug] >= _SILENT and slug not in self.held_models:
@@ -187,7 +198,7 @@ class Admission:
         # an output that the plan reused is old news; one that another run has stored meanwhile is not
         if ended.ending == "succeeded" or (ended.ending == "reused" and generation.step != "reuse"):
             self._breakers[slug] = self._breakers[slug].delivered()
-            self._bad_usd[slug] = _FREE
+            self._bad_usd[slug] = FREE
         elif ended.ending == "failed" and ended.failure_kind is not None and POLICIES[ended.failure_kind].is_paid:
             attempt = (generation.generation_id, ended.attempts)
             if attempt not in self._judged:
@@ -201,7 +212,9 @@ class Admission:
             self._alike[slug] = Counter()
             self._working.add(slug)
         kind = ended.failure_kind
-        if ended.ending != "failed" or kind is None or POLICIES[kind].is_paid or POLICIES[kind].is_of_prompt:
+        # what got no answer is counted apart
+        is_refusal = ended.ending in {"failed", "unknown"} and kind not in {None, "unknown_outcome"}
+        if kind is None or not is_refusal or POLICIES[kind].is_paid or POLICIES[kind].is_of_prompt:
             return
         alike = self._alike.setdefault(slug, Counter())
         words = (kind, _PARTICULARS.sub("", ended.error or ""))

@@ -8,7 +8,6 @@ An interruption leaves a state that the next run can continue from. What follows
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
 
 _V1_AT_ONCE = 200
 _NOT_CLEAR = (
-    "Segmind answered with an error, and its history cannot tell yet whether the job was made all the same; the next "
-    "run looks again before it sends it again."
+    "Segmind's history cannot tell yet whether the job was made in spite of the error; it is looked up again before "
+    "it is sent again."
 )
 
 
@@ -78,7 +77,6 @@ class Buyer:
         run_id: Dagster's id of the run, if there is one.
         v1_limit: bounds the v1 calls under way.
         unsent: what is still to be submitted, by generation id.
-        under_way: submissions by model slug, without those that wait for the history.
     """
 
     gateway: GatewayPort
@@ -100,7 +98,6 @@ class Buyer:
     run_id: str | None
     v1_limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_V1_AT_ONCE))
     unsent: dict[str, Generation] = field(default_factory=dict)
-    under_way: Counter[str] = field(default_factory=Counter)
 
     async def buy(self, generation: Generation) -> Ended:
         """Submit a planned generation and store its output.
@@ -110,9 +107,6 @@ class Buyer:
         """
         if generation.reserve_usd is None:
             return Ended("held_back", error="It is not generated; materialize its prompt set to generate it.")
-        # before it is admitted: a generation that waits for the history must not count as a scout
-        if (ended := await self._answered_with_an_error(generation)) is not None:
-            return ended
         if not await self.admission.admits(generation):
             return self.admission.held_back(generation)
         try:
@@ -124,7 +118,7 @@ class Buyer:
 
     async def _buy(self, generation: Generation, reserve_usd: Decimal) -> Ended:
         tries = Tries()
-        while self.admission.allows(generation):
+        while await self.admission.admits(generation):
             try:
                 body = await self.inputs.complete(generation.body, generation.images)
             except GatewayError as error:
@@ -140,33 +134,6 @@ class Buyer:
         # tasks that wait for headroom learn the same
         self.headroom.changed()
         return self.admission.held_back(generation)
-
-    async def _answered_with_an_error(self, generation: Generation) -> Ended | None:
-        """The outcome of a POST that was answered with an error in an earlier run; None when it made no job.
-
-        Raises:
-            LostOwnershipError: a job was made, and it is collected.
-        """
-        earlier = self.lookup.refused_earlier(generation.generation_id)
-        if earlier is None or (sent_at := earlier.submission.sent_at) is None or not self.admission.allows(generation):
-            return None
-        self.concurrency.left_provider(generation.generation_id)
-        body = await self.inputs.recall(earlier.submission.body, generation.images)
-        fate = await self.lookup.find_before_retry(
-            generation.generation_id, generation.model, body, sent_at,
-            awaits_control=lambda: self.admission.allows(generation), of_earlier_run_at=earlier.ended_at,
-        )  # fmt: skip
-        if isinstance(fate, Found):
-            await self.ledger.awrite(
-                writes.charge_late, generation.generation_id, earlier.attempt,
-                request_id=fate.request_id, created_at=None, cost_usd=None, now=self.clock.now(),
-            )  # fmt: skip
-            raise LostOwnershipError(generation.generation_id)
-        if fate == "absent":
-            return None
-        if not self.admission.allows(generation):
-            return self.admission.held_back(generation)
-        return Ended("failed", "server_error", _NOT_CLEAR, attempts=earlier.attempt)
 
     async def _send_within_caps(
         self, generation: Generation, body: Mapping[str, Any], tries: Tries, planned_usd: Decimal, waited_ms: int
@@ -184,12 +151,8 @@ class Buyer:
             return None
         self.unsent.pop(generation.generation_id, None)
         self.headroom.granted()
-        self.under_way[generation.model.slug] += 1
-        try:
-            with self.in_flight():
-                return await self._send(generation, claim, body, tries, term)
-        finally:
-            self.under_way[generation.model.slug] -= 1
+        with self.in_flight():
+            return await self._send(generation, claim, body, tries, term)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -285,7 +248,7 @@ class Buyer:
             return await self._refused(generation, claim, body, tries, error, intent_at=intent_at)
         accepted_at = self.clock.monotonic()
         self.admission.answered(generation)
-        if accepted.fetched is None and accepted.refused is None:
+        if accepted.received is None:
             self.outputs.discard(sink)
         try:
             await self.ledger.awrite(
@@ -327,14 +290,7 @@ class Buyer:
     ) -> Ended | None:
         """The request id of the answer already belongs to another submission."""
         error = f"Request {accepted.request_id}, which the answer names, belongs to another generation."
-        await self.ledger.awrite(
-            writes.mark_unknown,
-            claim,
-            failure_kind="unknown_outcome",
-            error=error,
-            http_status=accepted.http_status,
-            now=self.clock.now(),
-        )
+        await self._mark_unknown(claim, "unknown_outcome", error, accepted.http_status)
         if await asyncio.to_thread(self.ledger.read, reads.was_adopted, accepted.request_id):
             # an equal lost submission has it: it does not matter which of the two arrived, only that one may not have
             return await self.find(generation, claim, body, intent_at, tries)
@@ -365,14 +321,7 @@ class Buyer:
         intent_at: datetime,
     ) -> Ended | None:
         if error.kind == "unknown_outcome":
-            await self.ledger.awrite(
-                writes.mark_unknown,
-                claim,
-                failure_kind=error.kind,
-                error=str(error),
-                http_status=error.http_status,
-                now=self.clock.now(),
-            )
+            await self._mark_unknown(claim, error.kind, str(error), error.http_status)
             return await self.find(generation, claim, body, intent_at, tries, error=error)
         policy = POLICIES[error.kind]
         if error.reset_s is not None:
@@ -381,57 +330,51 @@ class Buyer:
             await self._fail(claim, error, is_final=False)
             self.admission.stop(error.kind, f"{error} {policy.advice}")
             return Ended("held_back", error.kind, str(error))
-        is_unclear = False
         if error.http_status is not None:
             # the job may exist although the answer is an error
-            if policy.is_permanent:
-                fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
-            else:
-                fate = await self._find_before_retry(generation, body, intent_at, error.kind)
-            if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
-                return await self.delivery.follow(generation, attempt, tries)
-            # whether the job exists cannot be found out now: nothing is sent again, and the next run looks first
-            is_unclear = fate == "unresolved" and not policy.is_permanent
-        # before it sends a `server_error` again, a run looks: see `ledger.reads.unaccounted`
-        kind: FailureKind = "server_error" if is_unclear else error.kind
-        is_final = not tries.may_again(kind) or is_unclear
-        await self._fail(claim, error, is_final=is_final, kind=kind)
+            fate: Fate = Found("")
+            while isinstance(fate, Found):
+                fate = await self._fate_in_spite_of(error.kind, generation, body, intent_at)
+                if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
+                    return await self.delivery.follow(generation, attempt, tries)
+            if fate == "unresolved" and not policy.is_permanent:
+                message = f"{error} {_NOT_CLEAR}"
+                await self._mark_unknown(claim, error.kind, message, error.http_status)
+                return Ended("unknown", error.kind, message, attempts=claim.attempt)
+        is_final = not tries.may_again(error.kind)
+        await self._fail(claim, error, is_final=is_final)
         if is_final:
-            return Ended("failed", kind, str(error), attempts=claim.attempt)
+            return Ended("failed", error.kind, str(error), attempts=claim.attempt)
         await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
         return None
 
-    async def _find_before_retry(
-        self, generation: Generation, body: Mapping[str, Any], intent_at: datetime, kind: FailureKind
+    async def _fate_in_spite_of(
+        self, kind: FailureKind, generation: Generation, body: Mapping[str, Any], intent_at: datetime
     ) -> Fate:
-        """Whether a job exists in spite of the error; what others submit meanwhile serves as a control for the history.
+        """Whether a job exists in spite of an error; what others submit meanwhile serves as a control for the history.
 
         A 429 is nearly always true, and all submissions may get one: without a control it is sent again once this run
-        has waited. A 5xx has to wait longer, for the next run.
+        has waited. A 5xx has to wait longer than a run does.
         """
+        if POLICIES[kind].is_permanent:
+            return await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
         self.concurrency.left_provider(generation.generation_id)
-        slug = generation.model.slug
+        # a generation that waits for the history must not count as a scout
+        self.admission.landed(generation)
 
         def awaits_control() -> bool:
             if kind == "rate_limited":
                 return self.admission.allows(generation)
-            may_be_sent = any(
-                each.model.slug == slug and self.admission.would_go(each) for each in self.unsent.values()
-            )
-            return not self.admission.is_interrupted and (self.under_way[slug] > 0 or may_be_sent)
+            return self.admission.asks_for_more(generation.model, self.unsent.values())
 
-        self.under_way[slug] -= 1
-        try:
-            return await self.lookup.find_before_retry(
-                generation.generation_id,
-                generation.model,
-                body,
-                intent_at,
-                awaits_control=awaits_control,
-                without_control=RUN_STAYS_OPEN if kind == "rate_limited" else WITHOUT_CONTROL,
-            )
-        finally:
-            self.under_way[slug] += 1
+        return await self.lookup.find_before_retry(
+            generation.generation_id,
+            generation.model,
+            body,
+            intent_at,
+            awaits_control=awaits_control,
+            without_control=RUN_STAYS_OPEN if kind == "rate_limited" else WITHOUT_CONTROL,
+        )
 
     async def find(
         self,
@@ -442,13 +385,30 @@ class Buyer:
         tries: Tries,
         *,
         error: GatewayError | None = None,
+        kind: FailureKind | None = None,
     ) -> Ended | None:
-        """Look up a lost submission; None when it provably never arrived and may be sent again."""
+        """Look up a submission; None when it provably never arrived and may be sent again.
+
+        Args:
+            generation: what it is for.
+            claim: the right to act for it.
+            body: what was sent.
+            intent_at: when its intent was recorded.
+            tries: what has failed so far.
+            error: why its outcome is not known, where this run has sent it.
+            kind: the same where an earlier run has.
+        """
         # others are submitted meanwhile: accepted ones are controls for the history
         self.concurrency.left_provider(generation.generation_id)
         fate: Fate = Found("")
         while isinstance(fate, Found):
-            fate = await self.lookup.find(generation.generation_id, generation.model, body, intent_at)
+            if kind in {"server_error", "rate_limited"}:
+                fate = await self.lookup.find_before_retry(
+                    generation.generation_id, generation.model, body, intent_at,
+                    awaits_control=lambda: not self.admission.is_interrupted, stays_open=WITHOUT_CONTROL + 1,
+                )  # fmt: skip
+            else:
+                fate = await self.lookup.find(generation.generation_id, generation.model, body, intent_at)
             if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
                 return await self.delivery.follow(generation, attempt, tries)
         if fate == "absent":
@@ -471,15 +431,10 @@ class Buyer:
         now = self.clock.monotonic()
         return Attempt(claim=claim, request_id=found.request_id, began_s=now, accepted_s=now, is_watched=False)
 
-    async def _fail(
-        self, claim: Claim, error: GatewayError, *, is_final: bool, kind: FailureKind | None = None
-    ) -> None:
-        await fail(
-            self.ledger,
-            self.clock,
-            claim,
-            kind or error.kind,
-            str(error),
-            is_final=is_final,
-            status=error.http_status,
+    async def _mark_unknown(self, claim: Claim, kind: FailureKind, error: str, http_status: int | None) -> None:
+        await self.ledger.awrite(
+            writes.mark_unknown, claim, failure_kind=kind, error=error, http_status=http_status, now=self.clock.now()
         )
+
+    async def _fail(self, claim: Claim, error: GatewayError, *, is_final: bool) -> None:
+        await fail(self.ledger, self.clock, claim, error.kind, str(error), is_final=is_final, status=error.http_status)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.errors import OutputError, SegmindDagsterError
 from segmind_dagster.gateway import wire
 from segmind_dagster.gateway.errors import GatewayError
-from segmind_dagster.gateway.fetching import Refused
+from segmind_dagster.gateway.fetching import Received
 from segmind_dagster.ledger import moves, writes
 from segmind_dagster.lifecycle.failures import classify_job, retry_delay_s
 from segmind_dagster.lifecycle.generation import NOT_REPORTED, Attempt
+from segmind_dagster.lifecycle.parsing import FREE
 from segmind_dagster.runner.attempts import (
     Tries,
     may_be_running,
@@ -32,10 +32,10 @@ from segmind_dagster.runner.report import Ended
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+    from decimal import Decimal
     from pathlib import Path
 
     from segmind_dagster.gateway.errors import UnnamedAnswerError
-    from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.gateway.redaction import Redactor
     from segmind_dagster.ledger import Ledger
     from segmind_dagster.ledger.records import Charge
@@ -53,7 +53,6 @@ _POLL_FAILURES = 10
 # a record that is missing this often is looked up in the history
 _MISSES = 3
 _PART_S = 2.0
-_FREE = Decimal(0)
 # stands for an answer without any output: it has to be fetched
 _NOTHING = wire.Answer(status="completed")
 # in the sidecar of what came with an answer that names no request
@@ -69,11 +68,11 @@ async def fail(
     *,
     is_final: bool,
     status: int | None = None,
-    cost_usd: Decimal | None = _FREE,
+    cost_usd: Decimal | None = FREE,
     cost_source: str = "reported",
     estimate_usd: Decimal | None = None,
 ) -> Charge:
-    """Record a failed attempt, final or with another one to follow; return what that adds to the charges."""
+    """Record a failed attempt, final or with another one to follow; return what it cost."""
     return await ledger.awrite(
         writes.mark_failed,
         claim,
@@ -219,7 +218,8 @@ class Delivery:
         Refused bytes go to the quarantine, unless a retry shortly after brings the whole file.
         """
         self._concurrency.left_provider(generation.generation_id)
-        refused = [answer.refused] if answer.refused is not None else []
+        received = answer.received
+        refused = [received] if received is not None and received.reason is not None else []
         try:
             return await self._store(generation, attempt, answer, refused)
         finally:
@@ -227,11 +227,11 @@ class Delivery:
                 self._outputs.discard(each.path)
 
     async def _store(
-        self, generation: Generation, attempt: Attempt, answer: wire.Answer, refused: list[Refused]
+        self, generation: Generation, attempt: Attempt, answer: wire.Answer, refused: list[Received]
     ) -> Ended:
         text = answer.output_text if generation.model.output == "text" else None
         unread = answer.output_text if text is None and answer.output_url is None else None
-        fetched, problem = answer.fetched, "the answer names no output"
+        fetched, problem = None if refused else answer.received, "the answer names no output"
         url = answer.output_url if text is None else None
         kind: FailureKind = "bad_output"
         async for _ in self._rounds():
@@ -251,7 +251,7 @@ class Delivery:
                     stored = await asyncio.to_thread(self._keep, generation, attempt, path)
             except OutputError as error:
                 refused.append(
-                    Refused(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=fetched is not None)
+                    Received(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=fetched is not None)
                 )
                 fetched, kind, problem = None, "bad_output", str(error)
                 if error.is_permanent or text is not None:
@@ -280,7 +280,7 @@ class Delivery:
         attempt: Attempt,
         kind: FailureKind,
         problem: str,
-        refused: list[Refused],
+        refused: list[Received],
         *,
         unread: str | None,
     ) -> Ended:
@@ -309,7 +309,9 @@ class Delivery:
         self._odd_prices.look(generation, attempt)
         # not in the ledger: the path must not be exported, and changes when outputs are moved
         where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
-        return Ended("failed", kind, f"{message}{where}", *charge, attempts=attempt.claim.attempt)
+        return Ended(
+            "failed", kind, f"{message}{where}", charge.anew_usd, charge.is_estimated, attempts=attempt.claim.attempt
+        )
 
     async def put_unnamed_aside(
         self, generation: Generation, claim: Claim, path: Path, error: UnnamedAnswerError
@@ -317,7 +319,7 @@ class Delivery:
         """Quarantine the output of an answer without a request id: it may be all that is left of a paid job."""
         now = self._clock.monotonic()
         attempt = Attempt(claim=claim, request_id=_NOT_NAMED, began_s=now, accepted_s=now, is_watched=False)
-        refused = Refused(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=True)
+        refused = Received(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=True)
         await self._put_aside(generation, attempt, [refused])
 
     async def _from_quarantine(self, generation: Generation, attempt: Attempt) -> Output | None:
@@ -334,15 +336,15 @@ class Delivery:
             self._outputs.discard(path)
         return None
 
-    async def _written(self, generation: Generation, attempt: Attempt, text: str, problem: str) -> Refused:
+    async def _written(self, generation: Generation, attempt: Attempt, text: str, problem: str) -> Received:
         """Write a result without a file to a file."""
         path = self._outputs.scratch_file(generation.generation_id)
         with self._disk_errors(attempt, path):
             await asyncio.to_thread(path.write_text, text, encoding="utf-8", errors="replace")
-        return Refused(path=path, reason=problem)
+        return Received(path=path, reason=problem)
 
     async def _put_aside(
-        self, generation: Generation, attempt: Attempt, refused: Sequence[Refused]
+        self, generation: Generation, attempt: Attempt, refused: Sequence[Received]
     ) -> list[Quarantined]:
         """Put refused bytes into quarantine; without any bytes there is no file."""
         quarantined = []
@@ -352,7 +354,7 @@ class Delivery:
                     quarantined.append(await asyncio.to_thread(self._quarantine, generation, attempt, each))
         return quarantined
 
-    def _quarantine(self, generation: Generation, attempt: Attempt, refused: Refused) -> Quarantined:
+    def _quarantine(self, generation: Generation, attempt: Attempt, refused: Received) -> Quarantined:
         sidecar = {
             **self._provenance(generation),
             **self._books(generation, attempt),
@@ -383,7 +385,7 @@ class Delivery:
                 "again: what was paid for is collected, and nothing is paid for twice."
             ) from error
 
-    async def _bring(self, text: str | None, fetched: Fetched | None, url: str | None, path: Path) -> str | None:
+    async def _bring(self, text: str | None, fetched: Received | None, url: str | None, path: Path) -> str | None:
         """Get the output into a file; return the digest of the received bytes, if any were received."""
         if fetched is not None:
             return fetched.sha256
@@ -391,7 +393,7 @@ class Delivery:
             # JSON can hold half of a surrogate pair, which is no text: replaced with a question mark
             await asyncio.to_thread(path.write_text, text, encoding="utf-8", errors="replace")
             return None
-        return (await self._gateway.fetch(url or "", path)).sha256
+        return await self._gateway.fetch(url or "", path)
 
     def _keep(self, generation: Generation, attempt: Attempt, path: Path) -> Output:
         provenance = {**self._provenance(generation), "request_id": attempt.request_id}
@@ -438,7 +440,7 @@ class Delivery:
         self._odd_prices.look(generation, attempt)
         return Ended(
             "succeeded",
-            cost_usd=charge.usd,
+            cost_usd=charge.anew_usd,
             is_estimated=charge.is_estimated,
             attempts=attempt.claim.attempt,
             latency_ms=attempt.latency_ms,

@@ -115,7 +115,8 @@ class Engine:
             ledger,
             clock,
             settling_time_s=limits.unknown_settle_seconds,
-            job_s=self._job_s,
+            over_s=self._over_s,
+            longest_s=lambda model: self._schedule(model).longest_s,
             stays_open=limits.stays_open,
             slugs=slugs,
         )
@@ -304,14 +305,16 @@ class Engine:
                 ended = await self._delivery.follow(generation, attempt, tries)
         else:
             body = await self._inputs.recall(generation.body, generation.images)
-            ended = await self._buyer.find(generation, claim, body, record.intent_at or now, tries)
+            kind = known_kind(record.failure_kind)
+            ended = await self._buyer.find(generation, claim, body, record.intent_at or now, tries, kind=kind)
         return ended if ended is not None else await self._buyer.buy(generation)
 
-    def _job_s(self, model: Model) -> float:
+    def _schedule(self, model: Model) -> PollSchedule:
+        return self._poll_schedules.setdefault(model.slug, PollSchedule(None))
+
+    def _over_s(self, model: Model) -> float:
         """When a job of a model must be over, in seconds; a v1 call is one for as long as its job takes."""
-        if model.api_version == "v1":
-            return self._v1_timeout_s
-        return self._poll_schedules.setdefault(model.slug, PollSchedule(None)).over_s()
+        return self._v1_timeout_s if model.api_version == "v1" else self._schedule(model).over_s()
 
     async def _reread(self, generation_id: str) -> Generation:
         records = await asyncio.to_thread(self._ledger.read, reads.snapshot, [generation_id], is_alive=lambda *_: False)

@@ -28,13 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class FileBudgets:
-    """The budgets in the prompt files, reread during the run.
-
-    Args:
-        clock: the time.
-        files: the file of each prompt set, by key.
-        project_dir: local images must lie in it.
-    """
+    """The budgets in the prompt files, reread during the run."""
 
     def __init__(
         self, clock: ClockPort, files: Mapping[str, Path] | None = None, *, project_dir: Path | None = None
@@ -48,11 +42,7 @@ class FileBudgets:
         self._is_said: set[str] = set()
 
     async def caps(self, generation: Generation) -> Caps:
-        """The caps that apply to a generation now.
-
-        Args:
-            generation: the generation.
-        """
+        """The caps that apply to a generation now."""
         key = generation.prompt_set
         if key in self._files and self._clock.monotonic() - self._looked_at.get(key, 0.0) >= _LOOK_EVERY_S:
             self._looked_at[key] = self._clock.monotonic()

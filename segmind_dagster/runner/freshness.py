@@ -7,6 +7,8 @@ compared with the ledger; `generate` compares the outputs with it.
 from __future__ import annotations
 
 import asyncio
+import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from segmind_dagster.gateway.errors import GatewayError
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.matching import HistoryRow
     from segmind_dagster.runner.admission import Admission
     from segmind_dagster.runner.lookup import Lookup
-    from segmind_dagster.runner.ports import GatewayPort, OutputsPort
+    from segmind_dagster.runner.ports import ClockPort, GatewayPort, OutputsPort
 
+LOGGER = logging.getLogger(__name__)
+_PART_S = 1.0
 _SHOWN: Final = 3
 _UNFINISHED: Final = (
     "Nothing was submitted: `segmind-dagster rebuild` was run for this ledger and restored nothing, so that what was "
@@ -41,6 +45,8 @@ async def refuse_if_outdated(
     ledger: Ledger,
     gateway: GatewayPort,
     outputs: OutputsPort,
+    clock: ClockPort,
+    settling_time_s: float,
 ) -> None:
     """Stop submitting when the history lists unowned requests that look like what is about to be bought.
 
@@ -54,10 +60,13 @@ async def refuse_if_outdated(
         ledger: may say that a rebuild was refused.
         gateway: fetches pictures that requests were made with.
         outputs: provides scratch files for them.
+        clock: the time.
+        settling_time_s: the settling time: how late the history may be.
     """
     if (refused := await asyncio.to_thread(ledger.read, reads.meta, REBUILD_REFUSED)) is not None:
         admission.stop(None, _UNFINISHED.format(refused=refused))
         return
+    await _let_history_catch_up(admission, to_buy, ledger, clock, timedelta(seconds=settling_time_s))
     local = {each.generation_id: pictures for each in to_buy if (pictures := _local_pictures(each))}
     planned = [Submission(key=each.generation_id, model_slug=each.model.slug, body=each.body) for each in to_buy]
     try:
@@ -68,6 +77,25 @@ async def refuse_if_outdated(
         return
     if found:
         admission.stop(None, outdated_message([row for _, row in found]))
+
+
+async def _let_history_catch_up(
+    admission: Admission, to_buy: Sequence[Generation], ledger: Ledger, clock: ClockPort, settling_time: timedelta
+) -> None:
+    """Wait until the history must list what an error was answered to a moment ago and is to be sent again."""
+    now = clock.now()
+    answered_at = await asyncio.to_thread(ledger.read, reads.refused_since, now - settling_time)
+    newest = max((answered_at[key] for each in to_buy if (key := each.generation_id) in answered_at), default=None)
+    if newest is None:
+        return
+    # a clock that was set back makes it later than now
+    until_s = clock.monotonic() + min(newest + settling_time - now, settling_time).total_seconds()
+    LOGGER.info(
+        "Waiting for up to %.0f s: an error was answered to some of this a moment ago, and Segmind's history may not "
+        "list yet what was made in spite of it.", until_s - clock.monotonic(),
+    )  # fmt: skip
+    while not admission.is_interrupted and (left_s := until_s - clock.monotonic()) > 0:
+        await clock.sleep(min(left_s, _PART_S))
 
 
 def _local_pictures(generation: Generation) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.data_folder import as_found, opened
 from segmind_dagster.errors import LedgerOutdatedError, SegmindDagsterError
-from segmind_dagster.ledger import Caps, entries, reads, sensor_reads, writes
+from segmind_dagster.ledger import Caps, entries, reads, writes
 from segmind_dagster.ledger.rate import current_rate
 from segmind_dagster.lifecycle.next_step import UNCOUNTED
 from segmind_dagster.planning import Plan, apply_caps, make_plan
@@ -63,15 +63,7 @@ def plan_set(
     is_by_person: bool = True,
     clock: ClockPort | None = None,
 ) -> list[Plan]:
-    """Plan one batch: one plan a model. Nothing is recorded and nothing is sent.
-
-    Args:
-        ledger: what is known.
-        settings: rate and caps.
-        batch: what to plan.
-        is_by_person: whether a person asked for it, rather than a sensor.
-        clock: the time.
-    """
+    """Plan one batch: one plan a model. Nothing is recorded and nothing is sent."""
     return _plans(ledger, settings, [batch], run_id=None, is_by_person=is_by_person, clock=clock or SystemClock())
 
 
@@ -99,12 +91,16 @@ def _plans(
                 prompt_set=batch.prompt_set.key,
                 resource=resource,
                 asked=asked,
-                known=ledger.read(reads.snapshot, [each.generation_id for each in asked], is_alive=is_alive),
+                known=ledger.read(
+                    reads.snapshot,
+                    [each.generation_id for each in asked],
+                    is_alive=is_alive,
+                    uncounted_kinds=None if is_by_person else UNCOUNTED,
+                ),
                 unit_costs=unit_costs(ledger, slugs),
                 caps=caps[batch.prompt_set.key],
                 requests_per_minute=per_minute,
                 is_by_person=is_by_person,
-                runs={} if is_by_person else _failed_runs(ledger, asked),
             )
             plans.append(plan)
     return apply_caps(plans, caps=caps, spent=spent)
@@ -206,13 +202,6 @@ def collect(
     if engine.admission.message:
         raise SegmindDagsterError(engine.admission.message)
     return endings
-
-
-def _failed_runs(ledger: Ledger, asked: Sequence[Generation]) -> Mapping[str, int]:
-    """In how many runs each generation has failed, by id."""
-    return ledger.read(
-        sensor_reads.runs_of, [generation.generation_id for generation in asked], uncounted_kinds=UNCOUNTED
-    )
 
 
 def _exceeded(ledger: Ledger, caps: Mapping[str, Caps], *, run_id: str | None, now: datetime) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ async def digest_at(gateway: GatewayPort, outputs: OutputsPort, address: str) ->
     """The content digest of a picture that a request was made with; None when it cannot be read."""
     path = outputs.scratch_file("input")
     try:
-        return (await gateway.fetch(address, path)).sha256
+        return await gateway.fetch(address, path)
     except (GatewayError, OutputError):
         return None
     finally:
@@ -38,13 +38,7 @@ async def digest_at(gateway: GatewayPort, outputs: OutputsPort, address: str) ->
 
 
 class InputUploader:
-    """Uploads local images and puts their URLs into bodies.
-
-    Args:
-        gateway: where they are uploaded to.
-        ledger: which were uploaded already.
-        clock: the time.
-    """
+    """Uploads local images and puts their URLs into bodies."""
 
     def __init__(self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort) -> None:
         self._gateway = gateway

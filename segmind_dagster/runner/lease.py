@@ -26,13 +26,7 @@ LEASE_S = leases.LEASE_S
 
 
 class Lease:
-    """One run's lease.
-
-    Args:
-        ledger: where it is recorded.
-        clock: the time.
-        run_id: Dagster's id of the run, if there is one.
-    """
+    """One run's lease."""
 
     def __init__(self, ledger: Ledger, clock: ClockPort, run_id: str | None) -> None:
         self._ledger = ledger

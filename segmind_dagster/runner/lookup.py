@@ -20,7 +20,6 @@ from segmind_dagster.ledger import reads, writes
 from segmind_dagster.ledger.restoring import REBUILT_AT
 from segmind_dagster.lifecycle.matching import (
     ABSENT_REVIEW,
-    CLOCK_DOUBT,
     CLOCK_TOLERANCE,
     WITHOUT_CONTROL,
     Accepted,
@@ -87,13 +86,11 @@ class _Waiting:
         submission: what was sent.
         model: what was called.
         since_s: when this run began to look, on the monotonic clock.
-        known_at: when its answer came, or was given up.
         wants_proof: whether its absence has to be proved, or a reading that is up to date will do.
         awaits_control: for one that is to be sent again after an error: whether a request that shows how far the
             history has come may still be made; None when it is not to be sent again.
-        open_s: how long that is waited for, in seconds.
         without_control: settling times after which none is needed.
-        is_of_earlier_run: whether an earlier run sent it, so that this one holds no claim on its generation yet.
+        stays_open: settling times that such a one is waited for.
         readings: how often the history was read for it.
         fate: where the answer goes.
     """
@@ -101,12 +98,10 @@ class _Waiting:
     submission: Submission
     model: Model
     since_s: float
-    known_at: datetime
     wants_proof: bool
     awaits_control: Callable[[], bool] | None = None
-    open_s: float = 0.0
     without_control: float = WITHOUT_CONTROL
-    is_of_earlier_run: bool = False
+    stays_open: float = RUN_STAYS_OPEN
     readings: int = 0
     fate: asyncio.Future[Fate] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -125,6 +120,7 @@ class _View:
         accepted: what the ledger knows to have been accepted since then.
         unaccounted: what counts as never accepted of what was sent since then.
         is_shared: whether another buyer buys the same with this account, so that no row is certainly ours.
+        recent: request ids that were made since then; pages have older rows as well.
     """
 
     rows: Sequence[HistoryRow]
@@ -136,6 +132,7 @@ class _View:
     accepted: Sequence[Accepted]
     unaccounted: Sequence[UnaccountedAttempt]
     is_shared: bool
+    recent: frozenset[str]
 
 
 class Lookup:
@@ -146,7 +143,8 @@ class Lookup:
         ledger: which requests are ours.
         clock: the time.
         settling_time_s: the settling time: how late the history may be.
-        job_s: when a job of a model must be over, in seconds.
+        over_s: when a job of a model must be over, in seconds.
+        longest_s: the longest that a job of a model took so far, in seconds; 0 when none is known.
         stays_open: settling times that a submission is waited for.
         slugs: models that Segmind sells, as far as we know.
     """
@@ -158,7 +156,8 @@ class Lookup:
         clock: ClockPort,
         *,
         settling_time_s: float,
-        job_s: Callable[[Model], float],
+        over_s: Callable[[Model], float],
+        longest_s: Callable[[Model], float],
         stays_open: float = RUN_STAYS_OPEN,
         slugs: Collection[str] = (),
     ) -> None:
@@ -166,16 +165,14 @@ class Lookup:
         self._ledger = ledger
         self._clock = clock
         self._settling_time = timedelta(seconds=settling_time_s)
-        self._job_s = job_s
+        self._over_s = over_s
+        self._longest_s = longest_s
         self._stays_open = stays_open
         self._slugs = frozenset(slugs)
         self._waiting: list[_Waiting] = []
         self._readings: list[Reading] = []
-        self._first_listed_s: dict[str, float] = {}
+        self._has_shown_unfinished = False
         self._assigned: set[str] = set()
-        self._late: set[tuple[str, int]] = set()
-        self._refusals: set[str] = set()
-        self._refused_earlier: dict[str, UnaccountedAttempt] = {}
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -184,20 +181,8 @@ class Lookup:
         """Whether any submission is being looked up."""
         return bool(self._waiting)
 
-    @property
-    def has_adopted(self) -> bool:
-        """Whether a submission that counted as never accepted turned up, so that there is more to collect."""
-        return bool(self._late)
-
     async def find(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
-        """Look up a submission whose answer was lost, until its fate is certain or waiting ends.
-
-        Args:
-            key: the generation's id.
-            model: what was called.
-            body: what was sent.
-            sent_at: when its intent was recorded.
-        """
+        """Look up a submission whose answer was lost, until its fate is certain or waiting ends."""
         return await self._wait(key, model, body, sent_at, wants_proof=True)
 
     async def find_refused(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
@@ -216,7 +201,7 @@ class Lookup:
         *,
         awaits_control: Callable[[], bool],
         without_control: float = WITHOUT_CONTROL,
-        of_earlier_run_at: datetime | None = None,
+        stays_open: float = RUN_STAYS_OPEN,
     ) -> Fate:
         """The same before a retry, so that "absent" needs more evidence: the history must have come that far.
 
@@ -225,22 +210,14 @@ class Lookup:
             model: what was called.
             body: what was sent.
             sent_at: when its intent was recorded.
-            awaits_control: whether it is worth waiting, e.g. for a request that shows how far the history has come.
+            awaits_control: whether a request that shows how far the history has come may still be made.
             without_control: settling times after which none is needed.
-            of_earlier_run_at: when an earlier run gave it up; then nothing else can be done about it than to wait until
-                the history must list it.
+            stays_open: settling times that it is waited for at most.
         """
-        settles = self._stays_open if of_earlier_run_at is None else WITHOUT_CONTROL + 1
-        open_s = settles * self._settling_time.total_seconds()
         return await self._wait(
-            key, model, body, sent_at, wants_proof=False, known_at=of_earlier_run_at,
-            is_of_earlier_run=of_earlier_run_at is not None,
-            awaits_control=awaits_control, open_s=open_s, without_control=without_control,
+            key, model, body, sent_at,
+            wants_proof=False, awaits_control=awaits_control, without_control=without_control, stays_open=stays_open,
         )  # fmt: skip
-
-    def refused_earlier(self, generation_id: str) -> UnaccountedAttempt | None:
-        """The last attempt of a generation, if its error answer does not rule out that it was accepted."""
-        return self._refused_earlier.get(generation_id)
 
     async def look_before_buying(
         self,
@@ -265,17 +242,9 @@ class Lookup:
         newest = await asyncio.to_thread(self._ledger.read, reads.newest_accepted_at)
         since = min(newest, now) if newest is not None else now - _DEFAULT_WINDOW
         absent = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=now - ABSENT_REVIEW)
-        self._refused_earlier = {
-            each.generation_id: each
-            for each in absent
-            # no history is late by days, and no clock is wrong by a day
-            if each.is_last_refused and each.submission.sent_at and each.submission.sent_at > now - CLOCK_DOUBT
-        }
         inferred = [each.submission.sent_at for each in absent if each.is_inferred and each.submission.sent_at]
         view = await self._read(min([since, *inferred]) - CLOCK_TOLERANCE, now, is_whole=False, takes_part=True)
         await self._charge_late(view)
-        # failed requests from before do not explain later errors
-        self._refusals.update(row.request_id for row in view.free if row.is_failed)
         taken = self._assigned | view.ambiguous
         paid = [row for row in view.free if not row.is_failed and row.request_id not in taken]
         # submissions that are looked up have the first claim on a row
@@ -299,9 +268,15 @@ class Lookup:
             for likeness, row in matches.doubts.get(each.key, ())
             if each.key in keys
             and may_be_bought(likeness, row, each)
-            and not any(_is_before(row, at, view.offset) for at in (*decided, declared.get(each.key)))
+            and not any(self._is_decided(row, at, view.offset) for at in (*decided, declared.get(each.key)))
         ]
         return [*found, *doubted]
+
+    def _is_decided(self, row: HistoryRow, moment: datetime | None, offset: timedelta) -> bool:
+        """Whether a request was listed when something was decided; also where the history does not tell when."""
+        return moment is not None and (
+            row.created_at is None or row.created_at <= moment + offset - self._settling_time
+        )
 
     async def _digests(
         self,
@@ -342,11 +317,9 @@ class Lookup:
         sent_at: datetime,
         *,
         wants_proof: bool,
-        known_at: datetime | None = None,
         awaits_control: Callable[[], bool] | None = None,
-        open_s: float = 0.0,
         without_control: float = WITHOUT_CONTROL,
-        is_of_earlier_run: bool = False,
+        stays_open: float = RUN_STAYS_OPEN,
     ) -> Fate:
         if self._is_closed:
             return "unresolved"
@@ -355,12 +328,10 @@ class Lookup:
             submission,
             model,
             since_s=self._clock.monotonic(),
-            known_at=known_at or self._clock.now(),
             wants_proof=wants_proof,
             awaits_control=awaits_control,
-            open_s=open_s,
             without_control=without_control,
-            is_of_earlier_run=is_of_earlier_run,
+            stays_open=stays_open,
         )
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
@@ -394,17 +365,14 @@ class Lookup:
                     self._finish(waiting, "unresolved")
                 continue
             failures = 0
-            listed = frozenset(row.request_id for row in view.rows)
-            for request_id in listed:
-                self._first_listed_s.setdefault(request_id, asked_s)
             reading = Reading(
                 asked_s=asked_s,
                 asked_at=asked_at,
-                listed=listed,
-                unfinished=frozenset(row.request_id for row in view.rows if row.is_unfinished),
+                listed=frozenset(row.request_id for row in view.rows),
+                has_unfinished=any(row.is_unfinished for row in view.rows),
                 accepted=view.accepted,
-                first_listed_s=self._first_listed_s,
             )
+            self._has_shown_unfinished |= reading.has_unfinished
             if is_whole:
                 self._readings.append(reading)
             await self._judge(waiting, view, reading)
@@ -471,7 +439,8 @@ class Lookup:
             self._ledger.read, reads.unaccounted, since=min(since, earliest - offset - CLOCK_TOLERANCE)
         )
         sent = [_shifted(each, offset) for each in (*rivals, *(each.submission for each in unaccounted))]
-        distinct = [row for row in free if row.request_id not in ambiguous]
+        recent = [row for row in rows if row.created_at is None or row.created_at >= since + offset]
+        distinct = [row for row in recent if row.request_id not in owned and row.request_id not in ambiguous]
         return _View(
             rows=rows,
             free=free,
@@ -481,16 +450,12 @@ class Lookup:
             ambiguous=ambiguous,
             accepted=accepted,
             unaccounted=unaccounted,
-            is_shared=await asyncio.to_thread(shows_another_buyer, rows, distinct, sent, names),
+            is_shared=await asyncio.to_thread(shows_another_buyer, recent, distinct, sent, names),
+            recent=frozenset(row.request_id for row in recent),
         )
 
     async def _judge(self, waiting: Sequence[_Waiting], view: _View, reading: Reading) -> None:
-        under_way = {rival.key for rival in view.rivals}
         waiting = [each for each in waiting if each in self._waiting]
-        # another run has sent it again since, after its own proof; a row may belong to that POST, which it looks up
-        sent_again = [each for each in waiting if each.is_of_earlier_run and each.submission.key in under_way]
-        self._finish(sent_again, "absent")
-        waiting = [each for each in waiting if each not in sent_again]
         keys = {each.submission.key for each in waiting}
         free = [row for row in view.free if row.request_id not in self._assigned]
         submissions = [_shifted(each.submission, view.offset) for each in waiting]
@@ -506,14 +471,14 @@ class Lookup:
         matches = await asyncio.to_thread(match, submissions, free, names=view.names, rivals=rivals, admits=admits)
         ours = {row.request_id for row in matches.found.values()} | self._assigned
         # another buyer on this account may have bought this as well
-        has_others = any(row.request_id not in ours and not row.is_failed for row in free)
+        has_others = any(row.request_id in view.recent - ours and not row.is_failed for row in free)
         for each in waiting:
             each.readings += 1
             row = matches.found.get(each.submission.key)
             if row is not None and not view.is_shared:
                 waited_s = self._clock.monotonic() - each.since_s
                 has_settled = waited_s >= self._settling_time.total_seconds()
-                if not has_others or has_settled or reading.is_past(each.submission, each.known_at):
+                if not has_others or has_settled:
                     self._assigned.add(row.request_id)
                     self._finish([each], Found(row.request_id))
                 continue
@@ -531,7 +496,7 @@ class Lookup:
         """The fate of a submission without a matching row; None while waiting may help."""
         waited_s = self._clock.monotonic() - lost.since_s
         is_sync = lost.model.api_version == "v1"
-        job_s = self._job_s(lost.model)
+        job_s = self._over_s(lost.model)
         judged = judge_absence(
             lost.submission,
             [each for each in self._readings if each.asked_s >= lost.since_s],
@@ -566,31 +531,25 @@ class Lookup:
         if reading.asked_s < refused.since_s:
             return None
         waited_s = self._clock.monotonic() - refused.since_s
-        if self._is_listed_as_failed(refused, view) or (
-            not is_doubted
-            and shows_refusal(
-                refused.submission,
-                reading,
-                known_at=refused.known_at,
-                waited_s=waited_s,
-                settling_time=self._settling_time,
-                without_control=refused.without_control,
-            )
+        # an answer to a v1 call comes at the end of its job
+        lists_job = self._has_shown_unfinished or refused.model.api_version == "v1"
+        job_s = 0.0 if lists_job else self._longest_s(refused.model)
+        sent = _shifted(refused.submission, view.offset)
+        failed = [row for row in view.free if row.is_failed and row.request_id in view.recent]
+        is_listed_as_failed = any(compare(row, sent, view.names) >= Likeness.REWRITTEN for row in failed)
+        if not is_doubted and shows_refusal(
+            refused.submission,
+            reading,
+            waited_s=waited_s,
+            settling_time=self._settling_time,
+            job_s=job_s,
+            is_listed_as_failed=is_listed_as_failed,
+            without_control=refused.without_control,
         ):
             return "absent"
-        within = timedelta(seconds=refused.open_s)
-        may_come = reading.comes_past(refused.submission, refused.known_at, within) or awaits_control()
-        return None if may_come and waited_s < refused.open_s else "unresolved"
-
-    def _is_listed_as_failed(self, refused: _Waiting, view: _View) -> bool:
-        """Whether the history lists the error itself: a job that failed, free; each explains one submission."""
-        submission = _shifted(refused.submission, view.offset)
-        for row in view.free:
-            is_fresh = row.is_failed and row.request_id not in self._refusals | view.ambiguous
-            if is_fresh and compare(row, submission, view.names) >= Likeness.REWRITTEN:
-                self._refusals.add(row.request_id)
-                return True
-        return False
+        may_come = is_listed_as_failed or reading.expects_control(refused.submission) or awaits_control()
+        open_s = refused.stays_open * self._settling_time.total_seconds() + job_s
+        return None if may_come and waited_s < open_s else "unresolved"
 
     async def _charge_late(self, view: _View) -> None:
         """Record submissions that counted as never accepted and are listed now."""
@@ -623,19 +582,12 @@ class Lookup:
             )
             if state is not None:
                 self._assigned.add(row.request_id)
-            if state == "submitted":
-                self._late.add((each.generation_id, each.attempt))
 
     def _finish(self, waiting: Sequence[_Waiting], fate: Fate) -> None:
         for each in waiting:
             self._waiting.remove(each)
             if not each.fate.done():
                 each.fate.set_result(fate)
-
-
-def _is_before(row: HistoryRow, moment: datetime | None, offset: timedelta) -> bool:
-    """Whether a request was made before a time of ours; also true without a time in the history."""
-    return moment is not None and (row.created_at is None or row.created_at <= moment + offset)
 
 
 def _shifted(submission: Submission, offset: timedelta) -> Submission:

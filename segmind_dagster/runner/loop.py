@@ -128,8 +128,9 @@ def work_through(
                 engine.admission.stop(*reason)
             elif to_buy:
                 await refuse_if_outdated(
-                    engine.lookup, engine.admission, to_buy, ledger=ledger, gateway=gateway, outputs=outputs
-                )
+                    engine.lookup, engine.admission, to_buy, ledger=ledger, gateway=gateway, outputs=outputs,
+                    clock=clock, settling_time_s=settings.unknown_settle_seconds,
+                )  # fmt: skip
             await lease.renew()
             background = [
                 asyncio.create_task(lease.keep_alive()),

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from segmind_dagster.gateway.fetching import Fetched
     from segmind_dagster.gateway.wire import Answer
     from segmind_dagster.lifecycle.generation import Output
     from segmind_dagster.lifecycle.matching import HistoryRow
@@ -47,8 +46,8 @@ class GatewayPort(Protocol):
     async def upload(self, data_url: str) -> str:
         """Store an input file and return its address."""
 
-    async def fetch(self, url: str, sink: Path) -> Fetched:
-        """Stream an output to a file."""
+    async def fetch(self, url: str, sink: Path) -> str:
+        """Stream an output to a file; the digest of its bytes."""
 
 
 class QuarantinePort(Protocol):

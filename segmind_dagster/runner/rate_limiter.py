@@ -21,13 +21,7 @@ _LARGEST_RESERVATION = 1000
 
 
 class RateLimiter:
-    """This run's share of the account's request rate.
-
-    Args:
-        ledger: where the rate is shared.
-        clock: the time.
-        per_minute: the configured upper bound.
-    """
+    """This run's share of the account's request rate."""
 
     def __init__(self, ledger: Ledger, clock: ClockPort, per_minute: float) -> None:
         self._ledger = ledger

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from segmind_dagster.data_folder import as_found, opened
@@ -35,12 +36,6 @@ if TYPE_CHECKING:
 _A_PERSON = "a person"
 # of a generation's id: fewer characters may be a slip
 _SHORTEST = 6
-
-
-def unresolved(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
-    """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
-    with as_found(settings) as (ledger, _):
-        return _unknown(ledger, clock or SystemClock())
 
 
 def unclear(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
@@ -122,19 +117,15 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
 
 
 def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> Generation:
-    """Declare a submission absent: it may be submitted, and paid for, again.
-
-    Args:
-        settings: which ledger.
-        generation: its id, or the beginning of it.
-        clock: the time.
+    """Declare the submission of a generation (its id, or the beginning of it) absent: it may be paid for again.
 
     Raises:
-        SegmindDagsterError: there is no such unresolved generation, or a run was first.
+        SegmindDagsterError: there is no such unresolved generation, it was sent a moment ago, or a run was first.
     """
     clock = clock or SystemClock()
     now = clock.now()
     with _chosen(settings, generation, _UNKNOWN, clock) as (ledger, record):
+        _refuse_while_history_may_be_late(record, now, timedelta(seconds=settings.unknown_settle_seconds))
         claim = _taken_over(ledger, record, now)
         ledger.write(writes.mark_absent, claim, reason=ABSENT_BY_WORD, now=now)
     return record
@@ -162,6 +153,7 @@ def buy_again(settings: Settings, generation: str, *, clock: ClockPort | None = 
 
 
 def _unknown(ledger: Ledger, clock: ClockPort) -> list[Generation]:
+    """The generations whose submission has an unknown outcome and that no run is looking after, oldest first."""
     watch_leases(ledger, clock)
     records = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()))
     return [record for record in records if record.state != "submitted"]
@@ -220,6 +212,16 @@ def _taken_over(ledger: Ledger, record: Generation, now: datetime) -> Claim:
     )
 
 
+def _refuse_while_history_may_be_late(record: Generation, now: datetime, settling_time: timedelta) -> None:
+    left = settling_time - (now - (record.intent_at or now))
+    if timedelta(0) < left <= settling_time:
+        raise SegmindDagsterError(
+            f"{record.generation_id} was sent less than {settling_time.total_seconds():.0f} s ago, so that Segmind's "
+            "history may not list it yet, and buying it again might be paid for twice; nothing was changed. Try again "
+            f"in {left.total_seconds():.0f} s (SEGMIND_UNKNOWN_SETTLE_SECONDS)."
+        )
+
+
 async def _refuse_while_running(settings: Settings, record: Generation) -> None:
     """Refuse a request that is unknown to Segmind but so young that it may still be running."""
     from segmind_dagster.gateway.client import Gateway
@@ -230,7 +232,7 @@ async def _refuse_while_running(settings: Settings, record: Generation) -> None:
             is_over = (await gateway.status(request_id)).status == "completed"
         except GatewayError:
             row = await gateway.history_row(request_id)
-            is_over = row is not None and (row.status or "").upper() == "COMPLETED"
+            is_over = row is not None and row.is_completed
     if not is_over:
         raise SegmindDagsterError(
             f"Request {request_id} of {record.generation_id} was accepted less than three hours ago and may still be "

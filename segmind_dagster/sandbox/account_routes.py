@@ -29,11 +29,7 @@ _MODELS_ENVELOPE = "Inference Segmind Model Information List With Details"
 
 
 class AccountRoutes:
-    """Handlers of everything that runs no model.
-
-    Args:
-        state: the sandbox they belong to.
-    """
+    """Handlers of everything that runs no model."""
 
     def __init__(self, state: SandboxState) -> None:
         self._state = state

@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 
 
 class GatewayRoutes:
-    """Handlers of `/v1/...` and `/v2/...`.
-
-    Args:
-        state: the sandbox they belong to.
-    """
+    """Handlers of `/v1/...` and `/v2/...`."""
 
     def __init__(self, state: SandboxState) -> None:
         self._state = state

@@ -8,7 +8,7 @@ of jobs that were accepted all the same are faults (`faults.LATE_ERRORS`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -185,16 +185,6 @@ class Lies:
             return cls(**payload)
         except (TypeError, ValueError, AttributeError) as error:
             raise SettingsError("lies", f"cannot read {payload!r}: {error}") from error
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields that differ from the default, as `from_json` takes them."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        usual = {each.name: getattr(NO_LIES, each.name) for each in fields(self)}
-        plain = {name: value for name, value in values.items() if value != usual[name]}
-        return {
-            name: dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
-            for name, value in plain.items()
-        }
 
 
 def _choices() -> Mapping[str, tuple[Any, ...]]:

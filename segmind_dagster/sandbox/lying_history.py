@@ -25,11 +25,7 @@ _STRANGERS = 3
 
 
 class NoSuchPageError(Exception):
-    """The page is after the last, and that is answered with an error.
-
-    Args:
-        status: of the answer.
-    """
+    """The page is after the last, and that is answered with an error."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"a page after the last is answered with {status}")
@@ -37,11 +33,7 @@ class NoSuchPageError(Exception):
 
 
 class LyingHistory:
-    """One history with its lies.
-
-    Args:
-        lies: how.
-    """
+    """One history with its lies."""
 
     def __init__(self, lies: Lies) -> None:
         self.lies = lies

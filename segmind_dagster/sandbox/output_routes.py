@@ -21,11 +21,7 @@ _REQUEST_ID_LENGTH = 36
 
 
 class OutputRoutes:
-    """Handlers of `/outputs/...` and `/assets/...`.
-
-    Args:
-        state: the sandbox they belong to.
-    """
+    """Handlers of `/outputs/...` and `/assets/...`."""
 
     def __init__(self, state: SandboxState) -> None:
         self._state = state

@@ -23,11 +23,7 @@ class FixedWindow:
         self._count = 0
 
     def refuse_until(self, now: float) -> float | None:
-        """Count a request; when it is one too many, the time at which the window ends.
-
-        Args:
-            now: UTC epoch seconds.
-        """
+        """Count a request, `now` in UTC epoch seconds; when it is one too many, the time at which the window ends."""
         window = int(now // self._window_s)
         if window != self._window:
             self._window, self._count = window, 0

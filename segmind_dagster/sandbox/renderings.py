@@ -35,12 +35,7 @@ class Renderings:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sandbox-picture")
 
     async def content(self, job: Job, index: int) -> bytes:
-        """The bytes of one output.
-
-        Args:
-            job: a completed job.
-            index: which of its outputs, from 0.
-        """
+        """The bytes of one output of a completed job, counted from 0."""
         output = job.offer.output
         if output == "video":
             return media.clip_mp4(job.slug, media.prompt_of(job.body), job.seed + index)

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 class SandboxState:
     """The parts of a sandbox; remembers what its state folder remembers.
 
-    Args:
-        settings: how it behaves.
-
     Raises:
         SettingsError: the state folder cannot be read.
     """

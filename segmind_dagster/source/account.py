@@ -41,11 +41,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def account_resources(settings: Callable[[], Settings]) -> list[DltResource]:
-    """The account's resources.
-
-    Args:
-        settings: read when a resource is extracted, not when it is built.
-    """
+    """The account's resources; settings are read when one is extracted, not when it is built."""
     return [_credits_resource(settings), *_catalogue(settings), *_page(settings), _history_resource(settings)]
 
 

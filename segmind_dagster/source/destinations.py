@@ -129,12 +129,7 @@ def check_destination(settings: Settings) -> None:
 
 
 def reason(error: BaseException, settings: Settings) -> str:
-    """What went wrong with a destination, in a sentence, without secrets.
-
-    Args:
-        error: dlt's, or a driver's.
-        settings: whose destination.
-    """
+    """What went wrong with a destination, in a sentence, without secrets."""
     causes = [error]
     while (inner := getattr(causes[-1], "inner_exc", None) or getattr(causes[-1], "exception", None)) is not None:
         causes.append(inner)

@@ -95,7 +95,7 @@ def history_rows(
         for page in _whole(ask, begin, stop):
             fresh = {row.request_id: row for row in page if row.request_id not in seen}
             seen.update(fresh)
-            pending += [row.created_at for row in fresh.values() if row.created_at and _is_pending(row)]
+            pending += [row.created_at for row in fresh.values() if row.created_at and not row.is_finished]
             yield [_row(row, api_origin, redactor) for row in fresh.values()]
         begin = stop + timedelta(days=1)
     covered_from = before.covered_from if before else start
@@ -116,13 +116,9 @@ def _whole(ask: Callable[[dict[str, str]], tuple[int, Any]], first: date, last: 
         yield from _whole(ask, middle + timedelta(days=1), last)
 
 
-def _is_pending(row: HistoryRow) -> bool:
-    return (row.status or "").upper() not in {"COMPLETED", "FAILED"}
-
-
 def _row(row: HistoryRow, api_origin: str, redactor: Redactor) -> dict[str, Any]:
     ended_at = None
-    if row.created_at is not None and not _is_pending(row):
+    if row.created_at is not None and row.is_finished:
         ended_at = row.created_at.astimezone(UTC) + timedelta(milliseconds=row.latency_ms or 0)
     return {
         "request_id": row.request_id,

@@ -22,12 +22,7 @@ _CUT = " [cut: longer than the destination holds]"
 
 
 def with_room_for_texts(source: DltSource, capabilities: DestinationCapabilitiesContext) -> DltSource:
-    """The same source, its texts fitting the destination.
-
-    Args:
-        source: what is loaded.
-        capabilities: of the destination.
-    """
+    """The same source, its texts fitting the destination."""
     longest = capabilities.max_text_data_type_length
     # dlt calls it an int, and leaves it out where it does not know
     if not longest or longest >= _PLENTY_BYTES:

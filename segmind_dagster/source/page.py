@@ -40,11 +40,7 @@ _TIME_IN_TEXT: Final = re.compile(r"\b\d[\d,]*(?:\.\d+)?\s*(?:ms|milliseconds?|s
 
 
 def models_on_page(html: str) -> list[dict[str, Any]]:
-    """The models that a page lists, each once: `slug`, and what it says of title, modality, price and latency.
-
-    Args:
-        html: the page.
-    """
+    """The models that a page lists, each once: `slug`, and what it says of title, modality, price and latency."""
     from bs4 import BeautifulSoup as Soup
 
     page = Soup(html, "html.parser")

@@ -34,11 +34,7 @@ _LOADED_INTO = "segmind_loaded_into"
 
 
 def segmind_pipeline(settings: Settings) -> dlt.Pipeline:
-    """The pipeline `segmind` for these settings; nothing is loaded yet.
-
-    Args:
-        settings: destination and data folder.
-    """
+    """The pipeline `segmind` for these settings; nothing is loaded yet."""
     if (path := duckdb_path(settings)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with _used_to_other_destinations():
@@ -76,12 +72,9 @@ def _turn(settings: Settings, *, purpose: str, say: Callable[[str], None]) -> It
 
 @contextmanager
 def warehouse(settings: Settings, *, purpose: str, say: Callable[[str], None] = LOGGER.info) -> Iterator[dlt.Pipeline]:
-    """The pipeline for reading, in its turn with loaders; its schema is restored from the destination if need be.
+    """The pipeline for reading, in its turn with loaders, which are told the purpose.
 
-    Args:
-        settings: destination and data folder.
-        purpose: shown to processes that wait for the lock.
-        say: called with a sentence while waiting.
+    Its schema is restored from the destination if need be.
 
     Raises:
         LoadLockError: another loader, or an open connection, was in the way for too long.
@@ -107,13 +100,7 @@ def load(
     purpose: str = "loading",
     say: Callable[[str], None] = LOGGER.info,
 ) -> tuple[LoadInfo, dlt.Pipeline]:
-    """Run the whole dlt load under the lock.
-
-    Args:
-        settings: destination and data folder.
-        source: what to load.
-        purpose: shown to processes that wait for the lock.
-        say: called with a sentence while waiting.
+    """Run the whole dlt load under the lock; who waits for that is told the purpose.
 
     Raises:
         LoadLockError: another loader, or an open connection, was in the way for too long.

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.lifecycle.failures import policy_of
+from segmind_dagster.lifecycle.parsing import FREE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
+    from decimal import Decimal
 
     from segmind_dagster.gateway.redaction import Redactor
 
 _NOT_PARAMETERS = frozenset({"prompt", "negative_prompt", "seed", "messages"})
-_FREE = Decimal(0)
 
 _SAME_NAME = (
     "generation_id",
@@ -69,13 +69,7 @@ _ATTEMPT_SAME_NAME = (
 
 
 def model_row(record: Mapping[str, Any], *, api_origin: str, redactor: Redactor) -> dict[str, Any]:
-    """A row of a model table.
-
-    Args:
-        record: a generation as one prompt set sees it; see `ledger.reads.set_rows`.
-        api_origin: where it came from.
-        redactor: takes keys out of what is shown.
-    """
+    """A row of a model table, from one of `ledger.reads.set_rows`."""
     cost = _cost(record)
     is_reused = record["is_reused"] and record["state"] == "succeeded"
     params = redactor.values({name: value for name, value in record["body"].items() if name not in _NOT_PARAMETERS})
@@ -87,8 +81,8 @@ def model_row(record: Mapping[str, Any], *, api_origin: str, redactor: Redactor)
         "model": record["model_slug"],
         "status": record["state"],
         "asked_day": _utc_day(record["asked_at"]),
-        "cost_usd": _FREE if record["is_reused"] else cost,
-        "saved_usd": cost if is_reused else _FREE,
+        "cost_usd": FREE if record["is_reused"] else cost,
+        "saved_usd": cost if is_reused else FREE,
         "api_origin": api_origin,
     }
 
@@ -98,16 +92,11 @@ def _cost(record: Mapping[str, Any]) -> Decimal | None:
     kind = record["failure_kind"]
     is_open = record["state"] not in {"planned", "failed"} or (kind is not None and policy_of(kind).may_be_paid)
     cost: Decimal | None = record["cost_usd"]
-    return _FREE if cost is None and not is_open else cost
+    return FREE if cost is None and not is_open else cost
 
 
 def attempt_row(record: Mapping[str, Any], *, api_origin: str) -> dict[str, Any]:
-    """A row of the `attempts` table.
-
-    Args:
-        record: see `ledger.reads.attempt_rows`.
-        api_origin: where it was sent.
-    """
+    """A row of the `attempts` table, from one of `ledger.reads.attempt_rows`."""
     return {
         **{name: record[name] for name in _ATTEMPT_SAME_NAME},
         "model": record["model_slug"],

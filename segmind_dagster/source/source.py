@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import dlt
@@ -99,44 +101,81 @@ def _resources(
 ) -> list[DltResource]:
     chosen = MODELS if models is None else tuple(find_model(name) for name in models)
     filled = [model for model in chosen if with_rows is None or model.resource in with_rows]
-    generation = _Generation(settings, prompt_sets, chosen) if should_generate else None
+    ledger = _Ledger(settings, chosen, prompt_sets, should_generate, is_restored, run)
     return [
-        *(
-            _model_resource(model, settings, prompt_sets if model in filled else [], generation, is_restored, run)
-            for model in chosen
-        ),
-        _attempts_resource(filled, settings, prompt_sets, generation, is_restored, run),
+        *(_model_resource(ledger, model, has_rows=model in filled) for model in chosen),
+        _attempts_resource(ledger, filled),
         *account_resources(settings),
     ]
 
 
-class _Generation:
-    """Generates once, when the first resource is extracted."""
+@dataclass(slots=True)
+class _Ledger:
+    """What the resources of one source share: the ledger they read, and what is generated first, once.
 
-    def __init__(
-        self, settings: Callable[[], Settings], prompt_sets: Sequence[str] | None, models: Sequence[Model]
-    ) -> None:
-        self._settings = settings
-        self._prompt_sets = prompt_sets
-        self._models = models
-        self._is_done = False
+    Args:
+        settings: which ledger, which account.
+        models: what is generated.
+        prompt_sets: keys of the sets that are generated and loaded; all when None.
+        should_generate: whether anything is generated first.
+        is_restored: whether the schema was restored from the destination, so that a table in it needs no job.
+        run: what the run has open.
+    """
 
-    def ensure(self) -> None:
-        if self._is_done:
-            return
-        self._is_done = True
+    settings: Callable[[], Settings]
+    models: Sequence[Model]
+    prompt_sets: Sequence[str] | None
+    should_generate: bool
+    is_restored: bool
+    run: RunContext | None
+
+    def resource(
+        self,
+        name: str,
+        description: str,
+        *,
+        primary_key: Sequence[str],
+        columns: dict[str, Any],
+        read: Callable[[Any, Settings], Iterator[dict[str, Any]]] | None,
+    ) -> DltResource:
+        """A resource of rows that are read through a connection; of none when there is nothing to read."""
+
+        def pages() -> Iterator[Any]:
+            from segmind_dagster.data_folder import opened
+
+            if not (self.is_restored and _exists(name, columns)):
+                yield dlt.mark.materialize_table_schema()
+            if read is None:
+                return
+            current = self.settings()
+            _keep_apart(current.api_origin)
+            if self.should_generate:
+                self.should_generate = False
+                self._generate()
+            with opened(current, self.run) as (ledger, _), ledger.reading() as connection:
+                rows = read(connection, current)
+                while page := list(islice(rows, _PAGE_ROWS)):
+                    yield page
+
+        pages.__doc__ = description
+        return cast(
+            "DltResource",
+            dlt.resource(pages, name=name, primary_key=primary_key, write_disposition="merge", columns=columns),
+        )
+
+    def _generate(self) -> None:
         refuse_to_double()
         from segmind_dagster.prompts import find_prompt_set, scan_prompts
         from segmind_dagster.runner import Batch, generate
 
-        settings = self._settings()
-        keys = self._prompt_sets
+        settings = self.settings()
+        keys = self.prompt_sets
         if keys is None:
             keys = list(scan_prompts(settings.prompts_dir).files)
         sets = [
             find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir) for key in keys
         ]
-        wanted = tuple(model.resource for model in self._models)
+        wanted = tuple(model.resource for model in self.models)
         line = "not begun"
 
         def say(progress: Progress) -> None:
@@ -169,42 +208,39 @@ def _raise_if_nothing_came(report: RunReport) -> None:
     LOGGER.error(message)
 
 
-def _model_resource(
-    model: Model,
-    settings: Callable[[], Settings],
-    prompt_sets: Sequence[str] | None,
-    generation: _Generation | None,
-    is_restored: bool,
-    run: RunContext | None,
-) -> DltResource:
-    def rows() -> Iterator[Any]:
+def _model_resource(ledger: _Ledger, model: Model, *, has_rows: bool) -> DltResource:
+    def read(connection: Any, settings: Settings) -> Iterator[dict[str, Any]]:
         from segmind_dagster.ledger import reads
 
-        if not (is_restored and _exists(model.resource, tables.MODEL_COLUMNS)):
-            yield dlt.mark.materialize_table_schema()
-        if prompt_sets is not None and not prompt_sets:
-            return
-        current = settings()
-        _keep_apart(current.api_origin)
-        if generation is not None:
-            generation.ensure()
-        yield from _pages(
-            current,
-            lambda connection: reads.set_rows(connection, resource=model.resource, prompt_sets=prompt_sets),
-            lambda record: model_row(record, api_origin=current.api_origin, redactor=redactor_of(current)),
-            run,
-        )
+        redactor = redactor_of(settings)
+        for record in reads.set_rows(connection, resource=model.resource, prompt_sets=ledger.prompt_sets):
+            yield model_row(record, api_origin=settings.api_origin, redactor=redactor)
 
-    rows.__doc__ = f"{model.title}: one row for each generation a prompt set asks for ({model.modality})."
-    return cast(
-        "DltResource",
-        dlt.resource(
-            rows,
-            name=model.resource,
-            primary_key=("prompt_set", "generation_id"),
-            write_disposition="merge",
-            columns=tables.MODEL_COLUMNS,
-        ),
+    is_asked_for = ledger.prompt_sets is None or len(ledger.prompt_sets) > 0
+    return ledger.resource(
+        model.resource,
+        f"{model.title}: one row for each generation a prompt set asks for ({model.modality}).",
+        primary_key=("prompt_set", "generation_id"),
+        columns=tables.MODEL_COLUMNS,
+        read=read if has_rows and is_asked_for else None,
+    )
+
+
+def _attempts_resource(ledger: _Ledger, models: Sequence[Model]) -> DltResource:
+    def read(connection: Any, settings: Settings) -> Iterator[dict[str, Any]]:
+        from segmind_dagster.ledger import reads
+
+        resources = [model.resource for model in models]
+        for record in reads.attempt_rows(connection, resources=resources, prompt_sets=ledger.prompt_sets):
+            yield attempt_row(record, api_origin=settings.api_origin)
+
+    return ledger.resource(
+        "attempts",
+        "Every POST sent, with what it cost; spend is summed here.",
+        # a dataset is of one API and account, see `_keep_apart`
+        primary_key=("generation_id", "attempt"),
+        columns=tables.ATTEMPT_COLUMNS,
+        read=read,
     )
 
 
@@ -221,63 +257,7 @@ def _keep_apart(api_origin: str) -> None:
         raise DatasetOriginError(recorded, api_origin)
 
 
-def _attempts_resource(
-    models: Sequence[Model],
-    settings: Callable[[], Settings],
-    prompt_sets: Sequence[str] | None,
-    generation: _Generation | None,
-    is_restored: bool,
-    run: RunContext | None,
-) -> DltResource:
-    resources = [model.resource for model in models]
-
-    @dlt.resource(
-        name="attempts",
-        # a dataset is of one API and account, see `_keep_apart`
-        primary_key=("generation_id", "attempt"),
-        write_disposition="merge",
-        columns=tables.ATTEMPT_COLUMNS,
-    )
-    def attempts() -> Iterator[Any]:
-        """Every POST sent, with what it cost; spend is summed here."""
-        from segmind_dagster.ledger import reads
-
-        if not (is_restored and _exists("attempts", tables.ATTEMPT_COLUMNS)):
-            yield dlt.mark.materialize_table_schema()
-        current = settings()
-        _keep_apart(current.api_origin)
-        if generation is not None:
-            generation.ensure()
-        yield from _pages(
-            current,
-            lambda connection: reads.attempt_rows(connection, resources=resources, prompt_sets=prompt_sets),
-            lambda record: attempt_row(record, api_origin=current.api_origin),
-            run,
-        )
-
-    return attempts
-
-
 def _exists(table: str, columns: Mapping[str, Any]) -> bool:
     """Whether the schema that was restored from the destination has the table with all of these columns."""
     known = dlt.current.source_schema().tables.get(table, {}).get("columns", {})
     return set(columns) <= set(known)
-
-
-def _pages(
-    settings: Settings,
-    read: Callable[[Any], Iterator[Mapping[str, Any]]],
-    to_row: Callable[[Mapping[str, Any]], dict[str, Any]],
-    run: RunContext | None,
-) -> Iterator[list[dict[str, Any]]]:
-    from segmind_dagster.data_folder import opened
-
-    with opened(settings, run) as (ledger, _), ledger.reading() as connection:
-        page: list[dict[str, Any]] = []
-        for record in read(connection):
-            page.append(to_row(record))
-            if len(page) == _PAGE_ROWS:
-                yield page
-                page = []
-        if page:
-            yield page

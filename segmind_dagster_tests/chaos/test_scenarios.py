@@ -129,7 +129,9 @@ def test_every_kind_of_lie_and_of_late_error_has_a_scenario() -> None:
     assert {kind for told in lies for kind in told.alterations} == set(ALTERATIONS)
     assert {told.cost_in_results for told in lies} == set(COST_LIES)
     assert {kind for each in found for kind in each.rates} >= set(LATE_ERRORS)
-    said = {name for told in lies for name in told.as_json()}
+    said = {
+        each.name for told in lies for each in fields(Lies) if getattr(told, each.name) != getattr(Lies(), each.name)
+    }
     others = {"seed", "altered_share", "cut_at", "alterations", "cost_in_headers", "cost_in_history", "balance"}
     assert said >= {each.name for each in fields(Lies)} - others
 

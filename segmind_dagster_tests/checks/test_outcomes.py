@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from segmind_dagster.checks import outcomes
 from segmind_dagster.checks.completeness import completeness
 from segmind_dagster.checks.outcomes import SAMPLE, CheckOutcome
-from segmind_dagster.ledger.check_reads import WaitingRow
 from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.lifecycle.generation import Generation
 from segmind_dagster.lifecycle.next_step import MOST_RUNS
@@ -186,10 +185,10 @@ def test_an_accidental_charge_beside_a_decided_one_is_still_reported() -> None:
     assert "2 generations were bought again by decision for $0.0400" in found.description
 
 
-def waiting(days: float, state: str = "submitted", prompt_set: str = "fruit") -> WaitingRow:
-    return WaitingRow(
-        generation_id="g", prompt_set=prompt_set, state=state, since=NOW - timedelta(days=days), request_id=None,
-        usd=CENT,
+def waiting(days: float, state: str = "submitted", prompt_set: str = "fruit") -> Generation:
+    return Generation(
+        generation_id="g", prompt_set=prompt_set, model=FAST_FLUX_SCHNELL, state=state,
+        submitted_at=NOW - timedelta(days=days), cost_usd=CENT,
     )  # type: ignore[arg-type]  # fmt: skip
 
 

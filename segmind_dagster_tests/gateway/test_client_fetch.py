@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from lab.gateway import Bench
 
     from segmind_dagster.gateway.client import Gateway
-    from segmind_dagster.gateway.fetching import Fetched
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -35,7 +34,7 @@ def bought(bench: Bench, **settings: Any) -> tuple[Any, Any]:
     """An output bought from a sandbox and fetched; and the sandbox's account."""
     server = bench.sandbox(**settings)
 
-    async def buy(gateway: Gateway) -> Fetched:
+    async def buy(gateway: Gateway) -> str:
         accepted = await gateway.submit(FAST_FLUX_SCHNELL, {"prompt": "a pear", "seed": 4}, bench.sink)
         result = await gateway.result(accepted.request_id)
         return await gateway.fetch(result.output_url, bench.sink)
@@ -47,24 +46,21 @@ def bought(bench: Bench, **settings: Any) -> tuple[Any, Any]:
 
 
 def test_an_output_arrives_whole_with_the_digest_of_its_bytes(bench: Bench) -> None:
-    fetched, account = bought(bench)
-    content = bench.sink.read_bytes()
-    assert (fetched.path, fetched.size_bytes) == (bench.sink, len(content))
-    assert fetched.sha256 == hashlib.sha256(content).hexdigest()
-    assert fetched.content_type == "image/jpeg"
+    sha256, account = bought(bench)
+    assert sha256 == hashlib.sha256(bench.sink.read_bytes()).hexdigest()
     assert verify(bench.sink, "image").width == 64
     assert account["requests"]["output"] == 1
 
 
 def test_a_truncated_output_is_fetched_again_and_nothing_is_bought_again(bench: Bench) -> None:
-    fetched, account = bought(bench, faults=Faults(script=["truncated"]))
-    assert verify(fetched.path, "image").format == "jpeg"
+    _, account = bought(bench, faults=Faults(script=["truncated"]))
+    assert verify(bench.sink, "image").format == "jpeg"
     assert (account["requests"]["output"], account["requests"]["submit"], account["charges"]) == (2, 1, 1)
 
 
 def test_a_slow_output_is_waited_for(bench: Bench) -> None:
-    fetched, account = bought(bench, faults=Faults(script=["slow"], slow_s=0.02))
-    assert verify(fetched.path, "image").format == "jpeg"
+    _, account = bought(bench, faults=Faults(script=["slow"], slow_s=0.02))
+    assert verify(bench.sink, "image").format == "jpeg"
     assert account["requests"]["output"] == 1
 
 
@@ -77,10 +73,10 @@ def test_a_deleted_output_is_expired_and_requested_once(bench: Bench, settings: 
 
 @pytest.mark.parametrize("fault", ["html_as_image", "undecodable"])
 def test_bytes_that_are_not_a_picture_are_fetched_and_refused_by_verification(bench: Bench, fault: Any) -> None:
-    fetched, _ = bought(bench, faults=Faults(script=[fault]))
-    assert fetched.size_bytes == bench.sink.stat().st_size
+    sha256, _ = bought(bench, faults=Faults(script=[fault]))
+    assert sha256 == hashlib.sha256(bench.sink.read_bytes()).hexdigest()
     with pytest.raises(OutputError):
-        verify(fetched.path, "image")
+        verify(bench.sink, "image")
 
 
 @pytest.mark.parametrize(
@@ -175,10 +171,10 @@ def test_an_output_larger_than_the_limit_is_refused_and_not_fetched_again(bench:
 
 def test_an_output_of_exactly_the_limit_is_accepted(bench: Bench) -> None:
     handler, _ = answering(lambda: web.Response(body=CONTENT))
-    fetched = bench.against(
+    sha256 = bench.against(
         handler, lambda gateway, url: gateway.fetch(f"{url}/a", bench.sink), max_output_bytes=len(CONTENT)
     )
-    assert fetched.size_bytes == len(CONTENT)
+    assert sha256 == hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_an_output_that_stays_truncated_is_refused(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import socket
 from dataclasses import replace
@@ -113,7 +114,7 @@ def test_an_accepted_submission_returns_the_id_of_the_sandbox_job(bench: Bench) 
     accepted = bench.run(server.url, submitting(bench.sink, body=body))
     (job,) = server.account()["jobs"]
     assert (job["request_id"], job["body"], job["slug"]) == (accepted.request_id, body, "fast-flux-schnell")
-    assert (accepted.http_status, accepted.fetched, accepted.output_text) == (200, None, None)
+    assert (accepted.http_status, accepted.received, accepted.output_text) == (200, None, None)
     assert not bench.sink.exists()
 
 
@@ -124,8 +125,10 @@ def test_a_v1_answer_contains_the_output_and_its_accounting(bench: Bench) -> Non
     assert accepted.request_id == job["request_id"]
     assert accepted.accounting.cost_usd == Decimal(job["cost_usd"])
     assert accepted.accounting.seed == BODY["seed"]
-    assert accepted.fetched.size_bytes == bench.sink.stat().st_size > 0
-    assert accepted.fetched.content_type == "image/jpeg"
+    content = bench.sink.read_bytes()
+    assert content
+    assert (accepted.received.path, accepted.received.reason) == (bench.sink, None)
+    assert accepted.received.sha256 == hashlib.sha256(content).hexdigest()
 
 
 def test_a_v1_answer_of_a_text_model_is_its_text(bench: Bench) -> None:
@@ -133,14 +136,16 @@ def test_a_v1_answer_of_a_text_model_is_its_text(bench: Bench) -> None:
     body = {"messages": [{"role": "user", "content": "Hi"}]}
     accepted = bench.run(server.url, submitting(bench.sink, replace(LLAMA_V3P1_8B_INSTRUCT, api_version="v1"), body))
     assert json.loads(accepted.output_text)["choices"]
-    assert accepted.fetched is None
+    assert accepted.received is None
 
 
 def test_a_truncated_v1_output_keeps_its_request_id_and_cost(bench: Bench) -> None:
     server = bench.sandbox(faults=Faults(script=["truncated"]))
     accepted = bench.run(server.url, submitting(bench.sink, SDXL_NEWREALITY))
     (job,) = server.account()["jobs"]
-    assert (accepted.request_id, accepted.fetched) == (job["request_id"], None)
+    assert accepted.request_id == job["request_id"]
+    assert (accepted.received.path, accepted.received.sha256) == (bench.sink, None)
+    assert accepted.received.reason
     assert accepted.accounting.cost_usd == Decimal(job["cost_usd"])
 
 

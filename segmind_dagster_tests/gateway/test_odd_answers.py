@@ -108,7 +108,9 @@ def test_the_api_host_is_not_fetched_from_unencrypted_when_the_api_is_https(benc
 def test_a_truncated_v1_answer_keeps_its_request_id_for_every_kind_of_output(bench: Any, model: Any) -> None:
     head = b"HTTP/1.1 200 OK\r\nx-request-id: r-1\r\nContent-Length: 100\r\n\r\n{"
     accepted = serving_garbage(bench, head, lambda gateway, _: gateway.submit(model, {}, bench.sink))
-    assert (accepted.request_id, accepted.fetched, accepted.output_text) == ("r-1", None, None)
+    assert (accepted.request_id, accepted.output_text) == ("r-1", None)
+    assert (accepted.received.sha256, accepted.received.is_only_copy) == (None, True)
+    assert accepted.received.reason
 
 
 @pytest.mark.parametrize("days", [0, 28, 29, 30, 31, 45, 61, 100])

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from segmind_dagster.ledger import Ledger
-    from segmind_dagster.ledger.records import Charge
     from segmind_dagster.lifecycle.generation import Generation
 
 ORIGIN = "http://127.0.0.1:8777"
@@ -104,8 +103,10 @@ class Book:
         )
         return held
 
-    def succeeded(self, held: Claim, **fields: Any) -> Charge:
-        return self.ledger.write(moves.mark_succeeded, stored(held, **fields))
+    def succeeded(self, held: Claim, **fields: Any) -> tuple[Decimal, bool]:
+        """Store an output; what that charged anew, and whether that is estimated."""
+        charge = self.ledger.write(moves.mark_succeeded, stored(held, **fields))
+        return charge.anew_usd, charge.is_estimated
 
     def failed(self, held: Claim, *, target: str = "failed", **fields: Any) -> Claim:
         usual: dict[str, Any] = {

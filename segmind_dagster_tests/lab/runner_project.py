@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from lab.project import Project
 from segmind_dagster.ledger.schema import SPENDING
+from segmind_dagster.runner.resolving import doubts
+
+if TYPE_CHECKING:
+    from segmind_dagster.lifecycle.generation import Generation
+    from segmind_dagster.runner.ports import ClockPort
 
 
 class Lab(Project):
@@ -22,6 +28,10 @@ class Lab(Project):
                 connection.execute(select(SPENDING.c.committed_usd).where(SPENDING.c.scope == scope)).scalars(),
                 Decimal(0),
             )
+
+    def unresolved(self, clock: ClockPort | None = None) -> list[Generation]:
+        """What waits for a person's word and no run is looking after, oldest first."""
+        return [doubt.record for doubt in doubts(self.settings(), clock=clock)[0]]
 
     def committed_per_attempt(self) -> list[Decimal]:
         return [row["cost_usd"] if row["cost_usd"] is not None else row["reserved_usd"] for row in self.attempts()]

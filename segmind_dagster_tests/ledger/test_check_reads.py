@@ -56,12 +56,13 @@ def test_only_generations_in_progress_can_have_a_live_owner(book: Book) -> None:
 
 def test_removed_prompts_are_not_open_but_their_files_are_checked(book: Book) -> None:
     book.in_state("old-failed", "failed")
-    book.in_state("old-stored", "succeeded")
+    book.plan("old-stored")
+    book.succeeded(book.submitted(book.claim("old-stored")), uri="outputs/flux/old-stored.png")
     book.plan("new")
     asked_for, rows = open_rows(book)
     assert (asked_for, [row.generation_id for row in rows]) == (1, ["new"])
     stored = book.ledger.read(check_reads.stored_rows, **OF_SET)
-    assert [(row.generation_id, row.sha256, row.size_bytes) for row in stored] == [("old-stored", "stored", 10)]
+    assert [(row.uri, row.sha256, row.size_bytes) for row in stored] == [("outputs/flux/old-stored.png", "stored", 10)]
 
 
 def test_failed_runs_count_once_and_stopped_runs_do_not_count(book: Book) -> None:
@@ -125,12 +126,12 @@ def test_waiting_rows_are_unstored_and_damaged_outputs_oldest_first(book: Book) 
     book.in_state("stored", "succeeded")
     book.plan("lost", prompt_set="shares-it")
     rows = book.ledger.read(check_reads.waiting_rows, resource="flux")
-    assert {(row.generation_id, row.state, row.usd) for row in rows} == {
+    assert {(row.generation_id, row.state, row.cost_usd) for row in rows} == {
         ("lost", "unknown", CENT),
         ("damaged", "failed", CENT * 2),
         ("on-its-way", "submitted", CENT),
     }
-    assert (rows[0].generation_id, rows[0].request_id, rows[0].since) == ("lost", None, NOON - timedelta(days=2))
+    assert (rows[0].generation_id, rows[0].request_id, rows[0].sent_at) == ("lost", None, NOON - timedelta(days=2))
 
 
 QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {

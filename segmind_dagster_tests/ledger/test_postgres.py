@@ -76,7 +76,8 @@ def test_sensor_queries_work_on_postgresql(ledgers: list[Ledger]) -> None:
     book.unknown(book.claim("c"))
     work = asked.read(sensor_reads.open_work, failed_kinds={"server_error"}, uncounted_kinds={"no_credits"})
     assert {(each.prompt_set, each.resource) for each in work} == {("set", "flux")}
-    assert asked.read(sensor_reads.runs_of, ["a"], uncounted_kinds=set())
+    known = asked.read(reads.snapshot, ["a"], is_alive=lambda *_: False, uncounted_kinds=set())
+    assert known["a"].failed_runs == 1
     assert asked.read(sensor_reads.held) == [sensor_reads.Held(owner="me", generations=1, last_at=NOON)]
     assert [record.generation_id for record in asked.read(reads.unfinished, is_alive=lambda *_: False)] == ["c"]
     assert asked.read(reads.unfinished, is_alive=lambda *_: True) == []

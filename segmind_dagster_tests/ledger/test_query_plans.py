@@ -22,6 +22,12 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
         lambda connection: reads.snapshot(connection, ["a", "b"], is_alive=lambda *_: True),
         {"sqlite_autoindex_generations_1"},
     ),
+    "snapshot, with failed runs": (
+        lambda connection: reads.snapshot(
+            connection, ["a", "b"], is_alive=lambda *_: True, uncounted_kinds={"no_credits"}
+        ),
+        {"sqlite_autoindex_generations_1", "attempts_failed"},
+    ),
     "unfinished": (lambda connection: reads.unfinished(connection, is_alive=lambda *_: True), {"generations_open"}),
     "unfinished, with paid failures": (
         lambda connection: reads.unfinished(connection, is_alive=lambda *_: False, also_paid=True),

@@ -12,7 +12,7 @@ from lab.ledger import NOON, Book
 from sqlalchemy import insert
 from test_query_plans import plans
 
-from segmind_dagster.ledger import leases, sensor_reads
+from segmind_dagster.ledger import leases, reads, sensor_reads
 from segmind_dagster.ledger.schema import BALANCE_KEY, META
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def test_failed_runs_are_counted_not_posts(book: Book) -> None:
         book.failed(book.claim("a", owner), target="planned")
     book.failed(book.claim("a", "three"), target="planned", failure_kind="no_credits")
     assert stories(book) == {("set", "flux", "planned", "no_credits", 2, 1)}
-    assert book.ledger.read(sensor_reads.runs_of, ["a", "b"], uncounted_kinds=UNCOUNTED) == {"a": 2}
+    known = book.ledger.read(reads.snapshot, ["a", "b"], is_alive=lambda *_: False, uncounted_kinds=UNCOUNTED)
+    assert {generation_id: record.failed_runs for generation_id, record in known.items()} == {"a": 2}
 
 
 def test_the_last_time_is_that_of_the_latest(book: Book) -> None:
@@ -168,10 +169,6 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
     "open_work": (
         lambda connection: sensor_reads.open_work(connection, failed_kinds=FAILED, uncounted_kinds=UNCOUNTED),
         {"generations_open", "set_generations_by_generation", "attempts_failed"},
-    ),
-    "runs_of": (
-        lambda connection: sensor_reads.runs_of(connection, ["a"], uncounted_kinds=UNCOUNTED),
-        {"attempts_failed"},
     ),
     "held": (sensor_reads.held, {"generations_open"}),
     "loose": (

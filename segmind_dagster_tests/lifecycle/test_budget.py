@@ -17,7 +17,6 @@ from segmind_dagster.lifecycle.budget import (
     Budget,
     Caps,
     Exposure,
-    Granted,
     Refused,
     ReportedPrice,
     ScopeNames,
@@ -60,13 +59,13 @@ class World:
         self.attempts: list[Attempt] = []
         self.reported: dict[str, ReportedPrice] = {}
 
-    def ask(self, model: str, scopes: ScopeNames, caps: Caps, *, is_kept: bool = True) -> Granted | Refused:
+    def ask(self, model: str, scopes: ScopeNames, caps: Caps, *, is_kept: bool = True) -> Decimal | Refused:
         spend = Spend(model_slug=model, scopes=scopes, caps=caps, planned_usd=self.estimate_usd)
         budget = self.budget()
         decision = budget.decide(spend)
         assert budget.decide(spend) == decision, "deciding changed something"
-        if isinstance(decision, Granted) and is_kept:
-            self.attempts.append(Attempt(model, scopes, decision.reserve_usd, is_tight=self.is_tight(spend)))
+        if isinstance(decision, Decimal) and is_kept:
+            self.attempts.append(Attempt(model, scopes, decision, is_tight=self.is_tight(spend)))
         return decision
 
     def is_tight(self, spend: Spend) -> bool:
@@ -178,7 +177,7 @@ def test_at_a_higher_price_a_cap_is_exceeded_only_by_what_was_in_flight(
         if what == "ask":
             before_usd = world.really_usd("day", DAY)
             granted = world.ask(model, ScopeNames(DAY, f"run {number}", "set"), Caps(day_usd=cap_usd))
-            if isinstance(granted, Granted) and world.reported.keys() >= {"a", "b"}:
+            if isinstance(granted, Decimal) and world.reported.keys() >= {"a", "b"}:
                 assert before_usd + world.prices[model] <= cap_usd, "sent although its price is known"
         else:
             among = world.unreported if what == "told later" else world.open
@@ -205,7 +204,7 @@ def test_at_the_estimated_price_plans_that_just_fit_buy_everything(
             run = chance.choice(runs)
             caps = Caps(set_usd=sizes[run] * CENT, run_usd=sizes[run] * CENT, day_usd=day_usd)
             decision = world.ask("a", ScopeNames(DAY, f"run {run}", f"set {run}"), caps)
-            if isinstance(decision, Granted):
+            if isinstance(decision, Decimal):
                 left[run] -= 1
                 continue
             assert not decision.is_final
@@ -236,12 +235,12 @@ def test_at_ten_times_the_price_without_reports_at_most_four_are_sent() -> None:
 def test_the_first_of_a_model_reserves_its_estimate_and_the_second_headroom_for_both() -> None:
     world = World({"a": CENT, "b": CENT})
     scopes, caps = ScopeNames(DAY, "run", "set"), Caps(day_usd=CENT * 5)
-    assert world.ask("a", scopes, caps) == Granted(CENT)
+    assert world.ask("a", scopes, caps) == CENT
     refused = world.ask("a", scopes, caps)
     assert isinstance(refused, Refused)
     assert (refused.reserved_usd, refused.needed_usd, refused.is_final) == (CENT * 4, CENT * 4, False)
     # another model's first one: only the open one of the other counts with caution
-    assert world.ask("b", scopes, caps) == Granted(CENT)
+    assert world.ask("b", scopes, caps) == CENT
 
 
 def test_a_failed_first_generation_lets_the_next_one_go() -> None:
@@ -249,7 +248,7 @@ def test_a_failed_first_generation_lets_the_next_one_go() -> None:
     scopes, caps = ScopeNames(DAY, "run", "set"), Caps(day_usd=CENT)
     world.ask("a", scopes, caps)
     world.end(world.open[0], "free")
-    assert world.ask("a", scopes, caps) == Granted(CENT)
+    assert world.ask("a", scopes, caps) == CENT
 
 
 def test_an_unknown_outcome_keeps_its_caution_without_blocking_the_first_report() -> None:
@@ -259,7 +258,7 @@ def test_an_unknown_outcome_keeps_its_caution_without_blocking_the_first_report(
     )
     budget = Budget(committed=dict.fromkeys(scopes.pairs(), CENT), exposures=[unknown], prices={}, now=NOW)
     spend = Spend(model_slug="a", scopes=scopes, caps=Caps(set_usd=CENT * 5), planned_usd=CENT)
-    assert budget.decide(spend) == Granted(CENT)
+    assert budget.decide(spend) == CENT
     refused = budget.decide(replace(spend, caps=Caps(set_usd=CENT * 4)))
     assert isinstance(refused, Refused)
     assert (refused.spent_usd, refused.reserved_usd, refused.is_final) == (NOTHING, CENT * 4, False)
@@ -270,7 +269,7 @@ def test_an_old_reported_price_is_ignored(age: timedelta, *, is_known: bool) -> 
     world = World({"a": CENT})
     world.reported = {"a": ReportedPrice(CENT * 3, NOW - age)}
     scopes, caps = ScopeNames(DAY, "run", "set"), Caps()
-    assert world.ask("a", scopes, caps) == Granted(CENT * 3 if is_known else CENT)
+    assert world.ask("a", scopes, caps) == (CENT * 3 if is_known else CENT)
 
 
 def test_the_highest_price_of_an_hour_counts_and_then_expires() -> None:

@@ -269,16 +269,16 @@ def test_truncated_rows_leave_all_similar_submissions_in_doubt(count: int) -> No
 SETTLE = timedelta(seconds=120)
 
 
-def reading(at_s: float, *listed: str, accepted: tuple[str, ...] = ("c",), unfinished: tuple[str, ...] = ()) -> Reading:
+def reading(at_s: float, *listed: str, accepted: tuple[str, ...] = ("c",), has_unfinished: bool = False) -> Reading:
     return Reading(
         asked_s=at_s,
         asked_at=NOON + timedelta(seconds=at_s),
         listed=frozenset(listed),
-        unfinished=frozenset(unfinished),
+        has_unfinished=has_unfinished,
         accepted=[
             Accepted(
-                request_id=each, model_slug=SLUG if each == "c" else "flux-dev", sent_at=NOON,
-                accepted_at=NOON + timedelta(seconds=1), is_finished=True,
+                request_id=each, model_slug=SLUG if each == "c" else "flux-dev",
+                accepted_at=NOON + timedelta(seconds=1),
             )
             for each in accepted
         ],
@@ -309,7 +309,7 @@ def test_two_whole_readings_with_a_control_prove_absence() -> None:
         pytest.param([reading(65, accepted=()), reading(2000, accepted=())], {"waited_s": 2000.0}, id="nothing known"),
         pytest.param([reading(65, "c"), reading(130, "c")], {"job_s": 60.0}, id="a job may still be at work"),
         pytest.param(
-            [reading(65, "c", "u", unfinished=("u",)), reading(130, "c")],
+            [reading(65, "c", "u", has_unfinished=True), reading(130, "c")],
             {"is_sync": True, "job_s": 600.0},
             id="a call that lasts as long as its job",
         ),
@@ -320,7 +320,7 @@ def test_weaker_evidence_does_not_prove_absence(readings: list[Reading], options
 
 
 def test_a_history_that_lists_unfinished_requests_need_not_wait_for_the_job() -> None:
-    unfinished = reading(65, "c", "u", unfinished=("u",))
+    unfinished = reading(65, "c", "u", has_unfinished=True)
     assert judged(unfinished, reading(130, "c"), job_s=600.0) == "absent"
 
 

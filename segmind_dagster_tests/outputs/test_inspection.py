@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import fsspec
@@ -11,23 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segmind_dagster.lifecycle.generation import Output
 from segmind_dagster.outputs.inspection import inspect
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True)
-class Kept:
-    uri: str
-    sha256: str
-    size_bytes: int
+def kept_at(uri: str, sha256: str, size_bytes: int) -> Output:
+    return Output(uri=uri, sha256=sha256, size_bytes=size_bytes, format="png")
 
 
-def keep(folder: Path, name: str, content: bytes) -> Kept:
+def keep(folder: Path, name: str, content: bytes) -> Output:
     path = folder / name
     path.write_bytes(content)
-    return Kept(str(path), hashlib.sha256(content).hexdigest(), len(content))
+    return kept_at(str(path), hashlib.sha256(content).hexdigest(), len(content))
 
 
 def test_unchanged_files_have_no_fault(tmp_path: Path) -> None:
@@ -43,7 +40,7 @@ def test_each_kind_of_difference_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").unlink()
     (tmp_path / "folder").mkdir()
     size = (tmp_path / "folder").stat().st_size
-    kept[3] = Kept(kept[3].uri, kept[3].sha256, size)
+    kept[3] = kept_at(kept[3].uri, kept[3].sha256, size)
     found = inspect(kept, seed="s")
     faults = {uri.rsplit("/", 1)[-1]: fault for uri, fault in found.faults}
     assert faults == {"gone": "missing", "short": "other size", "changed": "other content", "folder": "unreadable"}
@@ -69,7 +66,7 @@ def test_a_sample_is_the_same_for_the_same_text_and_another_for_another(tmp_path
 
 @given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=12), limit=st.integers(1, 200))
 def test_no_more_bytes_are_read_than_allowed_except_for_one_file(sizes: list[int], limit: int) -> None:
-    missing = [Kept(f"/nowhere/{n}", "", size) for n, size in enumerate(sizes)]
+    missing = [kept_at(f"/nowhere/{n}", "", size) for n, size in enumerate(sizes)]
     found = inspect(missing, seed="s", max_read_bytes=limit)
     assert found.looked_for == len(sizes)
     assert found.digested >= 1
@@ -79,14 +76,14 @@ def test_no_more_bytes_are_read_than_allowed_except_for_one_file(sizes: list[int
         assert found.digested == len(sizes)
 
 
-def remote(*contents: tuple[str, bytes]) -> list[Kept]:
+def remote(*contents: tuple[str, bytes]) -> list[Output]:
     """Outputs in a bucket that were all stored as `1234`; those without content are gone."""
     fs = fsspec.filesystem("memory")
     for name, content in contents:
         if content:
             fs.pipe(f"/inspected/{name}", content)
     digest = hashlib.sha256(b"1234").hexdigest()
-    return [Kept(f"memory://inspected/{name}", digest, 4) for name, _ in contents]
+    return [kept_at(f"memory://inspected/{name}", digest, 4) for name, _ in contents]
 
 
 def test_remote_outputs_are_checked_for_existence_and_size_and_one_is_read() -> None:
@@ -110,11 +107,11 @@ def test_remote_outputs_that_are_large_are_not_read() -> None:
 
 
 def test_many_remote_outputs_are_checked_by_a_sample() -> None:
-    kept = [Kept(f"memory://nothing/{n}", "", 1) for n in range(30)]
+    kept = [kept_at(f"memory://nothing/{n}", "", 1) for n in range(30)]
     found = inspect(kept, seed="s", max_asked=10)
     assert (found.looked_for, found.counts["missing"], found.digested, found.seed) == (10, 10, 1, "s")
 
 
 @pytest.mark.parametrize("kept", [[]])
-def test_without_outputs_nothing_is_inspected(kept: list[Kept]) -> None:
+def test_without_outputs_nothing_is_inspected(kept: list[Output]) -> None:
     assert inspect(kept, seed="s").files == 0

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from lab.media import SOUNDS, mp4, picture
 from PIL import Image
 
-from segmind_dagster.outputs.provenance import KEYWORD, embed, read_embedded
+from segmind_dagster.outputs.provenance import KEYWORD, embed_in, read_embedded
 from segmind_dagster.outputs.verify import verify
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 PROVENANCE = {
@@ -27,6 +28,11 @@ FORMS = {"png": picture("PNG"), "jpeg": picture("JPEG")}
 facts_of_any_kind = st.dictionaries(
     st.text(max_size=10), st.none() | st.booleans() | st.integers() | st.text(max_size=40), max_size=5
 )
+
+
+def embed(path: Path, form: str, provenance: Mapping[str, Any]) -> None:
+    with path.open("r+b") as file:
+        embed_in(file, form, provenance)
 
 
 def pixels(content: bytes) -> tuple[str, bytes]:

@@ -183,7 +183,7 @@ def test_a_killed_rebuild_keeps_the_guard_and_can_be_repeated(lab: Lab, moment: 
     keys = fill(lab)
     expected = lab.generation_fields(), lab.spending()
     lab.lose_ledger()
-    target = {"before": "restore", "amid": "_add_spending"}[moment]
+    target = {"before": "restore", "amid": "Totals"}[moment]
     code = f"""
 import os, signal
 from segmind_dagster.ledger import restoring

@@ -32,6 +32,18 @@ NOT_EVERYWHERE = (
     exp.Qualify, exp.Lateral, exp.Unnest,
 )  # fmt: skip
 AS_TEXT = {"TO_JSON_STRING", "JSON_SERIALIZE"}
+SPEND_TEXTS = {
+    "first_intent": spend_sql.FIRST_INTENT,
+    "not_ours": spend_sql.NOT_OURS,
+    "charged_again": spend_sql.charged_again(with_history=True),
+    "charged_again_by_ledger": spend_sql.charged_again(with_history=False),
+    "charged_in_vain": spend_sql.charged_in_vain(with_history=True),
+    "charged_in_vain_by_ledger": spend_sql.charged_in_vain(with_history=False),
+    "different": spend_sql.DIFFERENT,
+    "balances": spend_sql.BALANCES,
+    "charges": spend_sql.CHARGES,
+    "both_books": spend_sql.BOTH_BOOKS,
+}
 
 
 def texts(dialect: str) -> dict[str, str]:
@@ -40,7 +52,7 @@ def texts(dialect: str) -> dict[str, str]:
         **usage_sql(RESOURCES),
         "usage_by_day of an older warehouse": usage_sql(RESOURCES, dated=[])["usage_by_day"],
         "combinations": combinations_sql(RESOURCES, as_text=as_text),
-        **{f"spend: {name}": text for name, text in spend_sql.TEXTS.items()},
+        **{f"spend: {name}": text for name, text in SPEND_TEXTS.items()},
         **{f"account: {name}": text for name, text in account.TEXTS.items()},
     }
 

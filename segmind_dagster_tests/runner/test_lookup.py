@@ -13,6 +13,8 @@ from lab.clocks import HandClock
 
 from segmind_dagster.gateway.errors import BrokenOffError, GatewayError
 from segmind_dagster.ledger import Caps, Claim, entries, moves, open_ledger, reads, writes
+from segmind_dagster.ledger.records import ABSENT_BY_WORD
+from segmind_dagster.ledger.restoring import REBUILT_AT
 from segmind_dagster.lifecycle.matching import HistoryRow, Submission
 from segmind_dagster.registry import bundled_catalogue, find_model
 from segmind_dagster.runner.lookup import COLLECT_STAYS_OPEN, RUN_STAYS_OPEN, Found, Lookup
@@ -72,6 +74,7 @@ class Bench:
         self.ledger = ledger
         self.clock = HandClock()
         self.history = History(self.clock)
+        self.over_s, self.longest_s = JOB_S, 0.0
 
     def lookup(self, **options: Any) -> Lookup:
         return Lookup(
@@ -79,7 +82,8 @@ class Bench:
             self.ledger,
             self.clock,
             settling_time_s=SETTLE_S,
-            job_s=lambda model: V1_TIMEOUT_S if model.api_version == "v1" else JOB_S,
+            over_s=lambda model: V1_TIMEOUT_S if model.api_version == "v1" else self.over_s,
+            longest_s=lambda _: self.longest_s,
             slugs=bundled_catalogue().entries.keys(),
             **options,
         )
@@ -121,10 +125,10 @@ class Bench:
         accepted_at = self.clock.now() + timedelta(seconds=at_s)
         self.ledger.write(moves.mark_submitted, claim, request_id=request_id, http_status=200, now=accepted_at)
 
-    def control(self, *, at_s: float = 0.0, slug: str = SLUG) -> None:
+    def control(self, *, at_s: float = 0.0, slug: str = SLUG, status: str | None = None) -> None:
         """A request of the model that was accepted since, and is listed from some moment on."""
         self.own("control", slug=slug)
-        self.history.add("control", OTHER, at_s=at_s, model=slug)
+        self.history.add("control", OTHER, at_s=at_s, model=slug, status=status)
 
 
 @pytest.fixture
@@ -292,14 +296,14 @@ def test_a_request_listed_as_failed_is_the_error_answer_itself(bench: Bench) -> 
     assert bench.find(BODY) == [Found("r1")]
 
 
-def absent(bench: Bench, key: str = "g0") -> None:
+def absent(bench: Bench, key: str = "g0", *, reason: str = "not listed") -> None:
     """A generation whose submission was inferred never to have arrived."""
     claim = bench.send(key, BODY)
     bench.ledger.write(
         writes.mark_unknown, claim, failure_kind="unknown_outcome", error="no answer", http_status=None,
         now=bench.clock.now(),
     )  # fmt: skip
-    bench.ledger.write(writes.mark_absent, claim, reason="not listed", now=bench.clock.now())
+    bench.ledger.write(writes.mark_absent, claim, reason=reason, now=bench.clock.now())
 
 
 def record(bench: Bench, key: str = "g0") -> Any:
@@ -377,8 +381,6 @@ def test_a_row_is_left_to_a_later_pending_attempt(bench: Bench) -> None:
     absent(bench)
     bench.send("g0", BODY)
     bench.history.add("r1")
-    assert find_before_retry(bench, of_earlier_run_at=bench.clock.now()) == "absent"
-    assert len(bench.history.looks) == 1
     booked = bench.ledger.write(
         writes.charge_late, "g0", 1, request_id="r1", created_at=None, cost_usd=None, now=bench.clock.now()
     )
@@ -443,7 +445,7 @@ def find_before_retry(
 def test_before_a_retry_the_history_has_to_list_what_was_accepted_since(bench: Bench) -> None:
     bench.control(at_s=90)
     assert find_before_retry(bench) == "absent"
-    assert bench.history.looks[-2] < 90 <= bench.history.looks[-1]
+    assert SETTLE_S <= bench.history.looks[-1] < SETTLE_S + 31
 
 
 def test_a_job_that_was_made_and_is_listed_late_is_found_before_a_retry(bench: Bench) -> None:
@@ -496,30 +498,41 @@ def test_an_adopted_request_may_be_older_than_its_post(bench: Bench) -> None:
     assert asyncio.run(look()) == ("unresolved", "unresolved")
 
 
-def test_any_later_request_of_the_model_eventually_is_a_control_for_an_error(bench: Bench) -> None:
+def test_a_request_that_was_accepted_before_the_error_is_no_control(bench: Bench) -> None:
     bench.control()
     bench.clock.advance(20)
-    assert find_before_retry(bench, awaits_control=False) == "absent"
-    assert bench.clock.monotonic() >= 40
-
-
-def test_an_old_request_is_no_control_while_a_run_waits(bench: Bench) -> None:
-    bench.control()
-    bench.clock.advance(3600)
     assert find_before_retry(bench, awaits_control=False) == "unresolved"
-    assert bench.clock.monotonic() < 3610
 
 
-def test_a_control_that_was_sent_before_the_error_came_has_to_be_listed_for_that_long(bench: Bench) -> None:
-    """Both were under way at once: the history, which is late, may list the one that was made first."""
+@pytest.mark.parametrize(
+    ("status", "waits_s"), [("COMPLETED", SETTLE_S + 300), (None, SETTLE_S + 300), ("QUEUED", SETTLE_S)]
+)
+def test_a_history_that_may_list_finished_jobs_only_shows_a_refusal_once_a_job_of_the_model_is_over(
+    bench: Bench, status: str | None, waits_s: float
+) -> None:
+    bench.longest_s = 300.0
+    bench.control(status=status)
+    assert find_before_retry(bench) == "absent"
+    assert waits_s <= bench.clock.monotonic() < waits_s + 31
+
+
+@pytest.mark.parametrize(
+    ("status", "waits_s"), [("COMPLETED", SETTLE_S + 300), (None, SETTLE_S + 300), ("QUEUED", SETTLE_S)]
+)
+def test_a_finished_job_whose_end_the_ledger_has_not_seen_does_not_show_that_unfinished_ones_are_listed(
+    bench: Bench, status: str | None, waits_s: float
+) -> None:
+    bench.over_s = 300.0
+    bench.control(status=status)
+    assert bench.find(BODY, stays_open=COLLECT_STAYS_OPEN) == ["absent"]
+    assert waits_s <= bench.clock.monotonic() < waits_s + 31
+
+
+@pytest.mark.parametrize("at_s", [31, 119])
+def test_a_job_that_is_listed_later_than_the_control_is_found_before_a_retry(bench: Bench, at_s: float) -> None:
+    """How late the history is may differ from row to row."""
     bench.control(at_s=30)
-    assert find_before_retry(bench, took_s=10) == "absent"
-    assert bench.clock.monotonic() >= 40
-
-
-def test_a_job_that_was_made_after_the_control_is_found_before_a_retry(bench: Bench) -> None:
-    bench.control(at_s=30)
-    bench.history.add("r1", at_s=38)
+    bench.history.add("r1", at_s=at_s)
     assert find_before_retry(bench, took_s=10) == Found("r1")
 
 
@@ -539,62 +552,42 @@ def test_a_possibly_matching_row_prevents_a_retry(bench: Bench) -> None:
     assert find_before_retry(bench) == "unresolved"
 
 
-def test_a_job_listed_as_failed_explains_one_submission_only(bench: Bench) -> None:
+def test_a_submission_listed_as_failed_is_sent_again_after_the_settling_time(bench: Bench) -> None:
     bench.history.add("r1", status="FAILED")
     assert find_before_retry(bench, awaits_control=False) == "absent"
-
-    async def both() -> list[Any]:
-        lookup = bench.lookup()
-        ask = [
-            lookup.find_before_retry(
-                key, find_model(SLUG), BODY, bench.clock.now(), awaits_control=lambda: False
-            )
-            for key in ("g0", "g1")
-        ]  # fmt: skip
-        fates = await asyncio.gather(*ask)
-        await lookup.close()
-        return fates
-
-    assert sorted(asyncio.run(both())) == ["absent", "unresolved"]
+    assert SETTLE_S <= bench.clock.monotonic() < SETTLE_S + 31
 
 
-def test_a_job_that_failed_earlier_does_not_explain_a_submission(bench: Bench) -> None:
-    bench.history.add("r1", status="FAILED")
+def test_a_foreign_failed_job_hides_no_job_that_is_listed_late(bench: Bench) -> None:
+    bench.send("g0", BODY)
+    bench.history.add("of somebody else", status="FAILED")
+    bench.history.add("r1", at_s=100)
+    assert find_before_retry(bench, awaits_control=False) == Found("r1")
 
-    async def look() -> Any:
-        lookup = bench.lookup()
-        await lookup.look_before_buying([])
-        try:
-            return await lookup.find_before_retry(
-                "g0", find_model(SLUG), BODY, bench.clock.now(), awaits_control=lambda: False
-            )
-        finally:
-            await lookup.close()
 
-    assert asyncio.run(look()) == "unresolved"
+def test_a_job_that_failed_long_before_a_submission_does_not_explain_it(bench: Bench) -> None:
+    bench.history.add("r1", status="FAILED", created_s=-600)
+    assert find_before_retry(bench, awaits_control=False) == "unresolved"
 
 
 def test_a_later_run_waits_until_the_history_must_list_a_submission_with_an_error(bench: Bench) -> None:
-    assert find_before_retry(bench, of_earlier_run_at=bench.clock.now()) == "absent"
+    assert find_before_retry(bench, stays_open=9) == "absent"
     assert SETTLE_S * 8 <= bench.clock.monotonic() < SETTLE_S * 9
 
 
-def refused(bench: Bench, kind: str = "server_error") -> None:
-    """A generation whose only attempt was answered with an error."""
-    fail(bench, bench.send("g0", BODY), kind)
-
-
-@pytest.mark.parametrize(("kind", "days", "is_unclear"), [
-    ("server_error", 0, True), ("server_error", 2, False), ("rate_limited", 0, False), ("invalid_request", 0, False),
-])  # fmt: skip
-def test_a_run_knows_which_errors_of_earlier_runs_leave_doubt(
-    bench: Bench, kind: str, days: int, *, is_unclear: bool
+@pytest.mark.parametrize(("made_before_s", "stops"), [(60, True), (SETTLE_S + 1, False)])
+@pytest.mark.parametrize("decided_by", ["a rebuild", "a person"])
+def test_a_decision_made_before_the_history_must_list_a_request_is_made_again(
+    bench: Bench, decided_by: str, made_before_s: float, *, stops: bool
 ) -> None:
-    refused(bench, kind)
-    bench.clock.advance(days * 86_400)
-    lookup = bench.lookup()
-    asyncio.run(lookup.look_before_buying([]))
-    assert (lookup.refused_earlier("g0") is not None) is is_unclear
+    bench.history.add("r1", {"prompt": "a pe..."}, created_s=600)
+    bench.clock.advance(600 + made_before_s)
+    if decided_by == "a rebuild":
+        bench.ledger.write(entries.note, {REBUILT_AT: bench.clock.now().isoformat()})
+    else:
+        absent(bench, reason=ABSENT_BY_WORD)
+    planned = Submission(key="g0", model_slug=SLUG, body=BODY)
+    assert look_before_buying(bench, planned) == (["r1"] if stops else [])
 
 
 @pytest.mark.parametrize(("body", "model", "stops"), [
@@ -713,6 +706,18 @@ def test_two_equal_rows_that_appear_one_after_the_other_are_not_adopted(bench: B
     bench.history.add("r1", at_s=5)
     bench.control(at_s=5)
     assert bench.find(BODY) == ["unresolved"]
+
+
+def test_foreign_requests_older_than_a_submission_delay_nothing(bench: Bench) -> None:
+    bench.own("ours", OTHER)
+    bench.history.add("of somebody else", ELSE)
+    bench.history.add("repeated by hand", OTHER)
+    bench.history.add("ours", OTHER)
+    bench.clock.advance(3600)
+    bench.send("g0", BODY)
+    bench.history.add("r1", created_s=3600)
+    assert bench.find(BODY) == [Found("r1")]
+    assert bench.clock.monotonic() < 3601
 
 
 def test_beside_foreign_purchases_an_equal_row_is_adopted_after_the_settling_time(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.ledger.rate import reserve_requests
 from segmind_dagster.outputs import OutputStore
-from segmind_dagster.runner.resolving import declare_absent, unresolved
+from segmind_dagster.runner.resolving import declare_absent
 from segmind_dagster.sandbox import LATE_ERRORS, Faults
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_a_declared_absence_outweighs_the_row_that_left_doubt(
     proxy.answers[HISTORY] = rewritten(HISTORIES[form])
     key = lab.write("fruit", 1)
     lab.generate(key)
-    (record,) = unresolved(lab.settings())
+    (record,) = lab.unresolved()
     declare_absent(lab.settings(), record.generation_id)
     report = lab.generate(key)
     assert (report.models[0].endings, report.stop_message) == ({"succeeded": 1}, None)

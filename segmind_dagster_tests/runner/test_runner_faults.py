@@ -135,9 +135,6 @@ def test_a_sensors_run_leaves_a_permanent_failure_alone(faulty: Any) -> None:
         ("failed", V2, "job_failed", 3),
         # listed as failed: that says it all
         ("failed", V1, "server_error", 3),
-        # nothing shows whether the job was made all the same: left to the next run
-        ("server_error", V2, "server_error", 1),
-        ("unavailable", V1, "server_error", 1),
     ],
 )
 def test_free_failures_are_retried_a_bounded_number_of_times(
@@ -166,6 +163,24 @@ def test_an_output_that_never_decodes_is_paid_for_and_fetched_again_but_not_boug
     assert (lab.posts, lab.charges) == (1, 1)
     assert lab.server.account()["requests"]["output"] > fetched
     lab.check_money()
+
+
+@pytest.mark.parametrize(("kind", "resource"), [("server_error", V2), ("unavailable", V1)])
+def test_an_error_that_nothing_explains_leaves_the_outcome_unknown_and_the_cost_reserved(
+    faulty: Any, kind: str, resource: str
+) -> None:
+    lab = faulty(*[kind] * 10)
+    key = lab.write("fruit", 1, models=[resource])
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.cost_usd) == ({"unknown": 1}, 0)
+    assert (lab.posts, lab.charges, lab.states()) == (1, 0, ["unknown"])
+    assert lab.committed_usd() > 0
+    # the next run, or a collecting one, waits until the history must list it
+    assert lab.generate(key).models[0].endings == {"unknown": 1}
+    assert (lab.posts, lab.charges) == (2, 0)
+    lab.collect()
+    assert lab.states() == ["planned"]
+    assert lab.committed_usd() == 0
 
 
 def test_a_broken_output_is_never_stored_as_an_output(faulty: Any) -> None:
@@ -224,7 +239,8 @@ def test_a_job_made_despite_an_error_and_listed_late_is_adopted_by_the_next_run(
     lab = faulty("accepted_then_503", lies=Lies(lag_s=2.0))
     key = lab.write("fruit", 1)
     first = lab.generate(key).models[0]
-    assert (first.endings, first.failures, lab.posts) == ({"failed": 1}, {"server_error": 1}, 1)
+    assert (first.endings, lab.states(), lab.posts) == ({"unknown": 1}, ["unknown"], 1)
+    assert lab.committed_usd() > 0
     assert lab.generate(key, settings=lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")).models[0].endings == {
         "succeeded": 1
     }
@@ -240,6 +256,20 @@ def test_a_job_made_despite_a_429_and_listed_late_is_adopted(faulty: Any, count:
     assert report.models[0].endings == {"succeeded": count}
     assert lab.posts == count
     lab.check_all_bought_once(count)
+
+
+@pytest.mark.parametrize("status", [400, 406, 422])
+def test_a_job_made_despite_an_error_and_listed_late_is_adopted_by_a_run_that_follows_at_once(
+    faulty: Any, status: int
+) -> None:
+    lab = faulty(f"accepted_then_{status}", lies=Lies(lag_s=0.6))
+    key = lab.write("fruit", 1)
+    settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")
+    assert lab.generate(key, settings=settings).models[0].endings == {"failed": 1}
+    lab.generate(key, settings=settings)
+    lab.collect()
+    assert lab.posts == 1
+    lab.check_all_bought_once(1)
 
 
 def test_a_429_to_the_only_generation_is_sent_again_by_the_same_run(faulty: Any) -> None:
@@ -262,7 +292,7 @@ def test_waiting_for_the_history_does_not_block_other_generations(open_lab: Open
     lab = open_lab(faults=Faults(script=["unavailable"] * 3))
     prompts = ["a pear", "a plum", "a fig"]
     lab.generate(lab.write("fruit", prompts))
-    assert lab.states() == ["failed"] * 3
+    assert lab.states() == ["unknown"] * 3
     lab.generate(lab.write("fruit", [*prompts, "a cherry", "a quince"]))
     lab.check_all_bought_once(5)
     prompt_of = {row["generation_id"]: row["prompt"] for row in lab.generations()}

@@ -15,7 +15,7 @@ from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.ledger import leases, writes
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
 from segmind_dagster.runner import resolving
-from segmind_dagster.runner.resolving import adopt, buy_again, declare_absent, unresolved
+from segmind_dagster.runner.resolving import adopt, buy_again, declare_absent
 from segmind_dagster.sandbox import Faults
 
 if TYPE_CHECKING:
@@ -41,23 +41,23 @@ def lab(open_lab: OpenLab) -> Lab:
 
 
 def test_unresolved_submissions_are_listed(lab: Lab) -> None:
-    (record,) = unresolved(lab.settings())
+    (record,) = lab.unresolved()
     assert (record.state, record.prompt_set, record.model.slug) == ("unknown", "fruit", "fast-flux-schnell")
     assert "no answer came back" in str(record.error)
 
 
 def test_an_adopted_request_is_fetched_and_not_bought_again(lab: Lab) -> None:
-    (record,) = unresolved(lab.settings())
+    (record,) = lab.unresolved()
     (request_id,) = lab.charged_requests()
     adopt(lab.settings(), record.generation_id[:10], request_id)
-    assert unresolved(lab.settings()) == []
+    assert lab.unresolved() == []
     assert {ended.ending for ended in lab.collect().values()} == {"succeeded"}
     lab.check_all_bought_once(1)
     assert lab.posts == 1
 
 
 def test_a_generation_declared_absent_is_bought_by_the_next_run(lab: Lab) -> None:
-    (record,) = unresolved(lab.settings())
+    (record,) = lab.unresolved()
     declare_absent(lab.settings(), record.generation_id)
     assert (lab.states(), lab.committed_usd()) == (["planned"], 0)
     assert "A person said" in str(lab.attempts()[0]["error"])
@@ -66,30 +66,30 @@ def test_a_generation_declared_absent_is_bought_by_the_next_run(lab: Lab) -> Non
 
 
 def test_a_request_declared_absent_but_listed_is_fetched_and_not_bought_again(lab: Lab) -> None:
-    (record,) = unresolved(lab.settings())
+    (record,) = lab.unresolved()
     declare_absent(lab.settings(), record.generation_id)
     lab.generate("fruit")
     assert (lab.posts, lab.charges) == (1, 1)
 
 
 def test_a_request_unknown_to_segmind_is_not_adopted(lab: Lab) -> None:
-    (record,) = unresolved(lab.settings())
+    (record,) = lab.unresolved()
     with pytest.raises(SegmindDagsterError, match="nothing was changed"):
         adopt(lab.settings(), record.generation_id, "00000000-0000-0000-0000-000000000000")
     assert lab.states() == ["unknown"]
 
 
 def test_a_request_of_another_generation_is_not_adopted(lab: Lab) -> None:
-    (record,) = unresolved(lab.settings())
+    (record,) = lab.unresolved()
     lab.generate(lab.write("harvest", 1), settings=lab.settings(SEGMIND_PLATFORM_URL="http://127.0.0.1:9"))
     taken = next(row["request_id"] for row in lab.generations() if row["prompt_set"] == "harvest")
     with pytest.raises(SegmindDagsterError, match=r"nothing was changed|belongs to another"):
         adopt(lab.settings(), record.generation_id, taken)
-    assert record.generation_id in {each.generation_id for each in unresolved(lab.settings())}
+    assert record.generation_id in {each.generation_id for each in lab.unresolved()}
 
 
 def test_a_request_with_another_body_is_not_adopted(lab: Lab) -> None:
-    (record,) = unresolved(lab.settings())
+    (record,) = lab.unresolved()
     (request_id,) = lab.charged_requests()
     with Proxy(lab.server.url, is_platform=True) as proxy:
 
@@ -169,7 +169,7 @@ def test_a_generation_that_is_not_unresolved_is_refused(lab: Lab) -> None:
 
 
 def test_a_generation_of_a_live_run_cannot_be_resolved(lab: Lab) -> None:
-    (record,) = unresolved(lab.settings())
+    (record,) = lab.unresolved()
     now = datetime.now(UTC)
     with lab.ledger() as ledger:
         ledger.write(
@@ -179,8 +179,8 @@ def test_a_generation_of_a_live_run_cannot_be_resolved(lab: Lab) -> None:
         ledger.write(
             writes.take_over, generation_id=record.generation_id, old_owner=record.owner, owner="another", now=now
         )
-    assert unresolved(lab.settings()) == []
+    assert lab.unresolved() == []
     with pytest.raises(SegmindDagsterError, match="a run is looking after"):
         declare_absent(lab.settings(), record.generation_id)
     later = QuickClock(ahead=timedelta(minutes=6))
-    assert len(unresolved(lab.settings(), clock=later)) == 1
+    assert len(lab.unresolved(clock=later)) == 1

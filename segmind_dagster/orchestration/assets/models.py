@@ -16,7 +16,7 @@ from segmind_dagster.orchestration.loads import recorded_load, recorded_partitio
 from segmind_dagster.orchestration.metadata import log_report, model_metadata, table_metadata
 from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindRunResource
-from segmind_dagster.orchestration.translator import MODEL_KEYS, SegmindTranslator, column_schema
+from segmind_dagster.orchestration.translator import MODEL_KEY_OF, SegmindTranslator, column_schema
 from segmind_dagster.registry import MODELS
 from segmind_dagster.settings import Settings
 from segmind_dagster.source import build_source, check_destination, load, segmind_source
@@ -48,7 +48,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckEvaluation]:
         from segmind_dagster.runner import generate
 
-        resources = tuple(key.path[-1] for key in MODEL_KEYS if key in context.selected_asset_keys)
+        resources = tuple(name for name, key in MODEL_KEY_OF.items() if key in context.selected_asset_keys)
         with as_failure():
             run = segmind_run.context()
             settings = run.settings
@@ -81,7 +81,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
                 yield from follow_up(context, run, resources, context.partition_keys, is_loaded=False)
                 raise SegmindDagsterError(_not_loaded(error)) from error
         stop = "\n".join(filter(None, [report.stop_message, *map(str, problems), *_unfinished(report)]))
-        asset_keys = _publish(context, settings, report, is_whole=not stop)
+        _publish(context, settings, report, is_whole=not stop)
         if stop:
             yield from follow_up(context, run, resources, context.partition_keys, is_loaded=True)
             raise dg.Failure(description=stop, allow_retries=False)
@@ -89,7 +89,7 @@ def build_model_assets(*, backfill_policy: dg.BackfillPolicy | None = None) -> d
             loaded = dlt.extract_resource_metadata(context, source.resources[resource], info, pipeline)
             figures = _only(report, resource, settings)
             table = table_metadata(loaded, column_schema(resource))
-            yield dg.MaterializeResult(asset_key=asset_keys[resource], metadata={**figures, **table})
+            yield dg.MaterializeResult(asset_key=MODEL_KEY_OF[resource], metadata={**figures, **table})
 
     return segmind_models
 
@@ -160,17 +160,14 @@ def _unfinished(report: "RunReport") -> list[str]:
     ]
 
 
-def _publish(
-    context: dg.AssetExecutionContext, settings: Settings, report: "RunReport", *, is_whole: bool
-) -> dict[str, dg.AssetKey]:
+def _publish(context: dg.AssetExecutionContext, settings: Settings, report: "RunReport", *, is_whole: bool) -> None:
     """Per-partition metadata; when the run stopped early, materializations of the complete partitions only.
 
     A `MaterializeResult` stands for every partition of the run, so it must not be yielded after a stop.
     """
-    keys = {key.path[-1]: key for key in MODEL_KEYS}
     is_single = len(context.partition_keys) == 1
     for each in report.models:
-        key = keys[each.resource]
+        key = MODEL_KEY_OF[each.resource]
         if not is_whole and each.is_complete:
             context.log_event(
                 dg.AssetMaterialization(
@@ -179,7 +176,6 @@ def _publish(
             )
         elif is_whole and not is_single:
             context.add_asset_metadata(model_metadata(each, settings), asset_key=key, partition_key=each.prompt_set)
-    return keys
 
 
 def _only(report: "RunReport", resource: str, settings: Settings) -> dict[str, Any]:

@@ -206,13 +206,7 @@ def follow_up(
 def not_loaded(
     context: dg.OpExecutionContext, run: RunContext, partitions: Iterable[AssetPartition]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """The results of `all_stored` for what a run has stored and could not load.
-
-    Args:
-        context: of the run.
-        run: what the run has open.
-        partitions: what it could not load.
-    """
+    """The results of `all_stored` for what a run has stored and could not load."""
     found: defaultdict[dg.AssetCheckKey, dict[str, CheckOutcome]] = defaultdict(dict)
     inputs = _check_inputs(run, dict.fromkeys(partitions, context.run_id))
     for key, asset in inputs.unloaded:

@@ -48,11 +48,6 @@ def prompt_file_evaluation(instance: dg.DagsterInstance, run: RunContext, key: s
     """The same for one prompt set, for a run that fails over its file and whose check step will be skipped.
 
     Not for `report_runless_asset_event`: of those, Dagster keeps one for each check and partition, and refuses more.
-
-    Args:
-        instance: where materializations are recorded.
-        run: what the run has read.
-        key: the prompt set.
     """
     return next(partitioned(instance, {_FILE: {key: _look(instance, run, key)}}))
 

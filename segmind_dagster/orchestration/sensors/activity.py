@@ -5,17 +5,18 @@ Reads the instance only. What a run is about is read in `asset_partitions`.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import dagster as dg
 
-from segmind_dagster.ledger.sensor_reads import RunLease
+from segmind_dagster.ledger.leases import RecordedLease
 from segmind_dagster.orchestration.asset_partitions import (
     PARTITION,
     RANGE,
     WORK,
     AssetPartition,
+    end_of,
     partition_keys,
     partitions_of,
 )
@@ -63,7 +64,7 @@ def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 
 
 def activity(
-    instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], leases: Collection[RunLease], *, now: datetime
+    instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], leases: Collection[RecordedLease], *, now: datetime
 ) -> Activity:
     """What is in flight; a run whose lease ended long ago is gone, although Dagster does not know.
 
@@ -73,7 +74,7 @@ def activity(
         leases: of these runs, as far as the ledger has any.
         now: the time.
     """
-    ended = {lease.run_id: lease.lease_until for lease in sorted(leases, key=lambda lease: lease.lease_until)}
+    ended = {lease.run_id: lease.until for lease in sorted(leases, key=lambda lease: lease.until)}
     at_work = [
         run
         for run in runs
@@ -125,8 +126,4 @@ def failures_in_a_row(instance: dg.DagsterInstance, job_name: str) -> PastRuns:
 
 
 def _counted(records: Sequence[dg.RunRecord]) -> PastRuns:
-    ended = [
-        datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.create_timestamp.astimezone(UTC)
-        for record in records
-    ]
-    return PastRuns(len(records), max(ended, default=None))
+    return PastRuns(len(records), max(map(end_of, records), default=None))

@@ -20,14 +20,7 @@ def cheapest_usd(plans: list[Plan]) -> Decimal:
 
 
 def why_refused(ledger: Ledger, settings: Settings, plans: list[Plan], *, now: datetime) -> str | None:
-    """Which cap stands in the way; the day's only once nothing fits into it, because the rest resumes tomorrow.
-
-    Args:
-        ledger: what is spent.
-        settings: the caps.
-        plans: of one prompt set.
-        now: the time.
-    """
+    """Which cap stands in the way of a set's plans; the day's only once nothing fits: the rest resumes tomorrow."""
     refusal = next((plan.refusal for plan in plans if plan.refusal), None)
     if refusal is not None or not to_buy(plans):
         return refusal

@@ -18,11 +18,19 @@ import dagster as dg
 
 from segmind_dagster.errors import PromptSetError, SegmindDagsterError
 from segmind_dagster.ledger import Ledger, reads, sensor_reads
-from segmind_dagster.ledger.sensor_reads import OpenWork, RunLease
+from segmind_dagster.ledger.leases import RecordedLease
+from segmind_dagster.ledger.sensor_reads import OpenWork
 from segmind_dagster.lifecycle.failures import PAID_KINDS
 from segmind_dagster.lifecycle.next_step import MOST_RUNS, RETRYABLE, UNCOUNTED, next_run
 from segmind_dagster.lifecycle.states import State
-from segmind_dagster.orchestration.asset_partitions import ATTEMPT, REQUESTED_BY, WORK, AssetPartition, partition_keys
+from segmind_dagster.orchestration.asset_partitions import (
+    ATTEMPT,
+    REQUESTED_BY,
+    WORK,
+    AssetPartition,
+    FailedRuns,
+    partition_keys,
+)
 from segmind_dagster.orchestration.loads import unloaded
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import (
@@ -34,8 +42,8 @@ from segmind_dagster.orchestration.sensors.activity import (
 )
 from segmind_dagster.orchestration.sensors.budget import cheapest_usd, to_buy, why_refused
 from segmind_dagster.orchestration.sensors.ledger_at_tick import ledger_at_tick, shown
-from segmind_dagster.orchestration.sensors.unbegun import Unbegun, unbegun
-from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.orchestration.sensors.unbegun import unbegun
+from segmind_dagster.orchestration.translator import MODEL_KEY_OF, MODEL_KEYS
 from segmind_dagster.planning import Plan
 from segmind_dagster.registry import find_model
 from segmind_dagster.settings import Settings
@@ -45,17 +53,12 @@ NAME = "failed_generations"
 _SETS_A_TICK = 20
 # sentences in the reason of one tick
 _NOTES = 10
-_KEYS = {key.path[-1]: key for key in MODEL_KEYS}
 # of work that is about loading alone
 _STORED: Final[State] = "succeeded"
 
 
 def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> dg.SensorDefinition:
-    """The sensor `failed_generations`.
-
-    Args:
-        clock: the time.
-    """
+    """The sensor `failed_generations`."""
 
     @dg.sensor(
         name=NAME,
@@ -149,13 +152,13 @@ class _Tick:
         found = unbegun(self.instance, is_known=is_reported, now=self.now)
         found = {partition: last for partition, last in found.items() if partition not in active.partitions}
         stopped = stopped_partitions(self.instance, found.keys())
-        by_set: defaultdict[str, dict[dg.AssetKey, Unbegun]] = defaultdict(dict)
+        by_set: defaultdict[str, dict[dg.AssetKey, FailedRuns]] = defaultdict(dict)
         for (key, asset), last in found.items():
             if (key, asset) not in stopped:
                 by_set[key][asset] = last
         return [request for key, of_set in sorted(by_set.items()) if (request := self._anew(key, of_set)) is not None]
 
-    def _anew(self, key: str, of_set: Mapping[dg.AssetKey, Unbegun]) -> dg.RunRequest | None:
+    def _anew(self, key: str, of_set: Mapping[dg.AssetKey, FailedRuns]) -> dg.RunRequest | None:
         last = max(of_set.values(), key=lambda each: each.ended_at)
         died = f"'{key}': run {last.run_id[:8]} died before it began"
         at = next_run(last.runs, last.ended_at, first=self._first_pause)
@@ -178,7 +181,7 @@ class _Tick:
         later: list[datetime] = []
         given_up = 0
         for each in work:
-            if each.resource not in _KEYS:  # its registry entry was removed
+            if each.resource not in MODEL_KEY_OF:  # its registry entry was removed
                 continue
             at = next_run(each.runs, each.last_at, first=self._first_pause)
             if at is None and each.state == _STORED:
@@ -224,7 +227,7 @@ class _Tick:
         return found
 
     def _free(
-        self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RunLease]
+        self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RecordedLease]
     ) -> dict[str, list[OpenWork]]:
         """What no run owns, no person has stopped, and Dagster has a partition for."""
         is_alive = self.ledger.liveness()
@@ -305,7 +308,7 @@ class _Tick:
         return dg.RunRequest(
             run_key=f"{key[:80]}/{digest}/{before.runs + 1}",
             partition_key=key,
-            asset_selection=[_KEYS[resource] for resource in resources],
+            asset_selection=[MODEL_KEY_OF[resource] for resource in resources],
             tags={
                 REQUESTED_BY: NAME,
                 WORK: digest,
@@ -372,7 +375,7 @@ class _KnownSets:
 
 
 def _asset_partition(work: OpenWork) -> tuple[str, dg.AssetKey]:
-    return work.prompt_set, _KEYS[work.resource]
+    return work.prompt_set, MODEL_KEY_OF[work.resource]
 
 
 def _without(

@@ -23,13 +23,12 @@ from segmind_dagster.orchestration.loads import recorded_load, recorded_partitio
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import activity, failures_in_a_row, unfinished_runs
 from segmind_dagster.orchestration.sensors.ledger_at_tick import ledger_at_tick, shown
-from segmind_dagster.orchestration.translator import MODEL_KEYS
+from segmind_dagster.orchestration.translator import MODEL_KEY_OF
 from segmind_dagster.registry import MODELS
 from segmind_dagster.settings import Settings
 
 NAME = "paid_outputs"
 _NAMES = [model.resource for model in MODELS]
-_KEYS = {key.path[-1]: key for key in MODEL_KEYS}
 
 
 @dg.op(
@@ -110,11 +109,7 @@ def collect_job() -> None:
 
 
 def build_paid_outputs(*, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> dg.SensorDefinition:
-    """The sensor `paid_outputs`.
-
-    Args:
-        clock: the time.
-    """
+    """The sensor `paid_outputs`."""
 
     @dg.sensor(
         name=NAME,
@@ -219,10 +214,10 @@ def _record(context: dg.OpExecutionContext, settings: Settings, sets: list[str])
         standings = {key: ledger.read(sensor_reads.standing, key) for key in sets if key in exists}
     for key, by_resource in standings.items():
         for resource, counts in by_resource.items():
-            if resource in _KEYS and set(counts) <= {"succeeded", "failed"}:
+            if resource in MODEL_KEY_OF and set(counts) <= {"succeeded", "failed"}:
                 context.log_event(
                     dg.AssetMaterialization(
-                        asset_key=_KEYS[resource],
+                        asset_key=MODEL_KEY_OF[resource],
                         partition=key,
                         description="Completed by collecting what was paid for.",
                         metadata={f"generations {state}": count for state, count in sorted(counts.items())},

@@ -20,7 +20,7 @@ from segmind_dagster.orchestration.partitions import prompt_sets
 from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import activity, unfinished_runs
 from segmind_dagster.orchestration.sensors.budget import why_refused
-from segmind_dagster.orchestration.translator import MODEL_KEYS, PROMPT_SET_KEY
+from segmind_dagster.orchestration.translator import MODEL_KEY_OF, MODEL_KEYS, PROMPT_SET_KEY
 from segmind_dagster.prompts import PromptSet, load_prompt_set, scan_prompts
 from segmind_dagster.prompts.folder import PromptFolder
 from segmind_dagster.settings import Settings
@@ -29,7 +29,6 @@ NAME = "prompt_files"
 # reading a large folder for the first time takes a while: what does not fit is read at the next tick
 _READING_S = 5.0
 _BROKEN = "!"
-_KEYS = {key.path[-1]: key for key in MODEL_KEYS}
 
 Change = dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest
 
@@ -49,7 +48,7 @@ def prompt_files(context: dg.SensorEvaluationContext, segmind: SegmindResource) 
         folder = scan_prompts(settings.prompts_dir)
     except (PromptSetError, SettingsError) as error:
         return dg.SkipReason(str(error))
-    changes, problems = _partition_changes(context.instance, folder)
+    changes, problems = partition_changes(context.instance, folder)
     scan = _FileScan(context.instance, settings, _read_cursor(context.cursor))
     scan.read(folder.files)
     context.update_cursor(json.dumps(scan.now, separators=(",", ":")))
@@ -68,20 +67,8 @@ def prompt_files(context: dg.SensorEvaluationContext, segmind: SegmindResource) 
     return dg.SkipReason(reason)
 
 
-def partition_changes(instance: dg.DagsterInstance, segmind: SegmindResource) -> tuple[list[Change], list[str]]:
-    """What would bring the partitions in step with the prompt files, and the problems of unusable files.
-
-    Args:
-        instance: which partitions exist.
-        segmind: where the prompt files are.
-
-    Raises:
-        PromptSetError: the prompts folder cannot be read.
-    """
-    return _partition_changes(instance, scan_prompts(segmind.load().prompts_dir))
-
-
-def _partition_changes(instance: dg.DagsterInstance, folder: PromptFolder) -> tuple[list[Change], list[str]]:
+def partition_changes(instance: dg.DagsterInstance, folder: PromptFolder) -> tuple[list[Change], list[str]]:
+    """What would bring the partitions in step with the prompt files, and the problems of unusable files."""
     existing = set(instance.get_dynamic_partitions(prompt_sets.name or ""))
     # a file with a problem keeps its partition: what it held is not forgotten over a slip
     blamed = {problem.file.rsplit(".", 1)[0] for problem in folder.problems}
@@ -183,7 +170,7 @@ class _FileScan:
             return refusal
         active = activity(self.instance, unfinished_runs(self.instance), (), now=datetime.now(UTC)).partitions
         busy = next(
-            (active[partition] for name in resources if (partition := (found.key, _KEYS[name])) in active), None
+            (active[partition] for name in resources if (partition := (found.key, MODEL_KEY_OF[name])) in active), None
         )
         if busy is not None:
             return f"run {busy[:8]} is at it"
@@ -191,7 +178,7 @@ class _FileScan:
             dg.RunRequest(
                 run_key=f"{found.key[:80]}/{found.digest[:16]}",
                 partition_key=found.key,
-                asset_selection=[PROMPT_SET_KEY, *(_KEYS[name] for name in resources)],
+                asset_selection=[PROMPT_SET_KEY, *(MODEL_KEY_OF[name] for name in resources)],
                 tags={REQUESTED_BY: NAME},
             )
         )

@@ -5,13 +5,19 @@ is none of these. Reads the instance only; when another run follows is decided i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 import dagster as dg
 
-from segmind_dagster.orchestration.asset_partitions import AssetPartition, partition_keys, partitions_of
+from segmind_dagster.orchestration.asset_partitions import (
+    AssetPartition,
+    FailedRuns,
+    end_of,
+    partition_keys,
+    partitions_of,
+)
 from segmind_dagster.orchestration.loads import latest_materializations
 from segmind_dagster.orchestration.translator import MODEL_KEYS
 
@@ -20,24 +26,9 @@ _LOOK_BACK: Final = timedelta(days=2)
 _MOST: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Unbegun:
-    """An asset partition whose latest run died before it began.
-
-    Args:
-        run_id: that run.
-        runs: how many did in a row.
-        ended_at: when it ended.
-    """
-
-    run_id: str
-    runs: int
-    ended_at: datetime
-
-
 def unbegun(
     instance: dg.DagsterInstance, *, is_known: Callable[[AssetPartition], bool], now: datetime
-) -> dict[AssetPartition, Unbegun]:
+) -> dict[AssetPartition, FailedRuns]:
     """The asset partitions whose latest failed runs recorded nothing.
 
     Args:
@@ -47,7 +38,7 @@ def unbegun(
     """
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=now - _LOOK_BACK)
     keys = partition_keys(instance)
-    found: dict[AssetPartition, Unbegun] = {}
+    found: dict[AssetPartition, FailedRuns] = {}
     explained: set[AssetPartition] = set()
     # latest first
     for record in instance.get_run_records(failed, limit=_MOST):
@@ -60,10 +51,9 @@ def unbegun(
         if partitions and _has_said_why(instance, run.run_id):
             explained |= partitions
             continue
-        ended_at = datetime.fromtimestamp(record.end_time or record.create_timestamp.timestamp(), UTC)
         for partition in partitions:
             last = found.get(partition)
-            found[partition] = replace(last, runs=last.runs + 1) if last else Unbegun(run.run_id, 1, ended_at)
+            found[partition] = replace(last, runs=last.runs + 1) if last else FailedRuns(run.run_id, 1, end_of(record))
     return {partition: last for partition, last in found.items() if not _is_made_since(instance, partition, last)}
 
 
@@ -71,7 +61,6 @@ def _has_said_why(instance: dg.DagsterInstance, run_id: str) -> bool:
     return bool(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1).records)
 
 
-def _is_made_since(instance: dg.DagsterInstance, partition: AssetPartition, last: Unbegun) -> bool:
+def _is_made_since(instance: dg.DagsterInstance, partition: AssetPartition, last: FailedRuns) -> bool:
     key, asset = partition
-    made = latest_materializations(instance, asset, [key]).get(key)
-    return made is not None and made.timestamp > last.ended_at.timestamp()
+    return last.is_followed_by(latest_materializations(instance, asset, [key]).get(key))

@@ -71,11 +71,7 @@ def find_axes(cards: Sequence[Card]) -> list[Axis]:
 
 
 def first_layout(axes: Sequence[Axis]) -> Layout:
-    """The layout a gallery opens with: a table if one would be well filled, else groups, or else a wall.
-
-    Args:
-        axes: see `find_axes`.
-    """
+    """The layout a gallery opens with: a table if one would be well filled, else groups, or else a wall."""
     prompt = axes[0]
     others = [axis for axis in axes[1:] if axis.name != _FILLED_IN and None not in axis.positions]
     columns = [axis for axis in others if len(axis.values) <= _GOOD_COLUMNS]
@@ -92,12 +88,7 @@ def first_layout(axes: Sequence[Axis]) -> Layout:
 
 
 def offered(axes: Sequence[Axis], layout: Layout) -> list[Axis]:
-    """The axes worth choosing: of several values, and not of one for each card unless the gallery opens with it.
-
-    Args:
-        axes: see `find_axes`.
-        layout: what it opens with.
-    """
+    """The axes worth choosing: of several values, and not of one for each card unless the gallery opens with it."""
     kept = {_PROMPT, layout.rows, layout.columns}
     return [
         axis for axis in axes if len(axis.values) > 1 and (axis.name in kept or len(axis.values) < len(axis.positions))
@@ -115,10 +106,6 @@ def template(prompt: str, variables: Mapping[str, Any]) -> str:
 
     The ledger keeps prompts as they were sent. Where a value also stands in the prompt's own words, that is replaced
     too; cards are only grouped by this, and each shows its whole prompt.
-
-    Args:
-        prompt: placeholders filled in.
-        variables: value of each.
     """
     names = {text: name for name, value in variables.items() if (text := _text(value))}
     if not names:

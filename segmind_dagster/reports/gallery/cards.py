@@ -124,14 +124,7 @@ class Card:
 
 
 def read_cards(ledger: Ledger, *, prompt_set: str, api_origin: str, redactor: Redactor) -> tuple[list[Card], Charges]:
-    """All generations a set holds, in its own order, and what it has paid for them.
-
-    Args:
-        ledger: an open ledger.
-        prompt_set: key of the set.
-        api_origin: where the ledger's rows come from.
-        redactor: takes keys out of what is shown.
-    """
+    """All generations a set holds, in its own order, and what it has paid for them."""
     resources = [model.resource for model in MODELS]
     by_generation: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     found: list[tuple[int, Card]] = []
@@ -150,11 +143,7 @@ def read_cards(ledger: Ledger, *, prompt_set: str, api_origin: str, redactor: Re
 
 
 def add_up(attempts: Iterable[Mapping[str, Any]]) -> Charges:
-    """The charges of these attempts.
-
-    Args:
-        attempts: see `ledger.reads.attempt_rows`.
-    """
+    """The charges of these rows of `ledger.reads.attempt_rows`."""
     cost = estimated = still_open = Decimal(0)
     unpriced = count = 0
     for attempt in attempts:

@@ -27,13 +27,7 @@ _ENDINGS = {"image": "webp", "text": "txt"}
 
 
 def make_previews(cards: Sequence[Card], shelf: Shelf, folder: str) -> dict[str, bytes]:
-    """The preview of each card that has one, by its file name, made now or earlier.
-
-    Args:
-        cards: what is shown.
-        shelf: where the page goes.
-        folder: where its previews are kept, on that shelf.
-    """
+    """The preview of each card that has one, by its file name, made now or earlier."""
     kept = shelf.names(folder)
     wanted = {name: card for card in cards if (name := preview_name(card))}
 

@@ -57,13 +57,7 @@ class _Table:
 
 
 def draw_sheet(cards: Sequence[Card], previews: Mapping[str, bytes], *, title: str) -> bytes | None:
-    """A JPEG with everything a set asks for now; None when it has no picture.
-
-    Args:
-        cards: of the set.
-        previews: content of preview files by name.
-        title: above the pictures.
-    """
+    """A JPEG with everything a set asks for now, from previews by file name; None when it has no picture."""
     current = [card for card in cards if card.is_current and card.kind == "image"]
     if not any(preview_name(card) in previews for card in current):
         return None

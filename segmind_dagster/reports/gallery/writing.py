@@ -60,11 +60,7 @@ class Gallery:
 
 
 def gallery_keys(ledger: Ledger) -> list[str]:
-    """Keys of the prompt sets that the ledger knows.
-
-    Args:
-        ledger: an open ledger.
-    """
+    """Keys of the prompt sets that the ledger knows."""
     return ledger.read(reads.set_keys)
 
 
