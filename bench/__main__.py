@@ -54,7 +54,9 @@ def main() -> None:
     if unknown := set(names) - set(CONTENDERS):
         parser.error(f"--contenders: {', '.join(sorted(unknown))} is none of {', '.join(CONTENDERS)}")
     given = Size(options.jobs, options.in_flight, options.latency)
-    size = Size(*(usual if wish is None else wish for wish, usual in zip(given, PRESETS[options.preset], strict=True)))
+    size = Size(
+        *(default if value is None else value for value, default in zip(given, PRESETS[options.preset], strict=True))
+    )
     print(f"{size.jobs} v2 generations of {size.latency_s:g} s, {size.in_flight} in flight, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.rounds):

@@ -19,10 +19,10 @@ _SOCKETS = 200
 
 
 async def _generate(task: Task) -> None:
-    room = asyncio.Semaphore(task.in_flight)
+    limit = asyncio.Semaphore(task.in_flight)
 
     async def one(number: int, body: Mapping[str, Any]) -> None:
-        async with room:
+        async with limit:
             async with session.post(f"{task.url}/v2/{task.slug}", json=body) as response:
                 request_id = (await response.json())["request_id"]
             await asyncio.sleep(task.latency_s or 0)

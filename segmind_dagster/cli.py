@@ -221,7 +221,7 @@ def status() -> None:
     click.echo(f"  charged over all attempts: ${charged:.6f}")
     if reserved:
         click.echo(
-            f"  sent and not settled: may have been charged as well, up to ${reserved:.6f}; "
+            f"  sent, outcome not known yet: may have been charged as well, up to ${reserved:.6f}; "
             "`segmind-dagster collect` finds out and fetches it, free of charge"
         )
     if inferred.attempts:
@@ -255,7 +255,7 @@ def collect() -> None:
         "succeeded": f"fetched, worth ${worth_usd:.4f}, charged when sent; load with `segmind-dagster reload`",
         "reused": "stored by another run meanwhile",
         "running": "not done at Segmind yet, or not reachable now; collect again later",
-        "unknown": "of unknown fate; collect again later, or settle them with `segmind-dagster resolve`",
+        "unknown": "of unknown outcome; collect again later, or decide with `segmind-dagster resolve`",
         "held_back": "not in Segmind's history, so they count as never sent: the next run of their sets buys them",
         "failed": "failed",
     }

@@ -20,7 +20,7 @@ SegmindDagsterError
 ├── DestinationError           the warehouse cannot be used, or refused a load
 └── LoadLockError              another loader kept the lock for too long
 
-Messages say what was attempted, what was seen and what to do; the facts are attributes as well.
+Messages say what was attempted, what was seen and what to do; the details are attributes as well.
 What Segmind answered is classified in `lifecycle.failures`, not here.
 """
 
@@ -149,8 +149,8 @@ class BudgetError(SegmindDagsterError):
     Args:
         message: which cap, what is spent and reserved, what is needed, how to raise it.
         scope: whose cap: `set`, `run` or `day`; None when it stood in the way of a whole plan.
-        is_final: whether nothing that ends can make room.
-        awaits_outcome: whether the outcome of something in progress, of any run, may make room.
+        is_final: whether nothing that ends can free headroom.
+        awaits_outcome: whether the outcome of something in progress, of any run, may free headroom.
         awaits_report: whether costs that are not reported yet do.
     """
 

@@ -66,7 +66,7 @@ class Settings:
             each further run.
         low_balance_usd: balance below which the sensor warns.
         unknown_settle_seconds: how long a lost submission must stay absent from the provider's history
-            before it may be sent again; thrice as long where nothing shows that the history has come so far.
+            before it may be sent again; eight settling times where no control shows that the history has come so far.
         v1_timeout_seconds: how long a v1 call, which answers only when it is done, may take.
         backfill: whether a backfill over many prompt sets is a run a set, or one run a range of sets.
         refresh_sets: keys of the prompt sets that the schedule `prompt_set_refresh` materializes; all when empty.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 ROOT = Path(__file__).resolve().parents[1]
-WOKEN = "runner/test_processes_stopped.py::test_a_run_woken_after_its_lease_sends_nothing_for_what_it_lost"
+WOKEN = "runner/test_processes_stopped.py::test_a_run_resumed_after_its_lease_sends_nothing_for_lost_claims"
 LEDGER, RUNNER = "segmind_dagster/ledger", "segmind_dagster/runner"
 BUDGET, MATCHING = "segmind_dagster/lifecycle/budget.py", "segmind_dagster/lifecycle/matching.py"
 
@@ -152,8 +152,9 @@ MUTANTS = (
         "is_answered=not _is_adopted(row.http_status),", "is_answered=True,", ("runner/test_lookup.py",),
     ),
     Mutant(
-        "a control that was sent earlier has to be listed for that long",
-        MATCHING, ">= (known_at - each.sent_at).total_seconds()", ">= 0", ("runner/test_lookup.py",),
+        "a control was accepted after the submission was sent",
+        MATCHING, "            and each.accepted_at >= lost.sent_at\n", "",
+        ("runner/test_lookup.py",),
     ),
     Mutant(
         "a row that a later attempt may be is left to the run that has sent it",
@@ -166,14 +167,13 @@ MUTANTS = (
         ("runner/test_lookup.py",),
     ),
     Mutant(
-        "a wait for an earlier attempt ends once another run has sent the next one",
-        f"{RUNNER}/lookup.py", "if each.is_of_earlier_run and each.submission.key in under_way", "if False",
-        ("runner/test_lookup.py",),
+        "an error answer is judged after the settling time only",
+        MATCHING, "if settling_times < 1 or not", "if not", ("runner/test_lookup.py",),
     ),
     Mutant(
         "a 429 is looked up as any error after which the job may have been made",
-        f"{RUNNER}/buying.py", "            if policy.is_permanent:\n                fate",
-        '            if error.kind != "server_error":\n                fate', ("runner/test_runner_faults.py",),
+        f"{RUNNER}/buying.py", "if POLICIES[kind].is_permanent:", 'if kind != "server_error":',
+        ("runner/test_runner_faults.py",),
     ),
     Mutant(
         "where others buy, an equal row is taken once the history has come that far",

@@ -112,7 +112,7 @@ def run(options: Options, folder: Path, *, say: Callable[[str], None]) -> Outcom
     Args:
         options: how many of what.
         folder: an empty project folder.
-        say: told of progress.
+        say: called for progress.
     """
     write_prompt_sets(folder, options.generations)
     with _sandbox(options, folder / "provider") as url:

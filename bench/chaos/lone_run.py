@@ -86,7 +86,7 @@ def perform(task: Task) -> None:
             said = _errand(task, load_settings())
         except (SegmindDagsterError, GatewayError) as error:
             said = {"stopped": f"{type(error).__name__}: {error}"}
-        except BaseException as error:  # noqa: BLE001  whatever ends a run is a finding
+        except BaseException as error:  # noqa: BLE001  whatever ends a run is reported
             import traceback
 
             traceback.print_exc()
@@ -105,7 +105,7 @@ def _errand(task: Task, settings: Settings) -> dict[str, Any]:
         find_prompt_set(key, prompts_dir=settings.prompts_dir, project_dir=settings.project_dir) for key in task.keys
     ]
     report = generate(settings, [Batch(each, _RESOURCES) for each in sets], run_id=task.run_id, clock=SystemClock())
-    endings: Counter[str] = sum((unit.endings for unit in report.models), Counter())
+    endings: Counter[str] = sum((result.endings for result in report.models), Counter())
     return {"endings": endings, "stopped_by": report.stopped_by, "message": report.stop_message}
 
 

@@ -54,7 +54,7 @@ def rage(
         seed: of faults and lies.
         scale: multiplies generations.
         at_once: how many scenarios go on at the same time.
-        say: told of each that has ended.
+        say: called for each that has ended.
     """
     preload()
 

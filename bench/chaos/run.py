@@ -33,12 +33,12 @@ def main(client_timeout_s: float, time_scale: float, run_id: str, keys: list[str
     _say("loading")
     source = build_source(settings, prompt_sets=[*keys, *sorted(report.also_collected)])
     load(settings, source.with_resources(*resources, "attempts"), purpose=run_id)
-    endings = sum((unit.endings for unit in report.models), Counter())
+    endings = sum((result.endings for result in report.models), Counter())
     _say("done", endings=dict(endings), stopped_by=report.stopped_by)
 
 
-def _say(phase: str, **facts: Any) -> None:
-    print(json.dumps({"phase": phase, **facts}), flush=True)
+def _say(phase: str, **fields: Any) -> None:
+    print(json.dumps({"phase": phase, **fields}), flush=True)
 
 
 if __name__ == "__main__":

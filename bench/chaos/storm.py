@@ -115,7 +115,7 @@ def rage(
         folder: the project.
         environ: of every run.
         accepted: how many jobs the provider has accepted so far.
-        say: told of every kill, and of progress.
+        say: called for every kill, and for progress.
 
     Raises:
         TimeoutError: it takes longer than the options allow.
@@ -130,7 +130,7 @@ def rage(
             while (kills or progress < _CALM_AT) and len(arena.live) < options.runs:
                 arena.start(chance.sample(keys, chance.randint(1, len(keys))))
             progress = accepted() / options.generations
-            for kill, victim in _due(kills, arena.live, progress, time.monotonic(), chance):
+            for kill, victim in _kills_now(kills, arena.live, progress, time.monotonic(), chance):
                 kills.remove(kill)
                 arena.kill(victim, f"{progress:.0%} of the work accepted")
             arena.tell_now_and_then(f"{progress:.0%} of the work accepted")
@@ -155,7 +155,7 @@ def draw_kills(options: Options, chance: random.Random) -> list[Kill]:
     ]
 
 
-def _due(
+def _kills_now(
     kills: Sequence[Kill], live: Sequence[Run], progress: float, now: float, chance: random.Random
 ) -> Iterator[tuple[Kill, Run]]:
     """Kills whose moment has come, each with somebody to hit; nobody is hit twice."""

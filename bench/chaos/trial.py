@@ -1,6 +1,6 @@
 """Plays one scenario: a project, a sandbox that lies, runs at once, a later run, and an honest history at the end.
 
-Everybody's books come out of it as `Sidecar`; they are judged in `verdict`.
+Everybody's books come out of it as `Evidence`; they are judged in `verdict`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bench.chaos.books import asked_for, wire_of
 from bench.chaos.lone_run import Task, perform
 from bench.chaos.scenarios import HONEST, SETTLE_S
-from bench.chaos.verdict import Doubt, Held, Sidecar
+from bench.chaos.verdict import Doubt, Evidence, Held
 from bench.chaos.world import Options, environment, read_prompt_sets, settings_of
 from segmind_dagster.registry import MODELS
 from segmind_dagster.sandbox import Faults, SandboxServer, SandboxSettings
@@ -65,7 +65,7 @@ class _Said:
     unwarned: list[str]
 
 
-def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> Sidecar:
+def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> Evidence:
     """Play one scenario in an empty folder.
 
     Args:
@@ -114,7 +114,7 @@ def play(scenario: Scenario, folder: Path, *, seed: int, scale: float = 1.0) -> 
     requests = Counter(request_id for path in ledgers for request_id in read_requests(path))
     jobs = account["jobs"]
     said = [each.said for each in projects]
-    return Sidecar(
+    return Evidence(
         wanted=Counter(each.wire for each in asked for _ in folders),
         charged=Counter(_wire_of(job) for job in jobs if job["charged"]),
         charged_usd=sum((Decimal(job["cost_usd"]) for job in jobs if job["charged"]), Decimal(0)),

@@ -35,7 +35,7 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sidecar:
+class Evidence:
     """What is known after a scenario.
 
     Args:
@@ -79,7 +79,7 @@ class Verdict:
 
     Args:
         scenario: what was played.
-        facts: what is known.
+        evidence: what is known.
         most_per_generation: the most charges that one generation has.
         bought_twice: charges beyond one for each generation.
         lost: charges for which the ledger holds nothing, and nobody will fetch anything.
@@ -88,7 +88,7 @@ class Verdict:
     """
 
     scenario: Scenario
-    facts: Sidecar
+    evidence: Evidence
     most_per_generation: int
     bought_twice: int
     lost: int
@@ -96,22 +96,24 @@ class Verdict:
     broken: tuple[str, ...] = field(default=())
 
 
-def judge(scenario: Scenario, facts: Sidecar) -> Verdict:
+def judge(scenario: Scenario, evidence: Evidence) -> Verdict:
     """The verdict over one scenario."""
-    beyond = {wire: count - facts.wanted[wire] for wire, count in facts.charged.items() if count > facts.wanted[wire]}
+    beyond = {
+        wire: count - evidence.wanted[wire] for wire, count in evidence.charged.items() if count > evidence.wanted[wire]
+    }
     held = Counter(
         each.wire
-        for each in facts.ledger.values()
+        for each in evidence.ledger.values()
         if each.state == "succeeded" or each.state in _OPEN or each.failure_kind in _PAID_FOR
     )
-    lost = sum(max(min(count, facts.wanted[wire]) - held[wire], 0) for wire, count in facts.charged.items())
+    lost = sum(max(min(count, evidence.wanted[wire]) - held[wire], 0) for wire, count in evidence.charged.items())
     verdict = Verdict(
         scenario=scenario,
-        facts=facts,
-        most_per_generation=max((extra + 1 for extra in beyond.values()), default=min(facts.charged.total(), 1)),
+        evidence=evidence,
+        most_per_generation=max((extra + 1 for extra in beyond.values()), default=min(evidence.charged.total(), 1)),
         bought_twice=sum(beyond.values()),
         lost=lost,
-        stored=sum(each.state == "succeeded" for each in facts.ledger.values()),
+        stored=sum(each.state == "succeeded" for each in evidence.ledger.values()),
     )
     return Verdict(
         **{name: getattr(verdict, name) for name in Verdict.__slots__ if name != "broken"},
@@ -120,26 +122,27 @@ def judge(scenario: Scenario, facts: Sidecar) -> Verdict:
 
 
 def _broken(verdict: Verdict) -> Iterator[str]:
-    scenario, facts = verdict.scenario, verdict.facts
+    scenario, evidence = verdict.scenario, verdict.evidence
     if verdict.bought_twice:
         yield f"bought once: {verdict.bought_twice} charges too many, up to {verdict.most_per_generation} a generation"
-    if facts.taken_twice:
-        yield f"a charge belongs to one ledger: {facts.taken_twice} requests are in two"
-    if facts.running:
-        yield f"bought once: {facts.running} jobs were still running at the provider"
-    if scenario.most_usd is not None and facts.charged_usd > scenario.most_usd:
-        yield f"caps hold: ${facts.charged_usd} charged, and at most ${scenario.most_usd.normalize():f} may be"
-    for when, doubt in (("while the provider lied", facts.met), ("at the end", facts.left)):
+    if evidence.taken_twice:
+        yield f"a charge belongs to one ledger: {evidence.taken_twice} requests are in two"
+    if evidence.running:
+        yield f"bought once: {evidence.running} jobs were still running at the provider"
+    if scenario.most_usd is not None and evidence.charged_usd > scenario.most_usd:
+        yield f"caps hold: ${evidence.charged_usd} charged, and at most ${scenario.most_usd.normalize():f} may be"
+    for when, doubt in (("while the provider lied", evidence.met), ("at the end", evidence.left)):
         if doubt.shown < doubt.unknown:
             yield f"doubt is shown: {doubt.unknown} generations in doubt {when}, {doubt.shown} shown"
     if verdict.lost:
         yield f"nothing is lost: {verdict.lost} charges for which the ledger holds no output, no request and no doubt"
-    yield from (f"nothing hangs: {problem}" for problem in facts.hung)
-    yield from (f"a run looks before it buys: {problem}" for problem in facts.unwarned)
-    yield from (f"no run fails by itself: {problem}" for problem in facts.crashed)
-    if scenario.must_finish and verdict.stored < facts.wanted.total():
-        yield f"an honest provider leaves nothing open: {verdict.stored} of {facts.wanted.total()} generations are done"
-    if scenario.must_resend and facts.posts == facts.accepted:
+    yield from (f"nothing hangs: {problem}" for problem in evidence.hung)
+    yield from (f"a run looks before it buys: {problem}" for problem in evidence.unwarned)
+    yield from (f"no run fails by itself: {problem}" for problem in evidence.crashed)
+    if scenario.must_finish and verdict.stored < evidence.wanted.total():
+        wanted = evidence.wanted.total()
+        yield f"an honest provider leaves nothing open: {verdict.stored} of {wanted} generations are done"
+    if scenario.must_resend and evidence.posts == evidence.accepted:
         yield "what never arrived is sent again: every POST arrived, so that nothing was shown"
 
 
@@ -161,20 +164,20 @@ def table(verdicts: Sequence[Verdict]) -> str:
 
 
 def _line(verdict: Verdict) -> tuple[str, ...]:
-    facts, cap_usd = verdict.facts, verdict.scenario.most_usd
+    evidence, cap_usd = verdict.evidence, verdict.scenario.most_usd
     return (
         verdict.scenario.name,
-        str(facts.wanted.total()),
-        str(facts.charged.total()),
+        str(evidence.wanted.total()),
+        str(evidence.charged.total()),
         str(verdict.most_per_generation),
         str(verdict.bought_twice),
-        "-" if cap_usd is None else f"${facts.charged_usd:.3f} of ${cap_usd:.3f}",
-        str(facts.met.unknown),
-        str(facts.met.shown),
-        str(facts.left.unknown),
+        "-" if cap_usd is None else f"${evidence.charged_usd:.3f} of ${cap_usd:.3f}",
+        str(evidence.met.unknown),
+        str(evidence.met.shown),
+        str(evidence.left.unknown),
         str(verdict.lost),
         str(verdict.stored),
-        str(len(facts.hung)),
-        f"{facts.elapsed_s:.1f}",
+        str(len(evidence.hung)),
+        f"{evidence.elapsed_s:.1f}",
         "BROKEN" if verdict.broken else "held",
     )

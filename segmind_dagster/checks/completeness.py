@@ -1,6 +1,7 @@
 """What is missing of a prompt set's generations for a model, how bad that is, and what to do about it. Pure.
 
-What may follow a failure is written in `lifecycle.failures`, what is due again in `planning`; here it becomes words.
+What may follow a failure is written in `lifecycle.failures`, what may be retried in `lifecycle.next_step`; here are
+the words for both.
 """
 
 from __future__ import annotations
@@ -151,13 +152,13 @@ def _recovery(found: Mapping[_Status, Sequence[Generation]], prompt_set: str) ->
     if "unknown" in found:
         lines.append(
             "Unknown outcomes are looked up in Segmind's history: run `segmind-dagster collect`. What stays unknown "
-            "is settled by a person: `segmind-dagster resolve`."
+            "is decided by a person: `segmind-dagster resolve`."
         )
     if "given up" in found:
         lines.append(f"Nothing tries these again by itself: mend the cause, then materialize '{prompt_set}'.")
     if found.keys() & {"failed", "damaged", "not bought"}:
         lines.append(
-            "The sensor `failed_generations` takes up what is due, within the budget; or materialize "
+            "The sensor `failed_generations` retries what may be retried, within the budget; or materialize "
             f"'{prompt_set}' now."
         )
     if "not collected" in found:

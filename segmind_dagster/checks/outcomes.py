@@ -56,7 +56,7 @@ class CheckOutcome:
 
 
 def not_loaded(found: CheckOutcome, *, run_id: str) -> CheckOutcome:
-    """The same finding when what is stored is not loaded.
+    """The same outcome when what is stored is not loaded.
 
     Args:
         found: what the ledger says.
@@ -213,7 +213,11 @@ def about_to_expire(rows: Iterable[Generation], *, now: datetime) -> CheckOutcom
         "at stake (USD)": usd,
     }
     if not urgent:
-        rest = f"; {counted(len(waiting), 'younger order is', 'younger orders are')} on the way" if waiting else ""
+        rest = (
+            f"; {counted(len(waiting), 'younger submission is', 'younger submissions are')} in flight"
+            if waiting
+            else ""
+        )
         described = f"Nothing ordered from this model has waited at Segmind for 5 days{rest}."
         return CheckOutcome(verdict="passed", description=described, figures=figures)
     maybe_gone = f"; {gone} may be gone by now" if gone else ""
@@ -325,7 +329,7 @@ def page_understood(models: int | None) -> CheckOutcome:
 
 
 def combined(outcomes: Mapping[str, CheckOutcome]) -> CheckOutcome:
-    """One finding for several prompt sets, which names those that did not pass."""
+    """One outcome for several prompt sets, which names those that did not pass."""
     bad = {key: found for key, found in outcomes.items() if found.verdict != "passed"}
     figures = {"prompt sets": len(outcomes), "prompt sets that did not pass": len(bad)}
     if not bad:

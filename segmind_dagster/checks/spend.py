@@ -20,12 +20,14 @@ from segmind_dagster.checks.outcomes import (
     sampled,
     total,
 )
+from segmind_dagster.checks.spend_reach import compared_until, nothing_compared
+from segmind_dagster.checks.spend_reach import figures as reach_figures
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from segmind_dagster.checks.spend_reach import Reach
+    from segmind_dagster.reports.spend_reach import Reach
 
     Rows = Sequence[Mapping[str, Any]]
 
@@ -216,8 +218,8 @@ def balance_agrees(rows: Rows) -> CheckOutcome:
     lines = [*_both_sides(known, by_verdict["topped up"])]
     if rest := len(rows) - len(known) + len(by_verdict["too early to tell"]):
         lines.append(
-            f"{counted(rest, 'stretch', 'stretches')} between two readings left open: Segmind's history does not "
-            "tell of it, or not all of it yet."
+            f"{counted(rest, 'stretch', 'stretches')} between two readings not compared: Segmind's history does not "
+            "cover it, or not all of it yet."
         )
     return CheckOutcome(verdict="passed", description="\n".join(lines), figures=figures)
 
@@ -319,7 +321,8 @@ def judged(name: str, rows: Rows, *, reach: Reach) -> CheckOutcome:
     if name == "spend_runway":  # of the balance alone
         return found
     has_nothing = reach.read_at is None or not (reach.has_compared or rows or name == "spend_balance")
+    nothing, figures = nothing_compared(reach), reach_figures(reach)
     if name in _NEED_HISTORY and has_nothing:
-        return CheckOutcome(verdict="passed", description=reach.nothing, figures=reach.figures)
-    until = reach.until if reach.read_at else f"This is by our ledger alone. {reach.nothing}"
-    return replace(found, description=f"{found.description}\n{until}", figures={**found.figures, **reach.figures})
+        return CheckOutcome(verdict="passed", description=nothing, figures=figures)
+    until = f"This is by our ledger alone. {nothing}" if reach.read_at is None else compared_until(reach, reach.read_at)
+    return replace(found, description=f"{found.description}\n{until}", figures={**found.figures, **figures})

@@ -1,77 +1,59 @@
-"""How far a comparison with Segmind's history reaches: until when it was read, and what our ledger has since. Pure.
+"""Words and figures for how far a comparison with Segmind's history reaches. Pure.
 
 The history is read now and then, the ledger is written all the time: what is newer than the history is neither right
-nor wrong, and every finding says how much that is.
+nor wrong, and every outcome says how much that is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from decimal import Decimal
+
+    from segmind_dagster.reports.spend_reach import Reach
 
 _READ_IT: Final = "Materialize `segmind/request_history` and `segmind/credits`, then this asset; all are free."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """What was compared with Segmind's history, and what was not.
+def nothing_compared(reach: Reach) -> str:
+    """That nothing was compared, why, and what to do about it."""
+    if reach.read_at is None:
+        why = "it has not been loaded."
+    elif reach.newer:
+        why = f"it was last read {_minute(reach.read_at)}, and all that our ledger has is newer."
+    else:
+        why = f"our ledger has no charge that it could list (it was last read {_minute(reach.read_at)})."
+    ours = f" Our ledger has {_newer(reach)}." if reach.newer else ""
+    return f"Nothing was compared with Segmind's history: {why}{ours} {_READ_IT}"
 
-    Args:
-        read_at: when the history that was compared had been read; None when there was none.
-        covered_from: from when on it lists everything.
-        has_compared: whether our ledger has a charge in the time that it covers.
-        newer: submissions of our ledger after that time, charged or perhaps charged; all of them without a history.
-        newer_usd: what these were charged, or what is reserved for them.
-    """
 
-    read_at: datetime | None = None
-    covered_from: datetime | None = None
-    has_compared: bool = False
-    newer: int = 0
-    newer_usd: Decimal = Decimal(0)
+def compared_until(reach: Reach, read_at: datetime) -> str:
+    """Until when was compared, and what is newer."""
+    as_of = f"As of {_minute(read_at)}, when Segmind's history was last read"
+    if not reach.newer:
+        return f"{as_of}; our ledger has no charge after that."
+    return f"{as_of}. Not compared yet, because sent after that: {_newer(reach)}. {_READ_IT}"
 
-    @property
-    def nothing(self) -> str:
-        """That nothing was compared, why, and what to do about it."""
-        if self.read_at is None:
-            why = "it has not been loaded."
-        elif self.newer:
-            why = f"it was last read {self._read_at}, and all that our ledger has is newer."
-        else:
-            why = f"our ledger has no charge that it could tell of (it was last read {self._read_at})."
-        ours = f" Our ledger has {self._newer}." if self.newer else ""
-        return f"Nothing was compared with Segmind's history: {why}{ours} {_READ_IT}"
 
-    @property
-    def until(self) -> str:
-        """Until when was compared, and what is newer."""
-        as_of = f"As of {self._read_at}, when Segmind's history was last read"
-        if not self.newer:
-            return f"{as_of}; our ledger has no charge after that."
-        return f"{as_of}. Not compared yet, because sent after that: {self._newer}. {_READ_IT}"
+def figures(reach: Reach) -> Mapping[str, int | Decimal | str]:
+    """The same as figures."""
+    if reach.read_at is None or reach.covered_from is None:
+        times = {"history read at (UTC)": "never"}
+    else:
+        times = {
+            "history read at (UTC)": f"{reach.read_at:%Y-%m-%d %H:%M:%S}",
+            "history covers from (UTC)": f"{reach.covered_from:%Y-%m-%d %H:%M:%S}",
+        }
+    return {**times, "not compared yet": reach.newer, "not compared yet (USD)": reach.newer_usd}
 
-    @property
-    def figures(self) -> Mapping[str, int | Decimal | str]:
-        """The same as figures."""
-        if self.read_at is None or self.covered_from is None:
-            times = {"history read at (UTC)": "never"}
-        else:
-            times = {
-                "history read at (UTC)": f"{self.read_at:%Y-%m-%d %H:%M:%S}",
-                "history covers from (UTC)": f"{self.covered_from:%Y-%m-%d %H:%M:%S}",
-            }
-        return {**times, "not compared yet": self.newer, "not compared yet (USD)": self.newer_usd}
 
-    @property
-    def _read_at(self) -> str:
-        return f"{self.read_at:%Y-%m-%d %H:%M} UTC"
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
-    @property
-    def _newer(self) -> str:
-        one = "1 submission" if self.newer == 1 else f"{self.newer} submissions"
-        return f"{one}, ${self.newer_usd:.4f} charged or reserved"
+
+def _newer(reach: Reach) -> str:
+    one = "1 submission" if reach.newer == 1 else f"{reach.newer} submissions"
+    return f"{one}, ${reach.newer_usd:.4f} charged or reserved"

@@ -28,7 +28,7 @@ _BODY: Final = 240
 @click.option("--absent", "is_absent", is_flag=True, help="It never arrived: it may be bought again.")
 @click.option("--buy-again", is_flag=True, help="It was paid for, and its file is lost: the next run pays again.")
 def resolve(generation: str | None, request_id: str | None, *, is_absent: bool, buy_again: bool) -> None:
-    """Settle a submission whose outcome nobody could find out; without arguments, list them."""
+    """Decide about a submission whose outcome could not be found out; without arguments, list them."""
     from segmind_dagster.runner import resolving
     from segmind_dagster.settings import load_settings
 

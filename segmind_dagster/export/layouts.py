@@ -1,4 +1,4 @@
-"""How a dataset lies in its folder: Parquet with the files inside, or files beside a table of facts.
+"""How a dataset lies in its folder: Parquet with the files inside, or files beside a metadata table.
 
 Both are what Hugging Face's `datasets` loads as they are. One kind of output lies in the folder itself, several in a
 folder each, because that is how its loaders take them. What goes in is decided in `rows`.

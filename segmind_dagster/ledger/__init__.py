@@ -1,11 +1,11 @@
 """What was asked, spent and received: durable before and after every step that costs money.
 
-`store` opens it all: `schema` the tables, `migrations` their history, `ledger_file` whether the file is still the one
-that was opened, `database_errors` the database's errors in our words. Writing: `commits` is the group-committing
-writer, `batching` lets many callers share one operation, `claims` and `statements` are what operations are made of;
-`entries` is what runs enter, `moves` what becomes of every bought generation, `writes` what becomes of the others,
-`money` what is reserved and charged, `costs` what the history reports of money later, `leases` who is still there,
-`rate` the account's shared limit, `restoring` gives a lost ledger its rows back. Reading: `reads` is for runs,
+`store` opens a ledger: `schema` holds the tables, `migrations` their history, `ledger_file` checks that the file is
+still the one that was opened, `database_errors` translates errors. Writing: `commits` is the group-committing writer,
+`batching` lets many callers share one operation, `claims` and `statements` are the parts of operations; `entries`
+records what sets ask for, `moves` the states of every bought generation, `writes` all other state changes, `money`
+reservations and charges, `costs` what the history reports later, `leases` which runs are alive, `rate` the account's
+shared rate limit; `restoring` gives a lost ledger its rows back. Reading: `reads` is for runs,
 `sensor_reads` for sensors, `check_reads` for checks; `records` holds the values.
 Nothing here speaks HTTP or decides what to buy: that is `gateway` and `planning`.
 """

@@ -1,7 +1,7 @@
-"""Batched operations: one look and a few statements for many callers.
+"""Batched operations: one query and a few statements for many callers.
 
-Hundreds of generations make the same move in the same moment, and a statement for each costs more than the commit
-they share. Which callers share a batch is decided in `commits`, what the moves are in `moves`.
+Hundreds of generations make the same move at the same time, and a statement for each costs more than the commit they
+share. Which callers share a batch is decided in `commits`, what the moves are in `moves`.
 """
 
 from __future__ import annotations

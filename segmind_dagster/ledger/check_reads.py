@@ -1,6 +1,6 @@
-"""Every question that the checks ask of the ledger, as functions of one connection; `reads` is for runs.
+"""The queries of the asset checks, as functions of one connection; `reads` is for runs.
 
-Rows are returned as they stand; whether they are a reason to worry is decided in `reports.findings`.
+Rows are returned as stored; what they mean is decided in `checks`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _FREE = Decimal(0)
-# failed, but paid for and still to be had: it is fetched again
+# failed, but paid for and still at Segmind: it is fetched again
 _DAMAGED = "bad_output"
 _IS_CURRENT = SET_GENERATIONS.c.is_current
 _SINCE = func.coalesce(GENERATIONS.c.submitted_at, GENERATIONS.c.intent_at, type_=GENERATIONS.c.intent_at.type)
@@ -38,7 +38,7 @@ def open_rows(
     is_alive: Callable[[str, Connection], bool],
     uncounted_kinds: Collection[str],
 ) -> tuple[int, list[Generation]]:
-    """How many generations a set asks of a model now, and those that are not stored, in the set's order.
+    """How many generations of a model a set has now, and those that are not stored, in the set's order.
 
     Args:
         connection: the ledger.
@@ -61,7 +61,7 @@ def open_rows(
 
 
 def stored_rows(connection: Connection, *, resource: str, prompt_set: str) -> list[Output]:
-    """Every output of a model that a set holds, also of prompts that it does not ask for any more."""
+    """Every output of a model that a set holds, also of prompts no longer in the set."""
     columns = GENERATIONS.c
     rows = connection.execute(
         select(
@@ -130,13 +130,13 @@ def charged_for(connection: Connection, *, resource: str, prompt_set: str) -> De
 
 
 def waiting_rows(connection: Connection, *, resource: str) -> list[Generation]:
-    """Everything ordered from a model and not stored, of any set, oldest first.
+    """Everything submitted to a model and not stored, of any set, oldest first.
 
     The cost of each is what was charged, else what is reserved.
     """
     columns = GENERATIONS.c
     usd = func.coalesce(ATTEMPTS.c.cost_usd, ATTEMPTS.c.reserved_usd, type_=ATTEMPTS.c.cost_usd.type)
-    # chosen from the index, before a row is read
+    # selected from the index, before a row is read
     damaged = and_(columns.state == "failed", columns.failure_kind == _DAMAGED)
     waiting = union_all(
         *(

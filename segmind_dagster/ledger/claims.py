@@ -1,4 +1,4 @@
-"""What a claim allows: looked up first, then changed in the generation and in the attempt that it is for.
+"""Checks claims, then changes their generations and attempts.
 
 Used by every change of state; which changes there are is in `moves` and `writes`.
 """
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def generations(connection: Connection, ids: Collection[str]) -> dict[str, Any]:
-    """Who has these generations, in which state, by id."""
+    """Owner and state of these generations, by id."""
     return {row.generation_id: row for row in connection.execute(statements.STATES, {"ids": sorted(set(ids))})}
 
 
 def refusals_of(connection: Connection, held: Sequence[Claim], target: State) -> dict[Claim, SegmindDagsterError]:
-    """Why some of the claims do not allow a move to a state, by claim."""
+    """Errors of the claims that do not allow a move to a state, by claim."""
     rows = generations(connection, [each.generation_id for each in held])
     found: dict[Claim, SegmindDagsterError] = {}
     for each in held:
@@ -59,7 +59,7 @@ def move_all(
     *,
     attempt_target: AttemptState,
 ) -> None:
-    """Bring generations into a state that their claims allow, and their attempts with them.
+    """Move generations, and their attempts, to a state that their claims allow.
 
     Args:
         connection: the ledger.
@@ -74,10 +74,10 @@ def move_all(
 
 
 def change_all(connection: Connection, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Run a statement that has to change one row for each of its sets of parameters.
+    """Run a statement that must change one row for each set of parameters.
 
     Raises:
-        RuntimeError: it changed others; being no refusal, it takes everything back that was written with it.
+        RuntimeError: it changed another number; this rolls back the whole transaction.
     """
     changed = connection.execute(statement, rows)
     if changed.rowcount != len(rows):

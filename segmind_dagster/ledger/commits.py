@@ -1,7 +1,7 @@
-"""Group commit: the writes of many tasks in few transactions, each durable before its task goes on.
+"""Group commit: the writes of many tasks in few transactions, each durable before its task continues.
 
-A durable commit costs an fsync whatever it holds, so operations that wait at the same moment share one, and
-their tasks are woken together. What the operations do is in `moves`, `writes` and `entries`.
+A durable commit costs an fsync whatever it holds, so operations that wait at the same time share one, and their
+tasks are woken by one call. What the operations do is in `moves`, `writes` and `entries`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _LARGEST_GROUP = 500
-# while several write and follow each other this closely, each group waits a moment for more: few large ones cost less
-# than many. A single writer does not wait (as with PostgreSQL's commit_delay and commit_siblings)
+# while several writers follow each other this closely, each group waits shortly for more: few large groups cost less
+# than many small ones. A single writer does not wait (like PostgreSQL's commit_delay and commit_siblings)
 _BUSY_S = 0.1
 _LAST_COMMIT_S = 90.0
 _GATHER_S = 0.04
@@ -37,7 +37,7 @@ _GATHER_S = 0.04
 
 @dataclass(slots=True, eq=False)
 class _Asked:
-    """An operation, and who waits for it: a thread, or a task of an event loop.
+    """An operation, and the thread or task that waits for it.
 
     Args:
         operation: what is to be run.
@@ -59,7 +59,7 @@ class _Asked:
 
 
 class GroupCommitter:
-    """One thread that runs write operations, many a transaction, in the order they arrive.
+    """One thread that runs write operations in order of arrival, many in one transaction.
 
     An operation that refuses (raises `SegmindDagsterError`) must do so before its first write: the others in
     its group are still committed.
@@ -83,9 +83,9 @@ class GroupCommitter:
     async def run_async(
         self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """Run an operation; other tasks go on until it is durable.
+        """Run an operation; other tasks run until it is durable.
 
-        A task that is cancelled meanwhile no longer waits; what it queued is still written.
+        A cancelled task no longer waits; its operation is still written.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
@@ -140,23 +140,23 @@ class GroupCommitter:
                 is_begun = True
                 _run(connection, group)
         except Exception as failure:  # noqa: BLE001  handed to the callers, never swallowed
-            # when it did not even begin, another process keeps the database: asking for each would multiply the wait;
+            # when it could not begin, another process locks the database: single retries would multiply the wait;
             # and what is wrong with the database fails them all the same way
             if len(group) == 1 or not is_begun or concerns_everything(failure):
                 what = f"Wrote to the ledger at {self._engine.url.render_as_string(hide_password=True)}"
                 for asked in group:
                     asked.error = translated(what, failure)
                 return
-            # one bad operation must not fail those that shared its commit
+            # one failing operation must not fail those that share its commit
             for asked in group:
                 asked.result = asked.error = None
                 self._commit([asked])
 
 
 def _run(connection: Connection, group: Sequence[_Asked]) -> None:
-    """Run the operations of a group in the order they came; batched ones come last, once for all callers.
+    """Run the operations of a group in order of arrival; batched ones last, once for all callers.
 
-    Nobody asks for a second one before the first is answered, so that this is an order among strangers.
+    No caller queues a second operation before the first is answered, so that this reorders only unrelated ones.
     """
     batches: defaultdict[Batched[..., Any, Any], list[_Asked]] = defaultdict(list)
     for asked in group:
@@ -177,7 +177,7 @@ def _run(connection: Connection, group: Sequence[_Asked]) -> None:
 
 
 def _answer(group: Sequence[_Asked]) -> None:
-    """Wake everybody who waits; the tasks of one loop with one call, because waking it costs a system call."""
+    """Wake all waiters; the tasks of one loop with one call, because waking a loop costs a system call."""
     by_loop: defaultdict[asyncio.AbstractEventLoop | None, list[_Asked]] = defaultdict(list)
     for asked in group:
         by_loop[asked.loop].append(asked)

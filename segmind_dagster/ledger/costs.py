@@ -1,6 +1,6 @@
-"""What the provider's history tells afterwards of costs that no answer reported; run through `commits`.
+"""Records costs that no answer reported and the provider's history has; run through `commits`.
 
-The books, the caps and later estimates follow at once. When the history is read is `runner.costs`' business.
+Spending, caps and later estimates are corrected at once. `runner.costs` decides when the history is read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _REPORTED = {"cost_usd": bindparam("reported_usd", type_=Usd), "cost_source": "history"}
 _REPORT_ATTEMPT = update(ATTEMPTS).where(ATTEMPTS.c.request_id == bindparam("reported_id")).values(**_REPORTED)
-# a generation that was sent again since carries the cost of its last request
+# a generation that was sent again since keeps the cost of its last request
 _REPORT_GENERATION = (
     update(GENERATIONS)
     .where(GENERATIONS.c.generation_id == bindparam("held_id"), GENERATIONS.c.request_id == bindparam("reported_id"))
@@ -33,7 +33,7 @@ _REPORT_GENERATION = (
 
 
 class ReportedCost(NamedTuple):
-    """What the history tells of a request that was charged at an estimate.
+    """The cost in the history of a request that was charged at an estimate.
 
     Args:
         generation_id: whose it is.
@@ -53,12 +53,12 @@ class ReportedCost(NamedTuple):
 
     @property
     def difference_usd(self) -> Decimal:
-        """What that adds; less than zero where it was too much."""
+        """What that adds to the estimate; negative where that was too high."""
         return self.cost_usd - self.estimate_usd
 
 
 def report_costs(connection: Connection, costs: Mapping[str, Decimal], *, now: datetime) -> list[ReportedCost]:
-    """The history tells what requests cost, by their ids, that were charged at an estimate; others stay as they are.
+    """Replace estimates by costs from the history, by request id; reported costs stay.
 
     Returns those that were corrected.
     """

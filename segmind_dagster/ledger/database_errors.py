@@ -1,7 +1,7 @@
-"""Translates errors of the database into the ledger's own: what was attempted, what was seen, what to do.
+"""Translates database errors into ledger errors: what was attempted, what was seen, what to do.
 
-The one place where an SQLAlchemy error becomes a `LedgerError`: none leaves the ledger as it is. Refusals that an
-operation decides itself are raised there, not here.
+Every SQLAlchemy error becomes a `LedgerError` here; none leaves the ledger untranslated. Refusals are raised by the
+operations themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from segmind_dagster.errors import LedgerError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# words of SQLite's messages, and what a person can do; no other statement would fare better
+# words of SQLite's messages, and advice; these errors concern every statement
 _REMEDIES = (
     (
         ("malformed", "not a database"),
@@ -42,23 +42,23 @@ _OTHERWISE = "Check that SEGMIND_LEDGER_URL is right, and that what it names is 
 
 
 def remedy(error: BaseException) -> str:
-    """What a person can do about it."""
+    """Advice for a person."""
     return _known(error) or _OTHERWISE
 
 
 def concerns_everything(error: BaseException) -> bool:
-    """Whether it is about the database as a whole, rather than about one statement."""
+    """Whether the error concerns the whole database, rather than one statement."""
     return isinstance(error, DBAPIError) and _known(error.__cause__ or error) is not None
 
 
 def translated(attempted: str, error: Exception) -> Exception:
-    """A database's error as the ledger's; any other as it is."""
+    """A database error as a ledger error; any other unchanged."""
     if not isinstance(error, SQLAlchemyError):
         return error
     cause = error.__cause__ or error
     said = f"{attempted}, but the database answered: {str(cause).strip()}."
     if not isinstance(error, DBAPIError) or isinstance(error, (IntegrityError, DataError)):
-        # what is wrong is one operation, not the database: the others go on
+        # one operation is wrong, not the database: the others continue
         ours = LedgerError(f"{said} This operation changed nothing; everything else in the ledger stays as it is.")
     else:
         ours = LedgerError(
@@ -71,7 +71,7 @@ def translated(attempted: str, error: Exception) -> Exception:
 
 @contextmanager
 def translating(attempted: str) -> Iterator[None]:
-    """Let the database's errors leave as the ledger's.
+    """Raise database errors of the block as ledger errors.
 
     Raises:
         LedgerError: what `translated` makes of such an error.

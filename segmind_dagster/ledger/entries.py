@@ -1,6 +1,6 @@
-"""What a run enters before it acts: what sets ask for, where inputs were uploaded to.
+"""Records what is not a state change: what sets ask for, upload URLs, prices, the balance.
 
-State changes of generations, and money, are in `writes`; that a run lives, in `leases`.
+State changes of generations, and money, are in `moves` and `writes`; leases of runs in `leases`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
-from segmind_dagster.ledger.schema import GENERATIONS, META, MODEL_PRICES, SET_GENERATIONS, UPLOADS
-from segmind_dagster.ledger.sensor_reads import BALANCE_KEY
+from segmind_dagster.ledger.schema import BALANCE_KEY, GENERATIONS, META, MODEL_PRICES, SET_GENERATIONS, UPLOADS
 from segmind_dagster.ledger.statements import upsert
 
 if TYPE_CHECKING:
@@ -30,9 +29,9 @@ def register_set(
     generations: Sequence[Mapping[str, Any]],
     now: datetime,
 ) -> None:
-    """Record what a prompt set asks of a model now; what it no longer asks for stays, not current.
+    """Record what a prompt set asks of a model now; other generations of the set stay, not current.
 
-    When a set first asked for a generation stays as it was.
+    The time at which a set first asked for a generation never changes.
 
     Args:
         connection: the ledger.
@@ -68,7 +67,7 @@ def register_set(
 
 
 def record_upload(connection: Connection, *, sha256: str, url: str, now: datetime) -> None:
-    """Remember where an input file was uploaded to."""
+    """Record the URL of an uploaded input file."""
     connection.execute(
         upsert(connection.dialect.name, UPLOADS, "url", "uploaded_at"),
         {"sha256": sha256, "url": url, "uploaded_at": now},
@@ -78,7 +77,7 @@ def record_upload(connection: Connection, *, sha256: str, url: str, now: datetim
 def record_model_prices(
     connection: Connection, prices: Mapping[str, tuple[Decimal | None, int | None]], *, now: datetime
 ) -> None:
-    """Remember what the models list says.
+    """Record prices and latencies of the models list.
 
     Args:
         connection: the ledger.
@@ -97,14 +96,14 @@ def record_model_prices(
 
 
 def record_balance(connection: Connection, *, balance_usd: Decimal, now: datetime) -> None:
-    """Remember what the account holds, as it was just seen; `sensor_reads.balance` reads it."""
+    """Record the balance of the account; `sensor_reads.balance` reads it."""
     seen = {"balance_usd": str(balance_usd), "observed_at": now.isoformat()}
     note(connection, {BALANCE_KEY: json.dumps(seen)})
 
 
-def note(connection: Connection, facts: Mapping[str, str]) -> None:
-    """Remember facts about the ledger itself, by their keys in `meta`; what was noted before is replaced."""
+def note(connection: Connection, values: Mapping[str, str]) -> None:
+    """Set values of `meta` by key; earlier values are replaced."""
     connection.execute(
         upsert(connection.dialect.name, META, "value"),
-        [{"key": key, "value": value} for key, value in facts.items()],
+        [{"key": key, "value": value} for key, value in values.items()],
     )

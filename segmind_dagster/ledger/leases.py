@@ -1,9 +1,8 @@
-"""Whether a run is still there: by which clock its lease is judged, and by whose.
+"""Whether a run is still alive, and by which clock its lease is judged.
 
-Two processes never compare their wall clocks, which may jump or differ. On one machine they share the clock that runs
-since it was started; a PostgreSQL ledger has a clock of its own; and where neither helps (a file that several machines
-share), a lease is over once it was seen unchanged for as long as one lasts. Who renews a lease, and when, is in
-`runner.lease`.
+Wall clocks of two processes are never compared: they may jump or differ. On one machine processes share the clock since
+its boot; a PostgreSQL ledger has its own clock; and where neither helps (a file shared by several machines), a lease is
+over once it was seen unchanged for a whole lease time. `runner.lease` renews leases.
 """
 
 from __future__ import annotations
@@ -27,22 +26,22 @@ if TYPE_CHECKING:
 LEASE_S: Final = 60.0
 """How long a lease lasts; a run renews it several times in that time."""
 
-# no clock is off by more: an older lease of a machine that cannot be asked is over
+# no clock is wrong by more: an older lease of an unreachable machine is over
 _LONG_OVER = timedelta(days=1)
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", None)
-# when a lease was first seen as it is: by ledger and owner, on this machine's clock
+# when a lease was first seen in its present state: by ledger and owner, on this machine's clock
 _seen: dict[tuple[str, str], tuple[float, float]] = {}
 _MOST_SEEN = 10_000
 
 
 def since_boot_s() -> float:
-    """Seconds on a clock that never jumps and that all processes of this machine share; it runs while they sleep."""
+    """Seconds on a clock that never jumps, shared by all processes of this machine; it also runs during sleep."""
     return time.monotonic() if _SINCE_BOOT is None else time.clock_gettime(_SINCE_BOOT)
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, where its id means something, and when it was started: ids are used again.
+    """A process: where its id is valid, and its start time, because ids are reused.
 
     Args:
         place: the machine, its boot, and the process-id space.
@@ -56,12 +55,12 @@ class Process:
 
     @classmethod
     def this(cls) -> Process:
-        """The one we are."""
+        """This process."""
         return cls(place(), os.getpid(), _started(os.getpid()))
 
     @property
     def boot(self) -> str:
-        """The machine since it was started last; processes of one boot share a clock, also in different containers."""
+        """The machine and its boot; processes of one boot share a clock, also in different containers."""
         parts = self.place.split("/")
         return parts[1] if len(parts) > 2 else parts[0]  # noqa: PLR2004  host, boot, id space
 
@@ -72,7 +71,7 @@ class Process:
 
     @property
     def is_there(self) -> bool:
-        """Whether it runs; asked where its id means something."""
+        """Whether it runs; only valid in its process-id space."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -85,7 +84,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment on a clock that does not jump; two on the same clock have a distance.
+    """A time on a clock that does not jump; two on the same clock can be subtracted.
 
     Args:
         clock: which: a machine since its boot, or the database.
@@ -97,7 +96,7 @@ class Moment:
 
     @classmethod
     def of(cls, connection: Connection, at_s: float) -> Moment:
-        """This moment: on the database's clock where it has one.
+        """The time now: on the database's clock where it has one.
 
         Args:
             connection: the ledger.
@@ -108,14 +107,14 @@ class Moment:
         return cls(Process.this().boot, at_s)
 
     def since_s(self, earlier: Moment) -> float | None:
-        """How long ago another moment was; None when unknown."""
+        """Seconds since another moment; None when unknown."""
         passed_s = self.at_s - earlier.at_s
         return passed_s if self.clock == earlier.clock and passed_s >= 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedLease:
-    """A run's lease as the ledger has it.
+    """A run's recorded lease.
 
     Args:
         owner: the run, as the ledger names it.
@@ -146,7 +145,7 @@ def record_lease(
     now: datetime,
     lease_s: float = LEASE_S,
 ) -> None:
-    """Enter a run, or renew its lease.
+    """Record a run, or renew its lease.
 
     Args:
         connection: the ledger.
@@ -175,7 +174,7 @@ def record_lease(
 
 
 def end_lease(connection: Connection, *, owner: str, now: datetime) -> None:
-    """A run gives its lease up, so that others need not wait for it to run out."""
+    """End a lease, so that others need not wait for it to expire."""
     connection.execute(update(RUNS).where(RUNS.c.owner == owner).values(ended_at=now, lease_until=now))
 
 
@@ -203,11 +202,11 @@ def recorded_leases(connection: Connection, which: ColumnElement[bool]) -> list[
 
 
 Standing = Literal["held", "over", "not known"]
-"""A run is there; it is gone; it may be there: watching its lease for `LEASE_S` tells."""
+"""Alive; dead; unclear until its lease was watched for `LEASE_S`."""
 
 
 def standing(lease: RecordedLease | None, *, key: tuple[str, str], here: Process, at_s: float) -> Standing:
-    """Whether a run is still there.
+    """Whether a run is still alive.
 
     Args:
         lease: its lease; None when there is no such run.
@@ -223,7 +222,7 @@ def standing(lease: RecordedLease | None, *, key: tuple[str, str], here: Process
     elif lease.left_s is not None:
         is_held = lease.left_s > 0
     elif holder.host == here.host or lease.until < datetime.now(UTC) - _LONG_OVER:
-        # this machine was rebooted since; or the lease was not renewed for a day
+        # this machine was rebooted since, or the lease was not renewed for a day
         is_held = False
     else:
         return "over" if _is_unchanged(lease, key, at_s) else "not known"
@@ -231,7 +230,7 @@ def standing(lease: RecordedLease | None, *, key: tuple[str, str], here: Process
 
 
 def _is_unchanged(lease: RecordedLease, key: tuple[str, str], at_s: float) -> bool:
-    """Whether it was not renewed while we watched for as long as a lease lasts."""
+    """Whether it was not renewed while we watched it for a whole lease time."""
     token = lease.until.timestamp() if lease.until_s is None else lease.until_s
     seen = _seen.get(key)
     if seen is None or seen[0] != token or seen[1] > at_s:
@@ -243,7 +242,7 @@ def _is_unchanged(lease: RecordedLease, key: tuple[str, str], at_s: float) -> bo
 
 
 def place() -> str:
-    """This machine and its process-id space: where a process id means something."""
+    """This machine and its process-id space, in which a process id is valid."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = Path("/proc/self/ns/pid")
     parts = [socket.gethostname()]
@@ -257,7 +256,7 @@ def place() -> str:
 def _started(pid: int) -> int | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        # the name of the program, in brackets, may hold anything
+        # the program name, in brackets, may hold anything
         return int(stat.rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None

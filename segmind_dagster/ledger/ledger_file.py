@@ -1,7 +1,7 @@
-"""Whether a ledger's file is still the one that was opened.
+"""Checks that a ledger's file is still the one that was opened.
 
-SQLite goes on writing to a file that was deleted, moved or replaced under it, and nobody would ever read what it
-writes. What is in the file is not looked at here.
+SQLite continues to write to a file that was deleted, moved or replaced, and those writes would be lost. The content of
+the file is not checked here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WAL = "wal"
 
 
 class LedgerFile:
-    """The file of an open SQLite ledger; once it is gone, everything is refused, also if another takes its place."""
+    """The file of an open SQLite ledger; once it is gone, everything is refused, also if another file replaces it."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path).absolute()
@@ -26,14 +26,14 @@ class LedgerFile:
         self._gone: str | None = None
 
     def remember(self) -> None:
-        """From now on it has to be the file that it is at this moment."""
+        """Take the file that exists now as the right one."""
         self._identity = _identity(self._path)
 
     def check(self) -> None:
-        """Look, at the price of one `stat`.
+        """Check the file with one `stat`.
 
         Raises:
-            LedgerGoneError: it is gone, or was at an earlier look.
+            LedgerGoneError: it is gone, or was at an earlier check.
         """
         if self._gone is not None:
             raise LedgerGoneError(str(self._path), self._gone)
@@ -47,7 +47,7 @@ class LedgerFile:
             self._lost("another file has its name")
 
     def check_connection(self, connection: Connection) -> None:
-        """The same, and for the log that an open connection writes ahead to: SQLite keeps it as long as that is open.
+        """Check the file and its write-ahead log, which SQLite keeps while a connection is open.
 
         Args:
             connection: a connection at the beginning of a transaction.

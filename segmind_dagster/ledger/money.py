@@ -1,7 +1,6 @@
 """Money inside one transaction: running totals, open reservations, reported prices.
 
-What the caps allow is decided in `lifecycle.budget`, from what is read here; when money is reserved and settled, in
-`moves` and `writes`.
+What the caps allow is decided in `lifecycle.budget` from the rows read here; `moves` and `writes` reserve and settle.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def exposures(connection: Connection, *, day: date, since: datetime) -> list[Exposure]:
-    """Everything that is open, and what was charged since a moment without a report; by all runs.
+    """Open reservations, and charges since a time without a reported cost, of all runs.
 
     Args:
         connection: the ledger.
@@ -64,18 +63,18 @@ def exposures(connection: Connection, *, day: date, since: datetime) -> list[Exp
 
 
 def open_exposures(connection: Connection, *, day: date) -> list[Exposure]:
-    """Everything that is sent and not charged yet, by all runs; of a day, or of others."""
+    """Everything that is sent and not charged yet, of all runs; of one day, or of other days."""
     return [each for each in exposures(connection, day=day, since=_NEVER) if each.is_open]
 
 
 def reported_prices(connection: Connection, slugs: Collection[str]) -> dict[str, ReportedPrice]:
-    """What was reported lately as the price of these models."""
+    """The recently reported prices of these models."""
     rows = connection.execute(statements.PRICES, {"slugs": sorted(slugs)})
     return {row.model_slug: ReportedPrice(row.highest_usd, row.reported_at) for row in rows}
 
 
 def budget(connection: Connection, spends: Sequence[Spend], *, now: datetime) -> Budget:
-    """What the caps allow now, as far as it concerns what is about to be sent."""
+    """The budget for deciding about what is about to be sent."""
     exposed = exposures(connection, day=now.astimezone(UTC).date(), since=now - REPORTABLE)
     slugs = {spend.model_slug for spend in spends} | {each.model_slug for each in exposed}
     return Budget(
@@ -87,7 +86,7 @@ def budget(connection: Connection, spends: Sequence[Spend], *, now: datetime) ->
 
 
 def over_budget(refused: Refused) -> BudgetError:
-    """The error that the refusal of a claim amounts to."""
+    """The error for a refused claim."""
     return BudgetError(
         refused.explain("the next generation needs"),
         scope=refused.scope,
@@ -98,13 +97,13 @@ def over_budget(refused: Refused) -> BudgetError:
 
 
 def committed(connection: Connection, names: Collection[str]) -> dict[tuple[Scope, str], Decimal]:
-    """Charged and reserved together, by scope and name."""
+    """The sum of charges and reservations, by scope and name."""
     rows = connection.execute(statements.COMMITTED, {"names": sorted(names)})
     return {(row.scope, row.name): row.committed_usd for row in rows}
 
 
 def report_prices(connection: Connection, costs: Iterable[tuple[str, Decimal | None, datetime]]) -> None:
-    """Note what was reported for models; nothing, or $0, is no price.
+    """Record reported prices of models; None or $0 is no price.
 
     Args:
         connection: the ledger, with a write transaction.
@@ -128,7 +127,7 @@ def report_prices(connection: Connection, costs: Iterable[tuple[str, Decimal | N
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one attempt has reserved or cost, against which caps it counts, and the source of its cost.
+    """The reservation or cost of one attempt, the caps it counts against, and the source of its cost.
 
     Args:
         amount_usd: charged, or reserved until that is known.
@@ -145,7 +144,7 @@ class Reservation:
     is_charged: bool
 
     def settled(self, cost_usd: Decimal | None, *, source: str, estimate_usd: Decimal | None) -> Charge:
-        """What counts as charged now.
+        """Settle with a cost, or with an estimate.
 
         Args:
             cost_usd: as reported; None when it was not.
@@ -163,7 +162,7 @@ class Reservation:
 
 
 def reservations(connection: Connection, held: Collection[Claim]) -> dict[Claim, Reservation]:
-    """What the attempts of these claims have reserved; those that are not in the ledger are left out.
+    """The reservations of the attempts of these claims; attempts not in the ledger are left out.
 
     Args:
         connection: the ledger.
@@ -176,7 +175,7 @@ def reservations(connection: Connection, held: Collection[Claim]) -> dict[Claim,
             row.usd,
             ScopeNames(row.intent_at.date().isoformat(), row.run, row.prompt_set),
             row.model_slug,
-            # an amount that was reported once stays so when a later look brings none
+            # a reported amount stays when a later look has none
             row.cost_source or "estimated",
             row.is_charged,
         )
@@ -186,12 +185,12 @@ def reservations(connection: Connection, held: Collection[Claim]) -> dict[Claim,
 
 
 def missing(held: Claim) -> LedgerError:
-    """The error that an attempt without its row amounts to."""
+    """The error for an attempt without a row."""
     return LedgerError(f"Attempt {held.attempt} of generation {held.generation_id} is not in the ledger.")
 
 
 class Totals:
-    """Changes of running totals inside one transaction, written together.
+    """Changes of running totals inside one transaction, written at once.
 
     Args:
         connection: the ledger, with a write transaction.
@@ -202,12 +201,12 @@ class Totals:
         self._changes: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
 
     def add(self, scopes: ScopeNames, difference_usd: Decimal) -> None:
-        """Count an amount, or take one back."""
+        """Add an amount; a negative one subtracts."""
         for key in scopes.pairs():
             self._changes[key] += difference_usd
 
     def write(self) -> None:
-        """Bring the changes into the ledger."""
+        """Write the changes to the ledger."""
         changes = [
             {"scope": scope, "name": name, "committed_usd": usd} for (scope, name), usd in self._changes.items() if usd
         ]

@@ -1,7 +1,7 @@
 """The three moves that every bought generation makes: claimed, accepted, stored. Each for many at once.
 
-A move names the claim it acts for, so that a run which lost its claim changes nothing. All writers of a ledger take
-turns (see `store`), so that what is read here still holds when it is changed. What happens to fewer is in `writes`.
+A move names its claim, so that a run which lost its claim changes nothing. Writers of a ledger run one at a time (see
+`store`), so that what is read here still holds when it is changed. All other state changes are in `writes`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """Who is about to send a POST for what, and what it may cost.
+    """A run that is about to send a POST for a generation, and what it may cost.
 
     Args:
         generation_id: the generation.
@@ -54,7 +54,7 @@ class ClaimRequest:
     now: datetime
 
     def spend(self, model_slug: str) -> Spend:
-        """What it asks of the caps."""
+        """The request to the caps."""
         return Spend(
             model_slug=model_slug,
             scopes=ScopeNames(self.now.date().isoformat(), self.run_id or self.owner, self.prompt_set),
@@ -65,7 +65,7 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What the provider answered to a POST, or the history to the question for it.
+    """An accepted POST, from its answer or from the history.
 
     Args:
         held: the claim it was sent with.
@@ -86,10 +86,10 @@ def _as_it_is(attempt: Attempt) -> Attempt:
 
 @batched(ClaimRequest)
 def claim(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Claim | SegmindDagsterError]:
-    """Take planned generations for one POST each and reserve their cost: `planned` to `submitting`.
+    """Claim planned generations for one POST each and reserve their cost: `planned` to `submitting`.
 
-    The caps are decided here, from what all runs have open at this moment. Nothing outside the transaction changes:
-    it may be repeated.
+    The caps are checked here, against what all runs have open now. Nothing outside the transaction changes: it may be
+    repeated.
 
     Refusals:
         BudgetError: a cap would be exceeded.
@@ -179,7 +179,7 @@ def mark_submitted(connection: Connection, accepted: Sequence[Acceptance]) -> li
 def mark_succeeded(connection: Connection, stored: Sequence[Attempt]) -> list[Charge | SegmindDagsterError]:
     """The bytes are stored: `submitted` to `succeeded`, the reservation settled with the reported cost.
 
-    A cost the provider did not report is estimated. Answers what it cost.
+    A cost that the provider did not report is estimated. Returns what it cost.
 
     Refusals:
         LostOwnershipError: another run has it by now.

@@ -1,8 +1,8 @@
 """The account's request rate, shared by every run and process through one row of the ledger.
 
-Slots are handed out evenly spaced, a little below the bound, so that no window of the provider holds one request
-too many because some took longer over the network. A 429 shows that the real limit is lower: everybody waits for the
-reset, and goes on at the rate that the provider did accept in that window, which is in `attempts`. After a while
+Send times are evenly spaced, a little below the bound, so that no window of the provider holds one request too many
+because some took longer over the network. A 429 shows that the real limit is lower: all runs wait for the
+reset, and continue at the rate that the provider accepted in that window, which is in `attempts`. After a while
 the rate grows back towards the configured bound. Only a 429 cuts, never another error.
 """
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _SCOPE = "account"
 _WINDOW = timedelta(minutes=1)
 _HEADROOM = 0.99
-# what a late hand-out may make up for; with the headroom, a window still holds no request too many
+# what a late reservation may make up for; with the headroom, a window still holds no request too many
 _CATCH_UP = timedelta(seconds=0.25)
-# resets are nearer; what is farther was written by a wrong clock and is ignored
+# no reset is farther away: what is farther was written by a wrong clock and is ignored
 _FARTHEST, _MOST_WAITING = timedelta(minutes=10), 1000
 # one refusal changes the rate at most by half and at least by a twentieth
 _LARGEST_CUT, _SMALLEST_CUT = 0.5, 0.95
@@ -37,7 +37,7 @@ _GROWTH_PER_WINDOW = 1.03
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
-    """What is recorded of the rate, its moments on the caller's wall clock."""
+    """The recorded rate, with times on the caller's wall clock."""
 
     per_minute: float
     next_slot_at: datetime
@@ -45,14 +45,14 @@ class _Rate:
 
 
 def _recorded(connection: Connection, now: datetime, moment: Moment | None) -> _Rate | None:
-    """The rate as it was written, by a wall clock that may have been another: only what passed since counts."""
+    """The recorded rate; the wall clock that wrote it may differ, so only the time since then counts."""
     row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one_or_none()
     if row is None:
         return None
     shift = timedelta(0)
     if row.written_at is not None and moment is not None:
         passed_s = moment.since_s(Moment(row.boot, row.written_s))
-        # by a clock that may be wrong: if it went back, no time has passed
+        # that clock may be wrong: if it went back, no time has passed
         passed = max(now - row.written_at, timedelta(0)) if passed_s is None else timedelta(seconds=passed_s)
         shift = now - passed - row.written_at
     return _Rate(row.per_minute, row.next_slot_at + shift, None if row.cut_at is None else row.cut_at + shift)
@@ -67,11 +67,11 @@ def _written(now: datetime, moment: Moment | None) -> dict[str, Any]:
 def reserve_requests(
     connection: Connection, *, count: int, per_minute: float, now: datetime, at_s: float | None = None
 ) -> list[datetime]:
-    """Take the next `count` moments at which a request may be sent."""
+    """Reserve the next `count` send times."""
     moment = None if at_s is None else Moment.of(connection, at_s)
     row = _recorded(connection, now, moment)
     rate = _rate_now(row, per_minute, now)
-    # rounded up: a minute must never hold one slot too many
+    # rounded up: a minute must never hold one request too many
     step = timedelta(microseconds=ceil(60_000_000 / (rate * _HEADROOM)))
     farthest = now + max(_FARTHEST, _MOST_WAITING * step)
     start = now if row is None else max(now - _CATCH_UP, min(row.next_slot_at, farthest))
@@ -93,7 +93,7 @@ def reserve_requests(
 def reserve_a_second(
     connection: Connection, *, most: int, per_minute: float, now: datetime, at_s: float | None = None
 ) -> list[datetime]:
-    """Take about a second's worth of slots: few writes when fast, nothing hoarded when slow."""
+    """Reserve send times for about one second: few writes when fast, nothing hoarded when slow."""
     rate = current_rate(connection, per_minute=per_minute, now=now, at_s=at_s)
     count = max(1, min(most, int(rate / 60)))
     return reserve_requests(connection, count=count, per_minute=per_minute, now=now, at_s=at_s)
@@ -102,7 +102,7 @@ def reserve_a_second(
 def cut_rate(
     connection: Connection, *, reset_at: datetime, per_minute: float, now: datetime, at_s: float | None = None
 ) -> None:
-    """A 429 came back: no run sends before the reset, and the rate falls, once per window.
+    """After a 429: no run sends before the reset, and the rate falls, once per window.
 
     Args:
         connection: the ledger.
@@ -111,7 +111,7 @@ def cut_rate(
         now: the time.
         at_s: the clock of this machine that does not jump.
     """
-    # from here on all moments are by our wall clock
+    # from here on all times are on our wall clock
     reserve_requests(connection, count=0, per_minute=per_minute, now=now, at_s=at_s)
     row = connection.execute(select(RATE_LIMIT).where(RATE_LIMIT.c.scope == _SCOPE)).one()
     changes: dict[str, Any] = {"next_slot_at": max(row.next_slot_at, reset_at)}
@@ -137,7 +137,7 @@ def _accepted_since(connection: Connection, moment: datetime) -> int:
 
 
 def _rate_now(row: Any, per_minute: float, now: datetime) -> float:
-    """The bound, or what has grown back of it since the last cut."""
+    """The bound, or the cut rate as it has grown back since."""
     if row is None or row.cut_at is None:
         return per_minute
     windows = max((now - row.cut_at) / _WINDOW - _QUIET_WINDOWS, 0)

@@ -1,4 +1,4 @@
-"""Every question asked of the ledger, as functions of one connection. Nothing here writes."""
+"""Queries of the ledger for runs and commands, as functions of one connection. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def snapshot(
     is_alive: Callable[[str, Connection], bool],
     uncounted_kinds: Collection[str] | None = None,
 ) -> dict[str, Generation]:
-    """What the ledger knows about these generations; those it does not know are left out.
+    """The records of these generations; unknown ones are left out.
 
     Args:
         connection: the ledger.
         generation_ids: which.
-        is_alive: whether a run is still there.
+        is_alive: whether a run is still alive.
         uncounted_kinds: kinds of failure whose runs do not count as failed; None: failed runs are not wanted.
     """
     further = () if uncounted_kinds is None else (failed_runs_of(uncounted_kinds).label("failed_runs"),)
@@ -81,30 +81,30 @@ def unfinished(
     is_alive: Callable[[str, Connection], bool],
     also_paid: bool = False,
 ) -> list[Generation]:
-    """Everything sent whose outcome is not settled and that no run is at, oldest first.
+    """Everything sent whose outcome is open and that no live run owns, oldest first.
 
     Args:
         connection: the ledger.
-        is_alive: whether a run is still there.
+        is_alive: whether a run is still alive.
         also_paid: whether failures that were paid for, or may be, are wanted as well.
     """
     columns = GENERATIONS.c
     owners = connection.execute(select(columns.owner).where(_IN_PROGRESS, columns.owner.is_not(None)).distinct())
-    # what living runs have may be most of it, and its bodies are long: it is not even read
+    # generations of live runs may be most of them, with long bodies: they are not even read
     living = [owner for owner in owners.scalars().all() if is_alive(owner, connection)]
     others = [or_(columns.owner.is_(None), columns.owner.not_in(living))] if living else []
     kinds = [and_(_IN_PROGRESS, *others), *([and_(IS_OPEN, MAY_BE_PAID_FAILURE)] if also_paid else [])]
-    # chosen from the index, before a row is read
+    # selected from the index, before a row is read
     wanted = union_all(*(select(columns.generation_id).where(kind) for kind in kinds))
     query = select_records(columns.body, columns.images)
     query = query.where(columns.generation_id.in_(wanted)).order_by(columns.intent_at)
     records = read_records(connection, query, is_alive)
-    # a run that began between the two statements works on it now
+    # a run that began between the two statements may own it now
     return [record for record in records if not record.is_owner_alive]
 
 
 def owners(connection: Connection) -> list[str]:
-    """Every run that still owns something."""
+    """Every run that still owns a generation."""
     return list(connection.execute(select(GENERATIONS.c.owner).where(_IN_PROGRESS).distinct()).scalars())
 
 
@@ -123,7 +123,7 @@ def spent(connection: Connection, *, run_id: str | None, day: str, prompt_set: s
 
 
 def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tuple[list[Decimal], list[int]]]:
-    """Recent reported costs in USD and latencies in ms of each model, as this account has seen them."""
+    """Recent reported costs in USD and latencies in ms of each model on this account."""
     seen: dict[str, tuple[list[Decimal], list[int]]] = {}
     for slug in model_slugs:
         rows = connection.execute(
@@ -142,11 +142,11 @@ def observed(connection: Connection, model_slugs: Iterable[str]) -> dict[str, tu
 def deliveries(
     connection: Connection, model_slugs: Iterable[str], *, bad_kinds: Collection[str]
 ) -> dict[str, ModelDeliveries]:
-    """What each model has delivered for the money it took."""
+    """What each model has delivered for its charges."""
     columns = ATTEMPTS.c
     found: dict[str, ModelDeliveries] = {}
     for slug in model_slugs:
-        # when it was bought counts: an old one may be fetched at last after others went wrong, or go wrong once more
+        # by the time of purchase: an old one may be fetched, or fail again, after younger ones failed
         recent = (
             select(columns.intent_at)
             .where(columns.model_slug == slug, columns.state == "succeeded")
@@ -194,7 +194,7 @@ def model_prices(connection: Connection, model_slugs: Sequence[str]) -> dict[str
 
 
 def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, OwnedRequest]:
-    """Which of these request ids the ledger already accounts for: their models, and when their intent was recorded."""
+    """Which of these request ids the ledger knows: their models, and when their intent was recorded."""
     columns = ATTEMPTS.c
     owned: dict[str, OwnedRequest] = {}
     for chunk in in_chunks(request_ids):
@@ -204,14 +204,14 @@ def owned_requests(connection: Connection, request_ids: Sequence[str]) -> dict[s
 
 
 def was_adopted(connection: Connection, request_id: str) -> bool:
-    """Whether a request came to its generation by the history, rather than by the answer to a POST."""
+    """Whether a request was found in the history, rather than named by the answer to a POST."""
     query = select(ATTEMPTS.c.http_status).where(ATTEMPTS.c.request_id == request_id)
     row = connection.execute(query).one_or_none()
     return row is not None and _is_adopted(row.http_status)
 
 
 def _is_adopted(http_status: int | None) -> bool:
-    """Whether the answer to a POST cannot have named its request: there was none, or an error."""
+    """Whether the answer to a POST cannot have named its request: there was no answer, or an error."""
     return http_status not in _ACCEPTED_STATUSES
 
 
@@ -221,7 +221,7 @@ def unreported(connection: Connection, *, since: datetime, most: int) -> dict[st
     Returns when their intent was recorded, by request id.
     """
     columns = ATTEMPTS.c
-    # as expressions, so that `attempts_unreported` answers: what is recent may be millions, what is unreported is not
+    # expressions that match `attempts_unreported`: recent attempts may be millions, unreported ones are few
     sent_at = func.coalesce(columns.intent_at, columns.submitted_at)
     has_request = func.coalesce(columns.request_id, "") != ""
     rows = connection.execute(
@@ -234,10 +234,10 @@ def unreported(connection: Connection, *, since: datetime, most: int) -> dict[st
 
 
 def accepted_since(connection: Connection, moment: datetime) -> list[Accepted]:
-    """What was accepted of what was sent since, and did not fail.
+    """Requests sent since a time that were accepted and did not fail.
 
-    What the history showed, rather than the answer to its POST, counts as accepted when it was sent: when it was
-    found says nothing of what the history must list beside it.
+    A request found in the history counts as accepted when it was sent: when it was found does not show what the
+    history must list beside it.
     """
     columns = ATTEMPTS.c
     rows = connection.execute(
@@ -273,7 +273,7 @@ def newest_accepted_at(connection: Connection) -> datetime | None:
 
 
 def unanswered(connection: Connection) -> list[Submission]:
-    """Every submission under way whose request id is not known, local files left out; by generation id."""
+    """Every pending submission without a known request id, local files left out; by generation id."""
     columns = GENERATIONS.c
     rows = connection.execute(
         select(columns.generation_id, columns.model_slug, columns.body, columns.intent_at).where(
@@ -341,7 +341,7 @@ def refused_since(connection: Connection, moment: datetime) -> dict[str, datetim
 def inferred_absent(
     connection: Connection, *, since: datetime, resource: str | None = None, prompt_set: str | None = None
 ) -> InferredAbsent:
-    """What was sent since and is inferred never to have arrived, of a model and the set that pays, or of all."""
+    """Submissions since a time that are inferred never to have arrived, of a model and the set that pays, or of all."""
     columns = ATTEMPTS.c
     query = select(func.count(), func.sum(columns.reserved_usd)).where(
         columns.state == "absent", columns.intent_at >= since, columns.request_id.is_(None)
@@ -353,23 +353,23 @@ def inferred_absent(
 
 
 def upload_url(connection: Connection, sha256: str, *, since: datetime | None = None) -> str | None:
-    """Where an input file was uploaded to, if it was; since a moment, when one is given."""
+    """The URL of an uploaded input file, if there is one; not older than a given time."""
     query = select(UPLOADS.c.url).where(UPLOADS.c.sha256 == sha256)
     return connection.execute(query if since is None else query.where(UPLOADS.c.uploaded_at >= since)).scalar()
 
 
 def meta(connection: Connection, key: str) -> str | None:
-    """A fact about the ledger as a whole."""
+    """A value of `meta`, about the ledger as a whole."""
     return connection.execute(select(META.c.value).where(META.c.key == key)).scalar()
 
 
 def is_empty(connection: Connection) -> bool:
-    """Whether no generation was ever entered."""
+    """Whether no generation was ever recorded."""
     return connection.execute(select(GENERATIONS.c.generation_id).limit(1)).first() is None
 
 
 def totals(connection: Connection) -> dict[str, tuple[int, Decimal]]:
-    """Count of generations by state, and what they cost; without what was planned and is no longer asked for."""
+    """Count and cost of generations by state, without planned ones that no set has any more."""
     columns = GENERATIONS.c
     rows = connection.execute(
         select(columns.state, func.count().label("generations"), func.sum(columns.cost_usd).label("usd")).group_by(
@@ -401,7 +401,7 @@ def unknown_costs(connection: Connection) -> dict[str, int]:
 
 
 def reserved(connection: Connection) -> Decimal:
-    """What is sent and not settled may cost, in USD."""
+    """What is reserved for submissions that are not charged yet, in USD."""
     is_open = ATTEMPTS.c.state.in_(IN_PROGRESS) & ATTEMPTS.c.cost_usd.is_(None)
     return connection.execute(select(func.sum(ATTEMPTS.c.reserved_usd)).where(is_open)).scalar() or FREE
 
@@ -412,7 +412,7 @@ def charged(connection: Connection) -> Decimal:
 
 
 def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> Decimal:
-    """What these attempts (generation and number) were charged together, in USD, as far as that is known."""
+    """The sum charged for these attempts (generation and number), in USD, as far as it is known."""
     total = FREE
     for chunk in in_chunks(sorted({generation_id for generation_id, _ in attempts})):
         rows = connection.execute(
@@ -425,7 +425,7 @@ def paid_for(connection: Connection, attempts: Collection[tuple[str, int]]) -> D
 
 
 def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[tuple[str, Decimal]]:
-    """State and cost of those of these generations that are paid for, or may be, and are not stored.
+    """State and cost of the given generations that are paid, or may be, and are not stored.
 
     The cost is what was charged, else what is reserved.
     """
@@ -447,7 +447,7 @@ def outstanding(connection: Connection, generation_ids: Sequence[str]) -> list[t
 
 
 def set_keys(connection: Connection) -> list[str]:
-    """Keys of the prompt sets that ever asked for something, in order."""
+    """Keys of all prompt sets that ever had a generation, in order."""
     keys = select(SET_GENERATIONS.c.prompt_set).distinct().order_by(SET_GENERATIONS.c.prompt_set)
     return list(connection.execute(keys).scalars())
 
@@ -498,7 +498,7 @@ def failed_runs_of(uncounted_kinds: Collection[str]) -> ScalarSelect[int]:
         uncounted_kinds: kinds of failure that say nothing about a generation, so that their runs do not count.
     """
     kind = ATTEMPTS.c.failure_kind
-    # the first condition follows from the second, but the index `attempts_failed` is only found by its own words
+    # the first is implied by the second, but needed to use the index `attempts_failed`
     counts = kind.is_not(None), kind.not_in(sorted(uncounted_kinds))
     return (
         select(func.count(ATTEMPTS.c.owner.distinct()))
@@ -522,7 +522,7 @@ def read_records(
 ) -> list[Generation]:
     """The generations that a query of `select_records` finds."""
     result = connection.execute(query)
-    # taken once for all rows: a row's own mapping looks its names up again and again
+    # once for all rows: the mapping of a row looks its names up each time
     names = tuple(result.keys())
     return [_generation(dict(zip(names, row, strict=True)), connection, is_alive) for row in result.all()]
 

@@ -1,6 +1,6 @@
 """The values that go into the ledger and come out of it; frozen, with units in their names.
 
-How they are stored is `schema`'s business.
+How they are stored is in `schema`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 ABSENT_BY_WORD: Final = "A person said that this submission never arrived."
-"""What an attempt says that a person has declared absent, in place of what an inference rests on."""
+"""The error of an attempt that a person declared absent, instead of the reason of an inference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class InferredAbsent(NamedTuple):
 
 
 class OwnedRequest(NamedTuple):
-    """A request that the ledger accounts for.
+    """A request that the ledger knows.
 
     Args:
         model_slug: what was called.
@@ -69,12 +69,12 @@ class OwnedRequest(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """What an attempt whose outcome is known cost.
+    """What an attempt with a known outcome cost.
 
     Args:
         usd: charged, or estimated.
         source: who said so.
-        anew_usd: what that adds to what was charged before; less than zero when an estimate was too high.
+        anew_usd: what that adds to the earlier charges; less than zero when an estimate was too high.
     """
 
     usd: Decimal
@@ -89,7 +89,7 @@ class Charge(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """Money committed so far: charged, plus reserved for what is in progress, in USD.
+    """Money committed so far: charges plus open reservations, in USD.
 
     Args:
         run_usd: by one Dagster run.
@@ -108,13 +108,13 @@ class Spent:
         return {"set": self.set_usd, "run": self.run_usd, "day": self.day_usd}[scope]
 
     def reserved_by(self, scope: Scope) -> Decimal:
-        """What of that is not charged yet."""
+        """The part that is not charged yet."""
         return self.reserved.get(scope, Decimal(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDeliveries:
-    """What a model has delivered for the money it took, as the ledger knows it.
+    """What a model has delivered for its charges, by the ledger.
 
     Args:
         has_delivered: whether an output of it was ever stored.

@@ -1,7 +1,7 @@
-"""Gives a ledger back what it lost: generations with their attempts, memberships and money, all at once.
+"""Restores lost ledger rows: generations with their attempts, memberships and money, in one transaction.
 
-Only adds: what the ledger holds is never changed, except plans that no run acted on, and generations whose stored
-output shows that the ledger is older than what it stands beside. What is restored is found out in `recovery`.
+Only adds: existing rows are never changed, except plans that no run acted on, and generations whose stored output
+shows that the ledger is older than its outputs. `recovery` finds out what to restore.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection
 
 REBUILT_AT: Final = "rebuilt_at"
-"""When a rebuild has last succeeded, ISO 8601: what was listed by then is adopted, or left in doubt."""
+"""Key in `meta`: when a rebuild last succeeded, ISO 8601. What was listed by then is adopted, or left in doubt."""
 
 REBUILD_REFUSED: Final = "rebuild_refused"
-"""Why the last rebuild restored nothing, as a fact about the ledger, until one succeeds."""
+"""Key in `meta`: why the last rebuild restored nothing, until one succeeds."""
 
 _IS_UNTOUCHED = (GENERATIONS.c.state == "planned") & (GENERATIONS.c.attempts == 0)
 _REPLACED = tuple(column.name for column in GENERATIONS.c if not column.primary_key)
 
 
 def note_refusal(connection: Connection, reason: str) -> None:
-    """A rebuild restored nothing: nothing is bought before one succeeds."""
+    """Record that a rebuild restored nothing: nothing is bought before one succeeds."""
     note(connection, {REBUILD_REFUSED: reason})
 
 
@@ -50,10 +50,10 @@ def restore(
     doubtful: Collection[str],
     now: datetime,
 ) -> frozenset[str]:
-    """Give a ledger back what it lost, and its origin with it: in one transaction, so all of it or nothing.
+    """Restore lost rows and the origin of a ledger in one transaction.
 
-    A generation that the ledger holds already stays as it is, unless it was only planned and never sent, or is not
-    bought for all the ledger knows although it is: then it moves on to where it is.
+    An existing generation stays as it is, unless it was only planned and never sent, or the ledger does not know that
+    it was bought: then it moves to its real state.
 
     Args:
         connection: the ledger.
@@ -77,7 +77,7 @@ def restore(
     entered = [
         row
         for row in generations
-        # a request that the ledger knows under another generation is not fetched twice
+        # a request that belongs to another generation in the ledger is not fetched twice
         if row["generation_id"] not in held
         and owned.isdisjoint(attempt["request_id"] for attempt in attempts[row["generation_id"]])
     ]
@@ -118,7 +118,7 @@ def _move_on(
     paid_failures: Collection[str],
     now: datetime,
 ) -> bool:
-    """Move a generation that is planned, or failed free of charge, for all the ledger knows, to where it is."""
+    """Move a generation that is planned, or failed free of charge, in the ledger to its real state."""
     generation_id = row["generation_id"]
     columns = GENERATIONS.c
     query = select(columns.state, columns.failure_kind, columns.attempts).where(columns.generation_id == generation_id)
@@ -178,7 +178,7 @@ def _move_on(
 
 
 def _present(connection: Connection, column: Column[Any], values: Sequence[str], *conditions: Any) -> set[Any]:
-    """Which of these values a column holds."""
+    """Which of these values are in a column."""
     found: set[Any] = set()
     for chunk in in_chunks(values):
         query = select(column).where(column.in_(chunk), *conditions)

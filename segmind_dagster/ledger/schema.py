@@ -39,7 +39,7 @@ _NANO = Decimal(1_000_000_000)
 
 
 def whole_nanos(amount_usd: Decimal) -> Decimal:
-    """An amount as the ledger can hold it, so that sums of stored amounts are exact."""
+    """An amount in whole nano-dollars, so that sums of stored amounts are exact."""
     return (amount_usd * _NANO).to_integral_value(ROUND_HALF_EVEN) / _NANO
 
 
@@ -129,7 +129,7 @@ GENERATIONS = Table(
     Column("updated_at", Utc, nullable=False),
     # totals
     Index("generations_by_state", "state", "cost_usd"),
-    # the sensors and every run's start ask for what is not stored: an index of that alone stays small for years
+    # sensors and the start of every run query what is not stored: a partial index stays small for years
     Index(
         "generations_open",
         "state", "failure_kind", "generation_id", "resource", "owner", "updated_at", "submitted_at",
@@ -139,7 +139,7 @@ GENERATIONS = Table(
     ),
 )  # fmt: skip
 
-# spelled out where `generations_open` is to answer: SQLite looks for these very words, and a bound value has none
+# literal, to use `generations_open`: SQLite matches the text of the condition, which bound values do not have
 IS_OPEN = GENERATIONS.c.state != literal_column("'succeeded'")
 # paid for by its kind of failure; or accepted, and failed in a way that this version does not know
 MAY_BE_PAID_FAILURE = and_(
@@ -214,7 +214,7 @@ ATTEMPTS = Table(
     ),
 )  # fmt: skip
 
-# spelled out where `attempts_unreported` is to answer, as with `IS_OPEN`
+# literal, to use `attempts_unreported`, as with `IS_OPEN`
 IS_UNREPORTED = ATTEMPTS.c.cost_usd.is_(None) | (ATTEMPTS.c.cost_source == literal_column("'estimated'"))
 
 RUNS = Table(
@@ -225,7 +225,7 @@ RUNS = Table(
     Column("place", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("started_at", Utc, nullable=False),
-    # by the holder's wall clock, for people; the two below decide, see `leases`
+    # on the holder's wall clock, for people; the two below decide, see `leases`
     Column("lease_until", Utc, nullable=False),
     Column("process_started", BigInteger),
     Column("until_s", Float),
@@ -235,7 +235,7 @@ RUNS = Table(
     Index("runs_by_lease", "lease_until"),
 )
 
-# committed by each UTC day, run and prompt set: charges plus reservations, so that a cap is one look-up
+# committed by each UTC day, run and prompt set: charges plus reservations, so that a cap is one lookup
 SPENDING = Table(
     "spending",
     METADATA,
@@ -244,7 +244,7 @@ SPENDING = Table(
     Column("committed_usd", Usd, nullable=False),
 )
 
-# what Segmind's models list said last
+# the latest prices and latencies in Segmind's models list
 MODEL_PRICES = Table(
     "model_prices",
     METADATA,
@@ -254,7 +254,7 @@ MODEL_PRICES = Table(
     Column("observed_at", Utc, nullable=False),
 )
 
-# the highest cost reported lately: what a cap goes by until the rest is reported
+# the highest cost reported lately: used by the caps until the others are reported
 REPORTED_PRICES = Table(
     "reported_prices",
     METADATA,
@@ -283,6 +283,9 @@ RATE_LIMIT = Table(
     Column("boot", Text),
     Column("written_s", Float),
 )
+
+# the key in `meta` of the last balance seen, as JSON
+BALANCE_KEY = "balance"
 
 META = Table(
     "meta",

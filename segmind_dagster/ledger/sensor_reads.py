@@ -1,7 +1,7 @@
-"""What sensors ask of the ledger: what is open, of which sets, since when. Nothing here writes or decides.
+"""Queries of the sensors: what is open, of which sets, since when. Nothing here writes or decides.
 
-Answers are sums, so that they are small and come from an index however many generations there are. When a run is
-due is `lifecycle.next_step`'s business, which also says how long anything lasts.
+Results are sums from an index, so that they are small however many generations there are. When a run
+follows is decided in `lifecycle.next_step`, which also defines the pauses.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.leases import RecordedLease, recorded_leases
 from segmind_dagster.ledger.schema import (
     ATTEMPTS,
+    BALANCE_KEY,
     GENERATIONS,
     IS_OPEN,
     MAY_BE_PAID_FAILURE,
@@ -35,14 +36,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
-BALANCE_KEY = "balance"
 # more than a wall clock jumps
 _WRONG_BY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenWork:
-    """Generations of one prompt set and one model that were asked for and not made, with the same story.
+    """Generations of one prompt set and one model that are not made yet, with the same state and failures.
 
     Args:
         prompt_set: the set that asks for them.
@@ -65,7 +65,7 @@ class OpenWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """Generations that one run has in its hands, or had when it died.
+    """Generations that one run owns, or owned when it died.
 
     Args:
         owner: the run, as the ledger names it.
@@ -83,9 +83,9 @@ class Loose:
     """Generations that may have been paid for, are not stored, and that no run has.
 
     Args:
-        look: whether the next look for them is due (`now`), is to come (`later`), or would be too late (`never`).
+        look: whether the next look for them is at once (`now`), `later`, or would be too late (`never`).
         generations: how many they are.
-        next_at: when the first of these looks is due.
+        next_at: when the first of these looks follows.
         first_paid_at: when the first of them was submitted, or was about to be.
         last_looked_at: when something happened to one of them last.
     """
@@ -99,7 +99,7 @@ class Loose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """The account's balance as it was last seen.
+    """The last recorded balance of the account.
 
     Args:
         balance_usd: the balance.
@@ -113,7 +113,7 @@ class Balance:
 def open_work(
     connection: Connection, *, failed_kinds: Collection[str], uncounted_kinds: Collection[str]
 ) -> list[OpenWork]:
-    """What current prompt sets ask for and no run works on: planned, or failed in one of these ways.
+    """What current prompt sets ask for and no run owns: planned, or failed in one of these ways.
 
     Args:
         connection: the ledger.
@@ -155,7 +155,7 @@ def _open(
 
 
 def held(connection: Connection) -> list[Held]:
-    """What was submitted, or may have been, and is not stored, by the run that has it; it may be dead."""
+    """Submissions that are not stored, by the run that owns them, which may be dead."""
     columns = GENERATIONS.c
     rows = connection.execute(
         select(
@@ -169,10 +169,10 @@ def held(connection: Connection) -> list[Held]:
 
 
 def loose(connection: Connection, *, now: datetime, first_look: timedelta, kept: timedelta) -> list[Loose]:
-    """What was submitted, or may have been, and that no run has, and what was or may be paid for and failed.
+    """Submissions without an owner, and failures that are or may be paid.
 
-    A look is due after as long again as it was waited for, and after `first_look` at the earliest; none is worth
-    while after `kept`, when the provider has forgotten it. Worked out in the database: there may be thousands.
+    The waiting time doubles with each look and is `first_look` at least; there is no look after `kept`, when the
+    provider has deleted the output. Worked out in the database: there may be thousands.
     """
     columns = GENERATIONS.c
     times = (
@@ -279,7 +279,7 @@ def balance(connection: Connection) -> Balance | None:
         balance_usd, observed_at = read_balance_usd(document["balance_usd"]), read_instant(document["observed_at"])
     except (ValueError, KeyError, TypeError, RecursionError):
         balance_usd = observed_at = None
-    # a note that cannot be read says nothing; the next look at the account replaces it
+    # an unreadable value is ignored; the next look at the account replaces it
     return (
         Balance(balance_usd=balance_usd, observed_at=observed_at)
         if balance_usd is not None and observed_at is not None

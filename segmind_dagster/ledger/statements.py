@@ -1,6 +1,6 @@
-"""The statements that run once or more for every generation, built once: building costs more than running.
+"""The statements that run at least once for every generation, built once: building costs more than running.
 
-Parameters are named `held_...` for what must be so, `new_...` for what it becomes, and `ids` for which.
+Parameters are named `held_...` for required values, `new_...` for new values, and `ids` for the rows.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ ENTER_ATTEMPT = insert(ATTEMPTS)
 
 @cache
 def upsert(dialect_name: str, table: Table, *columns: str, where: ColumnElement[bool] | None = None) -> Any:
-    """An INSERT that changes these columns of a row that is there already, or nothing when none is named.
+    """An INSERT that updates these columns of an existing row, or does nothing when none is named.
 
     Args:
         dialect_name: of the connection, because ON CONFLICT is not SQLAlchemy's common tongue.
@@ -104,7 +104,7 @@ def upsert(dialect_name: str, table: Table, *columns: str, where: ColumnElement[
 
 @cache
 def add_spending(dialect_name: str) -> Any:
-    """An amount added to running totals, which begin with it."""
+    """Add an amount to running totals, or create them."""
     rows = _insert(dialect_name, SPENDING)
     total = SPENDING.c.committed_usd + rows.excluded.committed_usd
     return rows.on_conflict_do_update(index_elements=SPENDING.primary_key.columns, set_={"committed_usd": total})
@@ -122,7 +122,7 @@ def move(target: State, names: tuple[str, ...]) -> Update:
         update(GENERATIONS)
         .where(
             _OF_GENERATION,
-            # one comparison each: IN cannot be sent for many rows at once
+            # one comparison per state: IN cannot be sent for many rows at once
             or_(*(GENERATIONS.c.state == origin for origin in origins(target))),
             GENERATIONS.c.owner == bindparam("held_owner"),
             GENERATIONS.c.attempts == bindparam("held_attempt"),
@@ -164,6 +164,6 @@ def _insert(dialect_name: str, table: Table) -> Any:
 def _columns(table: Table, names: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
     if "seed" in found:
-        # the one that was sent stays where the provider reports none
+        # the seed that was sent stays where the provider reports none
         found["seed"] = func.coalesce(found["seed"], table.c["seed"])
     return found

@@ -1,7 +1,7 @@
-"""Opens a ledger: its database, its tables, its guards; and offers one object to ask and to write.
+"""Opens a ledger: its database, its tables, its guards; and offers one object for reading and writing.
 
-SQLite by default (WAL, synchronous FULL), PostgreSQL by URL. What is asked is in `reads`, what is written
-in `moves`, `writes`, `entries` and `rate`; here is only who may, and on which connection.
+SQLite by default (WAL, synchronous FULL), PostgreSQL by URL. The queries are in `reads`, the operations in `moves`,
+`writes`, `entries` and `rate`; this module only provides connections and access.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _T = TypeVar("_T")
 
 
 class Liveness(Protocol):
-    """Tells whether a run is still there."""
+    """Tells whether a run is still alive."""
 
     def __call__(self, owner: str, connection: Connection | None = None) -> bool:
         """Whether the run of that owner is, asked on a connection if one is given."""
 
 
-# how long others may keep an SQLite ledger locked
+# how long others may lock an SQLite ledger
 BUSY_TIMEOUT_S = 60.0
 _STUCK_MS = 60_000
-# who waits for such a one outlasts it
+# longer, so that waiting writers outlast a stuck one
 _BUSY_TIMEOUT_MS = 2 * _STUCK_MS
 # alembic's, named in migrations/env.py
 _VERSION_TABLE = "ledger_version"
-# any number, the same in every process: the advisory lock of those who write
+# the advisory lock of writers: any number, the same in every process
 _WRITERS_LOCK = 5_366_719_104
 
 
@@ -67,13 +67,13 @@ class Ledger:
     writer: GroupCommitter
 
     def read(self, question: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Ask one of `reads` and return its answer."""
+        """Run one of the queries and return its result."""
         with self.reading() as connection:
             return question(connection, *args, **kwargs)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for answers that are streamed."""
+        """A connection for streamed results."""
         where = self.engine.url.render_as_string(hide_password=True)
         with translating(f"Read the ledger at {where}"), self.engine.connect() as connection:
             yield connection
@@ -85,17 +85,17 @@ class Ledger:
     async def awrite(
         self, operation: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """The same, while other tasks go on."""
+        """The same, while other tasks run."""
         return await self.writer.run_async(operation, *args, **kwargs)
 
     def standing(self, owner: str, at_s: float, connection: Connection | None = None) -> Standing:
-        """Whether a run is still there at a moment of this machine's clock, see `leases`."""
+        """Whether a run is still alive at a time of this machine's clock, see `leases`."""
         lease = self.read(lease_of, owner) if connection is None else lease_of(connection, owner)
         key = self.engine.url.render_as_string(), owner
         return standing(lease, key=key, here=Process.this(), at_s=at_s)
 
     def liveness(self, at_s: float | None = None) -> Liveness:
-        """Tells whether a run is still there, or may be.
+        """A function that tells whether a run is, or may be, alive.
 
         Args:
             at_s: when, on the clock of this machine; now when None.
@@ -104,7 +104,7 @@ class Ledger:
         known: dict[str, bool] = {}
 
         def is_alive(owner: str, connection: Connection | None = None) -> bool:
-            # looked up when a row names it, so that a run which began meanwhile is not taken for gone; on the
+            # looked up when a row names it, so that a run which began meanwhile is not taken for dead; on the
             # connection that read the row: waiting for a second one, many readers would wait for each other
             if owner not in known:
                 known[owner] = self.standing(owner, at_s, connection) != "over"
@@ -113,13 +113,13 @@ class Ledger:
         return is_alive
 
     def close(self) -> None:
-        """Finish what is queued and let go of the database."""
+        """Finish what is queued and close the database."""
         self.writer.close()
         self.engine.dispose()
 
 
 def is_absent(url: str) -> bool:
-    """Whether there is certainly no ledger yet; what cannot be looked at is for `open_ledger` to explain."""
+    """Whether there is certainly no ledger yet; `open_ledger` explains one that cannot be read."""
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
@@ -155,7 +155,7 @@ def shown(url: str) -> str:
 def open_ledger(
     url: str, *, api_origin: str, holds_outputs: Callable[[], str | None], is_rebuilt: bool = False
 ) -> Ledger:
-    """Open a ledger, making or upgrading its tables.
+    """Open a ledger, creating or upgrading its tables.
 
     Args:
         url: SQLAlchemy URL.
@@ -183,7 +183,7 @@ def open_ledger(
         with _let_go_of(writing), writing.begin() as connection:
             _migrate(connection)
             recorded = reads.meta(connection, "api_origin")
-            # a ledger that was only read belongs to no origin yet, and knows of no output
+            # a ledger that was only read has no origin yet, and no outputs
             if is_empty := reads.is_empty(connection):
                 found = None if is_rebuilt or reads.meta(connection, "rebuilt_at") else holds_outputs()
                 if found:
@@ -207,7 +207,7 @@ def open_ledger(
 
 @contextmanager
 def _let_go_of(engine: Engine) -> Iterator[None]:
-    """Close what is open if the block fails: nothing else does."""
+    """Close what is open if the block fails."""
     try:
         yield
     except BaseException:
@@ -217,19 +217,19 @@ def _let_go_of(engine: Engine) -> Iterator[None]:
 
 def _engine(url: str, *, writes: bool, file: LedgerFile | None) -> Engine:
     engine = create_engine(url)
-    # a writer that was stopped inside a transaction, or whose machine is gone, must not block all others
+    # a writer that is stopped inside a transaction, or whose machine is dead, must not block all others
     limits = f"-c idle_in_transaction_session_timeout={_STUCK_MS} -c lock_timeout={_BUSY_TIMEOUT_MS}"
     if engine.dialect.name == "postgresql" and writes:
         engine = create_engine(url, connect_args={"options": limits})
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         if file is not None:
-            # before a connection is made, which would make an empty file, and before anything is written
+            # before connecting, which would create an empty file, and before anything is written
             event.listen(engine, "do_connect", lambda *_: file.check())
             event.listen(engine, "begin", file.check_connection)
         event.listen(engine, "begin", partial(_begin, "BEGIN IMMEDIATE" if writes else "BEGIN"))
     elif writes:
-        # one writer at a time, as with SQLite: slots and caps are read before they are written
+        # one writer at a time, as with SQLite: rate and caps are read before they are written
         event.listen(engine, "begin", partial(_begin, f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})"))
     return engine
 
@@ -238,7 +238,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
-    # runs that open a fresh file together all switch it to WAL, and for that SQLite does not wait by itself
+    # runs that open a new file at once all switch it to WAL, and SQLite does not wait for that by itself
     for attempt in Retrying(
         retry=retry_if_exception(_is_locked),
         stop=stop_after_delay(BUSY_TIMEOUT_S),
@@ -252,7 +252,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _is_locked(error: BaseException) -> bool:
-    """Whether waiting can help; a read-only or full disk stays so."""
+    """Whether waiting can help, unlike with a read-only or full disk."""
     return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 

@@ -1,7 +1,7 @@
-"""What becomes of a generation besides being bought: failed, unknown, taken over, reopened; run through `commits`.
+"""The rarer state changes: failed, unknown, taken over, reopened; run through `commits`.
 
-Each names the claim it acts for, so that a run which lost its claim changes nothing. Refusals come before the first
-write of an operation. The moves of every bought generation are in `moves`.
+Each names its claim, so that a run which lost its claim changes nothing. Refusals come before the first write of an
+operation. The moves of every bought generation are in `moves`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def mark_unknown(
     connection: Connection, held: Claim, *, failure_kind: str, error: str, http_status: int | None, now: datetime
 ) -> None:
-    """No telling whether the POST was accepted: `submitting` to `unknown`, its cost still reserved."""
+    """It is unknown whether the POST was accepted: `submitting` to `unknown`, its cost still reserved."""
     reason = {"failure_kind": failure_kind, "error": error}
     attempt = {**reason, "http_status": http_status}
     _move(connection, held, "unknown", {**reason, "updated_at": now}, attempt, attempt_target="unknown")
@@ -89,7 +89,7 @@ def mark_failed(
 
 
 def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: str, error: str, now: datetime) -> None:
-    """It cannot be sent, and sending the same again cannot help: `planned` to `failed`, without an attempt."""
+    """It cannot be sent, and a retry cannot help: `planned` to `failed`, without an attempt."""
     check_transition(generation_id, "planned", "failed")
     connection.execute(
         update(GENERATIONS)
@@ -101,7 +101,7 @@ def refuse_unsent(connection: Connection, generation_id: str, *, failure_kind: s
 def mark_absent(connection: Connection, held: Claim, *, reason: str, now: datetime) -> None:
     """The POST is inferred never to have arrived: `unknown` to `planned`, its reservation freed.
 
-    Nobody reported that, so its attempt says `absent` and is looked for again; see `charge_late`.
+    That is not reported, so its attempt is `absent` and looked for again; see `charge_late`.
     """
     row = generations(connection, [held.generation_id]).get(held.generation_id)
     if row is None or row.state != "unknown":
@@ -122,11 +122,11 @@ def charge_late(
     cost_usd: Decimal | None,
     now: datetime,
 ) -> AttemptState | None:
-    """An attempt that counted as never accepted turns up in the history: it is charged, and adopted if it is wanted.
+    """An attempt that counted as never accepted is found in the history: charge it, and adopt it if it is needed.
 
     A generation that was not bought again meanwhile goes to `submitted`, so that its output is fetched, and the attempt
-    becomes its last one; else the attempt is a `duplicate`. While a later attempt may be the one that turns up, that
-    one's own run looks for it, and nothing changes.
+    becomes its last one; else the attempt is a `duplicate`. While the request may belong to a later attempt, the run of
+    that attempt looks for it, and nothing changes.
 
     Args:
         connection: the ledger.
@@ -168,7 +168,7 @@ def charge_late(
     charged_usd = whole_nanos(cost_usd) if cost_usd is not None else None
     source: str | None = "history"
     if charged_usd is None:
-        # what it cost is known once it is stored; a duplicate is never stored
+        # its cost is recorded when it is stored; a duplicate is never stored
         charged_usd, source = (None, None) if is_wanted else (row.reserved_usd, "estimated")
     values = {
         "request_id": request_id,
@@ -200,7 +200,7 @@ def charge_late(
 
 
 def _swap_attempts(connection: Connection, generation_id: str, one: int, other: int) -> None:
-    """Exchange the numbers of two attempts: what brings a generation its output is the last one."""
+    """Exchange the numbers of two attempts: the one that delivers the output has to be the last."""
     unused = 0
     for old, new in ((one, unused), (other, one), (unused, other)):
         connection.execute(
@@ -217,7 +217,7 @@ def reopen(
     target: State,
     now: datetime,
 ) -> int:
-    """Failed generations are tried again: `planned` to buy, `submitted` to fetch what was paid for.
+    """Reopen failed generations: as `planned` to buy, as `submitted` to fetch what was paid for.
 
     Args:
         connection: the ledger.
@@ -245,9 +245,9 @@ def reopen(
 
 
 def write_off(connection: Connection, given: Generation, *, now: datetime) -> None:
-    """A person writes off an output that was paid for and cannot be had, to buy it again: `failed` to `planned`.
+    """A person writes off a paid output that cannot be fetched, to buy it again: `failed` to `planned`.
 
-    Its attempt says so from now on, so that the next charge is known to be wanted.
+    Its attempt records that, so that the next charge is known to be wanted.
 
     Args:
         connection: the ledger.
@@ -270,7 +270,7 @@ def write_off(connection: Connection, given: Generation, *, now: datetime) -> No
 
 
 def take_over(connection: Connection, *, generation_id: str, old_owner: str | None, owner: str, now: datetime) -> Claim:
-    """Continue what a run that is gone had submitted or lost sight of.
+    """Take over a submission of a dead run.
 
     A `submitting` becomes `unknown`, never `planned`: its POST may have been accepted.
 
@@ -303,7 +303,7 @@ def take_over(connection: Connection, *, generation_id: str, old_owner: str | No
 
 
 def let_go(connection: Connection, generation_id: str, *, owner: str, now: datetime) -> None:
-    """A run does nothing more about what it submitted: others need not wait for its end to go on with it."""
+    """Release submissions of a run, so that others can continue with them before it ends."""
     connection.execute(
         update(GENERATIONS)
         .where(
@@ -324,7 +324,7 @@ def _move(
     *,
     attempt_target: AttemptState,
 ) -> None:
-    """One generation's move and the change of its attempt.
+    """Move one generation and change its attempt.
 
     Raises:
         LostOwnershipError: another run has it by now.

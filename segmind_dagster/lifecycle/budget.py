@@ -1,8 +1,8 @@
 """What money allows: caps, reservations, and headroom for prices that are higher than believed. Pure.
 
-Facts go in (what is committed, what is open or was never reported, what prices were reported lately), a decision comes
-out. Who reads the facts and writes the reservation, in one transaction, is `ledger.moves.claim`; how a run waits for
-room is `runner.headroom`; what a generation is likely to cost is `planning.estimate`. Each refusal is worded here.
+It decides from what is committed, what is open or was never reported, and the prices reported lately. The inputs are
+read and the reservation is written, in one transaction, by `ledger.moves.claim`; `runner.headroom` waits for headroom;
+`planning.estimate` says what a generation is likely to cost. Each refusal is worded here.
 
 What an attempt counts as in every cap, until its cost is reported:
 
@@ -11,9 +11,9 @@ What an attempt counts as in every cap, until its cost is reported:
   four attempts are open or unreported and no cost was reported. The first one of a model goes with its plain
   estimate, which finds the real price out.
 
-So a price of up to four times the believed one exceeds no cap, for any number of runs, except by what the one
-generation that finds out costs beyond its estimate where less than four times that was left; beyond four times, by no
-more than what is in flight until the first report.
+So with a price of up to four times the believed one no cap is exceeded, for any number of runs, except by the excess of
+that first generation where less than four times its estimate was left; with a higher price, by no more than what is in
+flight until the first report.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SCOPES: Final[tuple[Scope, ...]] = ("set", "run", "day")
 
 CAUTION: Final = 4
 GREAT_CAUTION: Final = 10
-# so many attempts of a model without any report are a sign that none will come soon
+# after this many attempts of a model without a report, none is expected soon
 _UNREPORTED_ENOUGH: Final = 4
 RECENT: Final = timedelta(hours=1)
-# the provider's history reaches back so far (segmind_api.md): after that no cost is reported any more
+# how far the provider's history reaches back (segmind_api.md): older costs are never reported
 REPORTABLE: Final = timedelta(days=31)
 _NOTHING = Decimal(0)
 _LIMIT: Final = "max_unit_cost_usd"
@@ -83,7 +83,7 @@ class UnitCost:
 
     @classmethod
     def at_most(cls, max_unit_cost_usd: Decimal) -> UnitCost:
-        """What is reserved for a generation of unknown price: all that the set allows for one."""
+        """The reservation for an unknown price: the most that the set allows for one generation."""
         return cls(
             low=Decimal(0),
             expected=max_unit_cost_usd,
@@ -94,12 +94,12 @@ class UnitCost:
 
     @property
     def is_price(self) -> bool:
-        """Whether anybody knows what it costs, or only the most that may be paid."""
+        """Whether the price is known, and not only the most that may be paid."""
         return self.source != _LIMIT
 
     @property
     def dearest(self) -> Decimal:
-        """The most that one is known to cost: really paid, or the published mean, whose upper end is a guess."""
+        """The highest known cost: the highest paid, or the published mean, whose upper end is a guess."""
         return self.high if self.source == "ledger" else self.expected
 
     def capped(self, max_unit_cost_usd: Decimal | None) -> UnitCost:
@@ -170,12 +170,12 @@ class ReportedPrice(NamedTuple):
     reported_at: datetime
 
     def is_recent(self, now: datetime) -> bool:
-        """Whether it still says what the model costs."""
+        """Whether it is still valid."""
         return now - self.reported_at <= RECENT
 
 
 def with_report(before: ReportedPrice | None, cost_usd: Decimal, now: datetime) -> ReportedPrice:
-    """What is known of a model's price once a cost was reported; after an hour it starts anew.
+    """The known price of a model after another reported cost; it expires after an hour.
 
     Args:
         before: what was known.
@@ -206,7 +206,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A cap stands in the way.
+    """A cap refuses it.
 
     Args:
         scope: whose cap.
@@ -215,8 +215,8 @@ class Refused:
         spent_usd: charged, as reported.
         reserved_usd: kept for what is open or was never reported.
         needed_usd: what is asked for.
-        is_final: whether nothing that ends can make room for it.
-        awaits_outcome: whether the outcome of something in progress, of any run, may make room.
+        is_final: whether nothing that ends can free headroom for it.
+        awaits_outcome: whether the outcome of something in progress, of any run, may free headroom.
         awaits_report: whether costs that are not reported yet do.
     """
 
@@ -273,10 +273,10 @@ class _OfModel:
 
 
 class Budget:
-    """What the caps allow at one moment: facts, and the decisions that follow from them.
+    """What the caps allow at one moment.
 
-    Deciding changes nothing; what is allowed is added with `reserve`, so that the next decision of the same
-    transaction knows of it.
+    Deciding changes nothing; add what is allowed with `reserve`, so that the next decision of the same transaction
+    counts it.
 
     Args:
         committed: charged and reserved, by scope and name.
@@ -304,14 +304,14 @@ class Budget:
             self._add(exposure)
 
     def decide(self, spend: Spend) -> Decimal | Refused:
-        """What to reserve for a generation, or which cap refuses it; of several refusals a final one counts most.
+        """What to reserve for a generation, or which cap refuses it; of several refusals a final one takes precedence.
 
         Args:
             spend: the generation.
         """
         slug = spend.model_slug
         reserve_usd = max(spend.planned_usd, self._highest_usd.get(slug, _NOTHING))
-        # a model's first one goes as planned, and finds the real price out
+        # the first generation of a model counts with its estimate: it finds out the real price
         is_first = not self._awaited[slug]
         needed_usd = reserve_usd if is_first else reserve_usd * self._caution(slug, one_more=True)
         refusals = [
@@ -322,7 +322,7 @@ class Budget:
         return min(refusals, key=lambda refused: not refused.is_final, default=reserve_usd)
 
     def reserve(self, spend: Spend, reserve_usd: Decimal) -> None:
-        """Count a generation that was allowed.
+        """Count an allowed generation.
 
         Args:
             spend: the generation.
@@ -387,7 +387,7 @@ class Budget:
             reserved_usd=kept_usd,
             needed_usd=needed_usd,
             is_final=spent_usd + reserve_usd > cap_usd,
-            # whatever is out of this model, for anybody, will show its price
+            # any open attempt of this model, of any run, will show its price
             awaits_outcome=(scope, name) in self._awaiting or needed_usd > reserve_usd,
             awaits_report=(scope, name) in self._unreported,
         )

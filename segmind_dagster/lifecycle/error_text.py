@@ -3,14 +3,13 @@
 The rule behind the tables, in this order:
 
 1. A word for the machinery (GPU, memory, worker, network, time-out, quota) is about the machinery, whatever stands
-   beside it: a moderation service that crashes has judged nothing.
+   beside it: a crashed moderation service has judged nothing.
 2. A moderator's verdict needs a subject of moderation and a verdict on it ("NSFW" and "detected", "safety filter" and
    "blocked"), close together in one clause. A parameter that is called `safety_checker` is neither.
 3. A complaint about inputs compares something with what is allowed: a demand ("must be"), a limit ("exceeds"), a kind
    ("not supported"), something that is missing ("no face found"), or an input that cannot be read.
 
-Text in quotes is what the user sent, so it is left out before anything is looked for. What follows from a topic is in
-`failures`.
+Quoted text is what the user sent, so it is removed before the search. What follows from a topic is in `failures`.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from typing import Final, Literal
 
 Topic = Literal["machine", "moderation", "inputs"]
 
-# enough for any message; a prompt that is repeated in one may be longer
+# enough for any message; one that repeats the prompt may be longer
 _LONGEST = 4000
 # the longest stretch of a clause between two words that belong together
 _GAP = r"[^.;!?]{0,60}?"
 
 _QUOTE_MARKS: Final = str.maketrans(dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"))
-# a document within the text: what stands under these names is the message
+# a JSON document within the text: the message is under one of these names
 _IN_JSON = re.compile(r"""(['"])(?:msg|message|error|reason|detail|code|title|type)\1\s*:\s*(['"])(.{0,500}?)\2""")
-# a quote opens after and closes before what is no letter: the apostrophe in "model's" does neither
+# a quote opens after and closes before a non-letter: the apostrophe in "model's" does neither
 _QUOTED = re.compile(
     r"""(?<!\w)'.*?'(?!\w)|(?<!\w)".*?"(?!\w)|`[^`]*`"""
     r"""|\u201c[^\u201d]*\u201d|\u201e[^\u201c\u201d]*[\u201c\u201d]|\u00ab[^\u00bb]*\u00bb""",
     re.DOTALL,
 )
-# a message that is quoted as a whole is still one
+# a fully quoted message is still a message
 _SAYS_SOMETHING = re.compile(r"\b(?!(?:error|message|reason|failed|detail)\b)\w+")
 _JOINTS = re.compile(r"[_\-\u2010-\u2015*`]+|\s+")
 
@@ -180,7 +179,7 @@ _TOPICS: Final[tuple[tuple[Topic, re.Pattern[str]], ...]] = (
 
 
 def topic_of(message: str) -> Topic | None:
-    """What an error text is about; None when it says nothing that is known.
+    """The topic of an error text; None when it is not recognised.
 
     Args:
         message: as the provider wrote it, in any case and punctuation.

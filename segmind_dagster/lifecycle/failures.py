@@ -1,10 +1,10 @@
-"""What went wrong, as one vocabulary, and what may follow: the only such table in the project.
+"""The failure kinds and what may follow each: the only such table in the project.
 
 Retries have one owner each: the gateway repeats GETs, which are free; the runner repeats a generation
 within a run, as `POLICIES` says; a later run tries again what `POLICIES` calls unpaid, once per run.
 A permanent failure stops all three. Nothing is bought again while its outcome is unknown.
 
-Facts about answers: Segmind's error documentation (docs:api, docs:async) and its official SDK 1.3.0.
+Sources for the answers: Segmind's error documentation (docs:api, docs:async) and its official SDK 1.3.0.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ POLICIES: Final[Mapping[FailureKind, Policy]] = {
     "over_budget": Policy(stops_run=True, advice="Raise SEGMIND_DAILY_BUDGET_USD, or go on tomorrow."),
 }
 
-# a ledger may hold what a newer or older version wrote, or what a hand did
+# a ledger may hold kinds of a newer or older version, or edited by hand
 UNFAMILIAR: Final = Policy(
     is_permanent=True,
     is_unclear=True,
@@ -115,17 +115,17 @@ UNFAMILIAR: Final = Policy(
 
 PAID_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.is_paid)
 FREE_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if not policy.may_be_paid)
-"""All the others that are known: what is in neither may have been charged, if it was accepted (`is_unclear`)."""
+"""All other known kinds: one in neither set may have been charged, if it was accepted (`is_unclear`)."""
 
 # a refused parameter may speak of credit cards and white balances
 _NO_CREDITS = re.compile(r"^(?!.*(invalid value|parameter)).*(insufficient|\bcredits\b|\bbalance\b)", re.DOTALL)
 _TEAM_LIMIT = re.compile(r"\bteam\b.*\blimit\b|\blimit\b.*\bteam\b")
-# what a moderator's verdict may come with; the others have a meaning of their own
+# statuses that may carry a moderation verdict; the others have their own meaning
 _MODERATED_STATUSES: Final = frozenset({400, 403, 404, 405, 406, 409, 415, 422, 451})
 
 
 def policy_of(stored: str | None) -> Policy:
-    """What may follow a failure whose kind was read from a ledger or a warehouse.
+    """The policy for a failure kind that was read from a ledger or a warehouse.
 
     Args:
         stored: the kind as it stands there; one that this version does not know, or none, is unclear.
@@ -142,7 +142,7 @@ def known_kind(stored: str | None) -> FailureKind | None:
 def classify_submit(status: int, said: str, *, is_envelope: bool) -> FailureKind:  # noqa: PLR0911  one line a documented answer
     """What an answer to a POST means, when it is not a readable acceptance.
 
-    Whatever is not documented counts as unknown: an answer we do not understand may have been charged.
+    An undocumented answer counts as unknown: it may have been charged.
 
     Args:
         status: HTTP status.
@@ -161,14 +161,14 @@ def classify_submit(status: int, said: str, *, is_envelope: bool) -> FailureKind
             return "no_credits"
         case _ if _is_moderated(status, said, is_envelope=is_envelope):
             return "refused_content"
-        # a firewall's page says nothing of the model
+        # a firewall's page says nothing about the model
         case 403 if is_envelope:
             return "forbidden_model"
         case 410:
             return "retired_model"
         case 400 | 404 | 405 | 406 | 422:
             return "invalid_request"
-        # without the JSON envelope it may come from a proxy, behind which the job may run
+        # without the JSON envelope it may come from a proxy while the job runs
         case 500 | 503 if is_envelope:
             return "server_error"
         case _:
@@ -176,13 +176,13 @@ def classify_submit(status: int, said: str, *, is_envelope: bool) -> FailureKind
 
 
 def _is_moderated(status: int, said: str, *, is_envelope: bool) -> bool:
-    """Whether an answer to a POST is a moderator's; a page without the envelope may be a firewall's."""
+    """Whether an answer to a POST is a moderation verdict; a page without the envelope may be a firewall's."""
     is_free = status in {400, 406, 422} or (is_envelope and status in _MODERATED_STATUSES)
     return is_free and topic_of(said) == "moderation"
 
 
 def classify_job(error: str) -> FailureKind:
-    """What a job's own failure means: refused inputs never get better, anything else may.
+    """What the failure of a job means: invalid inputs stay invalid, anything else may succeed later.
 
     Args:
         error: the `error` text of a FAILED answer.

@@ -1,8 +1,8 @@
-"""The one record of a generation: what is asked for, what is recorded of it, what is planned for it, and its attempt.
+"""The one record of a generation: its request, its recorded state, its plan, and its attempt.
 
-Every layer passes it on with what it knows added: `prompts` makes it, the ledger says what became of it, `planning`
-what happens now, the runner carries that out. Nothing is decided here: which moves exist is in `states`, which one is
-next in `next_step`, what one may cost in `budget`.
+Every layer adds what it knows and passes it on: `prompts` creates it, the ledger adds its state, `planning` the next
+step, and the runner executes that. Nothing is decided here: which moves exist is in `states`, which one is next in
+`next_step`, what one may cost in `budget`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Generation(NamedTuple):
 
     @property
     def estimate_usd(self) -> Decimal | None:
-        """What it counts as having cost if no cost is reported."""
+        """What counts as its cost if none is reported."""
         return self.unit_cost.high if self.unit_cost else None
 
     @property
@@ -130,11 +130,11 @@ class Generation(NamedTuple):
 
     @property
     def is_to_buy(self) -> bool:
-        """Whether a POST for it is what this run begins with."""
+        """Whether this run begins with a POST for it."""
         return self.step == "submit" and self.reserve_usd is not None
 
     def with_record(self, recorded: Generation) -> Generation:
-        """The same, with what the ledger says of it."""
+        """The same, with its record in the ledger."""
         return self._replace(
             state=recorded.state,
             owner=recorded.owner,
@@ -151,7 +151,7 @@ class Generation(NamedTuple):
         )
 
     def with_step(self, following: NextStep, *, unit_cost: UnitCost | None = None, caps: Caps = NO_CAPS) -> Generation:
-        """The same, with what happens to it now.
+        """The same, with its next step.
 
         Args:
             following: what may happen, and why.
@@ -173,7 +173,7 @@ class Generation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to send one POST, and to record what becomes of it: proof that the intent is durable.
+    """The right to send one POST and to record its outcome; proof that the intent is durable.
 
     Args:
         generation_id: the generation.
@@ -188,7 +188,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accounting:
-    """What the provider says an attempt cost and took; None where it says nothing.
+    """Cost and times of an attempt as the provider reports them; None where it does not.
 
     Args:
         cost_usd: charged.
@@ -203,7 +203,7 @@ class Accounting:
     seed: int | None = None
 
     def or_else(self, other: Accounting) -> Accounting:
-        """The same, with what only the other one says."""
+        """The same, with missing values from the other one."""
         return Accounting(
             **{
                 each.name: theirs if (ours := getattr(self, each.name)) is None else ours
@@ -218,7 +218,7 @@ NOT_REPORTED: Final = Accounting()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """An output in its place.
+    """A stored output.
 
     Args:
         uri: where it is: a path, or an fsspec URL.
@@ -272,7 +272,7 @@ class Attempt:
     completed_at: datetime | None = None
 
     def with_cost(self, cost_usd: Decimal | None, source: str) -> Attempt:
-        """The same, with a cost that the provider's answer did not report; a reported one stays."""
+        """The same, with a cost from elsewhere; a reported one stays."""
         if cost_usd is None or self.accounting.cost_usd is not None:
             return self
         return replace(self, accounting=replace(self.accounting, cost_usd=cost_usd), cost_source=source)

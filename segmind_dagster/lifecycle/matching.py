@@ -1,9 +1,9 @@
 """Which row of Segmind's request history is which submission, and what proves that one never arrived. Pure.
 
-A history may be late, cut short, or show a request in other words than it was sent in. So likeness has levels, from
-"says exactly that" to "plainly another request"; what lies between the first ones and the last one is doubt, and doubt
-never leads to a purchase. Looking up lost submissions, `rebuild`, `resolve` and reconciliation all ask here. Reading
-the history is the gateway's business, what happens to a generation then `states` and `next_step`.
+A history may be late, truncated, or show a request in another form than it was sent in. So likeness has levels, from
+exactly equal to plainly another request; everything in between is doubt, and doubt never leads to a purchase. The
+lookup of lost submissions, `rebuild`, `resolve` and reconciliation all use this module. The gateway reads the history;
+what then happens to a generation is decided in `states` and `next_step`.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=2)
 """How far Segmind's clock and ours may differ for a row to be adopted."""
 
 CLOCK_DOUBT: Final = timedelta(days=1)
-"""How far a wrong clock, or a time without its zone, may be off: a row from within that time leaves doubt."""
+"""How far a wrong clock, or a time without its zone, may be off: a row within that time leaves doubt."""
 
 ABSENT_REVIEW: Final = timedelta(days=31)
 """How long a submission that was inferred absent is looked for in later readings: as far back as one query reaches
 (official SDK 1.3.0, generations.py)."""
 
-# similarity of two texts, 0 to 100, from which one may be the other one changed; unrelated sentences have 30 to 55
+# similarity of two texts, 0 to 100, from which one may be an altered form of the other; unrelated ones have 30 to 55
 _SIMILAR = 75.0
-# shorter texts are names and sizes: one that differs is another, unless it was cut
+# shorter texts are names and sizes: a different one is another value, unless it was truncated
 _SHORT_TEXT = 24
 # float32 keeps 24 bits of a number
 _FLOAT32 = Decimal(1) / 2**23
 _MOST_DIGITS = 40
-# comparisons that take a second at most, and how many submissions one row is compared with beyond that
+# comparisons that take at most a second, and how many submissions one row is compared with beyond that
 _MOST_PAIRS = 50_000
 _MOST_CANDIDATES = 64
-# typographic quotes and dashes, and what plain text has in their place
+# typographic quotes and dashes, and their plain text forms
 _PLAIN = {"\u2018\u2019\u201a": "'", "\u201c\u201d\u201e": '"', "\u2013\u2014": "-", "\u2026": "..."}
 _QUOTES = str.maketrans({character: plain for characters, plain in _PLAIN.items() for character in characters})
-# an escape or entity of which only the beginning is left
+# a truncated escape or entity
 _TORN_END = re.compile(r"(&[#\w]{0,8}|\\u?[0-9a-f]{0,3}|\N{REPLACEMENT CHARACTER}+|[.\s])+$")
 _JSON_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|[\"\\/bfnrt])")
 _RANDOM_SEED = -1
@@ -61,13 +61,13 @@ class Likeness(IntEnum):
     """How much a row of the history looks like a submission; a row is adopted from `REWRITTEN` on."""
 
     OTHER = 0
-    """Plainly another request: another model, or content that differs."""
+    """Plainly another request: another model, or different content."""
     SIMILAR = 1
-    """May be ours changed beyond recognition: similar texts, a parameter that differs, a body that cannot be read."""
+    """Possibly ours, heavily altered: similar texts, a different parameter, an unreadable body."""
     ALTERED = 2
-    """Ours as far as it says anything: texts cut, keys left out, addresses replaced."""
+    """Ours as far as it is shown: texts truncated, keys left out, addresses replaced."""
     REWRITTEN = 3
-    """The same in other words: case, Unicode form, escapes, number formats, a drawn seed; perhaps with keys added."""
+    """Equal after normalising: case, Unicode form, escapes, number formats, a drawn seed; perhaps with keys added."""
     EXTENDED = 4
     """The very values that were sent, with keys added."""
     EXACT = 5
@@ -102,7 +102,7 @@ class HistoryRow:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether the history says that the job is still under way."""
+        """Whether the history says that the job is still in progress."""
         return self._plain_status in _PENDING
 
     @property
@@ -149,7 +149,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """How the history names models: by slug, or in words of its own that our own requests teach.
+    """How the history names models: by slug, or by other names that are learnt from our own requests.
 
     Args:
         slugs: models that Segmind sells, as far as we know.
@@ -161,7 +161,7 @@ class Names:
 
     @classmethod
     def learnt(cls, slugs: Iterable[str], rows: Iterable[HistoryRow], owned: Mapping[str, str]) -> Names:
-        """What a reading teaches.
+        """Learn from a reading.
 
         Args:
             slugs: models that Segmind sells.
@@ -175,7 +175,7 @@ class Names:
         return cls(slugs=frozenset(slugs), shown={slug: frozenset(names) for slug, names in shown.items()})
 
     def likeness(self, name: str, slug: str) -> Likeness:
-        """Whether a name in the history is that of a model: `EXACT`, `OTHER`, or `SIMILAR` when it cannot be told."""
+        """Whether a name in the history is that of a model: `EXACT`, `OTHER`, or `SIMILAR` when it is unclear."""
         if not name or plain_name(name) == plain_name(slug) or name in self.shown.get(slug, ()):
             return Likeness.EXACT
         if name in self.slugs or any(name in names for names in self.shown.values()):
@@ -185,7 +185,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matches:
-    """What a reading says of some submissions.
+    """The result of matching submissions with a reading.
 
     Args:
         found: the row that is a submission's, by its key.
@@ -210,9 +210,9 @@ def match(
     rivals: Sequence[Submission] = (),
     admits: Callable[[HistoryRow, Submission], Likeness] | None = None,
 ) -> Matches:
-    """Give each submission the row that is its own, and each row to one submission.
+    """Match each submission with its own row, and each row with one submission at most.
 
-    The most alike come first, and a row that fits two different ones equally well is left to neither.
+    The best matches come first; a row that fits two different submissions equally well goes to neither.
 
     Args:
         submissions: what is looked for.
@@ -231,7 +231,7 @@ def match(
             likeness = min(likeness, admits(row, submission))
         pairing.add(likeness, number, position)
 
-    # nearly every row is found by its prompt and seed: only what is left is compared with what is left
+    # nearly every row is found by its prompt and seed: only the rest is compared pair by pair
     for position, row in enumerate(rows):
         for number in candidates.with_same_text(row):
             add(number, position)
@@ -253,7 +253,7 @@ def shows_another_buyer(
 ) -> bool:
     """Whether another buyer buys the same with this account, as a second data folder does.
 
-    Then no row says whose it is: two ledgers that cannot see each other might both take it for theirs.
+    Then no row shows its owner: two ledgers that cannot see each other might both adopt it.
 
     Args:
         rows: of the history.
@@ -268,7 +268,7 @@ def shows_another_buyer(
     if not unowned:
         return False
     counts = Counter(_words_of(row) for row in rows)
-    # what stands there once may be the one that was lost
+    # a body listed only once may be the lost submission
     return any(
         len(alike) > (ours := sum(compare(alike[0], each, names) >= Likeness.ALTERED for each in sent))
         and (ours or counts[words] > len(alike))
@@ -283,7 +283,7 @@ def _words_of(row: HistoryRow) -> tuple[str, str]:
 
 def may_be_bought(likeness: Likeness, row: HistoryRow, submission: Submission) -> bool:
     """Whether an unowned request may be for something that is about to be bought, which is then not bought."""
-    # a body that cannot be read, or has nothing in common with any that we send, says nothing of whose it is
+    # an unreadable body, or one with no similarity to any of ours, does not show its owner
     says_nothing = row.body is None or not row.body.keys() & submission.body.keys()
     return likeness >= Likeness.ALTERED or (likeness is Likeness.SIMILAR and says_nothing)
 
@@ -299,7 +299,7 @@ def admits_pictures(row: HistoryRow, wanted: Mapping[str, str], digests: Mapping
     seen = {name: digests.get(str((row.body or {}).get(name))) for name in wanted}
     if any(digest not in {None, wanted[name]} for name, digest in seen.items()):
         return Likeness.OTHER
-    # an address in place of a picture is no difference, and no proof
+    # an address instead of a picture is no difference, and no proof
     return Likeness.ALTERED if None in seen.values() else Likeness.EXACT
 
 
@@ -350,7 +350,7 @@ def _seed_of(body: Mapping[str, Any]) -> str:
 
 
 class _Pairing:
-    """Which submission may have which row, and which one has it."""
+    """Which submission may have which row, and which one gets it."""
 
     def __init__(
         self,
@@ -371,7 +371,7 @@ class _Pairing:
             self._likeness[number, position] = likeness
 
     def add_wildcard(self, position: int) -> None:
-        """A row that is like too many submissions to compare it with each: it may be any one's."""
+        """Add a row that is similar to too many submissions to compare it with each: it may belong to any of them."""
         self._wildcards.append(position)
 
     def unmatched(self) -> list[int]:
@@ -384,7 +384,7 @@ class _Pairing:
         at: defaultdict[int, list[tuple[Likeness, int]]] = defaultdict(list)
         for (number, position), likeness in self._likeness.items():
             at[position].append((likeness, number))
-        # what says more chooses first: its row would fit what says less as well
+        # the more detailed submission chooses first: its row would also fit a less detailed one
         ordered = sorted(
             self._likeness.items(), key=lambda item: (-item[1], -len(self._submissions[item[0][0]].body), item[0])
         )
@@ -408,7 +408,7 @@ class _Pairing:
         for (number, position), likeness in sorted(self._likeness.items(), key=lambda item: -item[1]):
             if number in self._found or position in self._taken or self._rows[position].is_free_failure:
                 continue
-            # the very words of another submission that is under way are that one's
+            # an exact match of another pending submission belongs to that one
             if any(level is Likeness.EXACT for level, _ in self._rivals_at(position)) and likeness < Likeness.EXACT:
                 continue
             doubts[self._submissions[number].key].append((likeness, self._rows[position]))
@@ -464,7 +464,7 @@ def compare(row: HistoryRow, submission: Submission, names: Names = Names()) -> 
     """How much a row looks like a submission, in model, content and time."""
     model = names.likeness(row.model_slug, submission.model_slug)
     if model is Likeness.OTHER:
-        # the provider may have filed it under another name, but then nothing else differs
+        # the provider may list it under another name, but then nothing else differs
         is_ours = compare_bodies(row.body, submission.body) is Likeness.EXACT
         return _at_its_time(Likeness.SIMILAR, row, submission) if is_ours else Likeness.OTHER
     content = compare_bodies(row.body, submission.body)
@@ -478,7 +478,7 @@ def _at_its_time(likeness: Likeness, row: HistoryRow, submission: Submission) ->
         return likeness
     if row.created_at < submission.sent_at - CLOCK_DOUBT:
         return Likeness.OTHER
-    # off in time: ours only if a clock or a zone is wrong, and then at least its content is recognised
+    # a wrong time: ours only if a clock or a zone is wrong, and then its content must match
     return Likeness.SIMILAR if likeness >= Likeness.ALTERED else Likeness.OTHER
 
 
@@ -496,7 +496,7 @@ def compare_bodies(recorded: Mapping[str, Any] | None, sent: Mapping[str, Any]) 
     missing = [key for key in sent if key not in recorded]
     telling = [levels[key] for key in shared if _tells(sent[key])]
     if Likeness.OTHER in levels.values():
-        # another content, or another number of the same: plainly another, unless nearly all of it is the same
+        # different content, or another number of contents: another request, unless nearly all of it is equal
         differing = [key for key, level in levels.items() if level is Likeness.OTHER]
         is_same_content = bool(telling) and min(telling) >= Likeness.REWRITTEN
         is_one_setting = len(differing) == 1 and not _tells(sent[differing[0]]) and not _is_seed(differing[0])
@@ -527,7 +527,7 @@ def _is_seed(key: str) -> bool:
 def _compare(recorded: Any, sent: Any, *, key: str = "") -> Likeness:
     """One value; never `EXTENDED`, which is about keys."""
     if isinstance(recorded, str) and isinstance(sent, (list, Mapping)):
-        recorded = _parsed(recorded)  # nested values come back as text in places
+        recorded = _parsed(recorded)  # nested values sometimes come back as text
     if recorded is None or sent is None:
         return Likeness.EXACT if recorded is sent else Likeness.ALTERED
     if isinstance(sent, (list, Mapping)):
@@ -579,7 +579,7 @@ def _compare_texts(recorded: str, sent: str) -> Likeness:  # noqa: PLR0911  one 
     if ours == theirs:
         return Likeness.REWRITTEN
     if all(text.startswith(("http://", "https://", "data:")) for text in (ours, theirs)):
-        # an input file may be shown at another address than it was sent with
+        # an input file may be listed at another address than the one sent
         return Likeness.ALTERED
     start = _TORN_END.sub("", theirs)
     if not start or ours.startswith(start):
@@ -597,7 +597,7 @@ def _compare_texts(recorded: str, sent: str) -> Likeness:  # noqa: PLR0911  one 
 
 @lru_cache(maxsize=1 << 15)
 def _folded(text: str) -> str:
-    """A text without what a history may change: escapes, entities, Unicode forms, quotes, case, white space."""
+    """A text normalised for what a history may change: escapes, entities, Unicode forms, quotes, case, white space."""
     if "\\" in text:
         text = _JSON_ESCAPE.sub(lambda found: str(_parsed(f'"{found.group()}"')), text)
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -632,7 +632,7 @@ def _are_equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 Absence = Literal["absent", "wait", "doubt"]
-"""It never arrived; nothing is certain yet; a row may be it."""
+"""Never arrived; not certain yet; a row may match."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -698,8 +698,8 @@ class Reading:
         )
 
 
-# settling times that readings have to span when no request of the same model shows how far the history has come; and
-# the same where the answer was an error, which says itself that there is no job
+# settling times that readings have to span without a control; and where the answer was an error, which says itself that
+# there is no job
 _WITHOUT_CONTROL: Final = 8
 _REFUSED_WITHOUT_CONTROL: Final = 3
 
@@ -759,7 +759,7 @@ def shows_refusal(
 ) -> bool:
     """Whether a reading that lists no such request shows that one which was answered with an error never became a job.
 
-    The error says so already, so that one reading will do, also one that is not whole.
+    The error already suggests it, so that one reading will do, also one that is not whole.
 
     Args:
         refused: the submission.

@@ -1,9 +1,9 @@
-"""What may happen to a generation next, why, and when: plans, the runner, sensors and checks all ask here. Pure.
+"""What may happen to a generation next, why, and when; for plans, the runner, sensors and checks. Pure.
 
-Two schedules follow from recorded times and counts alone: a run that may buy waits twice as long after each run that
-failed, and ends after `MOST_RUNS`; a look for what was paid for waits as long again as it has waited, and ends when the
-provider no longer has it: that one is worked out where the rows are, in `ledger.sensor_reads.loose`. Which moves exist
-is in `states`, which kinds of failure are which in `failures`; whether money allows it is `budget`'s business.
+Two retry schedules depend on recorded times and counts alone. A run that may buy waits twice as long after each failed
+run, and ends after `MOST_RUNS`. A look for paid outputs waits twice as long each time, and ends when the provider has
+deleted them; `ledger.sensor_reads.loose` computes that in the database. Which moves exist is in `states`, the failure
+kinds are in `failures`; whether money allows a purchase is decided in `budget`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ FIRST_LOOK: Final = timedelta(minutes=1)
 # Segmind keeps outputs for seven days
 KEPT: Final = timedelta(days=7)
 
-# after these, another run may succeed free of charge
+# after these, another run may succeed, and the failure was free
 RETRYABLE: Final = frozenset(
     kind
     for kind, policy in POLICIES.items()
     if not (policy.is_permanent or policy.stops_run or kind in {*PAID_KINDS, "unknown_outcome"})
 )
-# these are about the account and say nothing against a generation: their runs are not counted
+# these concern the account, not the generation: their runs are not counted
 UNCOUNTED: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.stops_run)
 
 
 def pause_after(runs: int, *, first: timedelta = FIRST_PAUSE) -> timedelta:
-    """How long to wait after so many runs: `first`, then twice as long each time, at most `LONGEST_PAUSE`.
+    """The pause after that many runs: `first`, then twice as long each time, at most `LONGEST_PAUSE`.
 
     Args:
         runs: runs that ended without what was wanted; none counts as one.
@@ -61,7 +61,7 @@ def next_run(runs: int, last_at: datetime, *, first: timedelta = FIRST_PAUSE) ->
 
 
 def may_retry(kind: FailureKind, failures: int) -> bool:
-    """Whether a run that has seen so many failures of a kind sends another attempt for the same generation.
+    """Whether a run sends another attempt for a generation after that many failures of a kind.
 
     Args:
         kind: of the latest failure.
@@ -71,12 +71,12 @@ def may_retry(kind: FailureKind, failures: int) -> bool:
 
 
 Step = Literal["submit", "reuse", "collect", "look_up", "wait", "leave"]
-"""Buy it; nothing, it is there; poll and fetch; find out its fate in the history; another run has it; nothing."""
+"""Buy; reuse what is stored; poll and fetch; look up in the history; wait for another run; leave alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextStep:
-    """What may happen, and why.
+    """The next step, and why.
 
     Args:
         step: what.
@@ -95,7 +95,7 @@ _NOT_YET = NextStep("submit", "not generated yet")
 
 
 def next_step(recorded: Generation, *, by_person: bool) -> NextStep:  # noqa: PLR0911  one line a state
-    """What may happen to a generation.
+    """Decide the next step of a generation.
 
     Args:
         recorded: what is recorded of it.
@@ -128,7 +128,7 @@ def _after_failure(recorded: Generation, *, by_person: bool) -> NextStep:
     if not by_person and (policy.is_permanent or recorded.failed_runs >= MOST_RUNS):
         return NextStep("leave", f"{kind}: {policy.advice}", may_buy=False)
     if policy.is_unclear and recorded.was_accepted:
-        # if it failed free of charge, this run buys it
+        # if its job failed free of charge, this run buys it
         return NextStep("collect", f"may have been paid for ({kind}): asked for first, not bought again")
     if policy.is_unclear:
         return NextStep("submit", f"never accepted as far as is recorded ({kind})", is_retry=True)

@@ -1,8 +1,8 @@
-"""Facts as the world writes them, read in one way: money, durations, whole numbers, moments.
+"""Reads values from outside in one way: money, durations, whole numbers, times.
 
-Whatever is written nonsensically (not a number, infinite, negative, absurdly large) reads as None, "not known": never
-as an error and never as zero. What a whole answer means is in `gateway.wire`; what people type into prompt files and
-settings is read, and complained about, there.
+A nonsensical value (not a number, infinite, negative, absurdly large) reads as None, "not known": never as an error
+and never as zero. Whole answers are read in `gateway.wire`; prompt files and settings are
+read and validated in their own packages.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Final
 # a cost of nothing: that is known, where None is not
 FREE: Final = Decimal(0)
 
-# no generation costs that much, and none takes that long: a report that says so is none, and would spoil every sum
+# no generation costs or takes that much: such a report is wrong, and would spoil every sum
 _ABSURD_PRICE_USD: Final = 10**5
-# an account that holds as much would be read wrongly rather than rich
+# a balance that high is more likely a reading error
 _ABSURD_BALANCE_USD: Final = 10**9
 _ABSURD_S: Final = 10**9
 _LARGEST: Final = 2**63
@@ -25,12 +25,12 @@ _LONGEST_NUMBER: Final = 60
 
 
 def read_usd(value: Any) -> Decimal | None:
-    """What a generation costs, however it is written."""
+    """The cost of a generation, in any notation."""
     return read_number(value, below=_ABSURD_PRICE_USD)
 
 
 def read_balance_usd(value: Any) -> Decimal | None:
-    """What an account holds, however it is written."""
+    """The balance of an account, in any notation."""
     return read_number(value, below=_ABSURD_BALANCE_USD)
 
 
@@ -46,7 +46,7 @@ def read_number(value: Any, *, below: int = _ABSURD_S) -> Decimal | None:
     try:
         text = str(value).strip().removeprefix("$")
         number = Decimal(text)
-    except (InvalidOperation, ValueError):  # the second: an integer of thousands of digits
+    except (InvalidOperation, ValueError):  # the second: an integer with thousands of digits
         return None
     # Python reads `1_000`, and digits of every script
     is_plain = text.isascii() and "_" not in text and len(text) <= _LONGEST_NUMBER
@@ -79,7 +79,7 @@ def read_integer(value: Any, *, least: int = -_LARGEST, below: int = _LARGEST) -
 
 
 def read_instant(value: Any) -> datetime | None:
-    """A moment: a datetime, ISO 8601, an HTTP date, or a Unix time; UTC where it says nothing."""
+    """A time: a datetime, ISO 8601, an HTTP date, or a Unix time; UTC without a zone."""
     if isinstance(value, datetime):
         return _in_utc(value)
     text = value.strip() if isinstance(value, str) else None
@@ -102,5 +102,5 @@ def read_instant(value: Any) -> datetime | None:
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except OverflowError:  # at the end of all years
+    except OverflowError:  # beyond the last year
         return moment

@@ -1,6 +1,6 @@
-"""Whether a reported cost can be true, measured by what was expected: a question for people, not a limit.
+"""Whether a reported cost is plausible, compared with the estimate: a question for people, not a limit.
 
-What a cap allows is decided elsewhere; a cost is believed for the books however odd it is.
+What a cap allows is decided elsewhere; every reported cost is recorded, however odd it is.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-# models whose price depends on parameters differ by up to ten or twenty between their cheapest and dearest use, and
-# a published mean may be a few times off: beyond both together lies a slip of units (cents for dollars) or of tariff
+# prices that depend on parameters vary by a factor of up to ten or twenty, and a published mean may be off by a few
+# times: beyond both it is a mistake of units (cents for dollars) or of tariff
 IMPLAUSIBLE_TIMES: Final = 50
-# fifty times the cheapest usual price, half a cent: below it even a slip is small change, and a mean that is nearly
-# nothing would make everything implausible
+# fifty times the cheapest usual price, half a cent: below it even a mistake is cheap, and a mean near zero would make
+# everything implausible
 FLOOR_USD: Final = Decimal("0.25")
 
 
 def is_implausible(cost_usd: Decimal | None, estimate_usd: Decimal | None) -> bool:
-    """Whether a cost is out of all proportion to what was expected.
+    """Whether a cost is far beyond what was expected.
 
     Args:
         cost_usd: as reported; None when it was not.

@@ -1,8 +1,8 @@
 """The states of a generation and of its attempts, and the only tables of moves between them.
 
-A generation keeps its id for ever; each POST sent for it is an attempt, which is data under that id. Every move that
-exists is here, also the rare ones; the ledger builds its statements from these tables, so that no other move can be
-written. When a move is due is `next_step`'s business.
+The id of a generation never changes; each POST sent for it is an attempt under that id. Every existing move is here,
+also the rare ones; the ledger builds its statements from these tables, so that no other move can be written. When a
+move follows is decided in `next_step`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     "submitted": frozenset({"succeeded", "failed", "planned"}),
     # found in the provider's history, or absent from it
     "unknown": frozenset({"submitted", "planned"}),
-    # unpaid failures may be tried again; paid ones may be fetched again, as may what was charged after all
+    # unpaid failures may be retried; paid ones may be fetched again, also those charged after all
     "failed": frozenset({"planned", "submitted"}),
     "succeeded": frozenset(),
 }
@@ -52,12 +52,12 @@ ATTEMPT_TRANSITIONS: Final[Mapping[AttemptState, frozenset[AttemptState]]] = {
 
 IN_PROGRESS: Final[tuple[State, ...]] = ("submitting", "submitted", "unknown")
 
-# failure kind of an attempt that was charged, and whose output a person wrote off: the next charge is wanted
+# failure kind of a charged attempt whose output a person wrote off: the next charge is wanted
 WRITTEN_OFF: Final = "written_off"
 
 
 def check_transition(generation_id: str, current: State, target: State) -> None:
-    """Refuse a move that the table does not hold.
+    """Refuse a move that is not in the table.
 
     Raises:
         IllegalTransitionError: the move is not allowed.

@@ -1,7 +1,7 @@
 """What a run is about, read from its tags: prompt sets and models, and what a sensor asked it to do.
 
-A unit is a prompt set and the key of an asset; a run of one partition has one set, a run over a range has all from
-its first to its last.
+An asset partition is a prompt set and the key of an asset; a run of one partition has one set, a run over a range all
+from its first to its last.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def partition_keys(instance: dg.DagsterInstance) -> list[str]:
 
 
 def partitions_of(run: dg.DagsterRun, keys: Sequence[str]) -> set[AssetPartition]:
-    """The units that a run is about, of all keys in order; none when it is not about prompt sets."""
+    """The asset partitions that a run is about, of all keys in order; none when it is not about prompt sets."""
     first, last = (run.tags.get(tag) for tag in RANGE)
     if run.tags.get(PARTITION) is not None:
         sets = [run.tags[PARTITION]]

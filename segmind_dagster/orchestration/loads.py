@@ -1,9 +1,9 @@
 """Whether what a run generated was loaded, by Dagster's own records.
 
-A run says in a tag that its load is due, once everything is generated, and that it is done afterwards; in another
-one, what it loads for units that it was not started for. A run that ends in between, however it ends, leaves the tags
-as they were; a later materialization of the same partition is the proof that another run has loaded the rows. The
-ledger knows nothing of this: what it holds may always be loaded again.
+A run records in a tag that its load is pending once everything is generated, and afterwards that it is done; another
+tag lists partitions that it loads without having been started for them. A run that ends in between leaves the tags as
+they are; a later materialization of the same partition proves that another run has loaded the rows. The ledger does
+not know this: what it holds can always be loaded again.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -34,12 +34,12 @@ _LOOK_BACK: Final = 500
 def recorded_load(
     instance: dg.DagsterInstance, run_id: str, *, also: Collection[AssetPartition] = ()
 ) -> Iterator[None]:
-    """Note that the load of this run is due, and that it is done once the block has come to its end.
+    """Record that the load of this run is pending, and that it is done once the block ends without an error.
 
     Args:
         instance: where the run is recorded.
         run_id: the run.
-        also: what it loads beside the units it was started for.
+        also: what it loads beside the partitions it was started for.
     """
     names = " ".join(sorted(f"{key}/{asset.path[-1]}" for key, asset in also))
     instance.add_run_tags(run_id, {LOAD: _PENDING, **({ALSO_LOADS: names} if names else {})})
@@ -48,7 +48,7 @@ def recorded_load(
 
 
 def unloaded(instance: dg.DagsterInstance, *, at_work: Collection[str] = ()) -> dict[AssetPartition, FailedRuns]:
-    """The units that were generated for, and whose rows no run has loaded since.
+    """The asset partitions with generated rows that no run has loaded since.
 
     Args:
         instance: where runs and materializations are recorded.

@@ -88,7 +88,7 @@ class Folder:
         """
         if self.is_local:
             self.make(Path(target).parent)
-            # in one go where nothing is replaced: half a file of facts is one that says nothing, like none
+            # in one go where nothing is replaced: half a sidecar reads as none
             with suppress(FileExistsError), Path(target).open("xb") as file:
                 file.write(content)
                 return

@@ -1,6 +1,6 @@
 """Looks whether outputs are still what was stored: there, of the same size, and of the same digest.
 
-Reads only. What to make of a file that is not, is decided in `reports.findings`.
+Reads only. What a fault means is decided in `checks.outcomes`.
 """
 
 from __future__ import annotations

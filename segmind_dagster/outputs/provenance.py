@@ -25,7 +25,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def embed_in(file: BinaryIO, form: str, provenance: Mapping[str, Any]) -> None:
-    """Put the facts into the file, if its format takes them; otherwise leave it alone.
+    """Embed the provenance in the file, if its format allows that; otherwise leave it alone.
 
     Args:
         file: open for reading and writing, changed in place.
@@ -44,7 +44,7 @@ def embed_in(file: BinaryIO, form: str, provenance: Mapping[str, Any]) -> None:
 
 
 def read_embedded(path: Path, form: str) -> dict[str, Any] | None:
-    """The facts inside a file, if there are any."""
+    """The provenance embedded in a file, if there is any."""
     content = path.read_bytes()
     if form == "png":
         marker = f"{KEYWORD}\0".encode()
@@ -65,7 +65,7 @@ def read_embedded(path: Path, form: str) -> dict[str, Any] | None:
 
 
 def _insert(file: BinaryIO, position: int, segment: bytes) -> None:
-    """Make room and fill it; moved piece by piece from the end, because an output may be larger than memory."""
+    """Insert bytes; what follows is moved piece by piece from the end, because an output may be larger than memory."""
     end = file.seek(0, os.SEEK_END)
     while end > position:
         start = max(position, end - _CHUNK_BYTES)

@@ -36,15 +36,15 @@ _ABANDONED_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundOutput:
     """What lies in the folder under the name of a generation.
 
     Args:
         resource: the folder it lies in, the model's resource name.
         generation_id: its name.
-        uri: the output; None when only its facts are there.
+        uri: the output; None when only its sidecar is there.
         sidecar: what stands beside it, as it was read; None when that is missing or no JSON.
-        written_at: when the output was written, or else its facts.
+        written_at: when the output was written, or else its sidecar.
     """
 
     resource: str
@@ -117,7 +117,7 @@ class OutputStore:
         self._folder.place_sidecar(f"{beside}\n".encode(), f"{self._url}/{name}{SIDECAR}", path)
         self._folder.place(path, stored.uri)
         if self.is_local:
-            # the ledger holds the same facts, so that the sidecar's bytes need not be durable on their own
+            # the ledger holds the same data, so the sidecar's bytes need not be durable on their own
             files.sync_folder(Path(stored.uri).parent)
         return stored
 
@@ -147,7 +147,7 @@ class OutputStore:
     def sweep(self) -> None:
         """Remove what processes that were killed left unfinished, once no process can be writing it any more."""
         oldest = time.time() - _ABANDONED_S
-        for path in self._on_their_way():
+        for path in self._unfinished_files():
             # another run may put it in place meanwhile
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest:
@@ -165,14 +165,14 @@ class OutputStore:
         return self._url if fs.exists(root_path) and fs.find(root_path, maxdepth=2) else None
 
     def holds(self, resource: str, generation_id: str) -> bool:
-        """Whether an output of a generation was stored here, with the facts beside it."""
+        """Whether an output of a generation was stored here, with its sidecar."""
         stem = f"{self._url}/{checked(resource)}/{checked(generation_id)}"
-        # facts alone are what a killed run leaves of an output that never came
+        # a killed run may leave a sidecar without an output
         exists = self._folder.exists
         return exists(f"{stem}{SIDECAR}") and any(exists(f"{stem}.{ending}") for ending in _FORMATS)
 
     def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Output, Mapping[str, Any]] | None:
-        """The whole output of a request that was put in place earlier, and the facts beside it, if it was."""
+        """The whole output that was stored for a request earlier, with its sidecar; None when there is none."""
         stem = f"{self._url}/{checked(resource)}/{checked(generation_id)}"
         if not self.holds(resource, generation_id):
             return None
@@ -186,8 +186,8 @@ class OutputStore:
                     return stored, sidecar
         return None
 
-    def found(self) -> Iterator[Found]:
-        """Every output with the facts beside it, and facts whose output is gone; nothing else that lies there."""
+    def found(self) -> Iterator[FoundOutput]:
+        """Every output with its sidecar, and sidecars whose output is gone; other files are ignored."""
         by_generation: defaultdict[tuple[str, str], dict[str, datetime]] = defaultdict(dict)
         for resource, name, written_at in self._names():
             generation_id, ending = (name.removesuffix(SIDECAR), SIDECAR) if name.endswith(SIDECAR) else _split(name)
@@ -198,7 +198,7 @@ class OutputStore:
             sidecar = self._sidecar(f"{stem}{SIDECAR}") if SIDECAR in endings else None
             outputs = [ending for ending in sorted(endings) if ending.removeprefix(".") in _FORMATS]
             for ending in outputs or ([SIDECAR] if SIDECAR in endings else []):
-                yield Found(
+                yield FoundOutput(
                     resource=resource,
                     generation_id=generation_id,
                     uri=None if ending == SIDECAR else f"{stem}{ending}",
@@ -207,7 +207,7 @@ class OutputStore:
                 )
 
     def examine(self, uri: str) -> Output:
-        """What an output in its place is now: its digest, its size; nothing is decoded."""
+        """The digest and size of a stored output as it is now; nothing is decoded."""
         form = _FORMATS[uri.rpartition(".")[2]]
         with self._at_hand(uri) as path:
             with path.open("rb") as file:
@@ -216,7 +216,7 @@ class OutputStore:
         return Output(uri=uri, sha256=content_sha256, size_bytes=size, format=form, width=width, height=height)
 
     def provenance_inside(self, uri: str) -> dict[str, Any] | None:
-        """The facts that an output carries in itself, where its format takes them."""
+        """The provenance embedded in an output, where its format allows that."""
         form = _FORMATS[uri.rpartition(".")[2]]
         if form not in {"png", "jpeg"}:
             return None
@@ -224,7 +224,7 @@ class OutputStore:
             return read_embedded(path, form)
 
     def is_sound(self, uri: str, kind: OutputKind) -> bool:
-        """Whether an output in its place is whole, and what was bought."""
+        """Whether a stored output is whole, and of the kind that was bought."""
         with self._at_hand(uri) as path:
             try:
                 verify(path, kind)
@@ -232,14 +232,14 @@ class OutputStore:
                 return False
         return True
 
-    def _on_their_way(self) -> Iterator[Path]:
-        """Files that are not in their place yet."""
+    def _unfinished_files(self) -> Iterator[Path]:
+        """Files that are still being written or moved."""
         yield from self._scratch_dir.glob("*")
         root = Path(self._url)
         if not self.is_local or not root.is_dir():
             return
         yield from root.glob(f".*{PARTIAL}")
-        # beside their places only where they had to be copied: looking through all outputs takes a while
+        # beside the outputs only where files had to be copied: listing all outputs takes a while
         if self._scratch_dir.is_dir() and self._scratch_dir.stat().st_dev != root.stat().st_dev:
             yield from root.glob(f"*/.*{PARTIAL}")
             yield from root.glob(f"{QUARANTINE}/*/.*{PARTIAL}")

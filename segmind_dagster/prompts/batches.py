@@ -30,7 +30,7 @@ RANDOM_SEED = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class PromptBatch:
     """Everything one prompt asks of one model.
 
     Args:
@@ -69,7 +69,7 @@ class Batch:
 
 def build_batches(
     fields: SetFields, *, skipped: frozenset[int], document: Document, images: ImageReader
-) -> tuple[Batch, ...]:
+) -> tuple[PromptBatch, ...]:
     """Every batch of a prompt set, in file order.
 
     Args:
@@ -111,7 +111,7 @@ class _Builder:
         for asked in fields.models or ():
             self._keep_params(asked)
 
-    def batches_of(self, prompt: PromptFields, at: Location) -> list[Batch]:
+    def batches_of(self, prompt: PromptFields, at: Location) -> list[PromptBatch]:
         models = self._found(prompt.models, (*at, "models")) if prompt.models else self._models
         own_variables = self._named(prompt.variables, (*at, "variables"))
         variables = {**self._variables, **own_variables}
@@ -130,7 +130,7 @@ class _Builder:
                 self._missing.setdefault((model.resource, parameter.name), []).append(at)
             if template is not None:
                 names = template.names | (negative.names if negative else frozenset())
-                batch = Batch(
+                batch = PromptBatch(
                     model=model,
                     prompt=template,
                     negative_prompt=negative,

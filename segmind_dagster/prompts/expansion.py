@@ -18,7 +18,7 @@ from segmind_dagster.prompts.identity import derived_seed, generation_id
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from segmind_dagster.prompts.batches import Batch
+    from segmind_dagster.prompts.batches import PromptBatch
     from segmind_dagster.prompts.document import Document
     from segmind_dagster.prompts.fields import Sampling
     from segmind_dagster.registry import Model
@@ -27,7 +27,7 @@ MAX_PROMPT_CHARS = 20_000
 _MANY = 10**12
 
 
-def expand(batches: Iterable[Batch], *, key: str, document: Document) -> tuple[Generation, ...]:
+def expand(batches: Iterable[PromptBatch], *, key: str, document: Document) -> tuple[Generation, ...]:
     """Every generation that batches ask for; of equal ones only the first.
 
     Args:
@@ -41,7 +41,7 @@ def expand(batches: Iterable[Batch], *, key: str, document: Document) -> tuple[G
     return tuple(generations.values())
 
 
-def check_size(batches: Sequence[Batch], document: Document) -> None:
+def check_size(batches: Sequence[PromptBatch], document: Document) -> None:
     """Note a problem when batches ask for more generations than a set may hold.
 
     Args:
@@ -101,7 +101,7 @@ def combinations(
         yield tuple(reversed(chosen))
 
 
-def _expand_batch(batch: Batch, generations: dict[str, Generation], *, key: str, document: Document) -> None:
+def _expand_batch(batch: PromptBatch, generations: dict[str, Generation], *, key: str, document: Document) -> None:
     model, inputs = batch.model, batch.inputs
     digests = {name: image.sha256 or "" for name, image in inputs.images.items()}
     for values in combinations(batch.variables, batch.sampling, "\0".join(batch.prompt.parts)):
@@ -133,7 +133,7 @@ def _expand_batch(batch: Batch, generations: dict[str, Generation], *, key: str,
             )
 
 
-def _is_usable(prompt: str, batch: Batch, document: Document) -> bool:
+def _is_usable(prompt: str, batch: PromptBatch, document: Document) -> bool:
     at = (*batch.at, "prompt")
     if not prompt:
         document.complain("the prompt is empty once its placeholders are filled in", at)
@@ -154,7 +154,7 @@ def _body(model: Model, prompt: str, parameters: Mapping[str, Any], seed: int | 
 
 
 def _seeds(
-    batch: Batch, prompt: str, parameters: Mapping[str, Any], digests: Mapping[str, str]
+    batch: PromptBatch, prompt: str, parameters: Mapping[str, Any], digests: Mapping[str, str]
 ) -> Iterator[tuple[int | None, int]]:
     """Seed and sample number of each generation of one combination."""
     if isinstance(batch.seeds, tuple):

@@ -52,7 +52,7 @@ class _Open:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _ParserState:
     document: Document
     at: Location
     first_line: int
@@ -70,16 +70,16 @@ def parse_yaml(text: str, *, document: Document, at: Location = (), first_line: 
         at: where the value belongs in the document.
         first_line: line of the file on which the text begins.
     """
-    reading = _Reading(document, at, first_line)
+    state = _ParserState(document, at, first_line)
     try:
         for event in _events(text):
-            _take(event, reading)
+            _take(event, state)
     except _YamlProblem as problem:
         # the parser places what is missing at the end behind the last line
         line = None if problem.line is None else min(problem.line, text.rstrip().count("\n")) + first_line
         document.complain(problem.message, at, place=Place(line=line))
         return None
-    return reading.results[0] if reading.results else None
+    return state.results[0] if state.results else None
 
 
 def _events(text: str) -> Iterator[Any]:
@@ -111,78 +111,78 @@ def _character_at(mark: yaml.Mark, text: str) -> str:
     return lines[mark.line][mark.column : mark.column + 1] if mark.line < len(lines) else ""
 
 
-def _take(event: Any, reading: _Reading) -> None:
+def _take(event: Any, state: _ParserState) -> None:
     line = event.start_mark.line
     if isinstance(event, yaml.ScalarEvent):
-        _take_scalar(event, reading)
+        _take_scalar(event, state)
     elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-        if len(reading.stack) >= MAX_DEPTH:
+        if len(state.stack) >= MAX_DEPTH:
             raise _YamlProblem(f"this is nested more than {MAX_DEPTH} levels deep", line)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in {None, "!", _TAG + ("map" if is_mapping else "seq")}:
             raise _YamlProblem(f"the tag {event.tag!r} is not supported; remove it", line)
-        _check_key_is_text(event, reading)
-        at = _location(reading)
-        reading.stack.append(_Open(at, {} if is_mapping else [], line, event.anchor))
+        _check_key_is_text(event, state)
+        at = _location(state)
+        state.stack.append(_Open(at, {} if is_mapping else [], line, event.anchor))
     elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-        done = reading.stack.pop()
+        done = state.stack.pop()
         if done.anchor is not None:
-            reading.anchors[done.anchor] = (done.value, done.size, done.depth)
-        _put(done.value, done.size, done.depth, done.line, reading)
+            state.anchors[done.anchor] = (done.value, done.size, done.depth)
+        _put(done.value, done.size, done.depth, done.line, state)
     elif isinstance(event, yaml.AliasEvent):
-        if event.anchor not in reading.anchors:
+        if event.anchor not in state.anchors:
             raise _YamlProblem(f"nothing before this place is called '&{event.anchor}'", line)
-        _check_key_is_text(event, reading)
-        _put(*reading.anchors[event.anchor], line, reading)
-    elif isinstance(event, yaml.DocumentStartEvent) and reading.results:
+        _check_key_is_text(event, state)
+        _put(*state.anchors[event.anchor], line, state)
+    elif isinstance(event, yaml.DocumentStartEvent) and state.results:
         raise _YamlProblem("a second YAML document begins here; a prompt file holds one", line)
 
 
-def _take_scalar(event: Any, reading: _Reading) -> None:
+def _take_scalar(event: Any, state: _ParserState) -> None:
     line = event.start_mark.line
     complaint = text_complaint(event.value)
     if complaint:
         raise _YamlProblem(f"a text here {complaint}", line)
-    parent = reading.stack[-1] if reading.stack else None
+    parent = state.stack[-1] if state.stack else None
     if parent is not None and isinstance(parent.value, dict) and parent.key is None:
         parent.key, parent.key_line = event.value, line
         if event.value in parent.value:
-            place = Place(line=line + reading.first_line)
-            reading.document.complain(
+            place = Place(line=line + state.first_line)
+            state.document.complain(
                 f"{event.value!r} is given twice; remove one of them", (*parent.at, event.value), place=place
             )
         return
-    value = _scalar(event, is_text=_is_variable_value(_location(reading)))
+    value = _scalar(event, is_text=_is_variable_value(_location(state)))
     if event.anchor is not None:
-        reading.anchors[event.anchor] = (value, 1, 0)
-    _put(value, 1, 0, line, reading)
+        state.anchors[event.anchor] = (value, 1, 0)
+    _put(value, 1, 0, line, state)
 
 
-def _check_key_is_text(event: Any, reading: _Reading) -> None:
-    parent = reading.stack[-1] if reading.stack else None
+def _check_key_is_text(event: Any, state: _ParserState) -> None:
+    parent = state.stack[-1] if state.stack else None
     if parent is not None and isinstance(parent.value, dict) and parent.key is None:
         raise _YamlProblem(f"a field name must be plain text. {_QUOTES_HINT}", event.start_mark.line)
 
 
-def _location(reading: _Reading) -> Location:
-    if not reading.stack:
-        return reading.at
-    parent = reading.stack[-1]
+def _location(state: _ParserState) -> Location:
+    if not state.stack:
+        return state.at
+    parent = state.stack[-1]
     if isinstance(parent.value, list):
         return (*parent.at, len(parent.value))
     return (*parent.at, parent.key or "")
 
 
-def _put(value: Any, size: int, depth: int, line: int, reading: _Reading) -> None:
-    at = _location(reading)
-    if not reading.stack:
-        reading.results.append(value)
-        reading.document.places.setdefault(at, Place(line=line + reading.first_line))
+def _put(value: Any, size: int, depth: int, line: int, state: _ParserState) -> None:
+    at = _location(state)
+    if not state.stack:
+        state.results.append(value)
+        state.document.places.setdefault(at, Place(line=line + state.first_line))
         return
-    parent = reading.stack[-1]
+    parent = state.stack[-1]
     parent.size += size
     parent.depth = max(parent.depth, depth + 1)
-    if len(reading.stack) + depth > MAX_DEPTH:
+    if len(state.stack) + depth > MAX_DEPTH:
         raise _YamlProblem(f"this is nested more than {MAX_DEPTH} levels deep", line)
     if parent.size > _MAX_VALUES:
         raise _YamlProblem(f"this file expands to more than {_MAX_VALUES:,} values; use fewer aliases", line)
@@ -192,7 +192,7 @@ def _put(value: Any, size: int, depth: int, line: int, reading: _Reading) -> Non
         line = parent.key_line
         parent.value[parent.key or ""] = value
         parent.key = None
-    reading.document.places[at] = Place(line=line + reading.first_line)
+    state.document.places[at] = Place(line=line + state.first_line)
 
 
 def _is_variable_value(at: Location) -> bool:

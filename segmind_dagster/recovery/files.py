@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from segmind_dagster.lifecycle.generation import Output
     from segmind_dagster.outputs import OutputStore
-    from segmind_dagster.outputs.store import Found
+    from segmind_dagster.outputs.store import FoundOutput
 
 Verdict = Literal["owned", "undigested", "changed", "missing", "foreign", "nameless"]
-"""Its bytes are those recorded; whole, but without a recorded digest; other bytes; facts without an output;
+"""Its bytes are those recorded; whole, but without a recorded digest; other bytes; a sidecar without an output;
 of another API origin; nothing says what it is."""
 
 _HANDS = 8
@@ -72,7 +72,7 @@ def judge_outputs(
         )
 
 
-def judge(outputs: OutputStore, found: Found, *, api_origin: str, row: Mapping[str, Any] | None) -> OnDisk:
+def judge(outputs: OutputStore, found: FoundOutput, *, api_origin: str, row: Mapping[str, Any] | None) -> OnDisk:
     """Judge what bears the name of one generation.
 
     Args:
@@ -96,7 +96,7 @@ def judge(outputs: OutputStore, found: Found, *, api_origin: str, row: Mapping[s
 
 
 def _judge_bytes(
-    outputs: OutputStore, found: Found, sidecar: Sidecar | None, row: Mapping[str, Any] | None, api_origin: str
+    outputs: OutputStore, found: FoundOutput, sidecar: Sidecar | None, row: Mapping[str, Any] | None, api_origin: str
 ) -> tuple[Verdict, Output | None]:
     if sidecar is not None and sidecar.api_origin != api_origin:
         return "foreign", None
@@ -108,11 +108,11 @@ def _judge_bytes(
     stored = outputs.examine(found.uri)
     if digests:
         return ("owned", stored) if stored.sha256 in digests else ("changed", None)
-    # the facts are inside it, or its row names none: being whole is all that can be asked of it
+    # its provenance is embedded, or its row has no digest: being whole is all that can be asked of it
     return ("undigested", stored) if sidecar is not None and _is_sound(outputs, found) else ("changed", None)
 
 
-def _is_sound(outputs: OutputStore, found: Found) -> bool:
+def _is_sound(outputs: OutputStore, found: FoundOutput) -> bool:
     try:
         kind = find_model(found.resource).output
     except RegistryError:  # its entry was removed, and with it the knowledge of what was bought

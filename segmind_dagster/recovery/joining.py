@@ -1,6 +1,6 @@
-"""Makes ledger rows of what the sources say about one generation; the best fact of each kind wins. Pure.
+"""Makes ledger rows of what the sources say about one generation; the best source of each value wins. Pure.
 
-Inputs come from the prompt file, which is exact, else from the output's own facts, else from the warehouse. Money
+Inputs come from the prompt file, which is exact, else from the output's sidecar, else from the warehouse. Money
 and times come from what was reported at the time, else from Segmind's history, else they are estimated.
 """
 

@@ -283,7 +283,7 @@ def _with_requests(ledger: Ledger, evidence: Mapping[str, Evidence], requests: R
 
 
 def _without_doubles(rows: Sequence[Restored]) -> list[Restored]:
-    """Each request belongs to one attempt: stored outputs have the first say, copies of their facts none."""
+    """Each request belongs to one attempt: stored outputs take precedence, copies of sidecars do not count."""
     taken: set[str] = set()
     kept = []
     for row in sorted(rows, key=lambda row: row.generation["state"] != "succeeded"):

@@ -31,7 +31,7 @@ class Rebuilt:
         estimated_usd: the same where none was reported, and what is reserved for what is to be fetched.
         unpriced: stored outputs of unknown cost without an estimate.
         outdated: generations that the ledger, being older, has under way although their outputs are here.
-        verdicts: outputs and facts of the folder by what they count as.
+        verdicts: outputs and sidecars of the folder by what they count as.
         foreign_rows: rows of the warehouse that are of another origin.
         not_restored: names of outputs that could not be restored.
         doubtful: generations that may have been paid for, which the history no longer tells for certain.
@@ -75,7 +75,7 @@ class Rebuilt:
     def _remarks(self) -> list[tuple[int, str]]:
         doubtful = (
             "generations may have been paid for, which the history does not tell for certain; they are not bought "
-            "until `segmind-dagster resolve` has settled them: " + ", ".join(self.doubtful[:_SHOWN])
+            "until `segmind-dagster resolve` has decided them: " + ", ".join(self.doubtful[:_SHOWN])
         )
         unclaimed = (
             f"requests were charged (${self.unclaimed_usd:.6f}) that no output, prompt file or warehouse row accounts "
@@ -90,7 +90,7 @@ class Rebuilt:
             (self.unpriced, "stored outputs have a cost that nobody knows; it is in no total"),
             (self.verdicts["undigested"], "outputs had lost the record of their digest; they are whole and were kept"),
             (self.verdicts["changed"], "outputs are not the bytes that were stored; they count as not fetched yet"),
-            (self.verdicts["missing"], "outputs are gone, with only their facts left"),
+            (self.verdicts["missing"], "outputs are gone, with only their sidecars left"),
             (self.verdicts["nameless"], "outputs could not be restored from themselves: nothing says what they are"),
             (self.verdicts["foreign"], "outputs are of another API origin or account; they were left out"),
             (self.foreign_rows, "rows of the warehouse are of another API origin or account; they were left out"),

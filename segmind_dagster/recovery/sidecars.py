@@ -1,6 +1,6 @@
 """Reads what was written beside and inside an output, as far as it can be believed.
 
-A fact of the wrong type reads as not given: files are edited, copied and cut short. Without a generation and an
+A value of the wrong type reads as not given: files are edited, copied and cut short. Without a generation and an
 origin there is nothing to believe at all.
 """
 
@@ -63,7 +63,7 @@ class Sidecar:
 
 
 def read_sidecar(document: Any, *, generation_id: str) -> Sidecar | None:
-    """The facts of one generation; None when the document is not about it, or does not say which API made it.
+    """The sidecar of one generation; None when the document is not about it, or does not say which API made it.
 
     Args:
         document: what was read, any JSON value.

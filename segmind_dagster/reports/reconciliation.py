@@ -1,7 +1,7 @@
 """What the joined rows of ledger, history and balance mean: which charges are explained, paid twice or lost. Pure.
 
-Nothing is called wrong that may only be early: what is under way, what the history was not asked for yet, and what
-happened around the moment of a reading is left open, and an amount that is not known is not guessed.
+Nothing is called wrong that may only be early: what is in flight, what the history was not read for yet, and what
+happened around a reading is not judged, and an unknown amount is not guessed.
 """
 
 from __future__ import annotations

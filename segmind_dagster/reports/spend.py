@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import dlt
 
-from segmind_dagster.checks.spend_reach import Reach
 from segmind_dagster.gateway.redaction import redactor_of
 from segmind_dagster.ledger import check_reads, reads
 from segmind_dagster.lifecycle.states import IN_PROGRESS
 from segmind_dagster.reports import reconciliation, spend_sql
 from segmind_dagster.reports.queries import ask_in_pages, has_tables
+from segmind_dagster.reports.spend_reach import Reach
 from segmind_dagster.reports.summaries import fitted, read_rows, summary_source
 from segmind_dagster.source import history, tables
 from segmind_dagster.source.pipeline import warehouse
@@ -51,16 +51,16 @@ def spend_source(settings: Callable[[], Settings]) -> DltSource:
     """
 
     def rows(pipeline: Any, name: str) -> list[dict[str, Any]]:
-        desk = _Desk(pipeline, settings())
-        desk.remember(dlt.current.resource_state(name))
-        return [{**row, "api_origin": desk.origin} for row in _ANSWERS[name](desk)]
+        sources = _SpendSources(pipeline, settings())
+        sources.remember(dlt.current.resource_state(name))
+        return [{**row, "api_origin": sources.origin} for row in _ANSWERS[name](sources)]
 
     return summary_source({
         name: (columns, _ABOUT[name], rows) for name, columns in tables.SPEND_COLUMNS.items()
     })  # fmt: skip
 
 
-class _Desk:
+class _SpendSources:
     """The warehouse and the ledger of one API and account."""
 
     def __init__(self, pipeline: Any, settings: Settings) -> None:
@@ -69,7 +69,7 @@ class _Desk:
         self._pipeline = pipeline
         # the history keeps how far it was read with dlt's state
         state = dlt.current.source_state().get("resources", {}).get(history.RESOURCE, {})
-        self.reading = history.Reading.of(state, self.origin)
+        self.reading = history.HistoryCoverage.of(state, self.origin)
 
     def remember(self, state: dict[str, Any]) -> None:
         """Keep with the table until when the history was compared: it may have been read again when it is looked at."""
@@ -99,38 +99,38 @@ _TYPES: Mapping[str, Any] = {
 } | {"first_at": {"data_type": "timestamp"}}  # fmt: skip
 
 
-def _unexplained(desk: _Desk) -> list[dict[str, Any]]:
-    if not desk.has_history or not desk.has("attempts"):
+def _unexplained(sources: _SpendSources) -> list[dict[str, Any]]:
+    if not sources.has_history or not sources.has("attempts"):
         return []
     from segmind_dagster.data_folder import opened
 
-    (first,) = desk.ask(spend_sql.FIRST_INTENT)
-    rows = ({**row, "request_body": _parsed(row["request_body"])} for row in desk.ask(spend_sql.NOT_OURS))
-    with opened(desk.settings) as (ledger, _):
+    (first,) = sources.ask(spend_sql.FIRST_INTENT)
+    rows = ({**row, "request_body": _parsed(row["request_body"])} for row in sources.ask(spend_sql.NOT_OURS))
+    with opened(sources.settings) as (ledger, _):
         return reconciliation.unexplained(
             rows,
             since=first["first_at"],
             owned=lambda ids: ledger.read(reads.owned_requests, ids),
             # as the history was redacted before it was loaded
             unanswered=[
-                replace(each, body=redactor_of(desk.settings).values(each.body))
+                replace(each, body=redactor_of(sources.settings).values(each.body))
                 for each in ledger.read(reads.unanswered)
             ],
         )
 
 
-def _paid_twice(desk: _Desk) -> list[dict[str, Any]]:
-    if not desk.has("attempts"):
+def _paid_twice(sources: _SpendSources) -> list[dict[str, Any]]:
+    if not sources.has("attempts"):
         return []
-    return reconciliation.paid_twice(desk.ask(spend_sql.charged_again(with_history=desk.has_history)))
+    return reconciliation.paid_twice(sources.ask(spend_sql.charged_again(with_history=sources.has_history)))
 
 
-def _not_held(desk: _Desk) -> list[dict[str, Any]]:
-    if not desk.has("attempts"):
+def _not_held(sources: _SpendSources) -> list[dict[str, Any]]:
+    if not sources.has("attempts"):
         return []
-    rows = list(desk.ask(spend_sql.charged_in_vain(with_history=desk.has_history)))
+    rows = list(sources.ask(spend_sql.charged_in_vain(with_history=sources.has_history)))
     now = datetime.now(UTC)
-    settled = _settled(desk.settings, [row["generation_id"] for row in rows]) if rows else frozenset()
+    settled = _settled(sources.settings, [row["generation_id"] for row in rows]) if rows else frozenset()
     return reconciliation.not_held(rows, settled=settled, now=now)
 
 
@@ -147,31 +147,31 @@ def _settled(settings: Settings, generation_ids: Sequence[str]) -> Collection[st
     }
 
 
-def _cost_differences(desk: _Desk) -> list[dict[str, Any]]:
-    if desk.reading is None or not desk.has("attempts", history.RESOURCE):
+def _cost_differences(sources: _SpendSources) -> list[dict[str, Any]]:
+    if sources.reading is None or not sources.has("attempts", history.RESOURCE):
         return []
     return reconciliation.cost_differences(
-        desk.ask(spend_sql.DIFFERENT), covered_from=desk.reading.covered_from, read_at=desk.reading.read_at
+        sources.ask(spend_sql.DIFFERENT), covered_from=sources.reading.covered_from, read_at=sources.reading.read_at
     )
 
 
-def _balance(desk: _Desk) -> list[dict[str, Any]]:
-    if not desk.has("credits"):
+def _balance(sources: _SpendSources) -> list[dict[str, Any]]:
+    if not sources.has("credits"):
         return []
-    is_reported = desk.has_history and desk.has("attempts")
+    is_reported = sources.has_history and sources.has("attempts")
     return reconciliation.balance_windows(
-        list(desk.ask(spend_sql.BALANCES)),
-        desk.ask(spend_sql.CHARGES) if is_reported else (),
-        covered_from=desk.reading.covered_from if is_reported and desk.reading else None,
-        read_at=desk.reading.read_at if is_reported and desk.reading else None,
+        list(sources.ask(spend_sql.BALANCES)),
+        sources.ask(spend_sql.CHARGES) if is_reported else (),
+        covered_from=sources.reading.covered_from if is_reported and sources.reading else None,
+        read_at=sources.reading.read_at if is_reported and sources.reading else None,
     )
 
 
-def _runway(desk: _Desk) -> list[dict[str, Any]]:
-    return reconciliation.runways(list(desk.ask(spend_sql.BALANCES))) if desk.has("credits") else []
+def _runway(sources: _SpendSources) -> list[dict[str, Any]]:
+    return reconciliation.runways(list(sources.ask(spend_sql.BALANCES))) if sources.has("credits") else []
 
 
-_ANSWERS: Mapping[str, Callable[[_Desk], list[dict[str, Any]]]] = {
+_ANSWERS: Mapping[str, Callable[[_SpendSources], list[dict[str, Any]]]] = {
     "spend_unexplained": _unexplained,
     "spend_paid_twice": _paid_twice,
     "spend_not_held": _not_held,
@@ -197,7 +197,7 @@ def read_spend(settings: Settings, names: Sequence[str]) -> dict[str, tuple[list
         return {name: (rows[name], _reach(ledger, readings[name])) for name in names}
 
 
-def reading_of(pipeline: Any, name: str, api_origin: str) -> history.Reading | None:
+def reading_of(pipeline: Any, name: str, api_origin: str) -> history.HistoryCoverage | None:
     """How far the history had been read when this table was loaded last; None when it never was.
 
     Args:
@@ -207,10 +207,10 @@ def reading_of(pipeline: Any, name: str, api_origin: str) -> history.Reading | N
     """
     schema: Any = pipeline.default_schema_name
     states = pipeline.state.get("sources", {}).get(schema, {}).get("resources", {})
-    return history.Reading.of(states.get(name, {}), api_origin)
+    return history.HistoryCoverage.of(states.get(name, {}), api_origin)
 
 
-def _reach(ledger: Ledger, reading: history.Reading | None) -> Reach:
+def _reach(ledger: Ledger, reading: history.HistoryCoverage | None) -> Reach:
     since, until = (reading.covered_from, reading.read_at) if reading else (None, None)
     has_compared, newer, newer_usd = ledger.read(check_reads.charged_by_then, since=since, until=until)
     return Reach(

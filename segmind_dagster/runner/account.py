@@ -1,4 +1,4 @@
-"""One free look at the account before any POST: a wrong key or an empty account costs nothing."""
+"""Checks key and balance before any POST, free of charge: a wrong key or an empty account costs nothing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Whether a run may still submit, and why not: one place that every stop goes through.
+"""Whether a run may still submit, and why not: every stop goes through here.
 
 A stop ends submitting, for the run, for a prompt set or for a model; what is in flight goes on. Which single
-failures stop a run is written in `lifecycle.failures`, when what was paid for stops a model in `breaker`; here is who
-waits for a model's scouts, and when many failures that cost nothing stop it, or POSTs without an answer.
+failures stop a run is defined in `lifecycle.failures`, when paid outputs stop a model in `breaker`; here, generations
+wait for a model's scouts, and many free failures, or POSTs without an answer, stop it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.registry import Model
 
-# so many generations of a model failing in the same words, and none succeeding, is not about one prompt
+# this many equal failures of a model without a success are not about one prompt
 _ALIKE = 20
-# so many POSTs to a model in a row without an answer that tells anything: each may be paid for
+# this many POSTs to a model in a row without a clear answer; each may have been charged
 _SILENT = 8
-# what tells two messages of the same failure apart: ids, numbers, quoted values
+# the parts in which messages of the same failure differ: ids, numbers, quoted values
 _PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-f-]{8,}\b|\d+")
 
 
@@ -76,7 +76,7 @@ class Admission:
         self._admitted: set[str] = set()
 
     def stop(self, kind: FailureKind | None, message: str) -> None:
-        """The run submits nothing more; the first reason counts."""
+        """Stop submitting for the whole run; the first reason counts."""
         if not self._is_stopping:
             self._is_stopping = True
             self.stopped_by = kind
@@ -84,12 +84,12 @@ class Admission:
             self._wake()
 
     def interrupt(self, message: str) -> None:
-        """A person ends the run: it submits nothing more, and waits for no other run."""
+        """Stop because a person ends the run: it submits nothing more and does not wait for other runs."""
         self.is_interrupted = True
         self.stop(None, message)
 
     def hold_set(self, prompt_set: str, message: str) -> None:
-        """A prompt set has used up its budget; the others have budgets of their own."""
+        """Stop submitting for one prompt set, whose budget is used up."""
         self.held_sets[prompt_set] = message
         self._wake()
 
@@ -100,9 +100,9 @@ class Admission:
         return not is_held and self._breakers[slug].answer() != "stop"
 
     async def admits(self, generation: Generation) -> bool:
-        """Wait for the scouts of its model, if there are any; whether it may be submitted then, or once more.
+        """Wait for the scouts of its model, if there are any; return whether it may be submitted then, or once more.
 
-        One that is admitted has to land, whatever comes of it; see `landed`.
+        Call `landed` for each admitted generation, however it ends.
         """
         self._loop = asyncio.get_running_loop()
         slug = generation.model.slug
@@ -117,7 +117,7 @@ class Admission:
         return False
 
     def landed(self, generation: Generation) -> None:
-        """One that was admitted is over, or waits; its ending is passed to `learn` before another task has a turn."""
+        """An admitted generation has ended, or waits; its ending is passed to `learn` before another task runs."""
         if generation.generation_id not in self._admitted:
             return
         self._admitted.remove(generation.generation_id)
@@ -126,11 +126,11 @@ class Admission:
         self._wake()
 
     def answered(self, generation: Generation) -> None:
-        """A POST got an answer that tells what became of it."""
+        """A POST got an answer with a clear outcome."""
         self._silences[generation.model.slug] = 0
 
     def unanswered(self, generation: Generation, what: str) -> None:
-        """A POST got none: a model that answers nobody is not asked any more."""
+        """A POST got no clear answer; a model that never answers is stopped."""
         slug = generation.model.slug
         self._silences[slug] += 1
         if self._silences[slug] >= _SILENT and slug not in self.held_models:
@@ -142,9 +142,9 @@ class Admission:
             self._wake()
 
     def _wake(self) -> None:
-        """Let every waiting task look again; also from another thread, as when a person ends the run."""
+        """Wake every waiting task; also from another thread, as when a person ends the run."""
         if self._loop is not None:
-            # the loop may be over by now
+            # the loop may have ended
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wake_now)
 
@@ -153,7 +153,7 @@ class Admission:
         changed.set()
 
     def held_back(self, generation: Generation) -> Ended:
-        """How a generation ends that may not be submitted."""
+        """The ending of a generation that may not be submitted."""
         if (spent := self.held_sets.get(generation.prompt_set)) is not None:
             return Ended("held_back", "over_budget", spent)
         slug = generation.model.slug
@@ -174,15 +174,15 @@ class Admission:
         )
 
     def learn(self, generation: Generation, ended: Ended) -> None:
-        """Take note of an ending: a model that disappoints or fails again and again is not asked any more."""
+        """Record an ending; a model with bad outputs or repeated failures is stopped."""
         self._judge(generation, ended)
         self._count_alike(generation, ended)
         self._wake()
 
     def _judge(self, generation: Generation, ended: Ended) -> None:
-        """Tell the model's breaker what came for the money, each attempt once."""
+        """Pass paid outcomes to the model's breaker, each attempt once."""
         slug = generation.model.slug
-        # what the plan reused says nothing about now; what another run has stored meanwhile does
+        # an output that the plan reused is old news; one that another run has stored meanwhile is not
         if ended.ending == "succeeded" or (ended.ending == "reused" and generation.step != "reuse"):
             self._breakers[slug] = self._breakers[slug].delivered()
             self._bad_usd[slug] = FREE
@@ -216,6 +216,6 @@ class Admission:
 
     @property
     def messages(self) -> list[str]:
-        """Everything that was held back, and why, each once."""
+        """Why generations were held back, each reason once."""
         found: list[Any] = [self.message, *self.held_sets.values(), *(text for _, text in self.held_models.values())]
         return list(dict.fromkeys(message for message in found if message))

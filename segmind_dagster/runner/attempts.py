@@ -1,4 +1,4 @@
-"""What one run knows of a generation's attempts besides the record: what answers brought, how often it has failed.
+"""What one run knows of a generation's attempts besides the record: data from answers, failures so far.
 
 Values only. The attempt itself is `lifecycle.generation.Attempt`, and what may follow a failure is in
 `lifecycle.next_step`.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.matching import HistoryRow
 
 _ROUND_TRIP_S = 0.02
-# how long Segmind keeps the record of a request (docs:async), and more than a wall clock jumps between two runs
+# longer than Segmind keeps the record of a request (docs:async), and than a wall clock jumps between two runs
 _RECORD_KEPT = timedelta(hours=1)
 _CLOCK_JUMPS = timedelta(hours=2)
 
@@ -36,20 +36,20 @@ class Tries:
     by_kind: Counter[FailureKind] = field(default_factory=Counter)
 
     def may_again(self, kind: FailureKind) -> bool:
-        """Count a failure; whether this run may send another attempt after it."""
+        """Count a failure; return whether this run may send another attempt."""
         self.by_kind[kind] += 1
         return may_retry(kind, self.by_kind[kind])
 
 
 def may_be_running(accepted_at: datetime | None, now: datetime) -> bool:
-    """Whether a request that Segmind does not know may still be under way: its record is kept longer than that."""
+    """Whether a request unknown to Segmind may still be in progress: its record would be kept longer than that."""
     return accepted_at is not None and now - accepted_at < _RECORD_KEPT + _CLOCK_JUMPS
 
 
 def took_s(accounting: Accounting, noticed_after_s: float) -> float:
-    """How long a job took: as the provider says, else a little less than when we noticed.
+    """How long a job took: as the provider reports, else a little less than until we noticed.
 
-    What we notice is never earlier than our own look, so learning from it alone could only grow.
+    We notice only at a poll, so learning from that alone could only make the latency grow.
     """
     if accounting.inference_ms is None:
         return noticed_after_s * 0.95
@@ -57,12 +57,12 @@ def took_s(accounting: Accounting, noticed_after_s: float) -> float:
 
 
 def with_history(attempt: Attempt, row: HistoryRow | None) -> Attempt:
-    """The attempt with the cost that only the history still tells."""
+    """The attempt with the cost from the history, where only that still has it."""
     return attempt if row is None else attempt.with_cost(row.cost_usd, "history")
 
 
 def with_sidecar(attempt: Attempt, sidecar: Mapping[str, Any]) -> Attempt:
-    """The attempt with the cost that only the facts beside its output still tell."""
+    """The attempt with the cost from the sidecar of its output, where only that still has it."""
     if not isinstance(sidecar.get("cost_usd"), str):
         return attempt
     return attempt.with_cost(read_usd(sidecar["cost_usd"]), str(sidecar.get("cost_source", "reported")))

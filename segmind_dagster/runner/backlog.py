@@ -1,4 +1,4 @@
-"""What a run has to do: what its plans say, and what earlier runs have left behind. Nothing is sent here."""
+"""Lists what a run has to do: its plans, and what earlier runs left behind. Nothing is sent here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def planned(plan: Plan) -> list[Generation]:
-    """What is to be done for a plan: all of it, or without what it is refused to buy."""
+    """The generations of a plan, without purchases if the plan is refused."""
     if plan.refusal:
         return [generation for generation in plan.generations if generation.step != "submit"]
     return [generation.as_bought() for generation in plan.generations]
@@ -30,9 +30,9 @@ def left_behind(
     known: Container[str],
     also_paid: bool = False,
 ) -> list[Generation]:
-    """What earlier runs submitted and never stored, of any set, as long as no live run works on it.
+    """What earlier runs submitted and never stored, of any set, unless a live run owns it.
 
-    What is of a model without an entry stays in the ledger until the entry is back.
+    Generations of a model without a registry entry stay in the ledger until the entry is back.
     """
     found = ledger.read(reads.unfinished, is_alive=ledger.liveness(clock.monotonic()), also_paid=also_paid)
     wanted = [each for each in found if each.generation_id not in known and each.model.is_listed]

@@ -1,10 +1,10 @@
 """The circuit breaker of one model: whether another of its generations may be submitted now. Pure.
 
-Closed, all may go. Half open, three scouts may: a model that has never delivered here, or that a person tries again
-after it was stopped. Open, none may: three times in a row it was paid and what came could not be used.
+Closed: all may go. Half open, for a model that has never delivered here or that a person tries again after a stop:
+three scouts may go. Open, after three paid outputs in a row that could not be used: none may go.
 
-Only what was paid for counts. A scout that ends in any other way gives its place to the next one, so that nobody waits
-for a verdict that no scout can bring. Which tasks wait, and the messages, are in `admission`.
+Only paid outputs count. A scout that ends in any other way is replaced by the next one, so that no task waits for a
+verdict that cannot come. Which tasks wait, and the messages, are in `admission`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Final, Literal
 
 SCOUTS: Final = 3
 
-State = Literal["closed", "half_open", "open"]
-Answer = Literal["go", "wait", "stop"]
+BreakerState = Literal["closed", "half_open", "open"]
+BreakerAnswer = Literal["go", "wait", "stop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreaker:
-    """One model's breaker; each event gives a new one.
+    """The breaker of one model; immutable, each event returns a new one.
 
     Args:
         state: closed, half open or open.
@@ -28,13 +28,13 @@ class CircuitBreaker:
         in_flight: scouts that have no ending yet.
     """
 
-    state: State = "closed"
+    state: BreakerState = "closed"
     bad: int = 0
     in_flight: int = 0
 
     @classmethod
     def at_start(cls, *, has_delivered: bool, bad: int, is_by_person: bool) -> CircuitBreaker:
-        """The breaker as a run finds it.
+        """The breaker at the start of a run.
 
         Args:
             has_delivered: whether an output of the model was ever stored.
@@ -45,7 +45,7 @@ class CircuitBreaker:
             return cls(state="half_open") if is_by_person else cls(state="open", bad=bad)
         return cls(state="closed" if has_delivered else "half_open", bad=bad)
 
-    def answer(self) -> Answer:
+    def answer(self) -> BreakerAnswer:
         """Whether one more may be submitted."""
         match self.state:
             case "closed":
@@ -56,11 +56,11 @@ class CircuitBreaker:
                 return "go" if self.in_flight + self.bad < SCOUTS else "wait"
 
     def sent(self) -> CircuitBreaker:
-        """One more is in progress."""
+        """One more was submitted."""
         return replace(self, in_flight=self.in_flight + 1)
 
     def landed(self) -> CircuitBreaker:
-        """One that was in progress has its ending, whichever."""
+        """One that was submitted has ended, in whatever way."""
         return replace(self, in_flight=self.in_flight - 1)
 
     def delivered(self) -> CircuitBreaker:
@@ -68,6 +68,6 @@ class CircuitBreaker:
         return replace(self, state="closed", bad=0)
 
     def disappointed(self) -> CircuitBreaker:
-        """An output was paid for and cannot be used."""
+        """A paid output cannot be used."""
         bad = self.bad + 1
         return replace(self, bad=bad, state="open" if bad >= SCOUTS else self.state)

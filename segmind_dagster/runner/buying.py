@@ -1,8 +1,8 @@
-"""One generation's way from a decision to an accepted submission, or to the reason why there is none.
+"""Takes one generation from the decision to an accepted submission, or to the reason why there is none.
 
 Each step is durable before the next begins: the intent before the POST, the request id before the first poll.
-Whatever interrupts a step leaves a state that the next run understands. What follows an accepted submission is
-in `delivery`; what became of one whose answer was lost, in `lookup`.
+An interruption leaves a state that the next run can continue from. What follows an accepted submission is in
+`delivery`; `lookup` finds out what became of one whose answer was lost.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.costs import CostReader
     from segmind_dagster.runner.file_budgets import FileBudgets
     from segmind_dagster.runner.headroom import Headroom
-    from segmind_dagster.runner.inputs import Inputs
+    from segmind_dagster.runner.inputs import InputUploader
     from segmind_dagster.runner.lease import Lease
     from segmind_dagster.runner.ports import ClockPort, GatewayPort, OutputsPort
     from segmind_dagster.runner.rate_limiter import RateLimiter
@@ -65,10 +65,10 @@ class Buyer:
         rate_limiter: this run's share of the request rate.
         inputs: uploads local images.
         lookup: finds lost submissions.
-        delivery: brings accepted ones home.
+        delivery: polls and stores accepted ones.
         concurrency: counts what is being submitted.
         admission: whether anything may still be submitted.
-        headroom: where those wait that a cap stands in the way of.
+        headroom: the queue of generations that a cap refuses for now.
         costs: reads costs that no answer reported.
         budgets: what the prompt files allow by now.
         progress: where the run is.
@@ -84,7 +84,7 @@ class Buyer:
     clock: ClockPort
     lease: Lease
     rate_limiter: RateLimiter
-    inputs: Inputs
+    inputs: InputUploader
     lookup: Lookup
     delivery: Delivery
     concurrency: ConcurrencyLimit
@@ -137,7 +137,7 @@ class Buyer:
     async def _send_within_caps(
         self, generation: Generation, body: Mapping[str, Any], tries: Tries, planned_usd: Decimal, waited_ms: int
     ) -> Ended | None:
-        """One attempt, if the caps leave room for it; None when another try is due."""
+        """One attempt, if the caps leave headroom for it; None when another attempt follows."""
         term = self.lease.term
         try:
             with self.concurrency.submitting(), self.headroom.asking() as changes:
@@ -155,7 +155,7 @@ class Buyer:
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
-        """Count a generation as in flight meanwhile."""
+        """Count a generation as in flight."""
         self.progress.in_flight += 1
         try:
             with self.headroom.in_flight():
@@ -164,11 +164,11 @@ class Buyer:
             self.progress.in_flight -= 1
 
     async def _claim(self, generation: Generation, reserve_usd: Decimal, waited_ms: int) -> Claim:
-        """The right to send one POST.
+        """Claim the right to send one POST.
 
         Raises:
             LostOwnershipError: another run has it.
-            BudgetError: a cap stands in the way.
+            BudgetError: a cap refuses it.
         """
         try:
             return await self.ledger.awrite(
@@ -187,7 +187,7 @@ class Buyer:
             raise
 
     def _stop_for(self, generation: Generation, error: BudgetError) -> None:
-        """A cap is reached, and nothing in flight will make room: that set, or the run, submits nothing more."""
+        """A cap is reached and nothing in flight will free headroom: that set, or the run, submits nothing more."""
         held = [
             each
             for each in {generation.generation_id: generation, **self.unsent}.values()
@@ -201,7 +201,7 @@ class Buyer:
             self.admission.stop("over_budget", message)
 
     async def _not_uploaded(self, generation: Generation, error: GatewayError, tries: Tries) -> Ended | None:
-        """An input file did not reach the provider; None when another try is due. Nothing was submitted."""
+        """An input file could not be uploaded; None when another attempt follows. Nothing was submitted."""
         policy = POLICIES[error.kind]
         if tries.may_again(error.kind):
             await self.clock.sleep(retry_delay_s(error.kind, tries.by_kind[error.kind], self.chance))
@@ -221,13 +221,13 @@ class Buyer:
     async def _send(
         self, generation: Generation, claim: Claim, body: Mapping[str, Any], tries: Tries, term: int
     ) -> Ended | None:
-        """One attempt; None when another one is due."""
+        """One attempt; None when another one follows."""
         intent_at = self.clock.now()
         began = self.clock.monotonic()
         sink = self.outputs.scratch_file(generation.generation_id)
         self.progress.steps += 1
         try:
-            # a v1 call lasts as long as its job: do not wait for that
+            # a v1 call lasts as long as its job: do not wait for it
             with nullcontext() if generation.model.api_version == "v1" else self.concurrency.submitting():
                 accepted = await self.gateway.submit(
                     generation.model, body, sink, may_send=lambda: self._may_send(term)
@@ -287,11 +287,11 @@ class Buyer:
         *,
         intent_at: datetime,
     ) -> Ended | None:
-        """The request id of the answer belongs to another submission already."""
+        """The request id of the answer already belongs to another submission."""
         error = f"Request {accepted.request_id}, which the answer names, belongs to another generation."
         await self._mark_unknown(claim, "unknown_outcome", error, accepted.http_status)
         if await asyncio.to_thread(self.ledger.read, reads.was_adopted, accepted.request_id):
-            # an equal one that was lost has it: which of the two arrived does not matter, only that one may not have
+            # an equal lost submission has it: it does not matter which of the two arrived, only that one may not have
             return await self.find(generation, claim, body, intent_at, tries)
         # it was accepted, so that nothing may prove it absent
         fate = await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
@@ -300,11 +300,11 @@ class Buyer:
         return Ended("unknown", "unknown_outcome", f"{error} {POLICIES['unknown_outcome'].advice}")
 
     def _may_send(self, term: int) -> bool:
-        # after a pause longer than the lease others may have it; a stop may come while a connection is waited for
+        # after a pause longer than the lease another run may own it; a stop may come while waiting for a connection
         return self.lease.holds(term) and not self.admission.is_interrupted
 
     async def _withdraw(self, claim: Claim, error: NotSentError) -> None:
-        """Take a claim back whose POST was held back; raises when another run has it by now."""
+        """Withdraw a claim whose POST was not sent; raises when another run owns it by now."""
         if not self.lease.holds():
             await self.lease.renew()
         await self._fail(claim, error, is_final=False)
@@ -330,7 +330,7 @@ class Buyer:
             self.admission.stop(error.kind, f"{error} {policy.advice}")
             return Ended("held_back", error.kind, str(error))
         if error.http_status is not None:
-            # an answer may be an error although the job was made
+            # the job may exist although the answer is an error
             fate: Fate = Found("")
             while isinstance(fate, Found):
                 fate = await self._fate_in_spite_of(error.kind, generation, body, intent_at)
@@ -350,11 +350,11 @@ class Buyer:
     async def _fate_in_spite_of(
         self, kind: FailureKind, generation: Generation, body: Mapping[str, Any], intent_at: datetime
     ) -> Fate:
-        """Whether a job was made in spite of an error; what others submit meanwhile shows how far the history is."""
+        """Whether a job exists in spite of an error; what others submit meanwhile serves as a control."""
         if POLICIES[kind].is_permanent:
             return await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
         self.concurrency.left_provider(generation.generation_id)
-        # it keeps no scout's place from the others
+        # a generation that waits for the history must not count as a scout
         self.admission.landed(generation)
         return await self.lookup.find_before_retry(
             generation.generation_id, generation.model, body, intent_at,
@@ -372,7 +372,7 @@ class Buyer:
         error: GatewayError | None = None,
         kind: FailureKind | None = None,
     ) -> Ended | None:
-        """Find out what became of a submission; None when it provably never arrived and may be sent again.
+        """Look up a submission; None when it provably never arrived and may be sent again.
 
         Args:
             generation: what it is for.
@@ -383,7 +383,7 @@ class Buyer:
             error: why its outcome is not known, where this run has sent it.
             kind: the same where an earlier run has.
         """
-        # others are submitted meanwhile: what is accepted of them shows how far the history has come
+        # others are submitted meanwhile: accepted ones are controls for the history
         self.concurrency.left_provider(generation.generation_id)
         fate: Fate = Found("")
         while isinstance(fate, Found):
@@ -401,12 +401,12 @@ class Buyer:
             await self.ledger.awrite(writes.mark_absent, claim, reason=reason, now=self.clock.now())
             if error is None or tries.may_again(error.kind):
                 return None
-            # it never arrives, and the answer says nothing that would tell why: others need not wait for it
+            # it never arrives, and no answer says why: others need not wait for it
             return await self._refuse(generation, "server_error", f"{error} It never reached Segmind's history.")
         return Ended("unknown", "unknown_outcome", POLICIES["unknown_outcome"].advice)
 
     async def _adopt(self, claim: Claim, found: Found) -> Attempt | None:
-        """Record the request that the history shows; None when an equal submission has it already."""
+        """Record the request found in the history; None when an equal submission has it already."""
         try:
             await self.ledger.awrite(
                 moves.mark_submitted, claim, request_id=found.request_id, http_status=None, now=self.clock.now()

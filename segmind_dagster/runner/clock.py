@@ -9,9 +9,9 @@ from segmind_dagster.ledger.leases import since_boot_s
 
 
 class SystemClock:
-    """The machine's clocks: its wall clock is read once, and what passes from then on is measured.
+    """The machine's clocks: the wall clock is read once, and time from then on is measured by the monotonic one.
 
-    A wall clock that is set while a run goes on changes nothing for that run.
+    So setting the wall clock during a run changes nothing for that run.
     """
 
     def __init__(self) -> None:
@@ -27,5 +27,5 @@ class SystemClock:
         return since_boot_s()
 
     async def sleep(self, seconds: float) -> None:
-        """Let others work for a while."""
+        """Sleep; other tasks run meanwhile."""
         await asyncio.sleep(seconds)

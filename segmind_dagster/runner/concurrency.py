@@ -1,8 +1,8 @@
-"""How many generations a run has at the provider, and how many in all, at once; and which go first.
+"""Limits how many generations a run has at the provider, and how many in all, at once; submissions go first.
 
-A generation gives its place at the provider up as soon as the provider is done with it: fetching and verifying its
-output keeps nobody from being submitted, as long as what is at hand stays bounded too. When hundreds are being
-submitted at once, outputs wait for a moment: the provider works meanwhile, and they can be stored while it does.
+A generation counts against the limit only until the provider is done with it: fetching and verifying its output does
+not hold submissions back, as long as the total stays bounded too. While hundreds are being submitted at once, outputs
+wait for a moment: they can be stored while the provider works on the new jobs.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.ports import ClockPort
 
 _AT_HAND = 2
-# submissions under way at once that no rate limit of Segmind's lets come about except in a burst
+# more concurrent submissions than Segmind's rate limit allows outside a burst
 _BURST = 32
 _PART_S = 0.05
 _LONGEST_PARTS = 60
 
 
 class ConcurrencyLimit:
-    """The places of one run.
+    """The concurrency limit of one run.
 
     Args:
-        at_provider: generations at the provider at once; so many again may be being stored.
+        at_provider: generations at the provider at once; as many again may be being stored.
         clock: the time.
     """
 
@@ -39,25 +39,25 @@ class ConcurrencyLimit:
         self._inside: set[str] = set()
 
     async def acquire(self, generation_id: str) -> None:
-        """Wait for a place."""
+        """Wait until one more generation may start."""
         await self._at_hand.acquire()
         await self._at_provider.acquire()
         self._inside.add(generation_id)
 
     def left_provider(self, generation_id: str) -> None:
-        """The provider is done with it."""
+        """The provider is done with this generation."""
         if generation_id in self._inside:
             self._inside.discard(generation_id)
             self._at_provider.release()
 
     def release(self, generation_id: str) -> None:
-        """It has its ending."""
+        """This generation has ended."""
         self.left_provider(generation_id)
         self._at_hand.release()
 
     @contextmanager
     def submitting(self) -> Iterator[None]:
-        """It may be sent now; until its answer is there, outputs leave it the way."""
+        """Count a submission until its answer arrives; outputs wait while there are many."""
         self._submitting += 1
         try:
             yield
@@ -65,7 +65,7 @@ class ConcurrencyLimit:
             self._submitting -= 1
 
     async def after_submission_burst(self) -> None:
-        """Wait while many are being submitted, three seconds at most."""
+        """Wait while many generations are being submitted, three seconds at most."""
         for _ in range(_LONGEST_PARTS):
             if self._submitting <= _BURST:
                 return

@@ -1,7 +1,7 @@
-"""Costs that no answer reported: read from the provider's history, at most once a minute and once more at the end.
+"""Reads costs that no answer reported from the provider's history: at most once a minute, and once at the end.
 
-What the history tells goes into the ledger at once, and so into spending, caps and later estimates. What it does not
-tell stays an estimate, with the caution of `lifecycle.budget`; what an absence means is not decided here.
+Costs found there go into the ledger at once, and so into spending, caps and later estimates. The others stay
+estimates, with the caution of `lifecycle.budget`; what an absence means is not decided here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.ports import ClockPort, GatewayPort
 
 _PAUSE_S = 60.0
-# a request that so many readings say nothing of is left to later runs
+# a request missing in this many readings is left to later runs
 _LOOKS = 3
-# so many readings that list what is finished, and no cost of any: this history tells none
+# after this many readings with finished requests and no costs, this history has none
 _SILENT = 2
-# up to so many are asked for one by one: a reading has pages of a hundred, and a window of whole days
+# up to this many are requested one by one: a reading has pages of a hundred, over whole days
 _FEW = 10
 _MOST = 1000
 _CLOCKS_DIFFER = timedelta(minutes=10)
@@ -39,7 +39,7 @@ _CLOCKS_DIFFER = timedelta(minutes=10)
 class CostReader:
     """Reads the costs that answers left out.
 
-    `reported_usd` holds what that added to what was charged before, by generation id.
+    `reported_usd` holds the corrections of earlier charges, by generation id.
 
     Args:
         gateway: where the history is.
@@ -71,21 +71,21 @@ class CostReader:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether a reading may still tell something."""
+        """Whether another reading may still find a cost."""
         return self._task is not None and not self._task.done()
 
     def charged(self) -> None:
-        """Something of this run was charged without a report."""
+        """A charge of this run has no reported cost."""
         if not self.is_at_work and self._silences < _SILENT:
             self._task = asyncio.create_task(self._read_until_reported())
 
     def wanted(self) -> None:
-        """What was charged without a report stands in the way of a cap; what was not found stays so."""
+        """A cap refuses because of unreported charges: read the history, unless that has begun before."""
         if self._task is None:
             self.charged()
 
     async def close(self, *, may_read: bool) -> None:
-        """Read once more, if anything was ever missing.
+        """Read the history once more, if any cost was ever missing.
 
         Args:
             may_read: whether there is time for that.
@@ -103,11 +103,11 @@ class CostReader:
                 await self._clock.sleep(max(self._read_at + _PAUSE_S - self._clock.monotonic(), 0.0))
                 missing = await self._missing() or missing
             await self._read(missing)
-            # do not wait for a reading that cannot tell more
+            # do not wait for a reading that cannot add anything
         self._on_reported()
 
     async def _missing(self) -> Mapping[str, datetime]:
-        """What was charged without a report, as far as looking can help: intent by request id."""
+        """Unreported charges worth looking up: time of the intent by request id."""
         found = await asyncio.to_thread(
             self._ledger.read, reads.unreported, since=self._clock.now() - REPORTABLE, most=_MOST
         )
@@ -128,7 +128,7 @@ class CostReader:
             return
         reported = [row for row in rows if row is not None and row.request_id in missing]
         costs = {row.request_id: row.cost_usd for row in reported if row.cost_usd is not None}
-        # what is finished and has no cost gets none by being asked for again
+        # a finished request without a cost will not get one by another look
         unreported = [row.request_id for row in reported if row.cost_usd is None and row.is_finished]
         self._looks.update(dict.fromkeys(unreported, _LOOKS))
         self._silences = self._silences + bool(unreported) if not costs else 0

@@ -1,7 +1,7 @@
 """From an accepted submission to stored bytes: poll, fetch, verify, record.
 
-What is here has been paid for, or will be: nothing is submitted, and nothing is given up while the provider
-may still have it.
+Everything here is paid for, or will be: nothing is submitted, and nothing is given up while the provider may still
+have it.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 
 _FETCHES = 3
 _POLL_FAILURES = 10
-# a record that is missing so often is looked for in the history
+# a record that is missing this often is looked up in the history
 _MISSES = 3
 _PART_S = 2.0
-# no answer says or brings anything of the output: it has to be asked for
+# stands for an answer without any output: it has to be fetched
 _NOTHING = wire.Answer(status="completed")
 # in the sidecar of what came with an answer that names no request
 _NOT_NAMED = ""
@@ -72,7 +72,7 @@ async def fail(
     cost_source: str = "reported",
     estimate_usd: Decimal | None = None,
 ) -> Charge:
-    """Record a failed attempt: for good, or with another one to follow; returns what it cost."""
+    """Record a failed attempt, final or with another one to follow; return what it cost."""
     return await ledger.awrite(
         writes.mark_failed,
         claim,
@@ -88,7 +88,7 @@ async def fail(
 
 
 class Delivery:
-    """Brings accepted jobs home.
+    """Polls accepted jobs, and fetches and stores their outputs.
 
     Args:
         gateway: the provider.
@@ -148,7 +148,7 @@ class Delivery:
                 if answer.status == "completed":
                     reported = answer.accounting
                     answer = await self._gateway.result(attempt.request_id)
-                    # what only the status said is not thrown away
+                    # keep what only the status reported
                     answer = replace(answer, accounting=answer.accounting.or_else(reported))
             except GatewayError as error:
                 failures += 1
@@ -182,7 +182,7 @@ class Delivery:
         return None
 
     async def _without_record(self, generation: Generation, attempt: Attempt, times: int) -> Ended | None:
-        """Segmind does not know the request; None while that may be because it was only just accepted."""
+        """Handle a request unknown to Segmind; None while it may only be too young."""
         if not may_be_running(attempt.accepted_at, self._clock.now()):
             return await self.store(generation, attempt)
         if times % _MISSES:
@@ -205,7 +205,7 @@ class Delivery:
             schedule.learn_unfinished(elapsed_s)
 
     async def _pause(self, schedule: PollSchedule, elapsed_s: float, *, is_scout: bool) -> None:
-        """Wait until the next look; in parts, because other jobs may teach meanwhile that it is due earlier."""
+        """Wait until the next look; in parts, because other jobs may show meanwhile that it can come earlier."""
         waited_s = 0.0
         while (left_s := schedule.delay_s(elapsed_s, is_scout=is_scout) - waited_s) > 0:
             part_s = min(left_s, _PART_S)
@@ -213,9 +213,9 @@ class Delivery:
             waited_s += part_s
 
     async def store(self, generation: Generation, attempt: Attempt, answer: wire.Answer = _NOTHING) -> Ended:
-        """Bring paid bytes home: what came along, else what the result names, else what the history remembers.
+        """Store paid bytes: those in the answer, else the file in the result, else the file in the history.
 
-        Bytes that are refused go to the quarantine, unless the same file comes whole a moment later.
+        Refused bytes go to the quarantine, unless a retry shortly after brings the whole file.
         """
         self._concurrency.left_provider(generation.generation_id)
         received = answer.received
@@ -268,7 +268,7 @@ class Delivery:
         return await self._give_up(generation, attempt, kind, problem, refused, unread=unread)
 
     async def _rounds(self) -> AsyncIterator[int]:
-        """A few tries to fetch, apart: a file may be named a moment before it is there."""
+        """A few spaced attempts to fetch: a file may be named shortly before it exists."""
         for number in range(_FETCHES):
             if number:
                 await self._clock.sleep(retry_delay_s("expired", number, self._chance))
@@ -284,7 +284,7 @@ class Delivery:
         *,
         unread: str | None,
     ) -> Ended:
-        """Paid for, and nothing usable came: unless a run that was killed right after it stored the file has it."""
+        """Fail a paid generation without a usable output, unless a killed run had already stored the file."""
         kept = await asyncio.to_thread(
             self._outputs.kept,
             resource=generation.model.resource,
@@ -307,7 +307,7 @@ class Delivery:
             cost_usd=attempt.accounting.cost_usd, cost_source=attempt.cost_source, estimate_usd=generation.estimate_usd,
         )  # fmt: skip
         self._odd_prices.look(generation, attempt)
-        # not in the ledger: an address does not belong into what is exported, and changes when outputs are moved
+        # not in the ledger: the path must not be exported, and changes when outputs are moved
         where = f" What came is kept in {quarantined[-1].uri}." if quarantined else ""
         return Ended(
             "failed", kind, f"{message}{where}", charge.anew_usd, charge.is_estimated, attempts=attempt.claim.attempt
@@ -316,14 +316,14 @@ class Delivery:
     async def put_unnamed_aside(
         self, generation: Generation, claim: Claim, path: Path, error: UnnamedAnswerError
     ) -> None:
-        """Keep what came with an answer that names no request: it may be all that is left of what was paid for."""
+        """Quarantine the output of an answer without a request id: it may be all that is left of a paid job."""
         now = self._clock.monotonic()
         attempt = Attempt(claim=claim, request_id=_NOT_NAMED, began_s=now, accepted_s=now, is_watched=False)
         refused = Received(path=path, reason=str(error), is_cut=error.is_cut, is_only_copy=True)
         await self._put_aside(generation, attempt, [refused])
 
     async def _from_quarantine(self, generation: Generation, attempt: Attempt) -> Output | None:
-        """The output of an attempt that came with an answer without a request id, if it is whole."""
+        """The quarantined output of an answer without a request id, if it is whole."""
         path = self._outputs.scratch_file(generation.generation_id)
         try:
             with self._disk_errors(attempt, path):
@@ -337,7 +337,7 @@ class Delivery:
         return None
 
     async def _written(self, generation: Generation, attempt: Attempt, text: str, problem: str) -> Received:
-        """A result that names no file, as a file."""
+        """Write a result without a file to a file."""
         path = self._outputs.scratch_file(generation.generation_id)
         with self._disk_errors(attempt, path):
             await asyncio.to_thread(path.write_text, text, encoding="utf-8", errors="replace")
@@ -346,7 +346,7 @@ class Delivery:
     async def _put_aside(
         self, generation: Generation, attempt: Attempt, refused: Sequence[Received]
     ) -> list[Quarantined]:
-        """Keep refused bytes in quarantine; where no byte could be asked for, there is no file."""
+        """Put refused bytes into quarantine; without any bytes there is no file."""
         quarantined = []
         for each in refused:
             if each.path.exists():
@@ -373,7 +373,7 @@ class Delivery:
 
     @contextmanager
     def _disk_errors(self, attempt: Attempt, path: Path) -> Iterator[None]:
-        """A disk that is full or cannot be written to ends the run with a message; the job stays collectable."""
+        """End the run with a message when the disk is full or not writable; the job stays collectable."""
         try:
             yield
         except OSError as error:
@@ -386,11 +386,11 @@ class Delivery:
             ) from error
 
     async def _bring(self, text: str | None, fetched: Received | None, url: str | None, path: Path) -> str | None:
-        """Have the output in a file; returns the digest of the bytes as they came, where any came."""
+        """Get the output into a file; return the digest of the received bytes, if any were received."""
         if fetched is not None:
             return fetched.sha256
         if text is not None:
-            # half of a surrogate pair, which JSON can hold, is no text: a question mark takes its place
+            # JSON can hold half of a surrogate pair, which is no text: replaced with a question mark
             await asyncio.to_thread(path.write_text, text, encoding="utf-8", errors="replace")
             return None
         return await self._gateway.fetch(url or "", path)
@@ -448,7 +448,7 @@ class Delivery:
         )
 
     async def _from_history(self, attempt: Attempt) -> HistoryRow | Ended | None:
-        """What the history remembers of a request; its ending, when that decides it or cannot be read now."""
+        """The history row of a request; or its ending, when the row decides it or cannot be read now."""
         try:
             row = await self._gateway.history_row(attempt.request_id)
         except GatewayError as error:
@@ -461,7 +461,7 @@ class Delivery:
         return row
 
     async def _fail_free(self, attempt: Attempt, error: str) -> Ended:
-        """The job failed between two runs: only the history still says so."""
+        """Record a job that failed between two runs, as only the history still shows."""
         kind = classify_job(error)
         message = f"Request {attempt.request_id} failed at Segmind: {_short(error)}"
         await fail(self._ledger, self._clock, attempt.claim, kind, message, is_final=True)
@@ -477,5 +477,5 @@ def _remark(attempt: Attempt, answer: wire.Answer) -> str:
 
 
 def _short(error: str | None) -> str:
-    """A provider's text as it may be stored and shown; the gateway has taken keys and signatures out."""
+    """A provider's text, shortened; the gateway has redacted keys and signatures."""
     return (error or "no reason given")[:300]

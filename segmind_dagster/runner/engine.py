@@ -1,7 +1,7 @@
-"""Many generations at once, each from what is known of it to an ending.
+"""Runs many generations at once, each from its recorded state to an ending.
 
-Who may touch a generation is decided here: what no run has is bought, what another run has is waited for, what a
-run left behind is taken over. Buying itself is in `buying`, bringing paid work home in `delivery`.
+Ownership is decided here: a free generation is bought, one of another run is waited for, one that a dead run left
+behind is taken over. Buying itself is in `buying`, fetching paid work in `delivery`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from segmind_dagster.runner.costs import CostReader
 from segmind_dagster.runner.delivery import Delivery
 from segmind_dagster.runner.file_budgets import FileBudgets
 from segmind_dagster.runner.headroom import Headroom
-from segmind_dagster.runner.inputs import Inputs
+from segmind_dagster.runner.inputs import InputUploader
 from segmind_dagster.runner.lookup import Lookup
 from segmind_dagster.runner.odd_prices import OddPrices
 from segmind_dagster.runner.poll_schedule import PollSchedule, counted_s
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one run keeps to.
+    """Limits of one run.
 
     Args:
         max_in_flight: generations at the provider at once.
@@ -63,7 +63,7 @@ class Limits:
 
 
 class Engine:
-    """Works through generations until each has an ending; `warnings` holds what a person should know of the run.
+    """Processes generations until each has an ending; `warnings` holds what a person should know of the run.
 
     Args:
         gateway: the provider.
@@ -120,7 +120,7 @@ class Engine:
             stays_open=limits.stays_open,
             slugs=slugs,
         )
-        self._inputs = Inputs(gateway, ledger, clock)
+        self._inputs = InputUploader(gateway, ledger, clock)
         chance = random.Random()  # noqa: S311  jitter, not secrets
         self._concurrency = ConcurrencyLimit(limits.max_in_flight, clock)
         self._delivery = Delivery(
@@ -174,7 +174,7 @@ class Engine:
             try:
                 endings[generation.generation_id] = ended = await self._work(generation)
                 if ended.ending in {"running", "unknown"}:
-                    # two runs that wait for what the other one has given up would never end
+                    # two runs that wait for what the other one has given up would deadlock
                     await self._let_go(generation)
                 self._count(generation, ended)
             except Exception as error:  # noqa: BLE001  raised below, once what is in flight has landed
@@ -205,11 +205,11 @@ class Engine:
 
     @property
     def _may_free_budget(self) -> bool:
-        """Whether money may come free besides what this run has in flight."""
+        """Whether budget may become free besides what this run has in flight."""
         return bool(self.progress.waiting) or self.lookup.is_busy or self._costs.is_at_work
 
     def _as_reported(self, generation_id: str, ended: Ended) -> Ended:
-        """An ending with the cost that the history reported afterwards."""
+        """An ending, corrected with a cost that the history reported later."""
         difference_usd = self._costs.reported_usd.get(generation_id)
         if difference_usd is None or not ended.is_estimated:
             return ended
@@ -234,7 +234,7 @@ class Engine:
             try:
                 return await self._act(generation)
             except LostOwnershipError:
-                # another run was first, or took over when our lease ran out: what it makes of it counts
+                # another run was first, or took over when our lease ended: its outcome counts
                 generation = generation._replace(step="wait")
 
     async def _act(self, generation: Generation) -> Ended:
@@ -251,7 +251,7 @@ class Engine:
                 return await self._take_over(generation)
 
     async def _wait(self, generation: Generation) -> Ended:
-        """Another run has it: use what it makes of it, or continue if it lets go."""
+        """Wait for another run: use its outcome, or continue if it releases the generation."""
         self.progress.waiting += 1
         try:
             record = await self._watch.until_free(generation.generation_id)
@@ -270,13 +270,13 @@ class Engine:
                 return await self._take_over(generation)
 
     async def _take_over(self, generation: Generation) -> Ended:
-        """Continue what a run that is gone left behind: fetch what it bought, find what it lost sight of."""
+        """Continue the work of a dead run: fetch what it bought, look up what it lost."""
         now = self._clock.now()
         is_alive = await asyncio.to_thread(self._ledger.liveness, self._clock.monotonic())
         record = await self._reread(generation.generation_id)
         if record.state == "succeeded":
             return reused(record)
-        # asked once the first answer is in: many do this at once, and none may hold a connection while it waits for one
+        # after the first answer: many do this at once, and none may hold a connection while waiting for another
         if record.owner not in {None, self._lease.owner} and await asyncio.to_thread(is_alive, record.owner or ""):
             return await self._wait(generation)
         if record.state == "failed":
@@ -321,7 +321,7 @@ class Engine:
         return records[generation_id]
 
     def _began(self, submitted_at: datetime | None) -> float:
-        """Our monotonic clock when an earlier submission began to count as polled."""
+        """Our monotonic time from which an earlier submission counts as polled."""
         if submitted_at is None:
             return self._clock.monotonic()
         return self._clock.monotonic() - counted_s((self._clock.now() - submitted_at).total_seconds())

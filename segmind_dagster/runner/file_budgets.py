@@ -1,7 +1,7 @@
-"""Budgets that are lowered in a prompt file while its run is under way: they hold for what is not sent yet.
+"""Applies budgets that are lowered in a prompt file during a run to what is not sent yet.
 
-Only lower ones count: a run was planned with the budget it began with, and a half-written file must not lift it. What
-a budget means is decided in `lifecycle.budget`.
+Only lower ones count: the run was planned with its first budget, and a half-written file must not raise it. What a
+budget means is decided in `lifecycle.budget`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class FileBudgets:
-    """What the prompt files allow by now."""
+    """The budgets in the prompt files, reread during the run."""
 
     def __init__(
         self, clock: ClockPort, files: Mapping[str, Path] | None = None, *, project_dir: Path | None = None
@@ -42,7 +42,7 @@ class FileBudgets:
         self._is_said: set[str] = set()
 
     async def caps(self, generation: Generation) -> Caps:
-        """The caps that a generation keeps to now."""
+        """The caps that apply to a generation now."""
         key = generation.prompt_set
         if key in self._files and self._clock.monotonic() - self._looked_at.get(key, 0.0) >= _LOOK_EVERY_S:
             self._looked_at[key] = self._clock.monotonic()

@@ -1,7 +1,7 @@
-"""Before it buys, a run looks: whether the account has paid for something that the ledger does not know.
+"""Checks before buying whether the account has paid for something that the ledger does not know.
 
-A ledger that was restored from a backup, or a second copy of it, would buy again what is not stored yet. What the
-ledger beside its outputs tells is looked at in `generate`; here it is Segmind's history.
+A ledger restored from a backup, or a second copy, would buy again what is not stored yet. Here Segmind's history is
+compared with the ledger; `generate` compares the outputs with it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ async def refuse_if_outdated(
 ) -> None:
     """Stop submitting when the history lists unowned requests that look like what is about to be bought.
 
-    A history that cannot be read stops nothing: it may never have been readable with this key. A `rebuild` that was
-    refused because of it does, until one succeeds: by then it is known that the ledger was lost.
+    An unreadable history stops nothing: it may never have been readable with this key. After a `rebuild` that was
+    refused because of it, it does, until one succeeds: then the ledger is known to be lost.
 
     Args:
         lookup: reads the history.
@@ -59,7 +59,7 @@ async def refuse_if_outdated(
         to_buy: what is about to be bought.
         ledger: may say that a rebuild was refused.
         gateway: fetches pictures that requests were made with.
-        outputs: lends names for them.
+        outputs: provides scratch files for them.
         clock: the time.
         settling_time_s: the settling time: how late the history may be.
     """
@@ -103,7 +103,7 @@ def _local_pictures(generation: Generation) -> dict[str, str]:
 
 
 def outdated_message(rows: Sequence[HistoryRow]) -> str:
-    """What was seen, with its money, and the command that adopts it."""
+    """The message: the unknown requests, their cost, and the command that adopts them."""
     costs: list[Decimal] = [row.cost_usd for row in rows if row.cost_usd is not None]
     ids = ", ".join(row.request_id for row in rows[:_SHOWN])
     money = f", charged ${sum(costs):.4f} in all" if costs else ""

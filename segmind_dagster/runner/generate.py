@@ -1,6 +1,6 @@
-"""The way in: prompt sets to a report, through plan, ledger and engine; blocking, for assets and scripts.
+"""The entry point: from prompt sets to a report, through plan, ledger and engine; blocking, for assets and scripts.
 
-Composes what the other modules do: what to do is decided in `planning`, done by `engine` inside `loop`.
+What to do is decided in `planning` and done by `engine` inside `loop`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _plans(
     is_by_person: bool,
     clock: ClockPort,
 ) -> list[Plan]:
-    """Plans of one run, as its caps allow them together."""
+    """Plans of one run, under its caps in total."""
     now = clock.now()
     per_minute = ledger.read(current_rate, per_minute=settings.requests_per_minute, now=now, at_s=clock.monotonic())
     is_alive = ledger.liveness(clock.monotonic())
@@ -145,7 +145,7 @@ def generate(
         caps = {batch.prompt_set.key: _caps(batch.prompt_set, settings) for batch in batches}
         for plan in plans:
             for generation in planned(plan):
-                # two sets may ask for the same generation: the first one buys it
+                # two sets may contain the same generation: the first one buys it
                 generations.setdefault(generation.generation_id, generation)
         _refuse_to_buy_what_is_stored(ledger, outputs, settings, generations.values())
         orphans = left_behind(ledger, clock, known=generations.keys())
@@ -205,7 +205,7 @@ def collect(
 
 
 def _exceeded(ledger: Ledger, caps: Mapping[str, Caps], *, run_id: str | None, now: datetime) -> tuple[str, ...]:
-    """Caps that did not hold, because Segmind charged more than anybody expected."""
+    """Warnings for caps that were exceeded because Segmind charged more than expected."""
     day = now.date().isoformat()
     found: dict[str, None] = {}
     for key, of_set in caps.items():
@@ -255,7 +255,7 @@ def _row(generation: Generation) -> dict[str, Any]:
 
 
 def _reopen(ledger: Ledger, plans: Sequence[Plan], clock: ClockPort) -> None:
-    """Let what failed unpaid be bought again."""
+    """Reopen unpaid failures, to buy them again."""
     retried = {
         generation.generation_id: (generation.failure_kind, generation.attempts)
         for plan in plans
@@ -270,12 +270,12 @@ def _reopen(ledger: Ledger, plans: Sequence[Plan], clock: ClockPort) -> None:
 def _refuse_to_buy_what_is_stored(
     ledger: Ledger, outputs: OutputStore, settings: Settings, generations: Iterable[Generation]
 ) -> None:
-    """A ledger that is older than the outputs, as after a backup, must not buy them again."""
+    """Raise when the ledger is older than the outputs, as after a restored backup."""
     to_buy = [generation for generation in generations if generation.is_to_buy]
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
         stored = pool.map(lambda generation: outputs.holds(generation.model.resource, generation.generation_id), to_buy)
         found = [generation.generation_id for generation, is_stored in zip(to_buy, stored, strict=True) if is_stored]
-    # what another run has bought and stored since this one was planned is in the ledger by now
+    # reread: another run may have stored some of these since this run was planned
     now = ledger.read(reads.snapshot, found, is_alive=lambda *_: False) if found else {}
     if found := [generation_id for generation_id in found if now[generation_id].state in {"planned", "failed"}]:
         raise LedgerOutdatedError(found, settings.outputs_url)

@@ -1,8 +1,8 @@
-"""Generations that a cap keeps waiting, until something that ends makes room: who waits, who asks again, and when.
+"""The queue of generations that wait for headroom under a cap: which of them ask again, and when.
 
-Whether a cap allows a generation is decided in `lifecycle.budget`, inside the claim; here is no money. Who waits asks
-again when something of this run ends or a cost is reported, one for each cap, and twice as many with every grant: a
-thousand that wait cost no thousand questions each time, and all go within a few commits once there is room.
+Whether a cap allows a generation is decided in `lifecycle.budget`, inside the claim. A waiting generation asks again
+when something of this run ends or a cost is reported: one for each cap, and twice as many with every grant. So a
+thousand waiting generations do not ask a thousand times, and all go within a few commits once there is headroom.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.generation import Generation
     from segmind_dagster.runner.ports import ClockPort
 
-# what other runs make free, a cap that was raised and a new day announce themselves to nobody
+# headroom freed by other runs, a raised cap and a new day trigger no event here
 _ASK_EVERY_S = 2.0
-# so long, with nothing of its own in flight, a run waits for what others have in flight
+# how long a run with nothing in flight waits for what other runs have in flight
 _OTHERS_S = 300.0
 
 
 class Headroom:
-    """Who waits for room in a cap.
+    """Generations of one run that wait for headroom under a cap.
 
     Args:
         clock: the time.
-        may_come: whether something of this run is under way that may make room, besides what is counted here.
+        may_come: whether anything else of this run may free headroom, besides what is counted here.
     """
 
     def __init__(self, clock: ClockPort, *, may_come: Callable[[], bool]) -> None:
@@ -45,7 +45,7 @@ class Headroom:
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
-        """A generation holds money meanwhile; when it ends, another may go."""
+        """Count a generation as in flight; when it ends, another may go."""
         self._in_flight += 1
         self._alone_since = None
         try:
@@ -56,7 +56,7 @@ class Headroom:
 
     @contextmanager
     def asking(self) -> Iterator[int]:
-        """A claim is being decided: it may be granted, and make room later. Holds how much had changed before."""
+        """A claim is being decided, and may free headroom later. Yields the number of changes before it."""
         self._asking += 1
         try:
             yield self._changes
@@ -64,23 +64,23 @@ class Headroom:
             self._asking -= 1
 
     def changed(self) -> None:
-        """There may be room: one asks for each cap."""
+        """There may be headroom: one waiting generation asks for each cap."""
         self._changes += 1
         for line in self._waiting.values():
             _wake(line, 1)
 
     def granted(self) -> None:
-        """There was room for one: twice as many of those that wait ask."""
+        """One was granted: two more ask."""
         for line in self._waiting.values():
             _wake(line, 2)
 
     async def wait(self, generation: Generation, refused: BudgetError, changes: int) -> bool:
-        """Wait until there may be room; False, at once, when none can come.
+        """Wait until there may be headroom; False, at once, when none can come.
 
         Args:
             generation: what was refused.
             refused: why.
-            changes: what `asking` held when the question was put: an answer may be older than what it waits for.
+            changes: what `asking` yielded: headroom may have come since the refusal was decided.
         """
         line = self._waiting[f"set {generation.prompt_set}" if refused.scope == "set" else ""]
         has_changed = changes != self._changes
@@ -97,14 +97,14 @@ class Headroom:
         return True
 
     async def close(self) -> None:
-        """Nobody waits any more."""
+        """Wake everything that waits."""
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.gather(self._ticking, return_exceptions=True)
         self._wake_all()
 
     def _is_hopeful(self, refused: BudgetError) -> bool:
-        """Whether anything may make room: of this run, or for a while of others."""
+        """Whether anything may free headroom: in this run, or for a while in others."""
         if self._in_flight or self._asking or self._may_come():
             self._alone_since = None
             return True

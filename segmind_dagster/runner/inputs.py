@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from segmind_dagster.lifecycle.generation import ImageInput
     from segmind_dagster.runner.ports import ClockPort, GatewayPort, OutputsPort
 
-# how long Segmind keeps uploads is not documented; uploading again is free
+# how long Segmind keeps uploads is undocumented; uploading again is free
 _GOOD_FOR = timedelta(days=1)
 _MIME_BY_SUFFIX = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 
@@ -37,8 +37,8 @@ async def digest_at(gateway: GatewayPort, outputs: OutputsPort, address: str) ->
         outputs.discard(path)
 
 
-class Inputs:
-    """Turns local images into addresses that the provider can read."""
+class InputUploader:
+    """Uploads local images and puts their URLs into bodies."""
 
     def __init__(self, gateway: GatewayPort, ledger: Ledger, clock: ClockPort) -> None:
         self._gateway = gateway
@@ -49,7 +49,7 @@ class Inputs:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def complete(self, body: Mapping[str, Any], images: Mapping[str, ImageInput]) -> Mapping[str, Any]:
-        """The body as it is sent, every local image uploaded."""
+        """The body to send, with every local image uploaded."""
         if not images:
             return body
         return {**body, **{name: await self._address(image) for name, image in images.items()}}
@@ -79,7 +79,7 @@ class Inputs:
                 try:
                     url = await self._gateway.upload(f"data:{mime};base64,{base64.b64encode(content).decode()}")
                 except GatewayError as error:
-                    # the gateway has tried several times: others that need the same picture do not in this run
+                    # the gateway has retried already: this run does not try the same picture again
                     self._refused[image.sha256] = error
                     raise
                 await self._ledger.awrite(entries.record_upload, sha256=image.sha256, url=url, now=self._clock.now())
@@ -92,7 +92,7 @@ class Inputs:
         except OSError as error:
             raise GatewayError("invalid_request", f"Read the input image {path.name}: {error.strerror}.") from error
         if hashlib.sha256(content).hexdigest() != sha256:
-            # a generation is named by its input: another picture would be paid for, and kept, under its name
+            # the generation id contains the digest: a changed picture would be bought under the wrong id
             raise GatewayError(
                 "invalid_request",
                 f"The input image {path.name} has changed since its prompt set was read; nothing was sent. Materialize "

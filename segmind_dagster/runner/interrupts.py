@@ -1,4 +1,4 @@
-"""What ends a run from outside: an interrupt, SIGTERM, or nothing moving any more.
+"""Ends a run from outside: by an interrupt, SIGTERM, or a stall.
 
 The event loop has a thread of its own, so that an interrupt of the calling thread stops submitting, lets what is in
 flight land within `DRAIN_S`, and leaves the rest recorded for the next run.
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 DRAIN_S = 20.0
-# a terminal interrupts a whole group of processes, and parents pass it on: within this time it is the same order
+# a terminal signals a whole process group, and parents forward it: within this time it is the same signal
 _SAME_ORDER_S = 2.0
 
 
 class Watchdog:
-    """Notices, from outside the event loop, that nothing moves any more.
+    """Detects a stalled run from outside the event loop.
 
-    Only a change of state moves a run. What may take longer than that says until when (`Progress.expect_by`); after
-    that moment it is not waited for any more, and the time without a change begins to count.
+    Only a change of state is progress. Work that may take longer announces its deadline (`Progress.expect_by`); the
+    time without a change counts from that deadline.
 
     Args:
         progress: where the run is.
@@ -69,7 +69,7 @@ class Watchdog:
 def run_interruptibly(
     work: Callable[[], Any], admission: Admission, watchdog: Watchdog, *, threads: int = 4
 ) -> dict[str, Ended]:
-    """Run the loop in a thread of its own; an interrupt here drains there before it goes on.
+    """Run the loop in its own thread; an interrupt here first drains the loop there.
 
     Args:
         work: what the loop runs.
@@ -119,7 +119,7 @@ def run_interruptibly(
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Where SIGTERM has no handler yet, it interrupts as Ctrl-C does, instead of killing."""
+    """Where SIGTERM has no handler yet, let it interrupt like Ctrl-C instead of killing."""
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -136,7 +136,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _is_drained(finished: threading.Event) -> bool:
-    """Wait for the loop's end, within bounds; a later interrupt ends the wait, an echo of the first does not."""
+    """Wait a bounded time for the loop to end; a later interrupt ends the wait, a duplicate of the first does not."""
     began = time.monotonic()
     while (left_s := began + DRAIN_S - time.monotonic()) > 0:
         try:

@@ -1,8 +1,8 @@
-"""A run's right to act: an entry in the ledger that it renews while it lives.
+"""A run's lease: an entry in the ledger that it renews while it runs.
 
-A run that stops renewing (killed, frozen, cut off) loses its right after `LEASE_S`, and others take over what
-it left. It asks `holds` right before every POST, so that a run woken after its lease sends nothing. By which clock
-others judge it is in `ledger.leases`.
+A run that stops renewing (killed, frozen, disconnected) loses its lease after `LEASE_S`, and others take over its
+work. It checks `holds` right before every POST, so that a run resumed after its lease sends nothing. The clock by
+which others judge a lease is in `ledger.leases`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Lease:
 
     async def renew(self) -> None:
         """Extend the lease; valid only once that is durable."""
-        # counted from before it is written: others must not see it end later than we do
+        # counted from before the write: others must not see it end earlier than we do
         at_s = self._clock.monotonic()
         await self._ledger.awrite(
             leases.record_lease,
@@ -64,13 +64,13 @@ class Lease:
         self._until_s = at_s + LEASE_S
 
     async def give_up(self) -> None:
-        """End the lease, so that others need not wait for it to run out; should that fail, it runs out."""
+        """End the lease, so that others need not wait for it to expire; if that fails, it expires."""
         self._until_s = self._clock.monotonic()
         with contextlib.suppress(LedgerError):
             await self._ledger.awrite(leases.end_lease, owner=self.owner, now=self._clock.now())
 
     async def keep_alive(self) -> None:
-        """Renew for as long as the run lives; cancel it to stop."""
+        """Renew until this task is cancelled."""
         while True:
             await self._clock.sleep(LEASE_S / 4)
             # a failed renewal is tried again; until one succeeds `holds` says no and nothing is sent
@@ -79,10 +79,10 @@ class Lease:
 
 
 def watch_leases(ledger: Ledger, clock: ClockPort) -> None:
-    """Watch those leases for as long as one lasts that no shared clock can judge; runs that are gone are known then.
+    """Watch leases that no shared clock can judge for as long as a lease lasts; then it is known which runs are gone.
 
-    For what looks once and ends: a run that goes on watches anyway.
+    For commands that look once and end: a run watches anyway.
     """
     if any(ledger.standing(owner, clock.monotonic()) == "not known" for owner in ledger.read(reads.owners)):
-        LOGGER.warning("Waiting for %.0f s: a run on another machine may have what is not settled.", leases.LEASE_S)
+        LOGGER.warning("Waiting for %.0f s: a run on another machine may still own generations.", leases.LEASE_S)
         asyncio.run(clock.sleep(leases.LEASE_S + 1))

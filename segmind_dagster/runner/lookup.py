@@ -1,8 +1,8 @@
-"""Looks submissions up in Segmind's own history: those whose answer was lost, and those that were refused.
+"""Looks up submissions in Segmind's history: those whose answer was lost, and those answered with an error.
 
-One reading serves all that wait. What a row proves is decided in `lifecycle.matching`; here is when the history is
-read, what the ledger knows beside it, and when waiting ends. A run also looks before it buys: what the history lists
-and the ledger does not know may be the very generations it is about to buy.
+One reading serves all waiting submissions. What a row proves is decided in `lifecycle.matching`; this module decides
+when the history is read, adds what the ledger knows, and ends the waiting. A run also looks before it buys: requests in
+the history that the ledger does not know may be the generations it is about to buy.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ COLLECT_STAYS_OPEN: Final = 10.0
 
 _FAILED_READINGS = 5
 _MOST_PICTURES = 50
-# waiting ends only after so many readings, however long one takes
+# waiting ends only after this many readings, however long one takes
 _LEAST_READINGS = 6
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
@@ -68,18 +68,18 @@ _DEFAULT_WINDOW = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The submission arrived, under this request id."""
+    """The submission was accepted under this request id."""
 
     request_id: str
 
 
 Fate = Found | Literal["absent", "unresolved"]
-"""It arrived; it never did, by all that can be proved; nobody can tell."""
+"""Found; proved absent; not decidable."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A submission that is looked up.
+    """A submission that waits for its lookup.
 
     Args:
         submission: what was sent.
@@ -103,7 +103,7 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _View:
-    """What one reading showed, and what the ledger knew right after it.
+    """One reading of the history, and the state of the ledger right after it.
 
     Args:
         rows: of the history.
@@ -131,7 +131,7 @@ class _View:
 
 
 class Lookup:
-    """Looks up submissions together.
+    """Looks up submissions with shared readings of the history.
 
     Args:
         gateway: where the history is.
@@ -173,17 +173,17 @@ class Lookup:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anybody waits for the fate of a submission."""
+        """Whether any submission is being looked up."""
         return bool(self._waiting)
 
     async def find(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
-        """What became of a submission whose answer was lost, once that is certain or waiting is over."""
+        """Look up a submission whose answer was lost, until its fate is certain or waiting ends."""
         return await self._wait(key, model, body, sent_at, wants_proof=True)
 
     async def find_refused(self, key: str, model: Model, body: Mapping[str, Any], sent_at: datetime) -> Fate:
         """Whether a submission that was answered with an error was accepted, by the next reading.
 
-        "absent" only says that one reading, which lists what was accepted before, does not list it.
+        "absent" only means that one reading, which lists earlier accepted requests, does not list it.
         """
         return await self._wait(key, model, body, sent_at, wants_proof=False)
 
@@ -196,7 +196,7 @@ class Lookup:
         *,
         goes_on: Callable[[], bool],
     ) -> Fate:
-        """The same for one that is to be sent again, so that "absent" says more: the history has come that far.
+        """The same before a retry, so that "absent" needs more evidence: the history must have come that far.
 
         Args:
             key: the generation's id.
@@ -216,7 +216,7 @@ class Lookup:
     ) -> list[tuple[Submission, HistoryRow]]:
         """Unowned requests that look like what is about to be bought.
 
-        Read back to the newest request that the ledger knows: what is younger and unknown was not bought through it.
+        Reads back to the newest request in the ledger: younger unknown ones were not bought through this ledger.
 
         Args:
             planned: what is about to be bought, local pictures left out.
@@ -235,7 +235,7 @@ class Lookup:
         await self._charge_late(view)
         taken = self._assigned | view.ambiguous
         paid = [row for row in view.free if not row.is_failed and row.request_id not in taken]
-        # what is looked for anyway has the first claim on a row
+        # submissions that are looked up have the first claim on a row
         digests = await self._digests(planned, paid, view.names, pictures, digest_at)
 
         def admits(row: HistoryRow, submission: Submission) -> Likeness:
@@ -246,7 +246,7 @@ class Lookup:
         keys = {each.key for each in planned} - {each.key for each in view.rivals}
         found = [(each, matches.found[each.key]) for each in planned if each.key in matches.found.keys() & keys]
         rebuilt = await asyncio.to_thread(self._ledger.read, reads.meta, REBUILT_AT)
-        # who says that a submission never arrived has seen the rows that left the doubt; what may be ours, and a
+        # a person who declared a submission absent has seen the doubtful rows; what may be ours, and a
         # rebuild could not tell, is `unknown` since
         declared = {each.generation_id: each.ended_at for each in absent if each.is_declared}
         decided = [read_instant(rebuilt)] if rebuilt is not None else []
@@ -274,7 +274,7 @@ class Lookup:
         pictures: Mapping[str, Mapping[str, str]],
         digest_at: Callable[[str], Awaitable[str | None]] | None,
     ) -> dict[str, str | None]:
-        """Digests of the pictures in requests that may be for something planned; a few: the rest leaves doubt."""
+        """Digests of the pictures in requests that may match the plan; only a few, the rest leaves doubt."""
         addresses = {
             str(row.body[name])
             for each in planned
@@ -289,12 +289,12 @@ class Lookup:
         return dict(zip(few, await asyncio.gather(*map(digest_at, few)), strict=True))
 
     async def close(self) -> None:
-        """Stop looking; tasks that still wait get no answer."""
+        """Stop; tasks that still wait get "unresolved"."""
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        # a task that is cancelled before it began never reaches its own end
+        # a task cancelled before it began never runs its cleanup
         self._finish(list(self._waiting), "unresolved")
 
     async def _wait(
@@ -326,7 +326,7 @@ class Lookup:
         try:
             await self._look()
         finally:
-            # no task may wait for a reading that is over, whatever ended it
+            # no task may wait for a reading that has ended, for whatever reason
             self._finish(list(self._waiting), "unresolved")
 
     async def _look(self) -> None:
@@ -338,7 +338,7 @@ class Lookup:
             pause_s = min(pause_s * 2, max(settling_time_s / 4, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
             asked_s, asked_at = self._clock.monotonic(), self._clock.now()
             waiting = list(self._waiting)
-            # absence takes whole readings; to be found, the newest rows are enough
+            # proving absence takes whole readings; to find a submission, the newest rows are enough
             is_whole = any(each.wants_proof and asked_s - each.since_s >= settling_time_s / 2 for each in waiting)
             since = min(each.submission.sent_at or asked_at for each in waiting) - _BEFORE - CLOCK_TOLERANCE
             try:
@@ -365,7 +365,7 @@ class Lookup:
     async def _read_as_far_as_possible(
         self, since: datetime, asked_at: datetime, *, is_whole: bool
     ) -> tuple[_View, bool]:
-        """A reading, and whether it is whole: what cannot be read whole may still list what is looked for.
+        """A reading, and whether it is whole: an incomplete one may still list what is looked for.
 
         Raises:
             GatewayError: the history could not be read.
@@ -376,7 +376,7 @@ class Lookup:
         return await self._read(since, asked_at, is_whole=False), False
 
     async def _pause(self, pause_s: float) -> None:
-        """Wait for the next reading; in parts, because what begins to wait meanwhile is looked up soon."""
+        """Wait for the next reading; in parts, because a new submission is looked up soon."""
         before = len(self._waiting)
         while pause_s > 0:
             part_s = min(pause_s, _PART_S)
@@ -386,7 +386,7 @@ class Lookup:
                 return
 
     async def _read(self, since: datetime, asked_at: datetime, *, is_whole: bool, takes_part: bool = False) -> _View:
-        """The history, as far back as something may stand, and what the ledger knows beside it.
+        """Read the history as far back as needed, and the ledger right after it.
 
         Args:
             since: how far back.
@@ -404,20 +404,20 @@ class Lookup:
             if not takes_part or not error.rows:
                 raise
             rows = error.rows
-        # after the history, so that what is in it is known; and before the owned ones: what is answered meanwhile
+        # after the history, so that its requests are known; and before the owned ones: what is answered meanwhile
         # is then in one of the two at least
         rivals = await asyncio.to_thread(self._ledger.read, reads.unanswered)
         accepted = await asyncio.to_thread(self._ledger.read, reads.accepted_since, since)
         owned = await asyncio.to_thread(self._ledger.read, reads.owned_requests, [row.request_id for row in rows])
         offset = clock_offset(rows, {each: found.sent_at for each, found in owned.items()})
         if offset < -CLOCK_TOLERANCE and not is_whole:
-            # times are behind ours: what is looked for may stand further back than its time says
+            # the history's times are behind ours: rows may be further back than their times say
             return await self._read(since + offset, asked_at, is_whole=True)
         names = Names.learnt(self._slugs, rows, {each: found.model_slug for each, found in owned.items()})
         listed = Counter(row.request_id for row in rows)
         ambiguous = frozenset(each for each, times in listed.items() if times > 1)
         free = [row for row in rows if row.request_id not in owned or row.request_id in ambiguous]
-        # a page has rows from before the moment as well: those are to be accounted for, too
+        # a page also has rows from before that time: they have to be accounted for, too
         earliest = min((row.created_at for row in free if row.created_at is not None), default=since)
         unaccounted = await asyncio.to_thread(
             self._ledger.read, reads.unaccounted, since=min(since, earliest - offset - CLOCK_TOLERANCE)
@@ -449,12 +449,12 @@ class Lookup:
         def admits(row: HistoryRow, submission: Submission) -> Likeness:
             if row.request_id in view.ambiguous:
                 return Likeness.ALTERED
-            # a request that is listed as failed is the very refusal that was answered
+            # a request listed as failed is the error answer itself
             return Likeness.OTHER if row.is_failed and submission.key in refused else Likeness.EXACT
 
         matches = await asyncio.to_thread(match, submissions, free, names=view.names, rivals=rivals, admits=admits)
         ours = {row.request_id for row in matches.found.values()} | self._assigned
-        # who buys something else with this account may have bought this as well
+        # another buyer on this account may have bought this as well
         has_others = any(row.request_id in view.recent - ours and not row.is_failed for row in free)
         for each in waiting:
             each.readings += 1
@@ -477,7 +477,7 @@ class Lookup:
                 self._finish([each], fate)
 
     def _fate_of_missing(self, lost: _Waiting, *, is_doubted: bool) -> Fate | None:
-        """What is certain of a submission that no row is; None while waiting may help."""
+        """The fate of a submission without a matching row; None while waiting may help."""
         waited_s = self._clock.monotonic() - lost.since_s
         is_sync = lost.model.api_version == "v1"
         job_s = self._over_s(lost.model)
@@ -492,15 +492,15 @@ class Lookup:
         )
         if judged == "absent":
             return "absent"
-        # a collecting run waits for jobs that may still be under way; where a row may be it, that would tell nothing
+        # a collecting run waits for jobs that may still run; where a row leaves doubt, waiting would not help
         waits_for_job = not is_doubted and (is_sync or self._stays_open > RUN_STAYS_OPEN)
         open_s = self._stays_open * self._settling_time.total_seconds() + (job_s if waits_for_job else 0.0)
         return "unresolved" if waited_s >= open_s and lost.readings >= _LEAST_READINGS else None
 
     def _fate_of_refused(self, refused: _Waiting, reading: Reading) -> Fate | None:
-        """What a reading says of a refused submission that no row is; None while another reading may say more.
+        """The fate of an error answer without a matching row; None while another reading may add something.
 
-        A reading that leaves out what was accepted before it was sent is late, and says nothing.
+        A reading that misses requests accepted before the submission is late, and proves nothing.
         """
         if reading.asked_s >= refused.since_s and reading.lists_all_before(refused.submission):
             return "absent"
@@ -511,7 +511,7 @@ class Lookup:
     def _fate_before_retry(
         self, refused: _Waiting, view: _View, reading: Reading, goes_on: Callable[[], bool], *, is_doubted: bool
     ) -> Fate | None:
-        """The same for one that is to be sent again: nothing is, before the history has come that far."""
+        """The same before a retry: nothing is sent again before the history has come that far."""
         if reading.asked_s < refused.since_s:
             return None
         waited_s = self._clock.monotonic() - refused.since_s
@@ -534,10 +534,10 @@ class Lookup:
         return None if goes_on() and waited_s < open_s else "unresolved"
 
     async def _charge_late(self, view: _View) -> None:
-        """Account for submissions that counted as never accepted and are listed now."""
+        """Record submissions that counted as never accepted and are listed now."""
         if not view.unaccounted or view.is_shared:
             return
-        # a row that a submission under way may be is left to that one
+        # a row that may belong to a pending submission is left to that one
         free = [
             row
             for row in view.free
@@ -545,7 +545,7 @@ class Lookup:
             and not row.is_failed
             and not any(compare(row, rival, view.names) >= Likeness.ALTERED for rival in view.rivals)
         ]
-        # of two that sent the same, the one that still needs an output has it
+        # of two equal submissions, the one that still needs an output gets the row
         unaccounted = sorted(view.unaccounted, key=lambda each: (not each.is_unpaid, -each.attempt))
         submissions = [_shifted(each.submission, view.offset) for each in unaccounted]
         matches = await asyncio.to_thread(match, submissions, free, names=view.names)
@@ -573,7 +573,7 @@ class Lookup:
 
 
 def _shifted(submission: Submission, offset: timedelta) -> Submission:
-    """A submission with its moment on the history's clock."""
+    """A submission with its time on the history's clock."""
     if not offset or submission.sent_at is None:
         return submission
     return Submission(

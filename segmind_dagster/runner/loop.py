@@ -58,7 +58,7 @@ def work_through(
     prompt_files: Mapping[str, Path] | None = None,
     stays_open: float = RUN_STAYS_OPEN,
 ) -> tuple[dict[str, Ended], Engine]:
-    """Work through generations until each has an ending; blocks.
+    """Process generations until each has an ending; blocks.
 
     Args:
         settings: where, with which key and limits.
@@ -147,16 +147,16 @@ def work_through(
                 if on_progress is not None:
                     on_progress(engine.progress)
 
-    # each of what takes its time ends by itself before that: a v1 call, and looking for a lost one
+    # slow steps end by themselves before that: a v1 call, and the lookup of a lost submission
     stalled_s = max(_STALLED_S, 2 * settings.v1_timeout_seconds + (stays_open + 1) * settings.unknown_settle_seconds)
     watchdog = Watchdog(engine.progress, clock, stalled_s)
-    # few for a disk: each one more that is awake makes the event loop wait for Python's lock
+    # few for a disk: every further active thread makes the event loop wait for the GIL
     threads = min(_MOST_DISK_THREADS, os.cpu_count() or 1) if outputs.is_local else _BUCKET_THREADS
     return run_interruptibly(work, engine.admission, watchdog, threads=threads), engine
 
 
 def _as_it_was(generation: Generation, admission: Admission) -> Ended:
-    """How a generation ends that is left as it is."""
+    """The ending of a generation that is left unchanged."""
     match generation.step:
         case "reuse":
             return reused(generation)
@@ -176,7 +176,7 @@ async def _tell(
     pause_s = _PROGRESS_EVERY_S
     while True:
         await clock.sleep(pause_s)
-        # a long run tells less often, so that its log stays readable
+        # a long run logs less often, so that its log stays readable
         pause_s = min(pause_s * 1.2, 60.0)
         progress.elapsed_s = clock.monotonic() - began
         if on_progress is not None:

@@ -1,6 +1,6 @@
-"""Stops a run whose generations cost out of all proportion, with a question to its user.
+"""Stops a run whose generations cost far more than expected, and asks its user.
 
-The cost is in the books by then. A later run measures by it, so that who materializes again has answered.
+The cost is recorded by then. A later run compares with it, so that materializing again confirms the price.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OddPrices:
-    """Looks at what each generation cost.
+    """Checks what each generation cost.
 
     Args:
         admission: ends submitting.
@@ -38,7 +38,7 @@ class OddPrices:
         )  # fmt: skip
 
     def look_at_reported(self, reported: Iterable[ReportedCost]) -> None:
-        """The same for costs that only the history tells."""
+        """The same for costs from the history."""
         for each in reported:
             self._ask(
                 each.cost_usd, each.estimate_usd,

@@ -1,7 +1,7 @@
-"""What a run has left at the provider: paid for, or perhaps, and not stored; and in which words that is said.
+"""What a run has left at the provider: paid, or possibly paid, and not stored; with the words for it.
 
-Reported at the end of every run, however it ends: in its report, in its error, by a script on stderr. Which runs
-are complete is decided from the report; fetching it is `delivery`'s business.
+Reported at the end of every run, however it ends: in its report, in its error, by a script on stderr. Which runs are
+complete is decided from the report; `delivery` fetches what is outstanding.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Outstanding:
         return bool(self.accepted or self.in_doubt)
 
     def sentence(self) -> str:
-        """What a person has to know, and the command that helps."""
+        """The message for people, with the command that helps."""
         parts = [f"{self.accepted} accepted by Segmind"] if self.accepted else []
         parts += [f"{self.in_doubt} whose answer nobody saw"] if self.in_doubt else []
         count = self.accepted + self.in_doubt
-        advice = " `segmind-dagster resolve` settles what it cannot find." if self.in_doubt else ""
+        advice = " Decide what it cannot find with `segmind-dagster resolve`." if self.in_doubt else ""
         return (
             f"{count} generation{'s are' if count != 1 else ' is'} paid for, or may be, and not stored: "
             f"{' and '.join(parts)}, ${self.usd:.4f} in all. `segmind-dagster collect`, or the next run, fetches them "
@@ -54,7 +54,7 @@ NOTHING: Final = Outstanding()
 
 
 def outstanding(ledger: Ledger, generation_ids: Collection[str]) -> Outstanding:
-    """What of these generations is outstanding.
+    """Which of these generations are outstanding.
 
     Args:
         ledger: where it is recorded.
@@ -67,11 +67,11 @@ def outstanding(ledger: Ledger, generation_ids: Collection[str]) -> Outstanding:
 
 @contextmanager
 def warned_about_outstanding(ledger: Ledger, generation_ids: Collection[str]) -> Iterator[None]:
-    """Whatever ends the block with an error says with it what is outstanding."""
+    """Add what is outstanding to any error that ends the block."""
     try:
         yield
     except BaseException as error:
-        # a ledger that cannot be asked has said so itself
+        # an unreadable ledger has its own error
         with suppress(SegmindDagsterError):
             if left := outstanding(ledger, generation_ids):
                 error.add_note(left.sentence())

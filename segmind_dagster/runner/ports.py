@@ -1,6 +1,6 @@
-"""The ports that the runner speaks through: the provider, the outputs, the quarantine and the clock.
+"""The interfaces that the runner uses: provider, outputs, quarantine and clock.
 
-What each needs to offer, and no more, so that tests can put something smaller in its place.
+Each has only what the runner needs, so that tests can replace it with something smaller.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class GatewayPort(Protocol):
         """The result of a finished job."""
 
     async def credits_usd(self) -> Decimal | None:
-        """The account's balance; the first thing asked, so that a host which is not there is said soon."""
+        """The account's balance; requested first, so that an unreachable host is reported early."""
 
     async def history(self, *, since: datetime, now: datetime, is_whole: bool = True) -> list[HistoryRow]:
-        """The account's requests since a moment."""
+        """The account's requests since a time."""
 
     async def history_row(self, request_id: str) -> HistoryRow | None:
-        """What the history remembers of a request."""
+        """The history row of a request."""
 
     async def upload(self, data_url: str) -> str:
         """Store an input file and return its address."""
@@ -86,7 +86,7 @@ class OutputsPort(Protocol):
         """Verify a file and move it into place."""
 
     def kept(self, *, resource: str, generation_id: str, request_id: str) -> tuple[Output, Mapping[str, Any]] | None:
-        """The whole output of a request that was put in place earlier, and the facts beside it, if it was."""
+        """The whole output that was stored for a request earlier, with its sidecar; None when there is none."""
 
     @property
     def quarantine(self) -> QuarantinePort:
@@ -106,4 +106,4 @@ class ClockPort(Protocol):
         """Seconds that never go backwards."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let others work for a while."""
+        """Sleep; other tasks run meanwhile."""

@@ -1,6 +1,6 @@
-"""What generations are likely to cost: the catalogue as this ledger knows it, and what was paid before.
+"""What generations are likely to cost: the catalogue as this ledger knows it, and earlier costs.
 
-What was reported lately, and what that means for the caps, is `lifecycle.budget`'s business.
+What recently reported prices mean for the caps is decided in `lifecycle.budget`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def current_catalogue(ledger: Ledger, slugs: Sequence[str]) -> Catalogue:
-    """Costs and latencies of these models, the latest that anybody published."""
+    """The latest published costs and latencies of these models."""
     listed = ledger.read(reads.model_prices, slugs)
     return bundled_catalogue().updated(
         CatalogueEntry(slug, cost_usd, None if latency_ms is None else latency_ms / 1000)

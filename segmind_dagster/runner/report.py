@@ -1,4 +1,4 @@
-"""What a run says of itself: how each generation ended, its progress, its report. Values only."""
+"""What a run reports: how each generation ended, its progress, its result. Values only."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Ended:
 
 
 def reused(generation: Generation) -> Ended:
-    """The ending of one that is there already, going by what is recorded of it."""
+    """The ending of a generation that is stored already, from its record."""
     return Ended("reused", saved_usd=generation.cost_usd, output_uri=generation.output_uri)
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run is; what its log lines are made of.
+    """The progress of a run, for its log lines.
 
     Args:
         total: generations this run has to do something about.
@@ -78,12 +78,12 @@ class Progress:
     expected_by: float = float("-inf")
 
     def expect_by(self, moment: float) -> None:
-        """Something takes its time, until this moment of our monotonic clock at most: that is no standstill."""
+        """Announce a slow step that ends at this monotonic time at the latest: until then it is no stall."""
         self.expected_by = max(self.expected_by, moment)
 
     @property
     def is_at_work(self) -> bool:
-        """Whether anything is left that this run itself has to bring on."""
+        """Whether this run itself still has work to do."""
         return self.total - self.done > self.waiting
 
     @property

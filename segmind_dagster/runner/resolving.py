@@ -1,6 +1,6 @@
 """Records a person's decision about a submission whose outcome stays unknown.
 
-Looking it up is `lookup`'s business; this is for when the provider's history cannot tell.
+`lookup` searches the provider's history first; this is for what it cannot find there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SHORTEST = 6
 
 
 def unclear(settings: Settings, *, clock: ClockPort | None = None) -> list[Generation]:
-    """What was accepted and failed in a way that this version does not know, so that it may be paid for."""
+    """Accepted generations with a failure kind unknown to this version, which may be paid for."""
     with as_found(settings) as (ledger, _):
         return [each for each in _unusable(ledger, clock or SystemClock()) if policy_of(each.failure_kind).is_unclear]
 
@@ -58,7 +58,7 @@ class Doubt:
 
 
 def doubts(settings: Settings, *, clock: ClockPort | None = None) -> tuple[list[Doubt], str | None]:
-    """What is unresolved beside what it may be, and why the history could not be asked, if so. Free GETs only."""
+    """Unresolved generations with their candidates, and why the history could not be read, if so. Free GETs only."""
     clock = clock or SystemClock()
     with as_found(settings) as (ledger, _):
         records = _unknown(ledger, clock)
@@ -91,7 +91,7 @@ async def _rows_since(settings: Settings, records: Sequence[Generation], now: da
 
 
 def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockPort | None = None) -> Generation:
-    """Say that a submission arrived, under this request id; the next run or `collect` fetches its output.
+    """Adopt a request for a submission; the next run or `collect` fetches its output.
 
     Args:
         settings: where, with which key.
@@ -117,7 +117,7 @@ def adopt(settings: Settings, generation: str, request_id: str, *, clock: ClockP
 
 
 def declare_absent(settings: Settings, generation: str, *, clock: ClockPort | None = None) -> Generation:
-    """Say that the submission of a generation (its id, or the beginning of it) never arrived: it may be paid for again.
+    """Declare the submission of a generation (its id, or the beginning of it) absent: it may be paid for again.
 
     Raises:
         SegmindDagsterError: there is no such unresolved generation, it was sent a moment ago, or a run was first.
@@ -168,7 +168,7 @@ def _unusable(ledger: Ledger, clock: ClockPort) -> list[Generation]:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a person may settle: its name, which generations are of it, and what to say when one is not."""
+    """What a person may decide about: its name, how to find such generations, and advice when one is not."""
 
     name: str
     find: Callable[[Ledger, ClockPort], list[Generation]]
@@ -189,7 +189,7 @@ _UNUSABLE = _Kind(
 
 @contextmanager
 def _chosen(settings: Settings, generation: str, kind: _Kind, clock: ClockPort) -> Iterator[tuple[Ledger, Generation]]:
-    """The ledger and the one generation of a kind whose id begins so."""
+    """The ledger, and the only generation of a kind whose id has this prefix."""
     with opened(settings) as (ledger, _):
         found = [each for each in kind.find(ledger, clock) if each.generation_id.startswith(generation)]
         if len(found) != 1 or len(generation) < _SHORTEST:
@@ -202,7 +202,7 @@ def _chosen(settings: Settings, generation: str, kind: _Kind, clock: ClockPort) 
         except LostOwnershipError as error:
             raise SegmindDagsterError(
                 f"{found[0].generation_id} was {kind.name} a moment ago, but a run was first: it has it now, or has "
-                "settled it. Nothing was changed; look again when that run is done."
+                "resolved it. Nothing was changed; look again when that run is done."
             ) from error
 
 
@@ -223,7 +223,7 @@ def _refuse_while_history_may_be_late(record: Generation, now: datetime, settlin
 
 
 async def _refuse_while_running(settings: Settings, record: Generation) -> None:
-    """A request that Segmind does not know a moment after it was accepted may still be under way."""
+    """Refuse a request that is unknown to Segmind but so young that it may still be running."""
     from segmind_dagster.gateway.client import Gateway
 
     request_id = record.request_id or ""
@@ -242,13 +242,13 @@ async def _refuse_while_running(settings: Settings, record: Generation) -> None:
 
 
 async def _check_request(settings: Settings, record: Generation, request_id: str) -> None:
-    """A slip in the id would lose what was paid for: Segmind must know the request, and not as another one."""
+    """Check that Segmind knows the request and that it matches: a wrong id would lose a paid output."""
     from segmind_dagster.gateway.client import Gateway
 
     async with Gateway(settings) as gateway:
         try:
             row = await gateway.history_row(request_id)
-        except GatewayError:  # often why a person is asked: the job's own record is the other witness
+        except GatewayError:  # often why a person is asked: the job's own record shows it as well
             row = None
         if row is None:
             try:
@@ -261,7 +261,7 @@ async def _check_request(settings: Settings, record: Generation, request_id: str
                 ) from error
             return
     sent = Submission(key=record.generation_id, model_slug=record.model.slug, body=record.body)
-    # any other name may be what the history calls the model; what it says of the inputs counts
+    # an unknown name may be the history's name of the model; the inputs decide
     names = Names(slugs=frozenset(bundled_catalogue().entries))
     if compare(row, sent, names) is Likeness.OTHER:
         raise SegmindDagsterError(

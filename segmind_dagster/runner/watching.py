@@ -1,6 +1,6 @@
-"""Waits for generations that another run is at, without buying them again and without hanging.
+"""Waits for generations that another run owns, without buying them again and without hanging.
 
-All of them are looked up together; a wait ends when the other run finishes, lets go, or is gone.
+All are looked up with one query; a wait ends when the other run finishes, releases the generation, or is dead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOOK_EVERY_S = 1.0
 
 
 class Watch:
-    """Looks at what other runs own, once a second for all.
+    """Watches generations of other runs, with one query a second.
 
     Args:
         ledger: where to look.
@@ -42,7 +42,7 @@ class Watch:
         self._task: asyncio.Task[None] | None = None
 
     async def until_free(self, generation_id: str) -> Generation:
-        """The generation's record, once no live run works on it any more."""
+        """The generation's record, once no live run owns it any more."""
         future = self._waiting.setdefault(generation_id, asyncio.get_running_loop().create_future())
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
@@ -57,7 +57,7 @@ class Watch:
     async def _look(self) -> None:
         try:
             await self._look_until_free()
-        # whatever it is: no task may wait for a reading that is over; raised again
+        # any error: no task may wait for a query that has ended; raised again
         except Exception as error:
             for future in self._waiting.values():
                 future.set_exception(error)

@@ -1,4 +1,4 @@
-"""The account and the catalogue: credits, models, request history, uploads; and the sandbox's own witness.
+"""The account and the catalogue: credits, models, request history, uploads; and the sandbox's own request counts.
 
 Running models is in `gateway_routes`. Where Segmind does not document a shape, the one chosen here is the
 plainest that its official SDK can read.

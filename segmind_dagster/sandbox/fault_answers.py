@@ -1,4 +1,4 @@
-"""How a fault looks on the wire: refusals that look like trouble, and answers that get lost.
+"""How a fault looks on the wire: error answers, and answers that get lost.
 
 Which request meets which fault is decided in `faults`; what befalls an output is in `output_routes`.
 """

@@ -102,7 +102,7 @@ def history_page(state: SandboxState, query: HistoryQuery, *, base: str, as_text
     """One page of rows with its place among all pages; None for a page that nobody can read.
 
     Args:
-        state: the sandbox; everything due is settled.
+        state: the sandbox; everything that has completed is settled.
         query: which rows.
         base: URL of the sandbox, for links to outputs.
         as_text: whether request bodies are JSON strings instead of objects.

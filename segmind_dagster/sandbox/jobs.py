@@ -1,7 +1,7 @@
 """The job book: every accepted job, where it stands now, and what was charged for it.
 
 A job's whole future is fixed when it is accepted, and its state is computed from the clock when somebody
-looks: no task per job. Charging happens once, when a completed job falls due. Nothing here speaks HTTP.
+looks: no task per job. Charging happens once, when a job has completed. Nothing here speaks HTTP.
 """
 
 from __future__ import annotations
@@ -318,7 +318,7 @@ def _from_record(record: Mapping[str, Any]) -> Job:
     fields = {name: value for name, value in record.items() if name != "type"}
     poll_fault, output_fault = fields.pop("poll_fault"), fields.pop("output_fault")
     return Job(
-        # journals of earlier versions know no told_id
+        # journals of earlier versions have no `stated_id`
         **{"stated_id": fields["request_id"], **fields, "cost_usd": Decimal(fields["cost_usd"])},
         poll_fault=cast("PollFault", poll_fault) if poll_fault in get_args(PollFault) else None,
         output_fault=cast("OutputFault", output_fault) if output_fault in get_args(OutputFault) else None,

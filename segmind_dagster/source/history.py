@@ -27,7 +27,7 @@ _PENDING_AT_MOST: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class HistoryCoverage:
     """How far the history of one API and account is loaded.
 
     Args:
@@ -41,7 +41,7 @@ class Reading:
     pending_since: datetime | None = None
 
     @classmethod
-    def of(cls, state: Mapping[str, Any], api_origin: str) -> Reading | None:
+    def of(cls, state: Mapping[str, Any], api_origin: str) -> HistoryCoverage | None:
         """What was remembered of an API and account; None when nothing was ever read."""
         if api_origin not in state:
             return None
@@ -84,7 +84,7 @@ def history_rows(
     Raises:
         GatewayError: a page is not understood.
     """
-    before = Reading.of(state, api_origin)
+    before = HistoryCoverage.of(state, api_origin)
     start = before.next_start() if before else now - _FIRST
     pending: list[datetime] = []
     # one row an output, and days may be read twice: within a load, not every destination makes one row of two
@@ -99,7 +99,7 @@ def history_rows(
             yield [_row(row, api_origin, redactor) for row in fresh.values()]
         begin = stop + timedelta(days=1)
     covered_from = before.covered_from if before else start
-    Reading(covered_from, now, min(pending, default=None)).remember(state, api_origin)
+    HistoryCoverage(covered_from, now, min(pending, default=None)).remember(state, api_origin)
 
 
 def _whole(ask: Callable[[dict[str, str]], tuple[int, Any]], first: date, last: date) -> Iterator[Sequence[HistoryRow]]:

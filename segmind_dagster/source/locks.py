@@ -129,13 +129,13 @@ def _file_lock(path: Path, purpose: str, wait_s: float, say: Callable[[str], Non
 
     _wait(is_acquired, lambda: _holder(holder_file), wait_s, say)
     try:
-        facts = {
+        holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "purpose": purpose,
             "since": datetime.now(UTC).isoformat(),
         }
-        holder_file.write_text(json.dumps(facts), encoding="utf-8")
+        holder_file.write_text(json.dumps(holder), encoding="utf-8")
         yield
     finally:
         lock.release()
@@ -160,12 +160,12 @@ def _wait(
 
 def _holder(path: Path) -> str:
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        since = datetime.fromisoformat(facts["since"])
+        holder: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        since = datetime.fromisoformat(holder["since"])
     except (OSError, ValueError, KeyError):
         return "another process"
     held_s = (datetime.now(UTC) - since).total_seconds()
-    return f"process {facts.get('pid')} on {facts.get('host')} ({facts.get('purpose')}) for {held_s:.0f} s"
+    return f"process {holder.get('pid')} on {holder.get('host')} ({holder.get('purpose')}) for {held_s:.0f} s"
 
 
 @contextmanager

@@ -46,7 +46,7 @@ _PAGE_ROWS = 1000
 def segmind_source(
     prompt_sets: list[str] | None = None, *, models: list[str] | None = None, generate: bool = True
 ) -> Any:
-    """Generations of prompt sets and facts about the account, one table a resource.
+    """Generations of prompt sets and data about the account, one table a resource.
 
     Args:
         prompt_sets: keys of the prompt sets to generate and load; all of the prompts folder when omitted.

@@ -73,7 +73,7 @@ def test_the_code_location_loads_with_an_empty_environment_and_offers_every_mode
     assert loaded[0]["schedules"]
 
 
-def test_loading_the_code_location_asks_nobody(loaded: tuple[Any, Path]) -> None:
+def test_loading_the_code_location_sends_no_request(loaded: tuple[Any, Path]) -> None:
     assert loaded[0]["connections"] == []
 
 

@@ -26,8 +26,8 @@ LAYERS = (
     {"planning", "data_folder"},
     {"runner"},
     {"source"},
-    {"checks"},
     {"recovery", "reports", "export"},
+    {"checks"},
     {"orchestration"},
     {"component", "definitions", "cli", "commands"},
     # the package itself, for what it offers to others
@@ -139,14 +139,14 @@ def test_a_module_imports_only_from_lower_layers_and_its_own_package(path: Path)
     assert found == sorted(imported for name, imported in DEBTS if name == importer)
 
 
-def test_packages_of_one_layer_do_not_import_each_other_in_a_circle() -> None:
+def test_packages_of_one_layer_have_no_import_cycle() -> None:
     found: dict[str, set[str]] = {unit(module_name(path)): set() for path in MODULES}
     for importer, imported in graph(with_types=True).items():
         found[unit(importer)] |= {unit(name) for name in imported} - {unit(importer)}
     assert cycles(found) == []
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_modules_have_no_import_cycle() -> None:
     assert cycles(graph(with_types=False)) == []
 
 
@@ -172,7 +172,7 @@ pure_modules = pytest.mark.parametrize("path", PURE_MODULES, ids=[str(path.relat
 
 
 @pure_modules
-def test_what_decides_is_pure(path: Path) -> None:
+def test_decision_modules_are_pure(path: Path) -> None:
     assert impurities(parsed(path)) == set()
 
 
@@ -242,7 +242,7 @@ def test_an_import_against_the_order_of_the_layers_would_be_noticed(importer: st
         ({"a": ["a"], "b": ["outside"]}, [["a"]]),
     ],
 )
-def test_a_circle_would_be_noticed(edges: dict[str, list[str]], found: list[list[str]]) -> None:
+def test_an_import_cycle_would_be_noticed(edges: dict[str, list[str]], found: list[list[str]]) -> None:
     assert cycles(edges) == found
 
 

@@ -30,7 +30,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     ledger.close()
 
 
-def test_the_made_ledger_adds_up(ledger: Ledger) -> None:
+def test_the_generated_ledger_has_consistent_sums(ledger: Ledger) -> None:
     totals = ledger.read(reads.totals)
     assert {state: count for state, (count, _) in totals.items()} == {
         "succeeded": ROWS - 2000, "failed": 1000, "submitted": 1000,
@@ -42,7 +42,7 @@ def test_the_made_ledger_adds_up(ledger: Ledger) -> None:
     assert spent.run_usd == (ROWS - 1000) // 1000 * Decimal("0.0014")
 
 
-def test_what_is_open_in_the_made_ledger_is_found_by_the_sensors(ledger: Ledger) -> None:
+def test_open_work_in_the_generated_ledger_is_found_by_the_sensors(ledger: Ledger) -> None:
     assert sum(each.generations for each in ledger.read(sensor_reads.held)) == 750
     look = {"first_look": FIRST_LOOK, "kept": KEPT}
     assert sum(each.generations for each in ledger.read(sensor_reads.loose, now=datetime.now(UTC), **look)) == 250
@@ -51,7 +51,7 @@ def test_what_is_open_in_the_made_ledger_is_found_by_the_sensors(ledger: Ledger)
     assert {each.runs for each in work} == {2}
 
 
-def test_what_is_in_flight_is_read_back_with_its_body(ledger: Ledger) -> None:
+def test_generations_in_flight_are_read_back_with_their_body(ledger: Ledger) -> None:
     found = ledger.read(reads.unfinished, is_alive=lambda *_: False)
     assert len(found) == 1000
     assert {record.state for record in found} == {"submitted"}
@@ -73,7 +73,7 @@ def few_of(step: str) -> set[str]:
     return {table for index, table in partial.items() if step.endswith(f"INDEX {index}")}
 
 
-def test_what_runs_and_sensors_ask_is_looked_up_not_scanned_for(ledger: Ledger) -> None:
+def test_queries_of_runs_and_sensors_use_an_index(ledger: Ledger) -> None:
     tables = {table.name for table in METADATA.tables.values()}
     for name, _, question in questions(ledger):
         steps = query_plans(ledger, question)
@@ -82,7 +82,7 @@ def test_what_runs_and_sensors_ask_is_looked_up_not_scanned_for(ledger: Ledger) 
         assert bool(scans) is (name in SCANS), (name, scans)
 
 
-def test_both_reports_say_what_they_measured(tmp_path: Path) -> None:
+def test_both_reports_name_their_measurements(tmp_path: Path) -> None:
     asked = "\n".join(ask_large_ledger(tmp_path / "ledger", ROWS, (1000, 100)))
     planned = "\n".join(plan_large_set(tmp_path / "set", 300))
     assert "a ledger of 5000 generations" in asked

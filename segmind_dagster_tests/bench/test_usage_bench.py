@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ROWS = 3000
 
 
-def test_the_made_rows_are_summarised_whole(tmp_path: Path) -> None:
+def test_the_generated_rows_are_summarised_completely(tmp_path: Path) -> None:
     settings = load_settings(
         environ={}, project_dir=tmp_path, api_url="http://127.0.0.1:1", api_key="SG_0000000000000000"
     )

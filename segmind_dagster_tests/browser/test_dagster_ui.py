@@ -124,7 +124,7 @@ def test_a_backfill_over_all_partitions_succeeds(ui: DagsterUi, page: Page, tmp_
     expect(page.get_by_text(f"Materialized ({len(keys)})")).to_be_visible()
 
 
-def test_a_prompt_file_put_into_the_folder_becomes_a_partition_by_itself(ui: DagsterUi, page: Page) -> None:
+def test_a_new_prompt_file_becomes_a_partition(ui: DagsterUi, page: Page) -> None:
     ui.write("quince", ["a quince"])
     page.goto(f"{ui.url}/assets/prompt_set?view=partitions")
     expect(page.get_by_text("apple").first).to_be_visible()

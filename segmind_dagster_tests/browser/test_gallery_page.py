@@ -39,13 +39,11 @@ def sized(page: Page, request: pytest.FixtureRequest) -> Page:
 
 def watched(page: Page) -> Page:
     page.set_default_timeout(20_000)
-    page.on(
-        "request", lambda asked: troubles.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None
-    )
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
-    troubles: list[str] = []
-    page.troubles = troubles  # type: ignore[attr-defined]
+    page.on("request", lambda asked: errors.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    errors: list[str] = []
+    page.errors = errors  # type: ignore[attr-defined]
     return page
 
 
@@ -101,7 +99,7 @@ def test_axes_are_chosen_in_the_page(sized: Page, world: GalleryWorld) -> None:
     expect(sized.get_by_role("list")).to_be_visible()
     expect(sized.locator("#grid .card")).to_have_count(12)
     assert is_without_overflow(sized)
-    assert sized.troubles == []  # type: ignore[attr-defined]
+    assert sized.errors == []  # type: ignore[attr-defined]
 
 
 def test_statuses_and_words_narrow_what_is_shown(sized: Page, world: GalleryWorld) -> None:
@@ -116,7 +114,7 @@ def test_statuses_and_words_narrow_what_is_shown(sized: Page, world: GalleryWorl
     sized.get_by_role("checkbox", name="stored").check()
     sized.get_by_label("Find").fill("quinces DUSK")
     expect(status).to_have_text("2 of 12 shown.")
-    assert sized.troubles == []  # type: ignore[attr-defined]
+    assert sized.errors == []  # type: ignore[attr-defined]
 
 
 def test_a_click_opens_the_full_picture_with_its_figures(sized: Page, world: GalleryWorld, tmp_path: Path) -> None:
@@ -134,7 +132,7 @@ def test_a_click_opens_the_full_picture_with_its_figures(sized: Page, world: Gal
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= size["width"]
     for text in ("$0.0055", "1.23 s", "42", "Fast Flux"):
-        expect(viewer.locator("#facts")).to_contain_text(text)
+        expect(viewer.locator("#details")).to_contain_text(text)
     sized.screenshot(path=tmp_path / "viewer.png")
     with sized.expect_popup() as opened:
         viewer.get_by_role("link", name="Open the file").click()
@@ -142,10 +140,10 @@ def test_a_click_opens_the_full_picture_with_its_figures(sized: Page, world: Gal
     opened.value.close()
     viewer.get_by_role("button", name="Close").click()
     expect(viewer).to_be_hidden()
-    assert sized.troubles == []  # type: ignore[attr-defined]
+    assert sized.errors == []  # type: ignore[attr-defined]
 
 
-def test_arrows_lead_through_the_pictures_and_escape_back_to_where_one_is(sized: Page, world: GalleryWorld) -> None:
+def test_arrow_keys_browse_the_pictures_and_escape_returns_to_the_grid(sized: Page, world: GalleryWorld) -> None:
     for number in range(5):
         world.add(f"pear {number}")
     open_page(sized, world.write().uri)
@@ -165,7 +163,7 @@ def test_arrows_lead_through_the_pictures_and_escape_back_to_where_one_is(sized:
     sized.keyboard.press("Escape")
     expect(sized.get_by_role("dialog")).to_be_hidden()
     expect(sized.locator(".card:focus")).to_have_attribute("aria-label", re.compile("^pear 3; "))
-    assert sized.troubles == []  # type: ignore[attr-defined]
+    assert sized.errors == []  # type: ignore[attr-defined]
 
 
 def test_the_keyboard_alone_moves_over_the_grid_with_a_visible_focus(page: Page, world: GalleryWorld) -> None:
@@ -210,10 +208,10 @@ def test_a_thousand_cards_are_built_as_they_are_needed(page: Page, world: Galler
     page.keyboard.press("End")
     expect(page.locator(".card")).to_have_count(1000)
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("pear 999;")
-    assert page.troubles == []  # type: ignore[attr-defined]
+    assert page.errors == []  # type: ignore[attr-defined]
 
 
-def test_scrolling_brings_more(page: Page, world: GalleryWorld) -> None:
+def test_scrolling_loads_more_cards(page: Page, world: GalleryWorld) -> None:
     for number in range(300):
         world.add(f"pear {number}", content=picture(number % 7))
     watched(page).set_viewport_size(PHONE)
@@ -238,7 +236,7 @@ def test_a_missing_file_leaves_its_small_version_and_says_so(page: Page, world: 
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
 
 
-def test_the_page_alone_still_shows_its_pictures(page: Page, world: GalleryWorld, tmp_path: Path) -> None:
+def test_the_page_without_outputs_still_shows_its_previews(page: Page, world: GalleryWorld, tmp_path: Path) -> None:
     world.add()
     alone = tmp_path / "sent by mail.html"
     alone.write_bytes(Path(world.write().uri).read_bytes())
@@ -272,7 +270,7 @@ def test_a_hostile_prompt_does_nothing(sized: Page, world: GalleryWorld) -> None
     sized.keyboard.press("ArrowRight")
     assert sized.evaluate("window.harmed") is None
     assert is_without_overflow(sized)
-    assert sized.troubles == []  # type: ignore[attr-defined]
+    assert sized.errors == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -46,9 +46,9 @@ def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_charts_and_numbers_are_there_without_a_network(
     page: Page, uri: str, size: dict[str, int], tmp_path: Path
 ) -> None:
-    troubles: list[str] = []
-    page.on("request", lambda asked: None if asked.url.startswith("file:") else troubles.append(asked.url))
-    page.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
+    errors: list[str] = []
+    page.on("request", lambda asked: None if asked.url.startswith("file:") else errors.append(asked.url))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     page.set_viewport_size(size)  # type: ignore[arg-type]
     page.goto(f"file://{uri}")
     expect(page.locator(".chart svg")).to_have_count(9)
@@ -64,4 +64,4 @@ def test_charts_and_numbers_are_there_without_a_network(
     section.locator("summary").click()
     expect(section.get_by_role("cell", name="<b>no</b>")).to_be_visible()
     page.screenshot(path=tmp_path / "report.png", full_page=True)
-    assert troubles == []
+    assert errors == []

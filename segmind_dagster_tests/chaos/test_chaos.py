@@ -33,7 +33,7 @@ SMALL = Options(
 
 
 @pytest.mark.kill
-def test_runs_that_are_killed_amid_faults_pay_once_and_lose_nothing(tmp_path: Path) -> None:
+def test_killed_runs_with_faults_pay_once_and_lose_nothing(tmp_path: Path) -> None:
     outcome = run(SMALL, tmp_path, say=print)
     assert outcome.broken == ()
     assert sum(outcome.storm.kills.values()) == SMALL.kills
@@ -98,13 +98,13 @@ def test_a_job_that_is_still_running_is_noticed() -> None:
     assert broken(replace(books, provider=replace(books.provider, running=1))) == {"charged exactly once"}
 
 
-def test_a_nano_dollar_that_the_ledger_lacks_is_noticed() -> None:
+def test_a_missing_nano_dollar_in_the_ledger_is_noticed() -> None:
     books = whole_books()
     ledger = replace(books.ledger, charged_usd=books.ledger.charged_usd - Decimal("0.000000001"))
     assert broken(replace(books, ledger=ledger)) == {"the money agrees"}
 
 
-def test_a_post_that_is_on_no_record_is_noticed() -> None:
+def test_an_unrecorded_post_is_noticed() -> None:
     books = whole_books()
     assert broken(replace(books, provider=replace(books.provider, posts=5))) == {"every POST is on record"}
 
@@ -127,7 +127,7 @@ def test_a_generation_that_took_the_request_of_another_body_is_noticed() -> None
     assert broken(books) == {"nothing is unknown"}
 
 
-def test_a_file_that_is_gone_or_changed_or_nobody_asked_for_is_noticed() -> None:
+def test_a_missing_changed_or_unexpected_file_is_noticed() -> None:
     books = whole_books()
     for outputs in (
         {**books.outputs, "/a": "other bytes"},
@@ -145,7 +145,7 @@ def test_a_row_that_was_never_loaded_or_loaded_twice_is_noticed() -> None:
         assert "everything is loaded" in found
 
 
-def test_every_claim_is_broken_by_empty_books() -> None:
+def test_empty_books_break_every_claim() -> None:
     books = whole_books()
     empty = replace(
         books,
@@ -158,7 +158,7 @@ def test_every_claim_is_broken_by_empty_books() -> None:
 
 
 @pytest.mark.parametrize("generations", [20, 2000])
-def test_every_kind_of_fault_is_dealt_and_together_as_often_as_asked(generations: int) -> None:
+def test_every_kind_of_fault_occurs_at_the_configured_total_rate(generations: int) -> None:
     rates = fault_rates(0.2, generations)
     assert set(rates) == set(DEALT)
     spared = 1.0
@@ -168,7 +168,7 @@ def test_every_kind_of_fault_is_dealt_and_together_as_often_as_asked(generations
     assert spared == pytest.approx(0.8)
 
 
-def test_requests_that_submit_nothing_meet_faults_as_often_as_submissions() -> None:
+def test_other_requests_fail_as_often_as_submissions() -> None:
     rates = request_rates(0.2)
     assert set(rates) == set(REQUEST_FAULTS)
     spared = 1.0
@@ -178,7 +178,7 @@ def test_requests_that_submit_nothing_meet_faults_as_often_as_submissions() -> N
     assert spared == pytest.approx(0.8)
 
 
-def test_a_kind_of_fault_or_of_request_that_met_none_is_named() -> None:
+def test_fault_and_request_kinds_without_a_fault_are_named() -> None:
     provider = replace(
         whole_books().provider,
         dealt=Counter(kind for kind in DEALT if kind != "teapot"),

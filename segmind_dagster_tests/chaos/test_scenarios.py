@@ -11,7 +11,7 @@ import pytest
 
 from bench.chaos import lying_storm
 from bench.chaos.scenarios import FLUX_USD, Scenario, scenarios
-from bench.chaos.verdict import Doubt, Held, Sidecar, judge, table
+from bench.chaos.verdict import Doubt, Evidence, Held, judge, table
 from segmind_dagster.sandbox import ALTERATIONS, COST_LIES, LATE_ERRORS, Lies
 from segmind_dagster.sandbox.offers import offers
 
@@ -23,9 +23,9 @@ NO_DOUBT = Doubt(unknown=0, shown=0)
 ANY = Scenario(name="any")
 
 
-def facts() -> Sidecar:
+def evidence() -> Evidence:
     """Two generations with one body and one with another, bought once each."""
-    return Sidecar(
+    return Evidence(
         wanted=Counter({PEAR: 2, FIG: 1}),
         charged=Counter({PEAR: 2, FIG: 1}),
         charged_usd=Decimal("0.03"),
@@ -41,29 +41,29 @@ def facts() -> Sidecar:
     )
 
 
-def broken(scenario: Scenario, found: Sidecar) -> set[str]:
+def broken(scenario: Scenario, found: Evidence) -> set[str]:
     return {problem.partition(":")[0] for problem in judge(scenario, found).broken}
 
 
 def test_books_that_agree_break_no_promise() -> None:
-    verdict = judge(replace(ANY, must_finish=True, must_resend=True), facts())
+    verdict = judge(replace(ANY, must_finish=True, must_resend=True), evidence())
     assert verdict.broken == ()
     assert (verdict.most_per_generation, verdict.bought_twice, verdict.lost, verdict.stored) == (1, 0, 0, 3)
 
 
 def test_a_second_charge_is_noticed_also_among_generations_with_one_body() -> None:
     for wire, most in ((PEAR, 2), (FIG, 2)):
-        verdict = judge(ANY, replace(facts(), charged=facts().charged + Counter([wire])))
+        verdict = judge(ANY, replace(evidence(), charged=evidence().charged + Counter([wire])))
         assert (verdict.bought_twice, verdict.most_per_generation) == (1, most)
         assert len(verdict.broken) == 1
 
 
-def test_a_charge_for_what_nobody_asked_for_is_noticed() -> None:
-    assert judge(ANY, replace(facts(), charged=facts().charged + Counter([("flux", "plum")]))).bought_twice == 1
+def test_a_charge_without_a_wanted_generation_is_noticed() -> None:
+    assert judge(ANY, replace(evidence(), charged=evidence().charged + Counter([("flux", "plum")]))).bought_twice == 1
 
 
 def test_a_job_that_is_still_running_is_noticed() -> None:
-    assert broken(ANY, replace(facts(), running=1)) == {"bought once"}
+    assert broken(ANY, replace(evidence(), running=1)) == {"bought once"}
 
 
 @pytest.mark.parametrize(("state", "kind", "lost"), [
@@ -71,35 +71,35 @@ def test_a_job_that_is_still_running_is_noticed() -> None:
     ("unknown", None, 0),
 ])  # fmt: skip
 def test_a_charge_that_the_ledger_has_forgotten_is_lost(state: str, kind: str | None, lost: int) -> None:
-    ledger = {**facts().ledger, "c": Held(wire=FIG, state=state, failure_kind=kind)}
-    verdict = judge(ANY, replace(facts(), ledger=ledger))
+    ledger = {**evidence().ledger, "c": Held(wire=FIG, state=state, failure_kind=kind)}
+    verdict = judge(ANY, replace(evidence(), ledger=ledger))
     assert verdict.lost == lost
     assert bool(verdict.broken) == bool(lost)
 
 
-def test_doubt_that_nobody_is_told_of_is_noticed_at_either_time() -> None:
+def test_doubt_that_is_not_shown_is_noticed_during_and_after_the_lies() -> None:
     hidden = Doubt(unknown=3, shown=2)
-    assert broken(ANY, replace(facts(), met=hidden)) == {"doubt is shown"}
-    assert broken(ANY, replace(facts(), left=hidden)) == {"doubt is shown"}
-    assert broken(ANY, replace(facts(), met=Doubt(unknown=3, shown=3))) == set()
+    assert broken(ANY, replace(evidence(), met=hidden)) == {"doubt is shown"}
+    assert broken(ANY, replace(evidence(), left=hidden)) == {"doubt is shown"}
+    assert broken(ANY, replace(evidence(), met=Doubt(unknown=3, shown=3))) == set()
 
 
-def test_a_charge_in_two_ledgers_and_a_run_that_did_not_look_are_noticed() -> None:
-    assert broken(ANY, replace(facts(), taken_twice=1)) == {"a charge belongs to one ledger"}
-    assert broken(ANY, replace(facts(), unwarned=["3 POSTs"])) == {"a run looks before it buys"}
+def test_a_charge_in_two_ledgers_and_a_run_without_a_freshness_check_are_noticed() -> None:
+    assert broken(ANY, replace(evidence(), taken_twice=1)) == {"a charge belongs to one ledger"}
+    assert broken(ANY, replace(evidence(), unwarned=["3 POSTs"])) == {"a run looks before it buys"}
 
 
 def test_runs_that_hang_or_fail_are_noticed_and_those_that_stop_with_a_message_are_not() -> None:
-    assert broken(ANY, replace(facts(), hung=["run 1"])) == {"nothing hangs"}
-    assert broken(ANY, replace(facts(), crashed=["run 1: KeyError"])) == {"no run fails by itself"}
-    assert broken(ANY, replace(facts(), stopped=["run 1: LedgerOutdatedError"])) == set()
+    assert broken(ANY, replace(evidence(), hung=["run 1"])) == {"nothing hangs"}
+    assert broken(ANY, replace(evidence(), crashed=["run 1: KeyError"])) == {"no run fails by itself"}
+    assert broken(ANY, replace(evidence(), stopped=["run 1: LedgerOutdatedError"])) == set()
 
 
-def test_an_honest_provider_must_leave_nothing_open_and_must_have_lost_something() -> None:
+def test_with_an_honest_provider_everything_is_stored_and_some_post_was_lost() -> None:
     honest = replace(ANY, must_finish=True, must_resend=True)
-    ledger = {**facts().ledger, "c": Held(wire=FIG, state="unknown", failure_kind=None)}
-    assert len(judge(honest, replace(facts(), ledger=ledger)).broken) == 1
-    assert len(judge(honest, replace(facts(), posts=3)).broken) == 1
+    ledger = {**evidence().ledger, "c": Held(wire=FIG, state="unknown", failure_kind=None)}
+    assert len(judge(honest, replace(evidence(), ledger=ledger)).broken) == 1
+    assert len(judge(honest, replace(evidence(), posts=3)).broken) == 1
 
 
 @pytest.mark.parametrize(("factor", "most_usd"), [
@@ -108,11 +108,11 @@ def test_an_honest_provider_must_leave_nothing_open_and_must_have_lost_something
 def test_a_cap_may_be_exceeded_only_beyond_four_times_the_believed_price(factor: float, most_usd: Decimal) -> None:
     capped = replace(ANY, lies=Lies(price_factor=factor), set_usd=Decimal("0.30"), sets=1)
     assert capped.most_usd == most_usd
-    assert broken(capped, replace(facts(), charged_usd=most_usd)) == set()
-    assert broken(capped, replace(facts(), charged_usd=most_usd + Decimal("0.000001"))) == {"caps hold"}
+    assert broken(capped, replace(evidence(), charged_usd=most_usd)) == set()
+    assert broken(capped, replace(evidence(), charged_usd=most_usd + Decimal("0.000001"))) == {"caps hold"}
 
 
-def test_a_set_a_run_and_a_day_each_bound_what_all_runs_spend() -> None:
+def test_set_run_and_day_caps_each_limit_what_all_runs_spend() -> None:
     assert replace(ANY, set_usd=Decimal(1), sets=2).cap_usd == 2
     assert replace(ANY, run_usd=Decimal(1), runs=3).cap_usd == 3
     assert replace(ANY, day_usd=Decimal(1), set_usd=Decimal(1), sets=3).cap_usd == 1
@@ -146,7 +146,7 @@ def test_scenarios_are_chosen_by_the_beginning_of_their_names_and_drawn_by_the_s
 
 def test_the_table_has_a_line_for_each_scenario() -> None:
     capped = replace(ANY, name="capped", set_usd=Decimal("0.01"), sets=1)
-    lines = table([judge(ANY, facts()), judge(capped, facts())]).splitlines()
+    lines = table([judge(ANY, evidence()), judge(capped, evidence())]).splitlines()
     assert [line.split()[0] for line in lines] == ["scenario", "any", "capped"]
     assert lines[1].endswith("held")
     assert lines[2].endswith("BROKEN")
@@ -157,8 +157,8 @@ def test_the_table_has_a_line_for_each_scenario() -> None:
 def test_an_honest_scenario_is_played_to_its_end_and_sends_again_what_never_arrived(tmp_path: Path) -> None:
     (verdict,) = lying_storm.rage(lying_storm.chosen(["honest_later"], seed=7), tmp_path, seed=7, say=print)
     assert verdict.broken == ()
-    assert verdict.stored == verdict.facts.charged.total() == verdict.facts.wanted.total()
-    assert verdict.facts.posts > verdict.facts.accepted
+    assert verdict.stored == verdict.evidence.charged.total() == verdict.evidence.wanted.total()
+    assert verdict.evidence.posts > verdict.evidence.accepted
 
 
 SHIFTED = """

@@ -23,12 +23,12 @@ NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 CENT = Decimal("0.01")
 
 
-def row(state: str = "failed", kind: str | None = "server_error", **facts: Any) -> Generation:
+def row(state: str = "failed", kind: str | None = "server_error", **fields: Any) -> Generation:
     usual: dict[str, Any] = {
         "generation_id": "g", "prompt_set": "fruit", "model": FAST_FLUX_SCHNELL, "prompt": "a fig", "failed_runs": 1,
         "submitted_at": NOW, "error": "500",
     }  # fmt: skip
-    return Generation(state=state, failure_kind=kind, **{**usual, **facts})
+    return Generation(state=state, failure_kind=kind, **{**usual, **fields})
 
 
 def judged(*rows: Generation, asked_for: int = 10) -> CheckOutcome:
@@ -58,14 +58,14 @@ def judged(*rows: Generation, asked_for: int = 10) -> CheckOutcome:
         (row("planned", "from_the_future"), "warning", "1 not bought yet"),
     ],
 )
-def test_what_is_left_open_has_its_verdict_and_its_remedy(open_row: Generation, verdict: str, words: str) -> None:
+def test_unfinished_generations_have_a_verdict_and_a_remedy(open_row: Generation, verdict: str, words: str) -> None:
     found = judged(open_row)
     assert found.verdict == verdict
     assert words in found.description
     assert found.description.startswith("9 of 10 generations are stored; 1 ")
 
 
-def test_what_was_paid_for_and_refused_is_told_with_its_money_its_file_and_the_way_on() -> None:
+def test_paid_refused_outputs_are_reported_with_cost_file_and_advice() -> None:
     rows = [row(generation_id=f"g{n}", kind="bad_output", cost_usd=CENT, error="no known format") for n in range(3)]
     found = completeness(
         9, rows, prompt_set="fruit", now=NOW, quarantined={"g1": "/data/outputs/quarantine/m/g1.1.a.svg"}
@@ -87,7 +87,7 @@ def test_what_was_paid_for_and_refused_is_told_with_its_money_its_file_and_the_w
 
 
 @pytest.mark.parametrize("state", ["submitting", "submitted", "unknown"])
-def test_what_a_living_run_is_at_is_not_left_open(state: str) -> None:
+def test_generations_of_a_live_run_are_not_reported_as_unfinished(state: str) -> None:
     found = judged(row(state, None, is_owner_alive=True))
     assert found.verdict == "passed"
     assert found.description == "9 of 10 generations are stored, 1 being worked on; nothing failed."
@@ -100,7 +100,7 @@ def test_one_error_among_warnings_makes_an_error_and_comes_first_in_the_sample()
 
 
 @given(st.lists(st.sampled_from([*POLICIES, None, "from_the_future", "\0"]), max_size=40))
-def test_counts_are_exact_and_the_sample_is_short_whatever_failed(kinds: list[str | None]) -> None:
+def test_counts_are_exact_and_the_sample_is_short(kinds: list[str | None]) -> None:
     found = judged(*(row(kind=kind) for kind in kinds), asked_for=50)
     others = ("generations asked for", "paid for and not usable (USD)", "of these with a file in quarantine")
     counted = {name: figure for name, figure in found.figures.items() if name not in others}
@@ -110,7 +110,7 @@ def test_counts_are_exact_and_the_sample_is_short_whatever_failed(kinds: list[st
     assert ("The table shows" in found.description) == (len(kinds) > SAMPLE)
 
 
-def test_nothing_asked_for_is_nothing_wrong() -> None:
+def test_an_empty_set_passes() -> None:
     assert judged(asked_for=0).verdict == "passed"
 
 
@@ -159,7 +159,7 @@ def charged(excess: str = "0", decided: str = "0") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_charges_beyond_the_first_are_the_money_paid_too_much() -> None:
+def test_charges_beyond_the_first_are_summed_as_overpaid() -> None:
     found = outcomes.charged_once([charged("0.02")] * 8)
     assert found.verdict == "error"
     assert found.description.startswith("8 generations were charged more than once by accident, $0.1600 too much.")
@@ -168,7 +168,7 @@ def test_charges_beyond_the_first_are_the_money_paid_too_much() -> None:
     assert outcomes.charged_once([]).verdict == "passed"
 
 
-def test_what_a_person_bought_again_is_shown_with_its_money_and_is_no_alarm() -> None:
+def test_purchases_repeated_by_a_person_are_shown_without_alarm() -> None:
     found = outcomes.charged_once([charged(decided="0.02"), charged(decided="0.03")])
     assert found.verdict == "passed"
     first, second = found.description.splitlines()
@@ -178,7 +178,7 @@ def test_what_a_person_bought_again_is_shown_with_its_money_and_is_no_alarm() ->
     assert [row["decided_usd"] for row in found.sample] == [0.02, 0.03]
 
 
-def test_an_accident_beside_a_decision_is_still_one() -> None:
+def test_an_accidental_charge_beside_a_decided_one_is_still_reported() -> None:
     found = outcomes.charged_once([charged(decided="0.02"), charged("0.01", "0.02")])
     assert found.verdict == "error"
     assert "1 generation was charged more than once by accident, $0.0100 too much." in found.description
@@ -192,7 +192,7 @@ def waiting(days: float, state: str = "submitted", prompt_set: str = "fruit") ->
     )  # type: ignore[arg-type]  # fmt: skip
 
 
-def test_what_is_about_to_expire_is_counted_with_its_money_and_the_command() -> None:
+def test_expiring_outputs_are_counted_with_cost_and_command() -> None:
     found = outcomes.about_to_expire([waiting(8), waiting(6), waiting(0.1), waiting(0.01)], now=NOW)
     assert found.verdict == "error"
     assert "2 outputs worth $0.0200" in found.description
@@ -201,16 +201,16 @@ def test_what_is_about_to_expire_is_counted_with_its_money_and_the_command() -> 
     assert (found.figures["waiting at Segmind"], found.figures["status record gone (after 1 h)"]) == (4, 3)
 
 
-def test_what_came_damaged_is_fetched_by_materializing_its_set_and_collecting_is_no_use() -> None:
+def test_damaged_outputs_are_fetched_by_materializing_their_set() -> None:
     found = outcomes.about_to_expire([waiting(6, "failed", "figs"), waiting(6, "failed", "apples")], now=NOW)
     assert "materialized: apples, figs." in found.description
     assert "collect" not in found.description
 
 
-def test_young_orders_are_no_reason_to_worry() -> None:
+def test_young_submissions_pass() -> None:
     found = outcomes.about_to_expire([waiting(4.9)], now=NOW)
     assert found.verdict == "passed"
-    assert "1 younger order is on the way" in found.description
+    assert "1 younger submission is in flight" in found.description
 
 
 def test_the_combined_outcome_names_every_set_that_does_not_pass() -> None:

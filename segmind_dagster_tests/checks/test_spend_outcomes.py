@@ -11,8 +11,8 @@ import pytest
 
 from segmind_dagster.checks.outcomes import SAMPLE
 from segmind_dagster.checks.spend import CHECKS, judged
-from segmind_dagster.checks.spend_reach import Reach
 from segmind_dagster.lifecycle.states import WRITTEN_OFF
+from segmind_dagster.reports.spend_reach import Reach
 from segmind_dagster.source import tables
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -50,12 +50,12 @@ def test_without_a_history_a_comparison_is_said_to_be_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["spend_paid_twice", "spend_not_held"])
-def test_what_the_ledger_alone_can_tell_is_said_to_be_its_word_alone(name: str) -> None:
+def test_an_outcome_from_the_ledger_alone_says_so(name: str) -> None:
     assert "This is by our ledger alone. Nothing was compared" in of(name, [], reach=Reach()).description
 
 
 @pytest.mark.parametrize("name", sorted(set(CHECKS) - {"spend_runway"}))
-def test_every_finding_says_until_when_it_holds_and_what_is_newer(name: str) -> None:
+def test_every_outcome_says_until_when_it_holds_and_what_is_newer(name: str) -> None:
     assert of(name, []).description.endswith(
         "As of 2026-03-01 12:00 UTC, when Segmind's history was last read; our ledger has no charge after that."
     )
@@ -69,7 +69,7 @@ def test_every_finding_says_until_when_it_holds_and_what_is_newer(name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["spend_unexplained", "spend_cost_differences"])
-def test_a_ledger_that_is_all_newer_than_the_history_is_said_not_to_be_compared(name: str) -> None:
+def test_a_ledger_newer_than_the_history_is_reported_as_not_compared(name: str) -> None:
     found = of(name, [], reach=replace(READ, has_compared=False, newer=2, newer_usd=Decimal("0.02")))
     assert found.verdict == "passed"
     assert found.description.startswith(
@@ -78,7 +78,7 @@ def test_a_ledger_that_is_all_newer_than_the_history_is_said_not_to_be_compared(
     )
 
 
-def test_charges_that_nobody_explains_are_a_warning_with_count_and_sum() -> None:
+def test_unexplained_charges_are_a_warning_with_count_and_sum() -> None:
     found = of("spend_unexplained", [strange("0.1"), strange("0.25"), strange(None)])
     assert found.verdict == "warning"
     assert found.description.startswith(
@@ -88,7 +88,7 @@ def test_charges_that_nobody_explains_are_a_warning_with_count_and_sum() -> None
     assert "collect" not in found.description
 
 
-def test_a_charge_of_which_nobody_knows_the_cost_is_not_said_to_be_nothing() -> None:
+def test_a_charge_of_unknown_cost_is_not_counted_as_zero() -> None:
     found = of("spend_unexplained", [strange(None)])
     assert found.description.startswith("1 charge of unknown cost in Segmind's history is not in our ledger.")
     assert found.figures["not explained (USD)"] == "not known"
@@ -109,7 +109,7 @@ def test_a_sample_is_capped_and_the_count_is_not() -> None:
     assert found.description.startswith("30 generations were charged more than once by accident, $15.0000 too much.")
 
 
-def test_what_can_be_fetched_and_what_is_lost_are_told_apart() -> None:
+def test_fetchable_and_lost_outputs_are_distinguished() -> None:
     def row(cost: str, *, can: bool, kind: str | None = None) -> dict[str, Any]:
         return {
             "cost_usd": Decimal(cost), "can_be_fetched": can, "expires_at": NOON + timedelta(days=1),
@@ -151,7 +151,7 @@ def stretch(verdict: str, decrease: str, history: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_a_balance_that_agrees_is_told_with_all_three_sums() -> None:
+def test_a_matching_balance_is_reported_with_all_three_sums() -> None:
     rows = [stretch("agrees", "2", "2"), stretch("topped up", "-9", "1"), stretch("not known", "5", None)]
     found = of("spend_balance", rows)
     assert found.verdict == "passed"
@@ -161,11 +161,11 @@ def test_a_balance_that_agrees_is_told_with_all_three_sums() -> None:
     )
     assert others[:2] == [
         "Our ledger has the same $3.0000.",
-        "1 stretch between two readings left open: Segmind's history does not tell of it, or not all of it yet.",
+        "1 stretch between two readings not compared: Segmind's history does not cover it, or not all of it yet.",
     ]
 
 
-def test_a_balance_that_agrees_beside_charges_that_are_not_ours_says_how_both_can_be() -> None:
+def test_a_matching_balance_beside_foreign_charges_explains_both() -> None:
     found = of("spend_balance", [{**stretch("agrees", "3", "3"), "ledger_usd": Decimal(2)}])
     assert found.verdict == "passed"
     assert "Our ledger has $2.0000 of it. That is not for this check" in found.description
@@ -174,13 +174,13 @@ def test_a_balance_that_agrees_beside_charges_that_are_not_ours_says_how_both_ca
     assert "Segmind lists what it charged, so `balance_agrees` can be green beside this." in beside.description
 
 
-def test_what_the_ledger_has_of_a_balance_is_said_to_be_unknown_while_it_is() -> None:
+def test_an_unknown_ledger_sum_of_a_balance_is_reported_as_unknown() -> None:
     found = of("spend_balance", [{**stretch("agrees", "3", "3"), "ledger_usd": None}])
     assert "What our ledger has of it is not known yet." in found.description
     assert found.figures["charged according to the ledger (USD)"] == "not known"
 
 
-def test_a_balance_of_which_no_stretch_is_known_is_said_not_to_be_compared() -> None:
+def test_a_balance_without_a_known_interval_is_reported_as_not_compared() -> None:
     found = of("spend_balance", [stretch("not known", "5", None)])
     assert found.verdict == "passed"
     assert found.description.startswith("Nothing could be compared yet")

@@ -48,13 +48,13 @@ def test_plan_works_without_a_key(project: Project, monkeypatch: pytest.MonkeyPa
     assert run("plan", project.write("fruit")).code == 0
 
 
-def test_plan_knows_what_is_owned(project: Project) -> None:
+def test_plan_knows_stored_outputs(project: Project) -> None:
     project.generate(project.write("fruit", 2))
     answer = run("plan", project.write("fruit", 5))
     assert columns(answer.out.splitlines()[2])[:4] == [REALITY, "3", "2", "0"]
 
 
-def test_plan_all_adds_every_set_and_model_up(project: Project) -> None:
+def test_plan_all_sums_every_set_and_model(project: Project) -> None:
     project.write("apple", 1)
     project.write("pear", 2, models=[REALITY, FLUX])
     answer = run("plan", "--all")
@@ -88,7 +88,7 @@ def test_plan_all_prices_a_backfill_of_which_each_run_has_a_cap_of_its_own(
     assert "'apple'" not in refused.err
 
 
-def test_plan_says_when_the_day_will_not_do(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_says_when_the_day_cap_is_too_low(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMIND_DAILY_BUDGET_USD", "0.02")
     answer = run("plan", project.write("fruit", 4))
     assert answer.code == 0
@@ -156,7 +156,7 @@ def test_status_counts_by_state_and_knows_every_cent(project: Project) -> None:
     states = {columns(line)[0]: columns(line)[1:] for line in answer.out.splitlines()[1:-2]}
     assert states == {"succeeded": ["3", f"${paid_usd:.4f}"], "submitted": ["2", "cost", "not", "known"]}
     assert f"charged over all attempts: ${paid_usd:.6f}" in answer.out
-    assert "sent and not settled: may have been charged as well, up to $0.020000" in answer.out
+    assert "sent, outcome not known yet: may have been charged as well, up to $0.020000" in answer.out
 
 
 def test_status_shows_what_is_in_quarantine_with_its_money(project: Project) -> None:
@@ -173,7 +173,7 @@ def test_status_shows_what_is_in_quarantine_with_its_money(project: Project) -> 
     assert "resolve GENERATION --buy-again" in said
 
 
-def test_buying_again_says_what_was_paid_and_that_the_next_charge_is_wanted(project: Project) -> None:
+def test_buying_again_reports_the_paid_cost_and_marks_the_next_charge_as_wanted(project: Project) -> None:
     project.generate(project.write("fruit", 1))
     with opened(load_settings()) as (ledger, _):
         spoilt = update(GENERATIONS).values(state="failed", failure_kind="bad_output", output_uri=None)
@@ -189,7 +189,7 @@ def test_buying_again_says_what_was_paid_and_that_the_next_charge_is_wanted(proj
     assert "No paid and unusable generations" in again.err
 
 
-def test_status_says_of_how_many_the_cost_is_not_known_beside_what_is(project: Project) -> None:
+def test_status_counts_unknown_costs_beside_the_known_sum(project: Project) -> None:
     project.generate(project.write("fruit", 3))
     with opened(load_settings()) as (ledger, _):
         _, *priced = ledger.read(lambda connection: connection.execute(select(GENERATIONS)).all())
@@ -237,7 +237,7 @@ def test_reload_needs_no_key(project: Project, monkeypatch: pytest.MonkeyPatch) 
     assert run("reload").code == 0
 
 
-def test_sync_brings_the_partitions_in_step(project: Project) -> None:
+def test_sync_updates_the_partitions(project: Project) -> None:
     def partitions() -> set[str]:
         with dg.DagsterInstance.from_config(str(project.data / "dagster_home")) as instance:
             return set(instance.get_dynamic_partitions("prompt_sets"))
@@ -267,7 +267,7 @@ def test_every_command_explains_itself(command: str) -> None:
     assert f"\n  {command} " in run("--help").out
 
 
-def test_resolve_lists_adopts_and_forgets(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_lists_adopts_and_declares_absent(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = project.lose("fruit", 2)
     listed = run("resolve")
     assert listed.code == 0
@@ -296,7 +296,7 @@ def test_resolve_lists_adopts_and_forgets(project: Project, monkeypatch: pytest.
 @pytest.mark.parametrize(
     "arguments", [["abc"], ["--absent"], ["--adopt", "r"], ["abc", "--absent", "--adopt", "r"]], ids=" ".join
 )
-def test_resolve_wants_a_generation_and_one_word_for_it(project: Project, arguments: list[str]) -> None:
+def test_resolve_needs_a_generation_and_exactly_one_option(project: Project, arguments: list[str]) -> None:
     answer = run("resolve", *arguments)
     assert answer.code == 2
     assert "one of --adopt REQUEST, --absent and --buy-again" in answer.err

@@ -100,7 +100,7 @@ def test_an_empty_ledger_beside_outputs_stops_with_the_way_out(project: Project)
     assert "segmind-dagster rebuild" in message
 
 
-def test_a_file_that_is_no_ledger_is_refused_and_kept(project: Project) -> None:
+def test_a_file_that_is_not_a_ledger_is_refused_and_kept(project: Project) -> None:
     project.data.mkdir()
     (project.data / "ledger.sqlite").write_bytes(b"not a database at all" * 100)
     message = run("status").refusal()
@@ -132,7 +132,7 @@ def test_a_wrong_key_buys_nothing_and_is_not_shown(project: Project, monkeypatch
         (("--port", "http"), "not a valid integer"),
     ],
 )
-def test_an_option_of_the_sandbox_that_makes_no_sense_is_a_usage_error(options: tuple[str, ...], words: str) -> None:
+def test_an_invalid_sandbox_option_is_a_usage_error(options: tuple[str, ...], words: str) -> None:
     answer = run("sandbox", *options)
     assert answer.code == 2
     assert words in answer.err
@@ -145,7 +145,7 @@ def test_an_option_of_the_sandbox_that_makes_no_sense_is_a_usage_error(options: 
         (("--fault", "server_error=1.5"), "must lie between 0 and 1"),
     ],
 )
-def test_a_fault_that_does_not_exist_is_refused_with_those_that_do(options: tuple[str, ...], words: str) -> None:
+def test_an_unknown_fault_is_refused_with_the_existing_ones(options: tuple[str, ...], words: str) -> None:
     assert words in run("sandbox", *options).refusal()
 
 
@@ -154,7 +154,7 @@ def test_a_taken_port_of_the_sandbox_is_one_clear_message(project: Project) -> N
     assert f"port {port} on 127.0.0.1 is in use" in run("sandbox", "--port", port).refusal()
 
 
-def test_errors_are_plain_text_where_nobody_sees_colours(
+def test_errors_are_plain_text_without_a_terminal(
     project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SEGMIND_API_KEY")

@@ -59,7 +59,7 @@ def change(generation_id: str, **values: Any) -> None:
         ledger.write(lambda connection: connection.execute(update(GENERATIONS).where(where).values(**values)))
 
 
-def test_an_image_folder_holds_each_current_picture_with_its_facts(fruit: Project, tmp_path: Path) -> None:
+def test_an_image_folder_has_each_current_picture_with_its_metadata(fruit: Project, tmp_path: Path) -> None:
     answer = run("export", "fruit", "--output", str(tmp_path / "out"), "--format", "imagefolder")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith("6 images, ")
@@ -100,7 +100,7 @@ def test_parquet_holds_the_pictures_themselves(fruit: Project, tmp_path: Path) -
     assert features["image"] == {"_type": "Image"}
 
 
-def test_nothing_is_asked_of_segmind_and_no_key_is_needed(
+def test_export_sends_no_request_and_needs_no_key(
     fruit: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = fruit.server.account()
@@ -130,7 +130,7 @@ def test_failures_and_damaged_files_are_left_out_and_named(fruit: Project, tmp_p
     assert r"out of \| memory \<b\>" in card
 
 
-def test_a_set_without_an_output_is_one_sentence_and_no_folder(
+def test_a_set_without_an_output_is_one_message_and_no_folder(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = run("export", "nosuch", "--output", str(tmp_path / "out")).refusal()
@@ -147,7 +147,7 @@ def test_a_set_without_an_output_is_one_sentence_and_no_folder(
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
 
 
-def test_nobodys_folder_is_overwritten(fruit: Project, tmp_path: Path) -> None:
+def test_a_foreign_folder_is_never_overwritten(fruit: Project, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "README.md").write_text("# my thesis")
@@ -207,7 +207,7 @@ def test_outputs_in_a_bucket_are_exported_like_those_in_a_folder(
         assert hashlib.sha256(content).hexdigest() == row["output_sha256"]
 
 
-def test_names_are_made_of_our_own_ids_whatever_a_ledger_says(fruit: Project, tmp_path: Path) -> None:
+def test_file_names_use_only_generation_ids_whatever_the_ledger_holds(fruit: Project, tmp_path: Path) -> None:
     assert run("export", "fruit", "--output", str(tmp_path / "whole"), "--format", "imagefolder").code == 0
     first, second = (row["generation_id"] for row in lines(tmp_path / "whole" / "metadata.jsonl")[:2])
     change(first, output_format="/../../evil")
@@ -217,7 +217,7 @@ def test_names_are_made_of_our_own_ids_whatever_a_ledger_says(fruit: Project, tm
     assert answer.err.count("cannot be a file name") == 2
 
 
-def test_what_a_killed_export_left_beside_its_folder_is_removed_after_a_day(project: Project, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_export_are_removed_after_a_day(project: Project, tmp_path: Path) -> None:
     project.generate(project.write("fruit", 1))
     out = tmp_path / "out"
     names = (".out.0123456789ab.partial", ".out.ab0123456789.former", ".out.abcdef012345.partial", ".out.notes.partial")
@@ -236,7 +236,7 @@ def test_what_a_killed_export_left_beside_its_folder_is_removed_after_a_day(proj
     assert str(abandoned) not in answer.out
 
 
-def test_an_export_that_fails_leaves_what_a_killed_one_had_moved_away(project: Project, tmp_path: Path) -> None:
+def test_a_failed_export_keeps_what_a_killed_one_had_moved_away(project: Project, tmp_path: Path) -> None:
     project.write("harvest", 1, models=[FLUX])
     project.submit_and_die("harvest")
     former = tmp_path / ".out.0123456789ab.former"

@@ -29,7 +29,7 @@ def everything(*folders: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("command", LOOKING, ids=" ".join)
-def test_looking_into_an_empty_project_makes_no_file(
+def test_reading_an_empty_project_creates_no_file(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     here = tmp_path / "elsewhere"
@@ -44,7 +44,7 @@ def test_looking_into_an_empty_project_makes_no_file(
 
 
 @pytest.mark.postgres
-def test_looking_into_an_empty_database_makes_no_table(
+def test_reading_an_empty_database_creates_no_table(
     project: Project, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import psycopg

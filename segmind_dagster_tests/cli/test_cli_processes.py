@@ -84,7 +84,7 @@ def test_the_sandbox_serves_until_it_is_told_to_stop(start_process: Any, number:
     assert sandbox.stop(number) == (0, "")
 
 
-def test_the_sandbox_obeys_its_options_and_remembers_its_money(start_process: Any, tmp_path: Path) -> None:
+def test_the_sandbox_obeys_its_options_and_keeps_its_balance(start_process: Any, tmp_path: Path) -> None:
     options = ("--speed", "1000", "--state", str(tmp_path / "state"), "--credits", "5")
     first = start_process(*options, "--requests-per-minute", "1000")
     assert first.generate("a pear").status_code == 200

@@ -16,7 +16,7 @@ def test_reload_of_another_origins_data_folder_is_one_clear_message(project: Any
     assert project.server.url in message
 
 
-def test_collect_with_a_wrong_key_says_so_and_does_not_look_like_success(project: Any, monkeypatch: Any) -> None:
+def test_collect_with_a_wrong_key_fails_with_a_message(project: Any, monkeypatch: Any) -> None:
     project.write("harvest", 1, models=["fast_flux_schnell"])
     project.submit_and_die("harvest")
     monkeypatch.setenv("SEGMIND_API_KEY", KEY)
@@ -25,7 +25,7 @@ def test_collect_with_a_wrong_key_says_so_and_does_not_look_like_success(project
     assert "Check SEGMIND_API_KEY" in answer.err
 
 
-def test_collect_where_nobody_is_there_says_so_once_and_leaves_the_ledger_as_it_was(
+def test_collect_with_an_unreachable_provider_is_one_message_and_changes_nothing(
     project: Any, monkeypatch: Any
 ) -> None:
     asked: list[int] = []
@@ -60,7 +60,7 @@ def test_plan_all_names_files_that_cannot_be_sets(project: Any, others: Any) -> 
 
 
 @pytest.mark.parametrize("options", [("--credits", "plenty"), ("--port", "99999")])
-def test_a_number_of_the_sandbox_that_makes_no_sense_is_a_usage_error(options: Any) -> None:
+def test_an_invalid_sandbox_number_is_a_usage_error(options: Any) -> None:
     answer = run("sandbox", *options)
     assert answer.code == 2
 

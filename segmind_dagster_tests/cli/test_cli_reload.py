@@ -63,7 +63,7 @@ def test_reload_moves_the_warehouse_from_duckdb_to_postgresql_to_a_folder_free_o
     assert contents() == in_duckdb
 
 
-def test_reload_into_another_destination_says_nothing_of_the_former_one(
+def test_reload_into_another_destination_does_not_mention_the_former_one(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.generate(project.write("fruit", ["a pear"]))
@@ -81,7 +81,7 @@ def test_reload_into_another_destination_says_nothing_of_the_former_one(
     assert said == []
 
 
-def test_reload_into_a_destination_that_is_down_is_one_red_sentence(
+def test_reload_into_an_unreachable_destination_is_one_red_message(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.generate(project.write("fruit", ["a pear"]))

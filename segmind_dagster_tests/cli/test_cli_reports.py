@@ -85,7 +85,7 @@ def test_report_shows_what_was_charged(project: Project, tmp_path: Path) -> None
     assert "2 of 2" in page
 
 
-def test_report_into_a_place_that_cannot_be_written_is_one_message(project: Project, tmp_path: Path) -> None:
+def test_report_into_an_unwritable_folder_is_one_message(project: Project, tmp_path: Path) -> None:
     project.generate(project.write("apple", 1))
     assert run("reload").code == 0
     (tmp_path / "file").write_text("")

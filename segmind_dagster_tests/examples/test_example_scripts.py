@@ -46,7 +46,7 @@ def run_pipeline(server: SandboxServer, folder: Path, **environ: str) -> subproc
     )
 
 
-def test_the_pipeline_of_dlts_page_does_what_the_page_promises(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pipeline_of_dlts_page_works_as_documented(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # in the script's own working folder, so that dlt finds the default DuckDB file
     monkeypatch.chdir(project)
     with SandboxServer(SandboxSettings(picture_mode="tiny", fixed_latency_s=0.02)) as server:
@@ -87,7 +87,7 @@ def test_the_pipeline_without_a_key_names_both_ways_to_give_one(project: Path) -
     assert "no API key is set. Export SEGMIND_API_KEY, or put `api_key`" in refused.stderr
 
 
-def test_the_drawn_explorer_is_the_picture_that_the_bundled_portraits_use() -> None:
+def test_the_bundled_portraits_use_the_generated_explorer_picture() -> None:
     script = runpy.run_path(str(ROOT / "examples" / "draw_explorer.py"))
     drawn = script["draw"]().convert("RGB")
     with Image.open(script["PICTURE"]) as bundled:

@@ -1,4 +1,4 @@
-"""What is exported of a generation and what is not, told of plain records; and texts that stay text in a README."""
+"""What is exported of a generation and what is not, from plain records; and texts that stay text in a README."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ORIGIN = "https://api.segmind.com"
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    facts = dict.fromkeys(
+    fields = dict.fromkeys(
         (
             "error", "failure_kind", "negative_prompt", "request_id", "submitted_at", "completed_at", "provider_sha256",
             "queue_ms", "inference_ms", "latency_ms", "run_id", "width", "height", "asked_at",
         )
     )  # fmt: skip
     return {
-        **facts,
+        **fields,
         "generation_id": "a" * 32, "model_slug": "fast-flux-schnell", "resource": "fast_flux_schnell",
         "set_key": "fruit",
         "state": "succeeded", "prompt": "a pear", "body": {"prompt": "a pear", "steps": 3, "seed": 7}, "images": {},
@@ -36,7 +36,7 @@ def record(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_a_stored_generation_is_told_by_the_names_of_the_columns() -> None:
+def test_a_stored_generation_is_exported_under_the_column_names() -> None:
     (item,), left_out = choose([record()], api_origin=ORIGIN, redactor=Redactor(None), also_former=False)
     assert left_out == []
     assert set(item.fields) == set(COLUMNS)
@@ -55,13 +55,13 @@ def test_a_stored_generation_is_told_by_the_names_of_the_columns() -> None:
         ({"state": "succeeded", "output_uri": None}, "succeeded"),
     ],
 )
-def test_what_is_not_stored_is_left_out_with_the_reason(changes: dict[str, Any], why: str) -> None:
+def test_generations_not_stored_are_left_out_with_the_reason(changes: dict[str, Any], why: str) -> None:
     items, (left,) = choose([record(**changes)], api_origin=ORIGIN, redactor=Redactor(None), also_former=False)
     assert items == []
     assert (left.why, left.prompt) == (why, "a pear")
 
 
-def test_what_the_set_no_longer_asks_for_comes_only_when_asked() -> None:
+def test_prompts_no_longer_in_the_set_are_exported_only_on_request() -> None:
     former = [record(is_current=False)]
     assert choose(former, api_origin=ORIGIN, redactor=Redactor(None), also_former=False) == ([], [])
     (item,), _ = choose(former, api_origin=ORIGIN, redactor=Redactor(None), also_former=True)
@@ -81,14 +81,14 @@ def test_a_model_that_left_the_registry_is_known_by_its_format(form: str | None,
     assert item.kind == kind
 
 
-def test_a_signed_url_among_the_parameters_does_not_leave() -> None:
+def test_a_signed_url_in_the_parameters_is_not_exported() -> None:
     body = {"prompt": "a pear", "image": "https://bucket.example/x.png?X-Amz-Signature=abcdef"}
     (item,), _ = choose([record(body=body)], api_origin=ORIGIN, redactor=Redactor(None), also_former=False)
     assert "Signature" not in item.fields["params"]
 
 
 @given(st.text())
-def test_any_text_is_one_cell_of_one_line(text: str) -> None:
+def test_any_text_fits_in_one_table_cell(text: str) -> None:
     cell = _cell(text)
     assert len(cell.splitlines()) <= 1
     assert re.search(r"(?<!\\)(?:\\\\)*[|<>`\[\]]", cell) is None

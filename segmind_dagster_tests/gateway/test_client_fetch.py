@@ -65,14 +65,14 @@ def test_a_slow_output_is_waited_for(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"faults": Faults(script=["output_missing"])}, {"file_ttl_s": 0.0}])
-def test_an_output_that_is_gone_is_expired_and_asked_for_once(bench: Bench, settings: dict[str, Any]) -> None:
+def test_a_deleted_output_is_expired_and_requested_once(bench: Bench, settings: dict[str, Any]) -> None:
     error, account = bought(bench, **settings)
     assert (error.kind, error.http_status) == ("expired", 404)
     assert account["requests"]["output"] == 1
 
 
 @pytest.mark.parametrize("fault", ["html_as_image", "undecodable"])
-def test_bytes_that_are_no_picture_arrive_whole_and_are_refused_by_verification(bench: Bench, fault: Any) -> None:
+def test_bytes_that_are_not_a_picture_are_fetched_and_refused_by_verification(bench: Bench, fault: Any) -> None:
     sha256, _ = bought(bench, faults=Faults(script=[fault]))
     assert sha256 == hashlib.sha256(bench.sink.read_bytes()).hexdigest()
     with pytest.raises(OutputError):
@@ -140,7 +140,7 @@ def test_a_redirect_to_a_host_that_is_not_listed_is_refused(bench: Bench, locati
     assert len(seen) == 1
 
 
-def test_redirects_in_a_circle_end(bench: Bench) -> None:
+def test_a_redirect_loop_ends(bench: Bench) -> None:
     handler, seen = answering(lambda: web.Response(status=302, headers={"Location": "/a.png"}))
     with pytest.raises(OutputError, match="redirects") as raised:
         bench.against(handler, lambda gateway, url: gateway.fetch(f"{url}/a.png", bench.sink))
@@ -177,7 +177,7 @@ def test_an_output_of_exactly_the_limit_is_accepted(bench: Bench) -> None:
     assert sha256 == hashlib.sha256(CONTENT).hexdigest()
 
 
-def test_an_output_that_stays_truncated_is_refused_in_the_end(bench: Bench) -> None:
+def test_an_output_that_stays_truncated_is_refused(bench: Bench) -> None:
     gets = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -196,7 +196,7 @@ def test_an_output_that_stays_truncated_is_refused_in_the_end(bench: Bench) -> N
     assert len(gets) == 6
 
 
-def test_a_compressed_answer_is_unpacked(bench: Bench) -> None:
+def test_a_compressed_answer_is_decompressed(bench: Bench) -> None:
     def compressed() -> web.Response:
         response = web.Response(body=CONTENT)
         response.enable_compression(web.ContentCoding.gzip)
@@ -208,7 +208,7 @@ def test_a_compressed_answer_is_unpacked(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_a_file_that_may_not_be_read_any_more_is_expired(bench: Bench, status: int) -> None:
+def test_a_file_that_is_forbidden_now_is_expired(bench: Bench, status: int) -> None:
     handler, seen = answering(lambda: web.Response(status=status))
     with pytest.raises(GatewayError) as raised:
         bench.against(handler, lambda gateway, url: gateway.fetch(f"{url}/a.png?sig=SECRET", bench.sink))
@@ -217,14 +217,14 @@ def test_a_file_that_may_not_be_read_any_more_is_expired(bench: Bench, status: i
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429])
-def test_a_server_in_trouble_is_asked_again(bench: Bench, status: int) -> None:
+def test_a_fetch_is_retried_after_a_server_error(bench: Bench, status: int) -> None:
     headers = {"x-rate-limit-reset-at-utc": "2000-01-01T00:00:00Z"}
     handler, seen = answering(lambda: web.Response(status=status, headers=headers), lambda: web.Response(body=CONTENT))
     bench.against(handler, lambda gateway, url: gateway.fetch(f"{url}/a.png", bench.sink))
     assert len(seen) == 2
 
 
-def test_a_server_that_stays_in_trouble_is_not_asked_for_ever(bench: Bench) -> None:
+def test_retries_of_server_errors_are_bounded(bench: Bench) -> None:
     handler, seen = answering(lambda: web.Response(status=500))
     with pytest.raises(GatewayError) as raised:
         bench.against(handler, lambda gateway, url: gateway.fetch(f"{url}/a.png?sig=SECRET", bench.sink))

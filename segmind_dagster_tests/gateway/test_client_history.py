@@ -73,7 +73,7 @@ def test_reading_stops_once_rows_are_older_than_asked_for(bench: Bench) -> None:
     assert len(seen) == 1
 
 
-def test_a_server_that_gives_one_page_for_another_has_not_given_the_whole_history(bench: Bench) -> None:
+def test_a_repeated_page_makes_the_history_incomplete(bench: Bench) -> None:
     handler, seen = answering(lambda: web.json_response({"data": history_of(NOW, NOW)}))
     error = refused_by(bench, handler, since_an_hour)
     assert error.kind == "unknown_outcome"
@@ -81,7 +81,7 @@ def test_a_server_that_gives_one_page_for_another_has_not_given_the_whole_histor
     assert len(seen) == 2
 
 
-def test_a_page_of_rows_already_seen_does_not_end_the_reading(bench: Bench) -> None:
+def test_a_page_with_known_rows_does_not_end_the_reading(bench: Bench) -> None:
     """A request with many outputs fills more than a page with rows of its own."""
     row, last = history_of(NOW, NOW)
     pages = iter([[row, row], [row, last]])
@@ -90,7 +90,7 @@ def test_a_page_of_rows_already_seen_does_not_end_the_reading(bench: Bench) -> N
     assert [found.request_id for found in rows] == ["r-0", "r-1"]
 
 
-def test_a_page_that_is_not_sorted_as_asked_does_not_end_the_reading(bench: Bench) -> None:
+def test_an_unsorted_page_does_not_end_the_reading(bench: Bench) -> None:
     page = history_of(NOW - timedelta(hours=2), NOW)
     later = [{**history_of(NOW)[0], "request_id": "r-2"}]
     pages = iter([page, later])
@@ -99,7 +99,7 @@ def test_a_page_that_is_not_sorted_as_asked_does_not_end_the_reading(bench: Benc
     assert [found.request_id for found in rows] == ["r-0", "r-1", "r-2"]
 
 
-def test_an_endless_history_is_an_error_and_not_half_an_answer(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_history_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_MOST_PAGES", 4)
     pages = iter(range(100))
     handler, seen = answering(
@@ -110,14 +110,14 @@ def test_an_endless_history_is_an_error_and_not_half_an_answer(bench: Bench, mon
 
 
 @pytest.mark.parametrize("document", [{"data": None}, {"rows": "none"}, [{"model_name": "m"}], {"error": "x"}, 5])
-def test_a_history_that_is_not_understood_is_an_error_and_not_empty(bench: Bench, document: Any) -> None:
+def test_an_unreadable_history_is_an_error_and_not_empty(bench: Bench, document: Any) -> None:
     handler, _ = answering(lambda: web.json_response(document))
     error = refused_by(bench, handler, since_an_hour)
     assert error.kind == "unknown_outcome"
     assert "not understood" in str(error)
 
 
-def test_a_history_that_breaks_off_on_a_later_page_is_an_error(bench: Bench) -> None:
+def test_a_history_that_fails_on_a_later_page_is_an_error(bench: Bench) -> None:
     first = {"data": history_of(NOW), "pagination": {"page": 1, "total_pages": 2}}
     handler, _ = answering(lambda: web.json_response(first), lambda: web.Response(text=HTML, status=502))
     assert refused_by(bench, handler, since_an_hour).kind == "server_error"
@@ -132,7 +132,7 @@ def test_the_window_of_the_history_leaves_a_day_on_either_side(bench: Bench) -> 
     assert (query["sort_by"], query["sort_order"]) == ("model_created", "desc")
 
 
-def test_the_history_remembers_a_request_whose_record_is_gone_and_no_other(bench: Bench) -> None:
+def test_the_history_finds_a_request_whose_record_is_gone(bench: Bench) -> None:
     server = bench.sandbox(record_ttl_s=0.0)
 
     async def submit_and_ask(gateway: Gateway) -> tuple[HistoryRow | None, HistoryRow | None]:
@@ -153,19 +153,19 @@ REMEMBERED = {"request_id": "r-1", "generation_url": "https://a/1.png"}
 
 
 @pytest.mark.parametrize("document", [REMEMBERED, {"data": REMEMBERED}, {"data": [REMEMBERED], "message": "found"}])
-def test_a_remembered_request_is_found_in_any_wrapper(bench: Bench, document: Any) -> None:
+def test_a_history_row_is_found_in_any_envelope(bench: Bench, document: Any) -> None:
     handler, _ = answering(lambda: web.json_response(document))
     row = bench.against(handler, lambda gateway, _: gateway.history_row("r-1"))
     assert (row.request_id, row.output_url) == ("r-1", "https://a/1.png")
 
 
 @pytest.mark.parametrize("url", [None, "", 5, "file:///etc/passwd", ["https://a/1.png"]])
-def test_a_remembered_request_may_name_no_output(bench: Bench, url: Any) -> None:
+def test_a_history_row_may_have_no_output(bench: Bench, url: Any) -> None:
     handler, _ = answering(lambda: web.json_response({**REMEMBERED, "generation_url": url}))
     assert bench.against(handler, lambda gateway, _: gateway.history_row("r-1")).output_url is None
 
 
 @pytest.mark.parametrize("document", [5, None, "r-1", {}, {"data": [None, 5]}, {"data": {"request_id": 5}}])
-def test_what_is_remembered_in_no_known_shape_is_nothing(bench: Bench, document: Any) -> None:
+def test_a_history_row_of_unknown_shape_reads_as_none(bench: Bench, document: Any) -> None:
     handler, _ = answering(lambda: web.json_response(document))
     assert bench.against(handler, lambda gateway, _: gateway.history_row("r-1")) is None

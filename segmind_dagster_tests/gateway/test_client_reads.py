@@ -96,13 +96,13 @@ def test_a_failed_job_is_an_answer_and_not_an_error(bench: Bench, fault: Any, wo
     assert server.account()["requests"][question] == 1
 
 
-def test_a_failed_job_may_be_told_with_a_200(bench: Bench) -> None:
+def test_a_failed_job_may_be_reported_with_a_200(bench: Bench) -> None:
     handler, _ = answering(lambda: web.json_response({"status": "FAILED", "error": "broke"}))
     assert bench.against(handler, lambda gateway, _: gateway.status("r-1")).error == "broke"
 
 
 @pytest.mark.parametrize("question", ["status", "result"])
-def test_a_record_that_is_gone_is_expired_and_asked_for_once(bench: Bench, question: str) -> None:
+def test_a_deleted_record_is_expired_and_requested_once(bench: Bench, question: str) -> None:
     server = bench.sandbox()
 
     async def ask(gateway: Gateway) -> Answer:
@@ -134,7 +134,7 @@ def test_a_poll_is_repeated_a_bounded_number_of_times_where_that_may_help(
     assert len(seen) == gets
 
 
-def test_a_get_that_met_the_rate_limit_waits_for_its_reset(bench: Bench) -> None:
+def test_a_rate_limited_get_waits_for_the_reset(bench: Bench) -> None:
     waits = []
 
     def limited() -> web.Response:
@@ -175,7 +175,7 @@ def test_the_address_of_a_job_is_built_from_its_id_and_never_taken_from_it(bench
         ("1.5", None),
     ],
 )
-def test_the_balance_counts_free_credits_and_is_unknown_when_not_understood(
+def test_the_balance_includes_free_credits_and_is_unknown_when_unreadable(
     bench: Bench, answer: Any, expected: Decimal | None
 ) -> None:
     handler, _ = answering(lambda: web.json_response(answer))
@@ -192,7 +192,7 @@ def test_the_balance_is_that_of_the_sandbox(bench: Bench) -> None:
     assert bench.run(server.url, lambda gateway: gateway.credits_usd()) == Decimal("3.25")
 
 
-def test_a_wrong_key_is_told_by_the_first_free_look(bench: Bench) -> None:
+def test_a_wrong_key_is_found_by_the_first_free_request(bench: Bench) -> None:
     server = bench.sandbox(api_key="SG_ffffffffffffffff")
     with pytest.raises(GatewayError) as raised:
         bench.run(server.url, lambda gateway: gateway.credits_usd())
@@ -255,7 +255,7 @@ def test_an_upload_that_names_another_host_is_refused_at_once(bench: Bench, addr
         ("https://bucket.example:8443/1", "bucket.example:8443"),
     ],
 )
-def test_an_upload_at_a_listed_host_is_believed(bench: Bench, address: str, listed: str) -> None:
+def test_an_upload_at_a_listed_host_is_accepted(bench: Bench, address: str, listed: str) -> None:
     handler, _ = answering(lambda: web.json_response({"file_urls": [address]}))
     variables = {"SEGMIND_OUTPUT_HOSTS": listed}
     assert bench.against(handler, lambda gateway, _: upload(gateway), variables=variables) == address

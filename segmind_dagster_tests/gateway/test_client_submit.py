@@ -100,7 +100,7 @@ def test_a_refused_or_lost_submission_has_its_kind_and_was_sent_once(bench: Benc
     assert server.account()["requests"]["submit"] == 1
 
 
-def test_the_message_of_a_refusal_says_what_was_attempted_and_seen(bench: Bench) -> None:
+def test_an_error_message_says_what_was_attempted_and_seen(bench: Bench) -> None:
     server = bench.sandbox(faults=Faults(script=["team_limit"]))
     assert str(refused(bench, server.url)) == (
         f"POST {server.url}/v2/fast-flux-schnell: answered 406: "
@@ -108,7 +108,7 @@ def test_the_message_of_a_refusal_says_what_was_attempted_and_seen(bench: Bench)
     )
 
 
-def test_an_accepted_submission_is_the_job_that_the_sandbox_took_on(bench: Bench) -> None:
+def test_an_accepted_submission_returns_the_id_of_the_sandbox_job(bench: Bench) -> None:
     server = bench.sandbox()
     body = {"prompt": "Ein Bär 🐻 an der Spree", "seed": 2**53 + 1}
     accepted = bench.run(server.url, submitting(bench.sink, body=body))
@@ -118,7 +118,7 @@ def test_an_accepted_submission_is_the_job_that_the_sandbox_took_on(bench: Bench
     assert not bench.sink.exists()
 
 
-def test_a_v1_answer_brings_the_output_and_its_accounting_along(bench: Bench) -> None:
+def test_a_v1_answer_contains_the_output_and_its_accounting(bench: Bench) -> None:
     server = bench.sandbox()
     accepted = bench.run(server.url, submitting(bench.sink, SDXL_NEWREALITY))
     (job,) = server.account()["jobs"]
@@ -158,9 +158,7 @@ def test_a_truncated_v1_output_keeps_its_request_id_and_cost(bench: Bench) -> No
         ({"initial_credits": Decimal(0)}, "no_credits", 406),
     ],
 )
-def test_what_the_account_may_not_do_is_refused_by_kind(
-    bench: Bench, settings: dict[str, Any], kind: str, status: int
-) -> None:
+def test_account_errors_have_their_kinds(bench: Bench, settings: dict[str, Any], kind: str, status: int) -> None:
     error = refused(bench, bench.sandbox(**settings).url)
     assert (error.kind, error.http_status) == (kind, status)
 
@@ -169,7 +167,7 @@ def test_a_model_that_does_not_exist_is_an_invalid_request(bench: Bench) -> None
     assert refused(bench, bench.sandbox().url, replace(FAST_FLUX_SCHNELL, slug="no/such model")).http_status == 404
 
 
-def test_a_connection_that_cannot_be_made_sent_nothing(bench: Bench) -> None:
+def test_a_failed_connection_has_sent_nothing(bench: Bench) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         error = refused(bench, f"http://127.0.0.1:{closed.getsockname()[1]}")
@@ -197,14 +195,14 @@ def test_a_redirected_post_is_not_followed(bench: Bench, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
-def test_a_readable_request_id_is_an_acceptance_whatever_else_the_answer_says(bench: Bench, status: int) -> None:
+def test_an_answer_with_a_readable_request_id_is_an_acceptance(bench: Bench, status: int) -> None:
     handler, seen = answering(lambda: web.json_response({"request_id": "r-1", "extra": [1]}, status=status))
     accepted = bench.against(handler, lambda gateway, _: gateway.submit(FAST_FLUX_SCHNELL, BODY, bench.sink))
     assert (accepted.request_id, accepted.http_status, len(seen)) == ("r-1", status, 1)
 
 
 @pytest.mark.parametrize("request_id", [None, "", 5, ["r-1"], {"id": "r-1"}])
-def test_an_acceptance_without_a_readable_request_id_leaves_the_outcome_unknown(bench: Bench, request_id: Any) -> None:
+def test_a_2xx_without_a_readable_request_id_has_an_unknown_outcome(bench: Bench, request_id: Any) -> None:
     assert refused_by(bench, lambda: web.json_response({"request_id": request_id})).kind == "unknown_outcome"
 
 
@@ -220,7 +218,7 @@ def test_a_submission_carries_the_key_in_its_own_header_and_a_json_body(bench: B
 
 @pytest.mark.parametrize("clock_skew_s", [0, -3600, 3600])
 @pytest.mark.parametrize("notation", ["iso", "http", "unix"])
-def test_the_reset_of_a_rate_limit_is_told_in_our_own_time(bench: Bench, clock_skew_s: int, notation: str) -> None:
+def test_the_rate_limit_reset_is_converted_to_our_clock(bench: Bench, clock_skew_s: int, notation: str) -> None:
     theirs = datetime.now(UTC) + timedelta(seconds=clock_skew_s)
     reset = theirs + timedelta(seconds=30)
     text = {"iso": reset.isoformat(), "http": format_datetime(reset, usegmt=True), "unix": str(reset.timestamp())}
@@ -232,9 +230,7 @@ def test_the_reset_of_a_rate_limit_is_told_in_our_own_time(bench: Bench, clock_s
 
 
 @pytest.mark.parametrize(("header", "at_most_s"), [(None, 60), ("soon", 60), ("2999-01-01T00:00:00Z", 300)])
-def test_a_reset_that_is_missing_or_absurd_does_not_stop_the_world(
-    bench: Bench, header: str | None, at_most_s: int
-) -> None:
+def test_a_missing_or_absurd_reset_waits_a_bounded_time(bench: Bench, header: str | None, at_most_s: int) -> None:
     headers = {"x-rate-limit-reset-at-utc": header} if header else {}
     error = refused_by(bench, lambda: web.json_response({}, status=429, headers=headers))
     assert error.reset_s is not None
@@ -256,7 +252,7 @@ def test_without_a_key_there_is_no_gateway(tmp_path: Path) -> None:
         Gateway(load_settings(environ={}, project_dir=tmp_path))
 
 
-def test_a_gateway_that_was_not_entered_says_so(bench: Bench) -> None:
+def test_using_a_gateway_outside_its_context_is_an_error(bench: Bench) -> None:
     gateway = Gateway(bench.settings("http://127.0.0.1:9"))
     with pytest.raises(RuntimeError, match="async with"):
         asyncio.run(gateway.submit(FAST_FLUX_SCHNELL, BODY, bench.sink))

@@ -49,7 +49,7 @@ def closed_port() -> int:
     return port
 
 
-def test_a_refused_connection_is_given_up_after_a_few_knocks(bench: Bench, pauses: list[int], closed_port: int) -> None:
+def test_a_refused_connection_fails_after_a_few_attempts(bench: Bench, pauses: list[int], closed_port: int) -> None:
     with pytest.raises(UnreachableError) as raised:
         bench.run(f"http://127.0.0.1:{closed_port}", the_balance)
     assert raised.value.kind == "connect_error"
@@ -76,7 +76,7 @@ def test_a_name_that_has_no_address_is_unreachable(
     assert pauses == [1, 2, 3, 4]
 
 
-def test_knocking_ends_when_its_seconds_are_over(
+def test_connection_attempts_end_after_their_time_limit(
     bench: Bench, pauses: list[int], closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repeating, "_KNOCK_S", 0.0)
@@ -85,7 +85,7 @@ def test_knocking_ends_when_its_seconds_are_over(
     assert pauses == [1]
 
 
-def test_a_balance_that_does_not_come_is_given_up_within_seconds(
+def test_a_balance_request_without_an_answer_ends_within_seconds(
     bench: Bench, pauses: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "_KNOCK", ClientTimeout(total=0.2))
@@ -102,14 +102,14 @@ def test_a_balance_that_does_not_come_is_given_up_within_seconds(
     assert (CLIENT_KNOCK.total or 99) + KNOCK_S < 10
 
 
-def test_a_balance_that_met_the_rate_limit_is_not_waited_for(bench: Bench, pauses: list[int]) -> None:
+def test_a_rate_limited_balance_request_does_not_wait(bench: Bench, pauses: list[int]) -> None:
     handler, seen = answering(lambda: web.Response(status=429))
     with pytest.raises(GatewayError) as raised:
         bench.against(handler, lambda gateway, _: gateway.credits_usd())
     assert (raised.value.kind, len(seen)) == ("rate_limited", 1)
 
 
-def test_a_host_that_answers_badly_is_asked_as_often_as_ever(bench: Bench, pauses: list[int]) -> None:
+def test_a_host_with_bad_answers_keeps_its_usual_retries(bench: Bench, pauses: list[int]) -> None:
     handler, seen = answering(lambda: web.Response(status=503, text="busy"))
     with pytest.raises(GatewayError) as raised:
         bench.against(handler, lambda gateway, _: gateway.credits_usd())
@@ -117,7 +117,7 @@ def test_a_host_that_answers_badly_is_asked_as_often_as_ever(bench: Bench, pause
     assert (len(seen), pauses) == (6, [1, 2, 3, 4, 5, 6])
 
 
-def test_a_connection_lost_in_the_middle_of_a_run_is_tried_as_often_as_ever(
+def test_a_connection_lost_during_a_run_keeps_its_usual_retries(
     bench: Bench, pauses: list[int], closed_port: int
 ) -> None:
     with pytest.raises(UnreachableError):

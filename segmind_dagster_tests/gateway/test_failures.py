@@ -104,7 +104,7 @@ def test_a_documented_answer_has_its_kind(status: int, body: bytes, kind: str) -
 
 
 @pytest.mark.parametrize(("status", "body"), UNKNOWN)
-def test_an_answer_that_is_not_documented_leaves_the_outcome_unknown(status: int, body: bytes) -> None:
+def test_an_undocumented_answer_has_an_unknown_outcome(status: int, body: bytes) -> None:
     assert kind_of(status, body) == "unknown_outcome"
 
 
@@ -139,17 +139,17 @@ def test_an_answer_of_success_or_of_a_broken_proxy_never_counts_as_free(body: by
         ("", "job_failed"),
     ],
 )
-def test_a_job_that_refused_its_inputs_is_told_from_one_that_broke(error: str, kind: str) -> None:
+def test_a_job_with_invalid_inputs_is_distinguished_from_a_broken_job(error: str, kind: str) -> None:
     assert classify_job(error) == kind
 
 
-def test_every_kind_has_a_policy_and_every_policy_an_advice() -> None:
+def test_every_failure_kind_has_a_policy_with_advice() -> None:
     assert set(POLICIES) == set(get_args(FailureKind))
     assert all(policy.advice.strip().endswith(".") for policy in POLICIES.values())
 
 
 @pytest.mark.parametrize("kind", get_args(FailureKind))
-def test_only_what_is_free_is_repeated_within_a_run(kind: FailureKind) -> None:
+def test_only_free_failures_are_retried_within_a_run(kind: FailureKind) -> None:
     policy = POLICIES[kind]
     assert (policy.attempts > 1) == (kind in FREE_TO_REPEAT)
     assert policy.stops_run == (kind in STOP_THE_RUN)
@@ -163,16 +163,16 @@ def test_a_delay_is_never_negative_and_never_more_than_a_minute(kind: Any, attem
 
 
 @given(attempt=st.integers(1, 40), seed=st.integers(0, 2**32))
-def test_a_delay_doubles_up_to_its_limit_with_at_most_half_of_it_left_to_chance(attempt: int, seed: int) -> None:
+def test_a_delay_doubles_up_to_its_limit_with_at_most_half_as_jitter(attempt: int, seed: int) -> None:
     longest = min(60.0, 0.5 * 2**attempt)
     assert longest / 2 <= retry_delay_s("server_error", attempt, random.Random(seed)) <= longest
 
 
-def test_after_a_rate_limit_the_limiter_does_the_waiting() -> None:
+def test_after_a_429_only_the_rate_limiter_waits() -> None:
     assert retry_delay_s("rate_limited", 5, random.Random(1)) == 0
 
 
-def test_two_generations_do_not_come_back_at_the_same_moment() -> None:
+def test_two_generations_do_not_retry_at_the_same_time() -> None:
     chance = random.Random(1)
     assert len({retry_delay_s("server_error", 3, chance) for _ in range(20)}) == 20
 
@@ -199,6 +199,6 @@ def test_the_readable_part_of_any_answer_is_short(body: bytes, limit: int) -> No
 
 
 @given(body=bodies)
-def test_an_envelope_is_an_object_that_says_error_or_status(body: bytes) -> None:
+def test_an_envelope_is_an_object_with_error_or_status(body: bytes) -> None:
     if has_envelope(body):
         assert {"error", "status"} & set(json.loads(body))

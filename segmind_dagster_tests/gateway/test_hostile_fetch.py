@@ -99,7 +99,7 @@ def test_a_listed_name_with_a_public_address_is_connected_to(address: str) -> No
     assert resolved([address]) == [address]
 
 
-def test_a_name_that_changes_its_mind_is_refused_when_it_does() -> None:
+def test_a_host_that_resolves_to_a_private_address_later_is_refused() -> None:
     answers = (["93.184.216.34"], ["169.254.169.254"])
     assert resolved(*answers, times=1) == ["93.184.216.34"]
     with pytest.raises(OutputError, match=r"169\.254\.169\.254"):
@@ -153,7 +153,7 @@ def test_nothing_is_sent_to_a_listed_name_of_this_machine(bench: Bench, name: st
     ],
 )
 @pytest.mark.parametrize("is_redirect", [True, False])
-def test_a_private_address_in_disguise_is_no_listed_host(bench: Bench, host: str, *, is_redirect: bool) -> None:
+def test_a_disguised_private_address_is_refused(bench: Bench, host: str, *, is_redirect: bool) -> None:
     url = f"https://{host}/a.png"
     handler, seen = answering(lambda: web.Response(status=302, headers={"Location": url}))
     with pytest.raises(OutputError) as raised:
@@ -183,7 +183,7 @@ def test_a_private_address_in_disguise_is_no_listed_host(bench: Bench, host: str
     ],
 )
 @pytest.mark.parametrize("is_redirect", [True, False])
-def test_an_odd_address_is_refused_and_breaks_nothing(bench: Bench, url: str, *, is_redirect: bool) -> None:
+def test_a_malformed_address_is_refused_without_a_crash(bench: Bench, url: str, *, is_redirect: bool) -> None:
     if is_redirect and not url.isascii():
         return  # a header cannot carry it
     handler, seen = answering(lambda: web.Response(status=302, headers={"Location": url}))
@@ -206,7 +206,7 @@ pieces = st.sampled_from(
 
 
 @given(url=st.lists(pieces, min_size=1, max_size=8).map("".join).map(lambda text: f"https://{text}"))
-def test_what_is_checked_is_what_would_be_connected_to(url: str) -> None:
+def test_the_checked_address_is_the_connected_address(url: str) -> None:
     """Two parsers read an address: ours before, the HTTP client's when it connects."""
     fetcher = Fetcher(settings(), Redactor(None), max_output_bytes=1)
     try:
@@ -222,7 +222,7 @@ def test_what_is_checked_is_what_would_be_connected_to(url: str) -> None:
 
 
 @pytest.mark.parametrize("request_id", ["\ud800", "a\nb", "a\0", "ä", "", 7, None, ["x"], {"a": 1}])
-def test_what_could_not_be_an_address_or_be_stored_is_no_request_id(request_id: Any) -> None:
+def test_a_request_id_must_fit_a_url_and_the_ledger(request_id: Any) -> None:
     assert request_id_of(json.dumps({"request_id": request_id}).encode()) is None
 
 
@@ -243,7 +243,7 @@ def test_a_small_archive_that_unpacks_to_more_than_the_limit_is_refused(bench: B
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "nonsense"])
-def test_bytes_that_are_not_packed_as_announced_never_break_the_run(bench: Bench, encoding: str) -> None:
+def test_a_wrong_content_encoding_never_crashes_the_run(bench: Bench, encoding: str) -> None:
     handler, _ = answering(lambda: web.Response(body=b"no archive " * 100, headers={"Content-Encoding": encoding}))
 
     async def fetch(gateway: Any, url: str) -> Any:
@@ -257,7 +257,7 @@ def test_bytes_that_are_not_packed_as_announced_never_break_the_run(bench: Bench
             bench.against(handler, fetch)
 
 
-def test_outputs_are_asked_for_as_they_are(bench: Bench) -> None:
+def test_outputs_are_requested_without_compression(bench: Bench) -> None:
     """A gzip stream that breaks off unpacks without a complaint, so that none is asked for."""
 
     async def handler(request: web.Request) -> web.Response:
@@ -269,7 +269,7 @@ def test_outputs_are_asked_for_as_they_are(bench: Bench) -> None:
     assert bench.sink.read_bytes() == CONTENT
 
 
-def test_an_output_that_is_too_large_is_taken_up_to_the_limit_and_no_further(bench: Bench) -> None:
+def test_an_oversized_output_is_read_up_to_the_limit(bench: Bench) -> None:
     written = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -292,7 +292,7 @@ def test_an_output_that_is_too_large_is_taken_up_to_the_limit_and_no_further(ben
 
 
 @pytest.mark.parametrize("is_begun", [True, False], ids=["it drips", "it is silent"])
-def test_a_connection_that_never_ends_is_given_up_after_one_time_out(
+def test_an_endless_connection_ends_after_one_timeout(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, *, is_begun: bool
 ) -> None:
     monkeypatch.setattr(fetching, "FETCH_TIMEOUT_S", 0.3)
@@ -329,14 +329,14 @@ def test_a_connection_that_never_ends_is_given_up_after_one_time_out(
         {"Link": "</evil>; rel=canonical", "Set-Cookie": "evil=1; Domain=segmind.com"},
     ],
 )
-def test_nothing_that_a_server_says_about_names_is_listened_to(bench: Bench, headers: dict[str, str]) -> None:
+def test_file_names_from_the_server_are_ignored(bench: Bench, headers: dict[str, str]) -> None:
     handler, _ = answering(lambda: web.Response(body=CONTENT, headers=headers))
     sha256 = bench.against(handler, lambda gateway, url: gateway.fetch(f"{url}/..%2f..%2fetc%2fevil", bench.sink))
     assert sha256 == hashlib.sha256(bench.sink.read_bytes()).hexdigest()
     assert [path.name for path in bench.folder.iterdir() if path.is_file()] == ["sink"]
 
 
-def test_headers_without_end_are_a_failed_exchange(bench: Bench) -> None:
+def test_endless_headers_fail_the_request(bench: Bench) -> None:
     handler, _ = answering(lambda: web.Response(body=CONTENT, headers={"X-Long": "a" * 100_000}))
     with pytest.raises(GatewayError) as raised:
         bench.against(handler, lambda gateway, url: gateway.fetch(f"{url}/a.png", bench.sink))

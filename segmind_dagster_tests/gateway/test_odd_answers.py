@@ -25,22 +25,22 @@ def test_images_of_another_type_name_no_output(images: Any) -> None:
     assert answer.output_url is None
 
 
-def test_a_body_nested_beyond_reason_is_classified_like_any_other() -> None:
+def test_a_deeply_nested_body_is_classified_like_any_other() -> None:
     assert kind_of(500, b"[" * 100_000) == "unknown_outcome"
     assert kind_of(400, b"[" * 100_000) == "invalid_request"
 
 
 @pytest.mark.parametrize("milliseconds", [1780120112359, 1790120112359])
-def test_a_unix_time_in_milliseconds_is_never_read_as_a_date_of_the_past(milliseconds: int) -> None:
+def test_a_unix_time_in_milliseconds_is_never_read_as_a_past_date(milliseconds: int) -> None:
     assert wire.read_instant(str(milliseconds)) == datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def test_an_absurd_year_is_no_moment() -> None:
+def test_an_absurd_year_is_no_time() -> None:
     assert wire.read_instant("1 Jan 99999999999999999999 00:00:00") is None
 
 
 @pytest.mark.parametrize("metrics", [{"cost": "1e30"}, {"queue_time": "1e1000000"}, {"inference_time": "1e40"}])
-def test_a_figure_that_no_database_can_hold_is_not_reported(metrics: Any) -> None:
+def test_a_number_that_no_database_can_hold_is_not_reported(metrics: Any) -> None:
     answer = wire.read_job({"status": "COMPLETED", "metrics": metrics})
     assert answer is not None
     assert answer.accounting == NOT_REPORTED
@@ -105,7 +105,7 @@ def test_the_api_host_is_not_fetched_from_unencrypted_when_the_api_is_https(benc
 
 
 @pytest.mark.parametrize("model", [SDXL_NEWREALITY, replace(LLAMA_V3P1_8B_INSTRUCT, api_version="v1")])
-def test_a_v1_answer_that_breaks_off_keeps_its_request_id_for_every_kind_of_output(bench: Any, model: Any) -> None:
+def test_a_truncated_v1_answer_keeps_its_request_id_for_every_kind_of_output(bench: Any, model: Any) -> None:
     head = b"HTTP/1.1 200 OK\r\nx-request-id: r-1\r\nContent-Length: 100\r\n\r\n{"
     accepted = serving_garbage(bench, head, lambda gateway, _: gateway.submit(model, {}, bench.sink))
     assert (accepted.request_id, accepted.output_text) == ("r-1", None)
@@ -129,7 +129,7 @@ def test_a_request_of_any_age_is_found_in_the_history(bench: Any, days: int) -> 
     assert found == [bought]
 
 
-def test_a_server_that_ignores_the_id_does_not_pass_another_request_for_ours(bench: Any) -> None:
+def test_a_history_row_with_another_request_id_is_rejected(bench: Any) -> None:
     rows = {"data": [{"request_id": "r-2", "generation_url": "https://a/2.png"}]}
     handler, _ = answering(lambda: web.json_response(rows))
     assert bench.against(handler, lambda gateway, _: gateway.history_row("r-1")) is None

@@ -56,11 +56,11 @@ def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
     return hand
 
 
-def test_nobody_waits_while_nothing_is_refused(hand: Hand) -> None:
+def test_no_request_waits_before_the_first_429(hand: Hand) -> None:
     assert asyncio.run(hand.turns(Pace(), 500)) == [100.0] * 500
 
 
-def test_after_a_refusal_all_wait_for_the_window_and_go_one_after_the_other(hand: Hand) -> None:
+def test_after_a_429_requests_wait_for_the_window_and_go_one_by_one(hand: Hand) -> None:
     pace = Pace()
     pace.refuse(100.0, 7.0)
     moments = asyncio.run(hand.turns(pace, 20))
@@ -69,7 +69,7 @@ def test_after_a_refusal_all_wait_for_the_window_and_go_one_after_the_other(hand
     assert moments[-1] < 110
 
 
-def test_a_refusal_of_what_was_sent_before_the_last_one_slows_down_nothing_more(hand: Hand) -> None:
+def test_a_429_for_an_older_request_does_not_slow_down_again(hand: Hand) -> None:
     pace: Any = Pace()
     pace.refuse(100.0, 5.0)
     gap_s = pace._gap_s
@@ -80,7 +80,7 @@ def test_a_refusal_of_what_was_sent_before_the_last_one_slows_down_nothing_more(
     assert asyncio.run(hand.turns(pace, 2))[0] == pytest.approx(105.0)
 
 
-def test_who_waits_while_it_is_refused_again_waits_for_the_next_window(hand: Hand) -> None:
+def test_a_waiting_request_waits_again_after_another_429(hand: Hand) -> None:
     async def main() -> list[float]:
         pace = Pace()
         pace.refuse(100.0, 5.0)

@@ -78,7 +78,7 @@ def test_a_url_is_shown_without_user_query_and_fragment(url: str, shown: str) ->
     assert redact(f"fetched {url}.") in {f"fetched {shown}", f"fetched {shown}."}
 
 
-def test_several_secrets_in_one_message_all_go() -> None:
+def test_several_secrets_in_one_message_are_all_redacted() -> None:
     text = f"POST https://a/x?k={KEY} with {KEY} and plain-secret to https://b/y?z=1"
     assert Redactor("plain-secret").text(text) == "POST https://a/x with [hidden] and [hidden] to https://b/y"
 
@@ -122,23 +122,23 @@ def test_the_configured_key_never_survives_in_any_form(key: str, form: str) -> N
 
 
 @given(key=st.text(alphabet=string.printable.strip() + "äß", min_size=6, max_size=40), noise=st.text(max_size=20))
-def test_a_key_of_any_form_goes_from_any_text(key: str, noise: str) -> None:
+def test_a_key_of_any_form_is_redacted_from_any_text(key: str, noise: str) -> None:
     redactor = Redactor(key)
     for written in (key, quote(key, safe=""), json.dumps(key)[1:-1], html.escape(key)):
         assert key not in redactor.text(f"{noise} {written} {noise}").replace("[hidden]", "")
 
 
 @pytest.mark.parametrize("key", ["", " ", "\n", None])
-def test_no_key_hides_nothing(key: str | None) -> None:
+def test_without_a_key_nothing_is_redacted(key: str | None) -> None:
     assert Redactor(key).text("a red pear") == "a red pear"
 
 
-def test_a_short_key_is_a_word_and_no_letters_of_others() -> None:
+def test_a_short_key_is_redacted_only_as_a_whole_word() -> None:
     assert Redactor("ab").text("x-tab ab cab AB=1") == "x-tab [hidden] cab [hidden]=1"
 
 
 @pytest.mark.parametrize("at", range(280, 310))
-def test_a_text_is_cut_only_after_the_key_is_gone(at: int) -> None:
+def test_a_text_is_truncated_only_after_redaction(at: int) -> None:
     shown = Redactor("plain-secret").short("x" * at + " plain-secret " + "y" * 5000)
     assert "plain" not in shown.replace("[hidden]", "")
     assert len(shown) <= 300

@@ -55,7 +55,7 @@ def read(document: Any) -> wire.Answer:
     return answer
 
 
-def test_the_published_result_is_read_whole() -> None:
+def test_the_documented_result_is_read_completely() -> None:
     assert read(RESULT) == wire.Answer(
         status="completed",
         output_url=URL,
@@ -78,7 +78,7 @@ def test_a_job_that_is_not_done_is_pending(status: str) -> None:
         ({"status": "FAILED", "error": {"code": 7}}, "{'code': 7}"),
     ],
 )
-def test_a_failed_job_says_why_and_reports_no_cost(document: dict[str, Any], error: str) -> None:
+def test_a_failed_job_has_an_error_and_no_cost(document: dict[str, Any], error: str) -> None:
     answer = read({**document, "metrics": {"inference_time": 0.007, "queue_time": 0.23}})
     assert (answer.status, answer.error) == ("failed", error)
     assert (answer.accounting.cost_usd, answer.accounting.inference_ms) == (None, 7)
@@ -147,7 +147,7 @@ def test_a_completed_job_may_name_no_output(output: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "document", [None, [], "COMPLETED", 5, {}, {"status": None}, {"status": "DONE"}, {"state": "COMPLETED"}]
 )
-def test_an_answer_that_is_not_a_job_is_not_understood(document: Any) -> None:
+def test_an_answer_that_is_not_a_job_is_unreadable(document: Any) -> None:
     assert wire.read_job(document) is None
 
 
@@ -171,7 +171,7 @@ def test_an_answer_that_is_not_a_job_is_not_understood(document: Any) -> None:
         ({"usd": 0.05}, None),
     ],
 )
-def test_a_cost_that_is_not_understood_is_unknown_and_never_zero(cost: Any, expected: Decimal | None) -> None:
+def test_an_unreadable_cost_is_unknown_and_never_zero(cost: Any, expected: Decimal | None) -> None:
     assert read({"status": "COMPLETED", "metrics": {"cost": cost}}).accounting.cost_usd == expected
 
 
@@ -236,23 +236,23 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         str(int(MOMENT.timestamp() * 1000)),
     ],
 )
-def test_a_moment_is_read_in_every_usual_form(text: str) -> None:
+def test_a_time_is_read_in_every_usual_format(text: str) -> None:
     assert wire.read_instant(text) == MOMENT
 
 
 @pytest.mark.parametrize("text", [None, "", "soon", "nan", "inf", "-inf", "1e400", "{}", "Mon, 99 Zzz"])
-def test_what_is_no_moment_is_none(text: str | None) -> None:
+def test_a_value_that_is_no_time_is_none(text: str | None) -> None:
     assert wire.read_instant(text) is None
 
 
 @given(st.datetimes(min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001  made aware below
-def test_a_moment_survives_iso_and_http_notation(moment: datetime) -> None:
+def test_a_time_survives_iso_and_http_format(moment: datetime) -> None:
     aware = moment.replace(tzinfo=UTC)
     assert wire.read_instant(aware.isoformat()) == aware
     assert wire.read_instant(format_datetime(aware, usegmt=True)) == aware.replace(microsecond=0)
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_either_an_aware_moment_or_none(text: str) -> None:
+def test_any_text_reads_as_an_aware_time_or_none(text: str) -> None:
     moment = wire.read_instant(text)
     assert moment is None or moment.utcoffset() is not None

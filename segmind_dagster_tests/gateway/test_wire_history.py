@@ -76,7 +76,7 @@ def test_a_row_of_the_history_is_read_from_every_envelope(envelope: Any) -> None
         [{**HISTORY_ROW, "request_id": 5}],
     ],
 )
-def test_a_history_that_is_only_half_understood_is_not_understood(envelope: Any) -> None:
+def test_a_partly_readable_history_is_unreadable(envelope: Any) -> None:
     assert wire.read_history(envelope) is None
 
 
@@ -98,7 +98,7 @@ def test_a_body_in_the_history_may_be_an_object_or_its_text(body: Any, expected:
 
 
 @pytest.mark.parametrize("name", ["model_created", "created_at", "created", "timestamp"])
-def test_the_time_of_a_row_goes_by_several_names(name: str) -> None:
+def test_the_time_of_a_row_may_have_several_names(name: str) -> None:
     row = {key: value for key, value in HISTORY_ROW.items() if key != "model_created"}
     page = wire.read_history([{**row, name: "2026-01-02T03:04:05+01:00"}])
     assert page is not None
@@ -119,13 +119,13 @@ def test_the_time_of_a_row_goes_by_several_names(name: str) -> None:
         ([HISTORY_ROW], None),
     ],
 )
-def test_how_many_rows_there_are_in_all_is_read_where_it_is_said(envelope: Any, total: int | None) -> None:
+def test_the_total_row_count_is_read_where_it_is_given(envelope: Any, total: int | None) -> None:
     page = wire.read_history(envelope)
     assert page is not None
     assert page.total == total
 
 
-def test_texts_of_a_row_that_no_database_can_hold_are_made_ones_that_it_can() -> None:
+def test_row_texts_are_made_storable_in_a_database() -> None:
     odd = "a\0b\ud83d"
     row = wire.read_history_row(
         {**HISTORY_ROW, "request_id": odd, "model_name": odd, "model_status": odd, "error": odd}

@@ -41,7 +41,7 @@ def generation(generation_id: str, **columns: Any) -> dict[str, Any]:
     }
 
 
-def stored(held: Claim, **facts: Any) -> Attempt:
+def stored(held: Claim, **fields: Any) -> Attempt:
     """The attempt of a claim with a stored output; fields of its accounting and its output by their names."""
     accounting = {"cost_usd": Decimal("0.0055"), "queue_ms": 100, "inference_ms": 2000, "seed": None}
     output = {
@@ -50,13 +50,13 @@ def stored(held: Claim, **facts: Any) -> Attempt:
     }  # fmt: skip
     attempt = {"provider_sha256": "came", "latency_ms": 2500, "completed_at": NOON}
     for usual in (accounting, output, attempt):
-        usual.update({name: facts.pop(name) for name in list(facts) if name in usual})
+        usual.update({name: fields.pop(name) for name in list(fields) if name in usual})
     return Attempt(
         claim=held,
         request_id=f"r-{held.generation_id}-{held.attempt}",
         accounting=Accounting(**accounting),
         output=Output(**output),
-        **{**attempt, **facts},
+        **{**attempt, **fields},
     )
 
 
@@ -81,7 +81,7 @@ class Book:
         """A price of the model was reported: a reservation counts as what it is, without caution."""
         self.ledger.write(money.report_prices, [(slug, usd, now)])
 
-    def claim(self, generation_id: str, owner: str = "me", **facts: Any) -> Claim:
+    def claim(self, generation_id: str, owner: str = "me", **fields: Any) -> Claim:
         usual: dict[str, Any] = {
             "run_id": "run",
             "prompt_set": "set",
@@ -90,7 +90,7 @@ class Book:
             "rate_wait_ms": 0,
             "now": NOON,
         }
-        return self.ledger.write(moves.claim, generation_id=generation_id, owner=owner, **{**usual, **facts})
+        return self.ledger.write(moves.claim, generation_id=generation_id, owner=owner, **{**usual, **fields})
 
     def submitted(self, held: Claim, request_id: str | None = None) -> Claim:
         request_id = request_id or f"r-{held.generation_id}-{held.attempt}"
@@ -103,16 +103,16 @@ class Book:
         )
         return held
 
-    def succeeded(self, held: Claim, **facts: Any) -> tuple[Decimal, bool]:
+    def succeeded(self, held: Claim, **fields: Any) -> tuple[Decimal, bool]:
         """Store an output; what that charged anew, and whether that is estimated."""
-        charge = self.ledger.write(moves.mark_succeeded, stored(held, **facts))
+        charge = self.ledger.write(moves.mark_succeeded, stored(held, **fields))
         return charge.anew_usd, charge.is_estimated
 
-    def failed(self, held: Claim, *, target: str = "failed", **facts: Any) -> Claim:
+    def failed(self, held: Claim, *, target: str = "failed", **fields: Any) -> Claim:
         usual: dict[str, Any] = {
             "failure_kind": "server_error", "error": "500", "http_status": 500, "cost_usd": Decimal(0), "now": NOON,
         }  # fmt: skip
-        self.ledger.write(writes.mark_failed, held, target=target, **{**usual, **facts})
+        self.ledger.write(writes.mark_failed, held, target=target, **{**usual, **fields})
         return held
 
     def reopened(self, generation_id: str, target: str) -> None:

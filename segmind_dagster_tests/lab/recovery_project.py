@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from segmind_dagster.sandbox import SandboxServer
 
 # as the ledger kept them: what a rebuilding should bring back when nothing is missing
-GENERATION_FACTS = (
+GENERATION_FIELDS = (
     "generation_id", "model_slug", "resource", "prompt_set", "state", "owner", "attempts", "failure_kind", "error",
     "prompt", "negative_prompt", "body", "images", "variables", "seed", "sample", "request_id", "cost_usd",
     "cost_source", "output_uri", "output_sha256", "output_bytes", "output_format", "width", "height",
 )  # fmt: skip
-ATTEMPT_FACTS = (
+ATTEMPT_FIELDS = (
     "generation_id", "attempt", "model_slug", "resource", "prompt_set", "state", "request_id", "cost_usd",
     "cost_source",
 )  # fmt: skip
@@ -53,11 +53,11 @@ class Lab(Project):
     def rebuild(self, *, despite_gaps: bool = False, **environ: str) -> Rebuilt:
         return rebuild(self.settings(**environ), say=self.said.append, despite_gaps=despite_gaps)
 
-    def generation_facts(self) -> list[dict[str, Any]]:
-        return [{name: row[name] for name in GENERATION_FACTS} for row in self.generations()]
+    def generation_fields(self) -> list[dict[str, Any]]:
+        return [{name: row[name] for name in GENERATION_FIELDS} for row in self.generations()]
 
-    def attempt_facts(self) -> list[dict[str, Any]]:
-        return [{name: row[name] for name in ATTEMPT_FACTS} for row in self.ledger_rows(ATTEMPTS)]
+    def attempt_fields(self) -> list[dict[str, Any]]:
+        return [{name: row[name] for name in ATTEMPT_FIELDS} for row in self.ledger_rows(ATTEMPTS)]
 
     def spending(self) -> dict[tuple[str, str], Decimal]:
         """Committed by day and by set; which run paid is not remembered everywhere."""
@@ -90,7 +90,7 @@ class Lab(Project):
 
 
 def edit(sidecar: Path, **changes: Any) -> None:
-    """Change some of the facts; None takes one out."""
-    facts = {**json.loads(sidecar.read_text(encoding="utf-8")), **changes}
-    kept = {name: value for name, value in facts.items() if value is not None}
+    """Change some fields; None takes one out."""
+    document = {**json.loads(sidecar.read_text(encoding="utf-8")), **changes}
+    kept = {name: value for name, value in document.items() if value is not None}
     sidecar.write_text(json.dumps(kept), encoding="utf-8")

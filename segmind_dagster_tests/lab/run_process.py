@@ -124,7 +124,7 @@ def owners(lab: Lab) -> set[str]:
 
 GAPS = {
     **kill_points.GAPS,
-    "after the wait for a slot, before the claim": lambda: kill_points.after_async(RateLimiter, "wait"),
+    "after the rate limit, before the claim": lambda: kill_points.after_async(RateLimiter, "wait"),
     "after the claim, before the lease is checked": lambda: kill_points.before(lease.Lease, "holds"),
 }
 _arrivals = 0
@@ -174,7 +174,9 @@ def main() -> None:
     sys.stdin.readline()
     report = generate(settings, [Batch(prompt_set, wanted)], clock=QuickClock(times=NAPS))
     endings = {
-        name: sum(unit.endings[name] for unit in report.models) for unit in report.models for name in unit.endings
+        name: sum(result.endings[name] for result in report.models)
+        for result in report.models
+        for name in result.endings
     }
     json.dump(endings, sys.stdout)
 

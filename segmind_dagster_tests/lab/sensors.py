@@ -16,8 +16,7 @@ from sqlalchemy import delete, insert
 from lab.dagster_project import asset_key
 from segmind_dagster.data_folder import opened
 from segmind_dagster.ledger import Caps, Claim, Ledger, entries, leases, moves, writes
-from segmind_dagster.ledger.schema import META
-from segmind_dagster.ledger.sensor_reads import BALANCE_KEY
+from segmind_dagster.ledger.schema import BALANCE_KEY, META
 from segmind_dagster.orchestration.build import build_definitions
 from segmind_dagster.prompts import find_prompt_set
 
@@ -192,8 +191,8 @@ class Past:
         """A run has a lease until then, or had one."""
         with self._ledger() as ledger:
             left_s = (until - ago()).total_seconds()
-            facts = {"owner": owner, "run_id": run_id, "process": leases.Process.this(), "now": ago()}
-            ledger.write(leases.record_lease, at_s=leases.since_boot_s(), lease_s=left_s, **facts)
+            fields = {"owner": owner, "run_id": run_id, "process": leases.Process.this(), "now": ago()}
+            ledger.write(leases.record_lease, at_s=leases.since_boot_s(), lease_s=left_s, **fields)
 
     def lets_go(self, number: int, *, owner: str = "gone", at: datetime) -> None:
         with self._ledger() as ledger:

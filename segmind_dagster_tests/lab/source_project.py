@@ -27,7 +27,7 @@ class Project(project.Project):
         """Generate; everything has to succeed."""
         report = self.generate(*keys)
         assert report.stopped_by is None, report.stop_message
-        assert all(unit.endings["succeeded"] + unit.endings["reused"] for unit in report.models), report.models
+        assert all(result.endings["succeeded"] + result.endings["reused"] for result in report.models), report.models
 
     def load(self, *resources: str, prompt_sets: Sequence[str] | None = None) -> None:
         settings = self.settings()

@@ -43,8 +43,8 @@ def test_every_cap_refuses_the_claim_that_would_exceed_it(book: Book, scope: str
     with pytest.raises(BudgetError) as raised:
         book.claim("c", caps=caps)
     assert (raised.value.scope, raised.value.is_final, raised.value.awaits_outcome) == (scope, False, True)
-    for fact in (f"The {scope} cap of $0.025", "$0.0000 is spent", "$0.0200 reserved", "$0.0100", REMEDIES[scope]):
-        assert fact in str(raised.value)
+    for text in (f"The {scope} cap of $0.025", "$0.0000 is spent", "$0.0200 reserved", "$0.0100", REMEDIES[scope]):
+        assert text in str(raised.value)
     assert book.everything() == before
 
 
@@ -52,7 +52,7 @@ def test_every_cap_refuses_the_claim_that_would_exceed_it(book: Book, scope: str
     ("scope", "other"),
     [("set", {"prompt_set": "another"}), ("run", {"run_id": "another"}), ("run", {"run_id": None, "owner": "you"})],
 )
-def test_a_cap_counts_only_what_it_is_about(book: Book, scope: str, other: dict[str, str]) -> None:
+def test_a_cap_counts_only_its_own_scope(book: Book, scope: str, other: dict[str, str]) -> None:
     book.plan("a", "b")
     book.priced()
     caps = Caps(**{f"{scope}_usd": CENT})
@@ -68,7 +68,7 @@ def test_a_run_without_an_id_has_a_cap_of_its_own(book: Book) -> None:
         book.claim("b", run_id=None, caps=Caps(run_usd=CENT))
 
 
-def test_what_another_run_took_is_lost_and_not_over_budget(book: Book) -> None:
+def test_a_generation_taken_by_another_run_is_lost_and_not_over_budget(book: Book) -> None:
     book.plan("a")
     book.claim("a", caps=Caps(set_usd=CENT))
     with pytest.raises(LostOwnershipError):

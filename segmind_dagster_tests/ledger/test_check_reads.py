@@ -40,7 +40,7 @@ def in_every_state(book: Book) -> None:
     book.plan(*(f"g-{state}" for state in STATES))
 
 
-def test_all_that_is_asked_for_is_counted_and_all_that_is_not_stored_is_listed(book: Book) -> None:
+def test_current_generations_are_counted_and_unstored_ones_listed(book: Book) -> None:
     in_every_state(book)
     asked_for, rows = open_rows(book)
     assert asked_for == 6
@@ -48,13 +48,13 @@ def test_all_that_is_asked_for_is_counted_and_all_that_is_not_stored_is_listed(b
     assert not any(row.is_owner_alive for row in rows)
 
 
-def test_only_what_is_in_progress_can_have_a_run_at_it(book: Book) -> None:
+def test_only_generations_in_progress_can_have_a_live_owner(book: Book) -> None:
     in_every_state(book)
     _, rows = open_rows(book, alive=True)
     assert {row.state for row in rows if row.is_owner_alive} == {"submitting", "submitted", "unknown"}
 
 
-def test_prompts_that_are_not_asked_for_any_more_are_not_left_open_but_their_files_are_looked_for(book: Book) -> None:
+def test_removed_prompts_are_not_open_but_their_files_are_checked(book: Book) -> None:
     book.in_state("old-failed", "failed")
     book.plan("old-stored")
     book.succeeded(book.submitted(book.claim("old-stored")), uri="outputs/flux/old-stored.png")
@@ -65,7 +65,7 @@ def test_prompts_that_are_not_asked_for_any_more_are_not_left_open_but_their_fil
     assert [(row.uri, row.sha256, row.size_bytes) for row in stored] == [("outputs/flux/old-stored.png", "stored", 10)]
 
 
-def test_runs_in_vain_are_counted_once_each_and_not_at_all_when_the_whole_run_was_stopped(book: Book) -> None:
+def test_failed_runs_count_once_and_stopped_runs_do_not_count(book: Book) -> None:
     book.plan("g")
     for owner, kind in (("one", "server_error"), ("one", "server_error"), ("two", "no_credits"), ("six", "job_failed")):
         book.failed(book.claim("g", owner), target="planned", failure_kind=kind)
@@ -98,7 +98,7 @@ def test_a_second_charge_is_found_and_a_free_failure_before_a_success_is_not_one
     assert book.ledger.read(check_reads.charged_for, **OF_SET) == Decimal("0.011") + CENT
 
 
-def test_what_was_sent_after_a_moment_is_counted_with_what_it_cost_or_may_cost(book: Book) -> None:
+def test_submissions_after_a_time_are_counted_with_their_cost_or_reservation(book: Book) -> None:
     hour = timedelta(hours=1)
     book.plan("early", "late", "free", "open")
     book.succeeded(book.submitted(book.claim("early", now=NOON - hour)))
@@ -116,7 +116,7 @@ def test_what_was_sent_after_a_moment_is_counted_with_what_it_cost_or_may_cost(b
     assert asked(None, None) == (False, 3, 2 * cost + CENT)
 
 
-def test_what_waits_is_what_was_sent_and_not_stored_and_what_came_damaged_oldest_first(book: Book) -> None:
+def test_waiting_rows_are_unstored_and_damaged_outputs_oldest_first(book: Book) -> None:
     book.plan("damaged", "lost", "refused", "on-its-way")
     damaged = book.submitted(book.claim("damaged"))
     book.unknown(book.claim("lost", now=NOON - timedelta(days=2)))
@@ -162,9 +162,7 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
 
 
 @pytest.mark.parametrize(("question", "indexes"), QUESTIONS.values(), ids=QUESTIONS)
-def test_a_question_of_the_checks_searches_by_its_index(
-    ledger: Ledger, question: Callable[[Connection], Any], indexes: set[str]
-) -> None:
+def test_a_check_query_uses_its_index(ledger: Ledger, question: Callable[[Connection], Any], indexes: set[str]) -> None:
     steps = plans(ledger, question)
     assert not [step for step in steps if step.startswith("SCAN")]
     assert {index for index in indexes if any(f"INDEX {index} " in step for step in steps)} == indexes

@@ -82,14 +82,14 @@ class Pauses:
         self.count += 1
 
 
-def test_somebody_who_writes_alone_waits_for_no_others(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_writer_does_not_wait_for_others(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits, "time", pauses := Pauses())
     for number in range(20):
         ledger.write(remember(str(number)))
     assert pauses.count == 0
 
 
-def test_while_several_write_each_commit_waits_for_more_of_them(
+def test_with_several_writers_a_commit_waits_for_more_operations(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commits, "time", pauses := Pauses())
@@ -102,7 +102,7 @@ def test_while_several_write_each_commit_waits_for_more_of_them(
     assert pauses.count == 1
 
 
-def test_operations_that_wait_together_share_one_commit(ledger: Ledger) -> None:
+def test_waiting_operations_share_one_commit(ledger: Ledger) -> None:
     gate = Gate(ledger)
     waiting = [ledger.writer.submit(remember(str(number))) for number in range(50)]
     assert gate.let_go(*waiting) == [str(number) for number in range(50)]
@@ -110,14 +110,14 @@ def test_operations_that_wait_together_share_one_commit(ledger: Ledger) -> None:
     assert len(keys(ledger)) == 50
 
 
-def test_operations_are_done_in_the_order_they_came(ledger: Ledger) -> None:
+def test_operations_run_in_order_of_arrival(ledger: Ledger) -> None:
     done: list[int] = []
     gate = Gate(ledger)
     gate.let_go(*[ledger.writer.submit(lambda _, number=number: done.append(number)) for number in range(1200)])
     assert done == list(range(1200))
 
 
-def test_an_operation_that_breaks_does_not_fail_its_neighbours(ledger: Ledger) -> None:
+def test_a_failing_operation_does_not_fail_others_in_its_group(ledger: Ledger) -> None:
     gate = Gate(ledger)
     waiting = [ledger.writer.submit(operation) for operation in (remember("a"), break_down, remember("b"))]
     first, broken, last = gate.let_go(*waiting)
@@ -126,7 +126,7 @@ def test_an_operation_that_breaks_does_not_fail_its_neighbours(ledger: Ledger) -
     assert keys(ledger) == {"a", "b"}
 
 
-def test_a_refusal_is_for_its_caller_alone_and_the_others_share_their_commit(ledger: Ledger) -> None:
+def test_a_refused_operation_fails_only_its_caller(ledger: Ledger) -> None:
     gate = Gate(ledger)
     waiting = [ledger.writer.submit(operation) for operation in (remember("a"), refuse, remember("b"))]
     first, refused, last = gate.let_go(*waiting)
@@ -136,7 +136,7 @@ def test_a_refusal_is_for_its_caller_alone_and_the_others_share_their_commit(led
     assert gate.commits <= 2
 
 
-def test_an_operation_that_breaks_alone_leaves_nothing_behind_and_the_writer_working(ledger: Ledger) -> None:
+def test_a_failing_operation_writes_nothing_and_the_writer_continues(ledger: Ledger) -> None:
     with pytest.raises(Exception, match="no_such_table"):
         ledger.write(break_down)
     assert keys(ledger) == set()
@@ -144,7 +144,7 @@ def test_an_operation_that_breaks_alone_leaves_nothing_behind_and_the_writer_wor
     assert keys(ledger) == {"a"}
 
 
-def test_a_write_is_seen_by_other_programs_once_it_returned(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_write_is_visible_to_other_processes_once_it_returns(ledger: Ledger, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
         for number in range(20):
             ledger.write(remember(str(number)))
@@ -176,7 +176,7 @@ def test_a_ledger_that_was_never_written_to_needs_no_thread(ledger: Ledger) -> N
     ledger.close()
 
 
-def test_tasks_go_on_while_a_write_becomes_durable(ledger: Ledger) -> None:
+def test_tasks_continue_while_a_write_becomes_durable(ledger: Ledger) -> None:
     async def main() -> list[str]:
         gate = Gate(ledger)
         order: list[str] = []
@@ -195,7 +195,7 @@ def test_tasks_go_on_while_a_write_becomes_durable(ledger: Ledger) -> None:
     assert asyncio.run(main()) == ["went on", "written"]
 
 
-def test_a_cancelled_task_does_not_take_its_write_back(ledger: Ledger) -> None:
+def test_a_cancelled_task_does_not_undo_its_write(ledger: Ledger) -> None:
     async def main() -> None:
         gate = Gate(ledger)
         task = asyncio.create_task(ledger.awrite(remember("a")))
@@ -210,7 +210,7 @@ def test_a_cancelled_task_does_not_take_its_write_back(ledger: Ledger) -> None:
     assert keys(ledger) == {"a", "b"}
 
 
-def test_of_many_runs_that_want_the_same_generations_each_is_claimed_once(ledger: Ledger) -> None:
+def test_generations_wanted_by_many_runs_are_claimed_once(ledger: Ledger) -> None:
     ids = [f"g-{number}" for number in range(20)]
     Book(ledger).plan(*ids)
     Book(ledger).priced()
@@ -238,7 +238,7 @@ def test_of_many_runs_that_want_the_same_generations_each_is_claimed_once(ledger
     assert Book(ledger).day_usd() == cap
 
 
-def test_a_claim_that_is_decided_twice_because_its_commit_broke_counts_once(ledger: Ledger) -> None:
+def test_a_claim_repeated_after_a_failed_commit_counts_once(ledger: Ledger) -> None:
     """What shares its commit breaks: each is done again by itself, and no decision remembers the first time."""
     book = Book(ledger)
     book.plan("a", "b", "c")
@@ -264,7 +264,7 @@ def test_a_claim_that_is_decided_twice_because_its_commit_broke_counts_once(ledg
     assert book.count() == 2
 
 
-def test_moves_that_wait_together_are_made_by_a_few_statements_for_all_of_them(ledger: Ledger) -> None:
+def test_waiting_moves_share_a_few_statements(ledger: Ledger) -> None:
     book = Book(ledger)
     ids = [f"g-{number}" for number in range(300)]
     book.plan(*ids)
@@ -299,7 +299,7 @@ def test_moves_that_wait_together_are_made_by_a_few_statements_for_all_of_them(l
     assert len(statements) < 60
 
 
-def test_one_refusal_among_moves_that_are_made_together_is_its_callers_alone(ledger: Ledger) -> None:
+def test_one_refused_move_of_a_batch_fails_only_its_caller(ledger: Ledger) -> None:
     book = Book(ledger)
     book.plan("a", "b")
     mine, other = book.claim("a"), book.claim("b")
@@ -316,7 +316,7 @@ def test_one_refusal_among_moves_that_are_made_together_is_its_callers_alone(led
     assert [book.record(each).state for each in ("a", "b")] == ["submitted", "submitted"]
 
 
-def test_a_request_that_two_of_a_group_lay_claim_to_goes_to_one_of_them(ledger: Ledger) -> None:
+def test_a_request_claimed_twice_in_a_group_goes_to_one_attempt(ledger: Ledger) -> None:
     book = Book(ledger)
     book.plan("a", "b", "c")
     held = [book.claim(each) for each in ("a", "b", "c")]

@@ -28,8 +28,8 @@ def renew(
     ledger: Ledger, at_s: float, *, off: timedelta = timedelta(0), process: Process | None = None, owner: str = "run"
 ) -> None:
     now = datetime.now(UTC) + off
-    facts = {"owner": owner, "run_id": None, "process": process or Process.this()}
-    ledger.write(leases.record_lease, at_s=at_s, now=now, **facts)
+    fields = {"owner": owner, "run_id": None, "process": process or Process.this()}
+    ledger.write(leases.record_lease, at_s=at_s, now=now, **fields)
 
 
 def elsewhere() -> Process:
@@ -37,13 +37,13 @@ def elsewhere() -> Process:
 
 
 @pytest.mark.parametrize("off", JUMPS)
-def test_the_holders_wall_clock_decides_nothing(ledger: Ledger, off: timedelta) -> None:
+def test_the_wall_clock_of_the_holder_is_ignored(ledger: Ledger, off: timedelta) -> None:
     renew(ledger, START_S, off=off)
     assert ledger.standing("run", START_S + LEASE_S - 1) == "held"
     assert ledger.standing("run", START_S + LEASE_S) == "over"
 
 
-def test_a_process_that_took_over_the_id_of_one_that_is_gone_is_not_taken_for_it(ledger: Ledger) -> None:
+def test_a_reused_process_id_is_not_taken_for_the_old_process(ledger: Ledger) -> None:
     started = Process.this().started
     if started is None:
         return  # this system does not tell when processes were started
@@ -59,15 +59,13 @@ def test_another_container_of_this_machine_is_judged_by_the_clock_they_share(led
     assert ledger.standing("run", START_S + LEASE_S) == "over"
 
 
-def test_what_ran_before_this_machine_was_started_again_is_over(ledger: Ledger) -> None:
+def test_leases_from_before_a_reboot_are_over(ledger: Ledger) -> None:
     renew(ledger, START_S, process=Process(f"{Process.this().host}/the boot before/pid:[1]", os.getpid(), None))
     assert ledger.standing("run", 1) == "over"
 
 
 @pytest.mark.parametrize("off", [timedelta(0), HOUR, -HOUR])
-def test_a_lease_of_another_machine_is_over_once_it_was_seen_unchanged_for_as_long_as_one_lasts(
-    ledger: Ledger, off: timedelta
-) -> None:
+def test_a_foreign_lease_is_over_after_one_unchanged_lease_time(ledger: Ledger, off: timedelta) -> None:
     renew(ledger, 10, off=off, process=elsewhere())
     assert ledger.standing("run", START_S) == "not known"
     assert ledger.standing("run", START_S + LEASE_S - 1) == "not known"
@@ -76,12 +74,12 @@ def test_a_lease_of_another_machine_is_over_once_it_was_seen_unchanged_for_as_lo
     assert ledger.standing("run", START_S + 2 * LEASE_S + 5) == "over"
 
 
-def test_a_lease_that_nobody_has_renewed_for_days_needs_no_watching(ledger: Ledger) -> None:
+def test_a_lease_not_renewed_for_days_is_over_without_watching(ledger: Ledger) -> None:
     renew(ledger, 10, off=-48 * HOUR, process=elsewhere())
     assert ledger.standing("run", START_S) == "over"
 
 
-def test_a_lease_that_was_given_up_is_over_at_once_and_may_be_taken_up_again(ledger: Ledger) -> None:
+def test_an_ended_lease_is_over_at_once_and_can_be_renewed(ledger: Ledger) -> None:
     renew(ledger, START_S)
     ledger.write(leases.end_lease, owner="run", now=datetime.now(UTC))
     assert ledger.standing("run", START_S) == "over"
@@ -104,15 +102,13 @@ def test_a_run_that_renews_is_held_however_the_wall_clock_jumps(
 
 @given(jumps=st.lists(st.sampled_from([timedelta(0), HOUR, -HOUR]), min_size=2, max_size=10))
 @per_test
-def test_slots_are_as_far_apart_as_ever_when_the_wall_clock_jumps_between_any_two(
-    ledger: Ledger, jumps: list[timedelta]
-) -> None:
+def test_a_wall_clock_jump_does_not_change_the_send_interval(ledger: Ledger, jumps: list[timedelta]) -> None:
     now, at_s, sent_s = datetime(2026, 3, 1, 12, tzinfo=UTC), START_S, []
     ledger.write(lambda connection: connection.exec_driver_sql("DELETE FROM rate_limit") and None)
     for jump in jumps:
         now += jump
-        (slot,) = ledger.write(rate.reserve_requests, count=1, per_minute=60, now=now, at_s=at_s)
-        sent_s.append(at_s + (slot - now).total_seconds())
+        (send_time,) = ledger.write(rate.reserve_requests, count=1, per_minute=60, now=now, at_s=at_s)
+        sent_s.append(at_s + (send_time - now).total_seconds())
         at_s += 0.1
         now += timedelta(seconds=0.1)
     gaps = [second - first for first, second in pairwise(sent_s)]
@@ -120,12 +116,12 @@ def test_slots_are_as_far_apart_as_ever_when_the_wall_clock_jumps_between_any_tw
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
-def test_a_cut_rate_lasts_as_long_as_ever_when_the_wall_clock_jumps(ledger: Ledger, jump: timedelta) -> None:
+def test_a_wall_clock_jump_does_not_change_how_long_a_rate_cut_lasts(ledger: Ledger, jump: timedelta) -> None:
     now = datetime(2026, 3, 1, 12, tzinfo=UTC)
     reset_at = now + timedelta(seconds=30)
     ledger.write(rate.cut_rate, reset_at=reset_at, per_minute=60, now=now, at_s=START_S)
     before = ledger.read(rate.current_rate, per_minute=60, now=now, at_s=START_S)
     later = now + jump
     assert ledger.read(rate.current_rate, per_minute=60, now=later, at_s=START_S) == before < 60
-    (slot,) = ledger.write(rate.reserve_requests, count=1, per_minute=60, now=later, at_s=START_S)
-    assert 29 <= (slot - later).total_seconds() <= 31
+    (send_time,) = ledger.write(rate.reserve_requests, count=1, per_minute=60, now=later, at_s=START_S)
+    assert 29 <= (send_time - later).total_seconds() <= 31

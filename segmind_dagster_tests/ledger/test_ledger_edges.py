@@ -22,7 +22,7 @@ def test_costs_finer_than_the_ledger_still_add_up(book: Any, cost: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["submitting", "submitted"])
-def test_only_what_is_unknown_can_be_forgotten(book: Any, state: str) -> None:
+def test_only_an_unknown_submission_can_be_declared_absent(book: Any, state: str) -> None:
     held = book.in_state("g", state)
     before = book.everything()
     with pytest.raises(IllegalTransitionError):
@@ -35,25 +35,25 @@ def test_reopening_nothing_does_nothing(book: Any) -> None:
 
 
 @pytest.mark.parametrize("move", ["succeeded", "failed"])
-def test_settling_what_does_not_exist_names_it(book: Any, move: str) -> None:
+def test_settling_a_missing_attempt_names_it(book: Any, move: str) -> None:
     with pytest.raises(LedgerError, match="ghost"):
         getattr(book, move)(Claim("ghost", 1, "me"))
 
 
 @pytest.mark.parametrize("bound", [7, 36, 54, 90, 110, 1800])
-def test_a_minute_never_holds_one_slot_too_many(ledger: Any, bound: float) -> None:
-    slots = ledger.write(rate.reserve_requests, count=bound + 1, per_minute=bound, now=NOON)
-    assert slots[-1] - slots[0] >= timedelta(minutes=1)
+def test_a_minute_never_has_one_request_too_many(ledger: Any, bound: float) -> None:
+    send_times = ledger.write(rate.reserve_requests, count=bound + 1, per_minute=bound, now=NOON)
+    assert send_times[-1] - send_times[0] >= timedelta(minutes=1)
 
 
-def test_a_refusal_after_the_rate_has_recovered_cuts_from_what_it_recovered_to(ledger: Any) -> None:
+def test_a_429_after_recovery_cuts_the_recovered_rate(ledger: Any) -> None:
     for now in (NOON, NOON + timedelta(hours=2)):
         ledger.write(rate.cut_rate, reset_at=now, per_minute=60, now=now)
     first, second = ledger.write(rate.reserve_requests, count=2, per_minute=60, now=NOON + timedelta(hours=2))
     assert (second - first).total_seconds() == pytest.approx(2 / 0.99, rel=0.001)
 
 
-def test_closing_lets_go_of_the_database(tmp_path: Path) -> None:
+def test_closing_releases_the_database(tmp_path: Path) -> None:
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite", api_origin=ORIGIN, holds_outputs=lambda: None)
     ledger.close()
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.sqlite"]

@@ -99,13 +99,13 @@ def test_a_ledger_that_was_gone_for_a_while_stays_refused_until_it_is_opened_aga
     again.close()
 
 
-def test_everything_of_a_group_is_refused_and_not_asked_for_one_by_one(ledger: Ledger, path: Path) -> None:
+def test_a_group_is_refused_as_a_whole_without_single_retries(ledger: Ledger, path: Path) -> None:
     path.unlink()
     asked = [ledger.writer.submit(lambda _connection: pytest.fail("it ran")) for _ in range(5)]
     assert all(isinstance(each.exception(10), LedgerError) for each in asked)
 
 
-def test_ledgers_beside_each_other_and_one_that_others_close_are_not_taken_for_gone(path: Path, ledger: Ledger) -> None:
+def test_neighbouring_and_closed_ledgers_are_not_taken_for_deleted(path: Path, ledger: Ledger) -> None:
     Book(ledger).plan("one")
     for number in range(3):
         other = open_ledger(f"sqlite:///{path}", api_origin=ORIGIN, holds_outputs=lambda: None)

@@ -51,9 +51,7 @@ def let_go(book: Book, generation_id: str, *, paid_at: datetime, looked_at: date
         (timedelta(days=4), "never", timedelta(days=8)),
     ],
 )
-def test_a_look_is_due_after_as_long_again_as_it_was_waited_for(
-    book: Book, waited: timedelta, look: str, at: timedelta
-) -> None:
+def test_the_time_until_the_next_look_doubles(book: Book, waited: timedelta, look: str, at: timedelta) -> None:
     book.plan("g")
     let_go(book, "g", paid_at=NOON, looked_at=NOON + waited)
     (found,) = loose(book, NOON + timedelta(hours=12)).values()
@@ -62,7 +60,7 @@ def test_a_look_is_due_after_as_long_again_as_it_was_waited_for(
 
 
 @pytest.mark.parametrize("tick", [timedelta(0), timedelta(minutes=1), timedelta(minutes=5)])
-def test_looks_are_few_however_often_somebody_asks(book: Book, tick: timedelta) -> None:
+def test_looks_are_few_however_often_the_sensor_ticks(book: Book, tick: timedelta) -> None:
     book.plan("g")
     let_go(book, "g", paid_at=NOON, looked_at=NOON)
     looks, now = 0, NOON
@@ -74,7 +72,7 @@ def test_looks_are_few_however_often_somebody_asks(book: Book, tick: timedelta) 
     assert 8 <= looks <= 15
 
 
-def test_what_a_run_has_is_not_loose_and_what_was_paid_in_vain_is_until_it_is_forgotten(book: Book) -> None:
+def test_owned_generations_are_not_loose_and_paid_failures_are_until_they_expire(book: Book) -> None:
     for generation_id, state in (("a", "submitted"), ("b", "planned"), ("c", "succeeded"), ("d", "failed")):
         book.in_state(generation_id, state)
     book.plan("e")

@@ -44,11 +44,11 @@ def differences(ledger: Ledger) -> list[Any]:
         return compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_schema(ledger: Ledger) -> None:
+def test_the_migrations_create_exactly_the_tables_of_the_schema(ledger: Ledger) -> None:
     assert differences(ledger) == []
 
 
-def test_a_table_that_is_not_as_expected_would_be_noticed(ledger: Ledger, tmp_path: Path) -> None:
+def test_an_unexpected_table_would_be_noticed(ledger: Ledger, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
         connection.execute("DROP INDEX attempts_by_model")
         connection.execute("ALTER TABLE uploads ADD COLUMN extra TEXT")
@@ -79,7 +79,7 @@ def test_what_was_written_is_there_when_the_ledger_is_opened_again(tmp_path: Pat
     second.close()
 
 
-def test_the_folders_of_a_ledger_are_made(tmp_path: Path) -> None:
+def test_the_folders_of_a_ledger_are_created(tmp_path: Path) -> None:
     opened(tmp_path / "a" / "b" / "ledger.sqlite").close()
     assert (tmp_path / "a" / "b" / "ledger.sqlite").is_file()
 
@@ -91,15 +91,15 @@ def test_a_ledger_belongs_to_the_origin_it_was_made_for(tmp_path: Path) -> None:
     first.close()
     with pytest.raises(OriginMismatchError) as raised:
         opened(path, origin="https://api.segmind.com")
-    for fact in (ORIGIN, "https://api.segmind.com", str(path), "SEGMIND_DATA_DIR", "SEGMIND_API_URL"):
-        assert fact in str(raised.value)
+    for part in (ORIGIN, "https://api.segmind.com", str(path), "SEGMIND_DATA_DIR", "SEGMIND_API_URL"):
+        assert part in str(raised.value)
     assert (raised.value.recorded, raised.value.configured) == (ORIGIN, "https://api.segmind.com")
     ledger = opened(path)
     assert ledger.read(reads.meta, "api_origin") == ORIGIN
     ledger.close()
 
 
-def test_a_ledger_that_was_only_looked_at_takes_another_origin(tmp_path: Path) -> None:
+def test_a_ledger_that_was_only_read_accepts_another_origin(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     opened(path).close()
     ledger = opened(path, origin="https://api.segmind.com")
@@ -107,7 +107,7 @@ def test_a_ledger_that_was_only_looked_at_takes_another_origin(tmp_path: Path) -
     ledger.close()
 
 
-def test_an_empty_ledger_beside_outputs_stops_every_run_until_somebody_helps(tmp_path: Path) -> None:
+def test_an_empty_ledger_beside_outputs_stops_every_run(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     for _ in range(2):
         with pytest.raises(LedgerMissingError, match="paid for") as raised:
@@ -139,7 +139,7 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -
         assert connection.execute("SELECT version_num FROM ledger_version").fetchall() == [("9999",)]
 
 
-def test_a_file_that_is_no_database_is_a_clear_error_and_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_a_clear_error_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     content = b"somebody put something else here\n" * 100
     path.write_bytes(content)
@@ -216,7 +216,7 @@ def test_a_run_is_alive_while_its_lease_and_its_process_are(
     assert [record.generation_id for record in found] == ([] if is_alive else ["g"])
 
 
-def test_a_run_that_never_entered_itself_is_not_alive(book: Book) -> None:
+def test_a_run_without_a_lease_is_not_alive(book: Book) -> None:
     book.in_state("g", "submitted", owner="me")
     assert book.ledger.liveness(MORNING_S)("me") is False
     assert book.ledger.liveness(MORNING_S)("unheard of") is False
@@ -231,13 +231,13 @@ def test_renewing_a_lease_keeps_the_beginning_of_the_run(book: Book) -> None:
     assert (row["started_at"], row["lease_until"]) == (TODAY, TODAY + timedelta(seconds=60))
 
 
-def test_a_run_that_begins_while_others_are_looked_at_is_not_taken_for_gone(book: Book) -> None:
+def test_a_run_that_begins_during_a_lookup_is_not_taken_for_dead(book: Book) -> None:
     alive = book.ledger.liveness(MORNING_S)
     entered(book.ledger, "me", at=place(), pid=os.getpid(), lease_s=60)
     assert alive("me") is True
 
 
-def test_many_who_ask_at_once_whether_owners_live_do_not_wait_for_each_other(book: Book) -> None:
+def test_concurrent_liveness_queries_do_not_block_each_other(book: Book) -> None:
     book.in_state("g", "submitted", owner="gone")
 
     def is_owner_alive(_: int) -> bool:
@@ -248,7 +248,7 @@ def test_many_who_ask_at_once_whether_owners_live_do_not_wait_for_each_other(boo
         assert not any(pool.map(is_owner_alive, range(400)))
 
 
-def test_a_place_is_the_same_for_two_processes_of_one_machine() -> None:
+def test_two_processes_of_one_machine_have_the_same_place() -> None:
     code = "from segmind_dagster.ledger.leases import place; print(place())"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert told == place()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.postgres
 
-# of slots at 60 a minute, a hundredth below the bound
+# of requests at 60 a minute, a hundredth below the bound
 SPACING = timedelta(microseconds=1_010_102)
 
 
@@ -61,13 +61,13 @@ def at_once(works: list[Callable[[], Any]]) -> list[Any]:
     return results
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_schema_there_too(ledgers: list[Ledger]) -> None:
+def test_the_migrations_create_exactly_the_tables_of_the_schema_on_postgresql(ledgers: list[Ledger]) -> None:
     with ledgers[0].reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": "ledger_version"})
         assert compare_metadata(context, METADATA) == []
 
 
-def test_what_sensors_ask_is_answered_there_too(ledgers: list[Ledger]) -> None:
+def test_sensor_queries_work_on_postgresql(ledgers: list[Ledger]) -> None:
     book, asked = Book(ledgers[0]), ledgers[1]
     book.plan("a", "b", "c", "d", "e")
     book.failed(book.claim("a"))
@@ -109,7 +109,7 @@ def test_a_generation_goes_from_plan_to_output_and_its_money_is_exact(ledgers: l
     assert (row["body"], row["completed_at"], row["state"]) == ({"prompt": "Bär"}, NOON, "succeeded")
 
 
-def test_what_one_machine_claimed_no_other_can(ledgers: list[Ledger]) -> None:
+def test_a_generation_claimed_by_one_machine_cannot_be_claimed_by_another(ledgers: list[Ledger]) -> None:
     ids = [f"g-{number}" for number in range(6)]
     Book(ledgers[0]).plan(*ids)
     for number, generation_id in enumerate(ids):
@@ -122,7 +122,7 @@ def test_what_one_machine_claimed_no_other_can(ledgers: list[Ledger]) -> None:
     assert Book(ledgers[0]).attempts_usd() == {"2026-01-02": len(ids) * CENT}
 
 
-def test_the_day_cap_refuses_there_too(ledgers: list[Ledger]) -> None:
+def test_the_day_cap_refuses_on_postgresql(ledgers: list[Ledger]) -> None:
     book = Book(ledgers[0])
     book.plan("a", "b")
     book.claim("a", caps=Caps(day_usd=CENT))
@@ -130,7 +130,7 @@ def test_the_day_cap_refuses_there_too(ledgers: list[Ledger]) -> None:
         Book(ledgers[1]).claim("b", caps=Caps(day_usd=CENT))
 
 
-def test_an_operation_that_breaks_does_not_fail_its_neighbours_there_either(ledgers: list[Ledger]) -> None:
+def test_a_failing_operation_does_not_fail_others_on_postgresql(ledgers: list[Ledger]) -> None:
     book = Book(ledgers[0])
     book.plan("a", "b", "c")
     first, second = book.claim("a"), book.claim("b")
@@ -142,30 +142,30 @@ def test_an_operation_that_breaks_does_not_fail_its_neighbours_there_either(ledg
     assert ledgers[1].read(reads.owned_requests, ["r-1"]) == {"r-1": ("fast-flux-schnell", NOON)}
 
 
-def test_slots_are_shared_by_machines_that_ask_in_turn(ledgers: list[Ledger]) -> None:
-    slots = [
-        slot
+def test_send_times_are_shared_by_machines_that_ask_in_turn(ledgers: list[Ledger]) -> None:
+    send_times = [
+        send_time
         for number in range(9)
-        for slot in ledgers[number % 3].write(rate.reserve_requests, count=1, per_minute=60, now=NOON)
+        for send_time in ledgers[number % 3].write(rate.reserve_requests, count=1, per_minute=60, now=NOON)
     ]
-    assert slots == [NOON + number * SPACING for number in range(9)]
+    assert send_times == [NOON + number * SPACING for number in range(9)]
 
 
-def test_a_ledger_there_belongs_to_one_origin_too(ledgers: list[Ledger], postgres_url: str) -> None:
+def test_a_postgresql_ledger_belongs_to_one_origin(ledgers: list[Ledger], postgres_url: str) -> None:
     Book(ledgers[0]).plan("g")
     with pytest.raises(OriginMismatchError) as raised:
         opened(postgres_url, "https://api.segmind.com")
     assert "test@127.0.0.1" in str(raised.value)
 
 
-def test_a_lost_run_is_taken_over_by_one_heir(ledgers: list[Ledger]) -> None:
+def test_a_dead_run_is_taken_over_by_one_run_only(ledgers: list[Ledger]) -> None:
     Book(ledgers[0]).in_state("g", "submitting")
     results = at_once([lambda ledger=ledger: Book(ledger).taken_over("g", "me", str(id(ledger))) for ledger in ledgers])
     assert sum(isinstance(result, LostOwnershipError) for result in results) == 2
     assert Book(ledgers[0]).record("g").state == "unknown"
 
 
-def test_durability_is_not_traded_away(ledgers: list[Ledger]) -> None:
+def test_postgresql_commits_are_synchronous(ledgers: list[Ledger]) -> None:
     with ledgers[0].writer._engine.connect() as connection:
         assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
 
@@ -183,12 +183,16 @@ def test_of_three_machines_one_gets_each_generation(ledgers: Any) -> None:
 
 
 @pytest.mark.postgres
-def test_machines_that_ask_at_once_never_get_the_same_slot(ledgers: Any) -> None:
+def test_machines_that_ask_at_once_never_get_the_same_send_time(ledgers: Any) -> None:
     def take(ledger: Any) -> list[Any]:
         return [ledger.write(rate.reserve_requests, count=1, per_minute=60, now=NOON)[0] for _ in range(30)]
 
-    slots = [slot for taken in at_once([lambda ledger=ledger: take(ledger) for ledger in ledgers]) for slot in taken]
-    assert sorted(slots) == [NOON + number * SPACING for number in range(90)]
+    send_times = [
+        send_time
+        for taken in at_once([lambda ledger=ledger: take(ledger) for ledger in ledgers])
+        for send_time in taken
+    ]
+    assert sorted(send_times) == [NOON + number * SPACING for number in range(90)]
 
 
 @pytest.mark.postgres
@@ -208,7 +212,7 @@ def test_machines_that_claim_at_once_keep_to_the_day_cap(ledgers: Any) -> None:
     assert Book(ledgers[0]).day_usd() == Decimal("0.1")
 
 
-def test_a_machine_that_is_stuck_amid_a_write_keeps_nobody_out(ledgers: Any) -> None:
+def test_a_machine_stuck_in_a_write_does_not_block_others(ledgers: Any) -> None:
     is_inside, is_over = threading.Event(), threading.Event()
 
     def get_stuck(connection: Any) -> None:
@@ -230,7 +234,7 @@ def test_a_machine_that_is_stuck_amid_a_write_keeps_nobody_out(ledgers: Any) -> 
     assert isinstance(claim, Claim)
 
 
-def test_whoever_waits_for_one_that_is_stuck_outlasts_it(ledgers: Any) -> None:
+def test_waiting_for_a_stuck_writer_outlasts_its_timeout(ledgers: Any) -> None:
     def seconds(connection: Any, name: str) -> int:
         query = text("SELECT setting::int / 1000 FROM pg_settings WHERE name = :name")
         return int(connection.execute(query, {"name": name}).scalar())
@@ -240,19 +244,21 @@ def test_whoever_waits_for_one_that_is_stuck_outlasts_it(ledgers: Any) -> None:
 
 
 @pytest.mark.parametrize("off_hours", [-1, 0, 1])
-def test_the_databases_clock_judges_leases_and_slots_of_other_machines(ledgers: list[Ledger], off_hours: int) -> None:
+def test_the_database_clock_judges_leases_and_send_times_of_other_machines(
+    ledgers: list[Ledger], off_hours: int
+) -> None:
     one, other = ledgers[:2]
     elsewhere = leases.Process("another/boot/pid:[1]", 1, None)
     now = datetime.now(UTC) + timedelta(hours=off_hours)
-    facts = {"owner": f"run{off_hours}", "run_id": None, "process": elsewhere, "at_s": 7.0, "now": now}
-    one.write(leases.record_lease, **facts, lease_s=60)
+    fields = {"owner": f"run{off_hours}", "run_id": None, "process": elsewhere, "at_s": 7.0, "now": now}
+    one.write(leases.record_lease, **fields, lease_s=60)
     assert other.standing(f"run{off_hours}", 5000.0) == "held"
     # it has run out by the database's clock, whatever the holder's wall clock said
-    one.write(leases.record_lease, **facts, lease_s=-1)
+    one.write(leases.record_lease, **fields, lease_s=-1)
     assert other.standing(f"run{off_hours}", 5000.0) == "over"
     (first,) = one.write(rate.reserve_requests, count=1, per_minute=6, now=now, at_s=7.0)
     here = datetime.now(UTC)
     (second,) = other.write(rate.reserve_requests, count=1, per_minute=6, now=here, at_s=5000.0)
     assert abs((first - now).total_seconds()) < 1
-    # the next slot of six a minute, for another machine with another wall clock
+    # the next send time at six a minute, for another machine with another wall clock
     assert 8 < (second - here).total_seconds() < 11

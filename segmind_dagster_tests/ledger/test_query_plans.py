@@ -75,9 +75,7 @@ def plans(ledger: Ledger, question: Callable[[Connection], Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(("question", "indexes"), QUESTIONS.values(), ids=QUESTIONS)
-def test_a_question_searches_by_its_index(
-    ledger: Ledger, question: Callable[[Connection], Any], indexes: set[str]
-) -> None:
+def test_a_query_uses_its_index(ledger: Ledger, question: Callable[[Connection], Any], indexes: set[str]) -> None:
     steps = plans(ledger, question)
     assert not [
         step for step in steps if step.startswith("SCAN") and "USING INDEX" not in step and "COVERING" not in step
@@ -85,11 +83,11 @@ def test_a_question_searches_by_its_index(
     assert {index for index in indexes if any(f"INDEX {index} " in f"{step} " for step in steps)} == indexes
 
 
-def test_totals_are_added_up_from_an_index_alone(ledger: Ledger) -> None:
+def test_totals_are_computed_from_an_index_alone(ledger: Ledger) -> None:
     assert plans(ledger, reads.totals) == ["SCAN generations USING COVERING INDEX generations_by_state"]
 
 
-def test_what_is_open_or_was_never_reported_is_read_from_an_index_of_that_alone(ledger: Ledger) -> None:
+def test_open_and_unreported_attempts_are_read_from_a_partial_index(ledger: Ledger) -> None:
     steps = plans(ledger, lambda connection: money.exposures(connection, day=NOON.date(), since=NOON))
     assert steps == ["SCAN attempts USING COVERING INDEX attempts_unreported"]
 
@@ -100,7 +98,7 @@ def test_recent_attempts_of_a_model_are_read_in_their_order_without_sorting(ledg
     ]
 
 
-def test_a_question_without_an_index_would_be_noticed(ledger: Ledger) -> None:
+def test_a_query_without_an_index_would_be_noticed(ledger: Ledger) -> None:
     steps = plans(
         ledger, lambda connection: connection.execute(text("SELECT error FROM generations WHERE error = 'x'"))
     )

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from test_query_plans import plans
 
 from segmind_dagster.ledger import leases, reads, sensor_reads
-from segmind_dagster.ledger.schema import META
+from segmind_dagster.ledger.schema import BALANCE_KEY, META
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def test_an_empty_ledger_has_nothing_open(book: Book) -> None:
     assert book.ledger.read(sensor_reads.balance) is None
 
 
-def test_open_work_is_summed_by_set_model_and_story(book: Book) -> None:
+def test_open_work_is_summed_by_set_model_and_failures(book: Book) -> None:
     book.plan("a", "b", "c", "d", "e", "f")
     book.failed(book.claim("b"))
     book.failed(book.claim("c"), failure_kind="job_failed")
@@ -69,7 +69,7 @@ def test_open_work_is_summed_by_set_model_and_story(book: Book) -> None:
     }
 
 
-def test_what_counts_is_runs_and_not_posts(book: Book) -> None:
+def test_failed_runs_are_counted_not_posts(book: Book) -> None:
     book.plan("a")
     for owner in ("one", "one", "two"):
         book.failed(book.claim("a", owner), target="planned")
@@ -86,7 +86,7 @@ def test_the_last_time_is_that_of_the_latest(book: Book) -> None:
     assert [each.last_at for each in open_work(book)] == [LATER]
 
 
-def test_a_shared_generation_is_open_in_each_set_that_asks_for_it_now(book: Book) -> None:
+def test_a_shared_generation_is_open_in_each_current_set(book: Book) -> None:
     book.plan("a", prompt_set="one")
     book.plan("a", prompt_set="two")
     book.plan("a", prompt_set="three")
@@ -96,7 +96,7 @@ def test_a_shared_generation_is_open_in_each_set_that_asks_for_it_now(book: Book
     assert book.ledger.read(sensor_reads.asked_for, "three") == {"b"}
 
 
-def test_what_runs_have_in_hand_is_counted_by_run(book: Book) -> None:
+def test_generations_owned_by_runs_are_counted_by_run(book: Book) -> None:
     book.plan("a", "b", "c", "d", "e")
     book.submitted(book.claim("a"))
     book.unknown(book.claim("b", "other"))
@@ -109,7 +109,7 @@ def test_what_runs_have_in_hand_is_counted_by_run(book: Book) -> None:
     ]
 
 
-def test_the_sets_of_what_is_out_of_hand_are_those_that_hold_it_now_or_earlier(book: Book) -> None:
+def test_the_sets_of_unstored_generations_include_earlier_ones(book: Book) -> None:
     book.plan("a", prompt_set="left it out since")
     book.plan("z", prompt_set="left it out since")
     book.plan("a", prompt_set="sent")
@@ -124,7 +124,7 @@ def test_the_sets_of_what_is_out_of_hand_are_those_that_hold_it_now_or_earlier(b
     assert book.ledger.read(sensor_reads.sets_out_of_hand, since=LATER) == ["left it out since", "sent"]
 
 
-def test_a_set_stands_as_its_current_generations_do(book: Book) -> None:
+def test_the_standing_of_a_set_counts_its_current_generations(book: Book) -> None:
     book.plan("gone")
     book.plan("a", "b", "c")
     book.succeeded(book.submitted(book.claim("a")))
@@ -137,7 +137,7 @@ def test_a_set_stands_as_its_current_generations_do(book: Book) -> None:
     assert book.ledger.read(sensor_reads.last_success, ["other", "fast-flux-schnell"]) == NOON
 
 
-def test_leases_are_those_that_hold_and_those_asked_for(book: Book) -> None:
+def test_leases_include_active_and_requested_ones(book: Book) -> None:
     for owner, until in (("old", NOON), ("asked", NOON), ("living", LATER)):
         book.ledger.write(
             leases.record_lease, owner=owner, run_id=f"run-{owner}", process=leases.Process("p", 1, None), at_s=0,
@@ -153,17 +153,13 @@ def test_leases_are_those_that_hold_and_those_asked_for(book: Book) -> None:
     "text", ["", "null", "[]", '{"balance_usd": "much"}', '{"balance_usd": "1", "observed_at": "yesterday"}']
 )
 def test_a_balance_that_cannot_be_read_is_none(book: Book, text: str) -> None:
-    book.ledger.write(
-        lambda connection: connection.execute(insert(META), {"key": sensor_reads.BALANCE_KEY, "value": text})
-    )
+    book.ledger.write(lambda connection: connection.execute(insert(META), {"key": BALANCE_KEY, "value": text}))
     assert book.ledger.read(sensor_reads.balance) is None
 
 
 def test_a_balance_is_read_as_it_was_written(book: Book) -> None:
     text = f'{{"balance_usd": "12.30", "observed_at": "{NOON.isoformat()}"}}'
-    book.ledger.write(
-        lambda connection: connection.execute(insert(META), {"key": sensor_reads.BALANCE_KEY, "value": text})
-    )
+    book.ledger.write(lambda connection: connection.execute(insert(META), {"key": BALANCE_KEY, "value": text}))
     assert book.ledger.read(sensor_reads.balance) == sensor_reads.Balance(
         balance_usd=Decimal("12.30"), observed_at=NOON
     )
@@ -198,7 +194,7 @@ QUESTIONS: dict[str, tuple[Callable[[Connection], Any], set[str]]] = {
 
 
 @pytest.mark.parametrize(("question", "indexes"), QUESTIONS.values(), ids=QUESTIONS)
-def test_no_question_reads_every_generation(
+def test_no_query_scans_every_generation(
     ledger: Ledger, question: Callable[[Connection], Any], indexes: set[str]
 ) -> None:
     steps = plans(ledger, question)
@@ -209,6 +205,6 @@ def test_no_question_reads_every_generation(
 
 
 @pytest.mark.parametrize("question", ["open_work", "held", "loose"])
-def test_what_every_tick_asks_about_what_is_open_reads_no_row(ledger: Ledger, question: str) -> None:
+def test_open_work_is_answered_from_the_index_alone(ledger: Ledger, question: str) -> None:
     steps = plans(ledger, QUESTIONS[question][0])
     assert not [step for step in steps if "INDEX" in step and "COVERING" not in step]

@@ -21,7 +21,7 @@ def current_of(ledger: Ledger, prompt_set: str, resource: str = "flux") -> dict[
     return {row["generation_id"]: row["is_current"] for row in rows}
 
 
-def test_what_a_set_no_longer_asks_for_stays_and_is_not_current(book: Book) -> None:
+def test_prompts_no_longer_in_a_set_stay_and_are_not_current(book: Book) -> None:
     book.plan("a", "b", "c")
     book.in_state("b", "planned")
     assert current_of(book.ledger, "set") == {"a": False, "b": True, "c": False}
@@ -29,13 +29,13 @@ def test_what_a_set_no_longer_asks_for_stays_and_is_not_current(book: Book) -> N
     assert current_of(book.ledger, "set") == {"a": False, "b": True, "c": True}
 
 
-def test_an_empty_set_asks_for_nothing_any_more(book: Book) -> None:
+def test_an_empty_set_has_no_current_generations(book: Book) -> None:
     book.plan("a", "b")
     book.plan()
     assert current_of(book.ledger, "set") == {"a": False, "b": False}
 
 
-def test_one_model_of_a_set_does_not_disturb_the_others(book: Book) -> None:
+def test_registering_one_model_of_a_set_keeps_the_others(book: Book) -> None:
     book.plan("a", resource="flux")
     book.plan("b", resource="sticker")
     book.plan(resource="sticker")
@@ -50,7 +50,7 @@ def test_registering_again_does_not_touch_what_was_bought(book: Book) -> None:
     assert book.rows(GENERATIONS) == [before]
 
 
-def test_when_a_set_first_asked_for_something_stays_whatever_it_asks_for_later(book: Book) -> None:
+def test_the_first_request_time_of_a_set_never_changes(book: Book) -> None:
     book.plan("g", now=NOON)
     book.plan(now=NOON + timedelta(days=1))
     book.plan("g", now=NOON + timedelta(days=2))
@@ -96,7 +96,7 @@ def test_recent_costs_and_latencies_of_a_model_are_those_that_were_reported(book
     assert (costs, sorted(latencies)) == ([Decimal("0.0055")], [900, 2500])
 
 
-def test_what_is_unfinished_comes_oldest_first_with_its_body(book: Book) -> None:
+def test_unfinished_generations_are_listed_oldest_first_with_their_body(book: Book) -> None:
     for state in ("planned", "succeeded", "failed"):
         book.in_state(state, state)
     book.plan("youngest", "oldest", "middle")
@@ -127,14 +127,14 @@ def test_attempts_are_listed_for_the_sets_that_hold_their_generation(book: Book)
             assert len(rows) == expected
 
 
-def test_the_ledger_remembers_where_an_input_was_uploaded_to(book: Book) -> None:
+def test_the_ledger_records_upload_urls(book: Book) -> None:
     assert book.ledger.read(reads.upload_url, "digest") is None
     for url in ("https://a/1", "https://a/2"):
         book.ledger.write(entries.record_upload, sha256="digest", url=url, now=NOON)
         assert book.ledger.read(reads.upload_url, "digest") == url
 
 
-def test_a_large_set_is_registered_and_read_in_pieces(book: Book) -> None:
+def test_a_large_set_is_registered_and_read_in_chunks(book: Book) -> None:
     ids = [f"g-{number}" for number in range(1203)]
     rows = [generation(generation_id) for generation_id in ids]
     book.ledger.write(entries.register_set, prompt_set="set", resource="flux", generations=rows, now=NOON)

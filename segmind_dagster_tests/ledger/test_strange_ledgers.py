@@ -80,7 +80,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_a_damaged_ledger_is_named_with_what_to_do_and_left_alone(filled: Path, what: str) -> None:
+def test_a_damaged_ledger_is_named_with_advice_and_unchanged(filled: Path, what: str) -> None:
     DAMAGES[what](filled)
     before = filled.read_bytes()
     with pytest.raises(LedgerError, match="damaged") as raised:
@@ -90,7 +90,7 @@ def test_a_damaged_ledger_is_named_with_what_to_do_and_left_alone(filled: Path, 
     assert filled.read_bytes() == before
 
 
-def test_a_ledger_damaged_where_only_a_run_looks_stops_that_run(filled: Path) -> None:
+def test_a_ledger_with_a_damaged_table_stops_the_run(filled: Path) -> None:
     ledger = opened(filled)
     with sqlite3.connect(filled) as connection:
         (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'generations'").fetchone()
@@ -106,13 +106,13 @@ def test_a_ledger_damaged_where_only_a_run_looks_stops_that_run(filled: Path) ->
 
 
 @pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
-def test_garbage_in_place_of_a_companion_file_costs_nothing(filled: Path, ending: str) -> None:
+def test_garbage_in_a_companion_file_loses_nothing(filled: Path, ending: str) -> None:
     Path(f"{filled}{ending}").write_bytes(os.urandom(32_768))
     assert used(filled) == len(GENERATIONS)
 
 
 @pytest.mark.parametrize("what", ["emptied", "gone"])
-def test_a_ledger_that_lost_everything_stops_the_run_and_names_the_cure(filled: Path, what: str) -> None:
+def test_an_emptied_ledger_stops_the_run_and_names_rebuild(filled: Path, what: str) -> None:
     if what == "gone":
         filled.unlink()
     else:
@@ -133,14 +133,14 @@ def test_a_ledger_whose_last_writes_are_only_in_its_log_has_them(tmp_path: Path)
 
 
 @pytest.mark.parametrize("size_bytes", [0, 4096, 40_000])
-def test_a_full_disk_at_opening_is_named_and_opening_works_once_there_is_room(tmp_path: Path, size_bytes: int) -> None:
+def test_a_full_disk_at_opening_is_named_and_opening_works_with_free_space(tmp_path: Path, size_bytes: int) -> None:
     path = tmp_path / "ledger.sqlite"
     with room_for(size_bytes), pytest.raises(LedgerError, match="Make room"):
         opened(path, outputs=None)
     opened(path, outputs=None).close()
 
 
-def test_a_full_disk_refuses_every_write_of_a_group_at_once_and_none_is_half_done(filled: Path) -> None:
+def test_a_full_disk_refuses_every_write_of_a_group_completely(filled: Path) -> None:
     ledger = opened(filled)
     before = ledger.read(reads.totals)
     with room_for(0):
@@ -173,9 +173,7 @@ def holding(path: Path) -> subprocess.Popen[str]:
     return child
 
 
-def test_a_ledger_that_another_process_keeps_locked_is_waited_for_once_and_then_named(
-    filled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_locked_ledger_is_waited_for_once_and_then_named(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "BUSY_TIMEOUT_S", 0.2)
     ledger = opened(filled)
     child = holding(filled)
@@ -195,7 +193,7 @@ def test_a_ledger_that_another_process_keeps_locked_is_waited_for_once_and_then_
     ledger.close()
 
 
-def test_a_failed_opening_lets_go_of_the_file(filled: Path) -> None:
+def test_a_failed_opening_releases_the_file(filled: Path) -> None:
     with pytest.raises(LedgerError):
         open_ledger(f"sqlite:///{filled}", api_origin="https://other.example", holds_outputs=lambda: None)
     held = {os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()}
@@ -246,7 +244,7 @@ def test_a_read_only_ledger_is_refused_at_once(filled: Path, what: str) -> None:
 @pytest.mark.parametrize(
     "url", ["postgresql://me:hidden-word@127.0.0.1:1/ledger", "postgresql+psycopg://me:hidden-word@127.0.0.1:1/ledger"]
 )
-def test_a_server_that_is_not_there_is_named_without_its_password(url: str) -> None:
+def test_an_unreachable_server_is_named_without_its_password(url: str) -> None:
     with pytest.raises(LedgerError, match="SEGMIND_LEDGER_URL is right") as raised:
         open_ledger(url, api_origin=ORIGIN, holds_outputs=lambda: None)
     assert "hidden-word" not in str(raised.value)

@@ -38,7 +38,7 @@ MOVES: dict[str, tuple[set[str], Callable[[Book, Claim], Any]]] = {
     ),
 }
 ALLOWED = [(state, name) for name, (origins, _) in MOVES.items() for state in STATES if state in origins]
-# what is planned and was never claimed has no attempt that could be settled
+# what is planned and was never claimed has no attempt to settle
 REFUSED = [
     (state, name)
     for name, (origins, _) in MOVES.items()
@@ -67,7 +67,7 @@ def test_the_table_holds_exactly_the_moves_of_the_design() -> None:
 
 
 @pytest.mark.parametrize(("current", "target"), product(STATES, STATES))
-def test_a_move_that_the_table_does_not_hold_is_refused(current: Any, target: Any) -> None:
+def test_a_move_that_is_not_in_the_table_is_refused(current: Any, target: Any) -> None:
     if target in TRANSITIONS[current]:
         check_transition("g", current, target)
         return
@@ -76,7 +76,7 @@ def test_a_move_that_the_table_does_not_hold_is_refused(current: Any, target: An
     assert (raised.value.generation_id, raised.value.current, raised.value.target) == ("g", current, target)
 
 
-def test_every_state_that_holds_money_in_the_air_is_in_progress() -> None:
+def test_every_state_with_an_open_reservation_is_in_progress() -> None:
     assert set(IN_PROGRESS) == set(STATES) - {"planned", "succeeded", "failed"}
 
 
@@ -180,8 +180,8 @@ def test_the_day_cap_refuses_the_claim_that_would_exceed_it(book: Book) -> None:
     before = book.everything()
     with pytest.raises(BudgetError) as raised:
         book.claim("c", caps=Caps(day_usd=cap))
-    for fact in ("day cap", "cap of $0.025", "$0.0200 reserved", DAY, "$0.0100", "SEGMIND_DAILY_BUDGET_USD"):
-        assert fact in str(raised.value)
+    for text in ("day cap", "cap of $0.025", "$0.0200 reserved", DAY, "$0.0100", "SEGMIND_DAILY_BUDGET_USD"):
+        assert text in str(raised.value)
     assert book.everything() == before
 
 
@@ -223,7 +223,7 @@ def test_success_settles_the_reservation_with_what_was_reported(
     assert (book.attempt(held)["cost_usd"], book.attempt(held)["cost_source"]) == (charged, source)
 
 
-def test_a_cost_that_only_the_history_told_is_marked_so(book: Book) -> None:
+def test_a_cost_from_the_history_is_marked_as_such(book: Book) -> None:
     book.plan("a", "b")
     kept, lost = book.submitted(book.claim("a")), book.submitted(book.claim("b"))
     book.succeeded(kept, cost_source="history")
@@ -256,7 +256,7 @@ def test_a_paid_failure_keeps_its_cost_and_fetching_again_charges_nothing_more(
     assert (book.day_usd(), book.count()) == (charged, 1)
 
 
-def test_a_cost_that_is_reported_after_it_was_estimated_is_told_by_its_difference(book: Book) -> None:
+def test_a_late_reported_cost_returns_its_difference_to_the_estimate(book: Book) -> None:
     book.plan("g")
     held = book.submitted(book.claim("g"))
     book.failed(held, failure_kind="bad_output", cost_usd=None)
@@ -267,7 +267,7 @@ def test_a_cost_that_is_reported_after_it_was_estimated_is_told_by_its_differenc
 
 
 @pytest.mark.parametrize(("estimate_usd", "charged"), [(Decimal("0.003"), Decimal("0.003")), (Decimal(1), CENT)])
-def test_a_cost_nobody_reports_is_estimated_and_no_more_than_was_put_aside(
+def test_an_unreported_cost_is_estimated_within_the_reservation(
     book: Book, estimate_usd: Decimal, charged: Decimal
 ) -> None:
     book.plan("stored", "given up")
@@ -277,7 +277,7 @@ def test_a_cost_nobody_reports_is_estimated_and_no_more_than_was_put_aside(
     assert book.day_usd() == 2 * charged
 
 
-def test_an_unknown_keeps_its_reservation_until_it_is_found_or_forgotten(book: Book) -> None:
+def test_an_unknown_submission_keeps_its_reservation_until_it_is_decided(book: Book) -> None:
     book.plan("found", "forgotten")
     found, forgotten = book.unknown(book.claim("found")), book.unknown(book.claim("forgotten"))
     assert book.day_usd() == 2 * CENT
@@ -309,7 +309,7 @@ def test_the_database_itself_lets_no_request_belong_to_two_attempts(book: Book) 
 
 
 @pytest.mark.parametrize("state", IN_PROGRESS)
-def test_what_a_lost_run_left_is_taken_over_and_its_submission_never_counts_as_unsent(book: Book, state: str) -> None:
+def test_a_dead_runs_submission_is_taken_over_and_never_counts_as_unsent(book: Book, state: str) -> None:
     held = book.in_state("g", state)
     heir = book.taken_over("g", "me")
     assert heir == Claim("g", held.attempt, "heir")
@@ -321,7 +321,7 @@ def test_what_a_lost_run_left_is_taken_over_and_its_submission_never_counts_as_u
 
 
 @pytest.mark.parametrize("state", ["planned", "succeeded", "failed"])
-def test_what_nobody_is_at_cannot_be_taken_over(book: Book, state: str) -> None:
+def test_a_generation_without_an_owner_cannot_be_taken_over(book: Book, state: str) -> None:
     book.in_state("g", state)
     before = book.everything()
     for old_owner in ("me", None):
@@ -330,7 +330,7 @@ def test_what_nobody_is_at_cannot_be_taken_over(book: Book, state: str) -> None:
     assert book.everything() == before
 
 
-def test_of_two_heirs_one_takes_over(book: Book) -> None:
+def test_only_one_of_two_runs_takes_over(book: Book) -> None:
     book.in_state("g", "submitted")
     book.taken_over("g", "me", "first")
     with pytest.raises(LostOwnershipError):
@@ -365,7 +365,7 @@ def test_a_failure_cannot_be_reopened_into_any_other_state(book: Book, target: s
         book.reopened("g", target)
 
 
-def test_reopening_leaves_alone_what_has_failed_in_another_way_or_was_sent_again_since(book: Book) -> None:
+def test_reopening_skips_generations_that_changed_since(book: Book) -> None:
     book.plan(*"abcd")
     for generation_id, kind in (("a", "job_failed"), ("b", "bad_output"), ("c", "job_failed"), ("d", None)):
         book.failed(book.submitted(book.claim(generation_id)), failure_kind=kind)
@@ -376,7 +376,7 @@ def test_reopening_leaves_alone_what_has_failed_in_another_way_or_was_sent_again
     assert [book.record(each).state for each in "abcd"] == ["planned", "failed", "failed", "planned"]
 
 
-def test_a_change_that_does_not_find_its_rows_takes_back_what_was_written_with_it(book: Book) -> None:
+def test_a_change_that_misses_rows_rolls_back_its_transaction(book: Book) -> None:
     book.plan("g")
     held = book.claim("g")
     book.ledger.write(lambda connection: connection.execute(delete(ATTEMPTS)))
@@ -385,7 +385,7 @@ def test_a_change_that_does_not_find_its_rows_takes_back_what_was_written_with_i
     assert [row["state"] for row in book.rows(GENERATIONS)] == ["submitting"]
 
 
-def test_the_statement_that_claims_leaves_alone_what_is_not_planned(book: Book) -> None:
+def test_the_claim_statement_changes_only_planned_generations(book: Book) -> None:
     book.plan("g")
     book.claim("g", owner="the first")
     names = ("owner", "prompt_set", "run_id", "intent_at", "updated_at")

@@ -149,6 +149,6 @@ class Walk(RuleBasedStateMachine):
 
 
 @pytest.mark.hypothesis  # which plain properties get by themselves
-def test_no_walk_of_operations_reaches_an_illegal_state_or_loses_money(tmp_path: Path, empty_ledger: Path) -> None:
+def test_random_operations_never_reach_an_illegal_state_or_lose_money(tmp_path: Path, empty_ledger: Path) -> None:
     walk = type("WalkHere", (Walk,), {"empty": empty_ledger, "home": tmp_path})
     run_state_machine_as_test(walk, settings=settings(stateful_step_count=25))

@@ -159,7 +159,7 @@ def test_a_price_of_up_to_four_times_the_believed_one_exceeds_no_cap(
                 world.end(among[number % len(among)], what)
         for scope, cap_usd in (("set", set_usd), ("run", run_usd), ("day", day_usd)):
             for name in {getattr(each.scopes, scope) for each in world.attempts}:
-                # a first one that left no room for four times its estimate is the only one that may cost too much
+                # a first one that left no headroom for four times its estimate is the only one that may cost too much
                 tight = [
                     max(world.prices[each.model] - each.reserved_usd, NOTHING)
                     for each in world.attempts
@@ -169,7 +169,7 @@ def test_a_price_of_up_to_four_times_the_believed_one_exceeds_no_cap(
 
 
 @given(factor=st.integers(41, 400).map(lambda tenths: Decimal(tenths) / 10), cap_usd=cents, steps=steps)
-def test_beyond_that_a_cap_is_exceeded_by_no_more_than_was_in_flight(
+def test_at_a_higher_price_a_cap_is_exceeded_only_by_what_was_in_flight(
     factor: Decimal, cap_usd: Decimal, steps: list[tuple[str, int, str]]
 ) -> None:
     world = World({"a": CENT * factor, "b": CENT * factor})
@@ -191,7 +191,7 @@ def test_beyond_that_a_cap_is_exceeded_by_no_more_than_was_in_flight(
     chance=st.randoms(use_true_random=False),
     failing=st.sets(st.integers(0, 40), max_size=6),
 )
-def test_with_an_honest_price_plans_that_just_fit_are_bought_whole(
+def test_at_the_estimated_price_plans_that_just_fit_buy_everything(
     factor: Decimal, sizes: list[int], chance: random.Random, failing: set[int]
 ) -> None:
     """Several runs under one day cap, each with a budget of its own: none ends early, none waits for ever."""
@@ -213,7 +213,7 @@ def test_with_an_honest_price_plans_that_just_fit_are_bought_whole(
     assert len(world.attempts) == sum(sizes)
 
 
-def test_at_ten_times_the_price_and_without_any_report_four_go_at_most() -> None:
+def test_at_ten_times_the_price_without_reports_at_most_four_are_sent() -> None:
     world = World({"a": CENT * 10})
     scopes, caps = ScopeNames(DAY, "run", "set"), Caps(set_usd=Decimal("0.37"))
     for _ in range(100):
@@ -232,7 +232,7 @@ def test_at_ten_times_the_price_and_without_any_report_four_go_at_most() -> None
     )  # fmt: skip
 
 
-def test_the_first_one_of_a_model_goes_as_planned_and_the_second_leaves_room_for_both() -> None:
+def test_the_first_of_a_model_reserves_its_estimate_and_the_second_headroom_for_both() -> None:
     world = World({"a": CENT, "b": CENT})
     scopes, caps = ScopeNames(DAY, "run", "set"), Caps(day_usd=CENT * 5)
     assert world.ask("a", scopes, caps) == CENT
@@ -243,7 +243,7 @@ def test_the_first_one_of_a_model_goes_as_planned_and_the_second_leaves_room_for
     assert world.ask("b", scopes, caps) == CENT
 
 
-def test_a_first_one_that_failed_leaves_the_way_to_the_next() -> None:
+def test_a_failed_first_generation_lets_the_next_one_go() -> None:
     world = World({"a": CENT})
     scopes, caps = ScopeNames(DAY, "run", "set"), Caps(day_usd=CENT)
     world.ask("a", scopes, caps)
@@ -251,7 +251,7 @@ def test_a_first_one_that_failed_leaves_the_way_to_the_next() -> None:
     assert world.ask("a", scopes, caps) == CENT
 
 
-def test_what_nobody_knows_the_fate_of_keeps_its_caution_and_stops_nobody_from_finding_out() -> None:
+def test_an_unknown_outcome_keeps_its_caution_without_blocking_the_first_report() -> None:
     scopes = ScopeNames(DAY, "run", "set")
     unknown = Exposure(
         model_slug="a", scopes=scopes, reserved_usd=CENT, count=1, counted_usd=CENT, is_awaited=False, is_open=True
@@ -265,14 +265,14 @@ def test_what_nobody_knows_the_fate_of_keeps_its_caution_and_stops_nobody_from_f
 
 
 @pytest.mark.parametrize(("age", "is_known"), [(RECENT, True), (RECENT + timedelta(seconds=1), False)])
-def test_a_price_that_was_reported_long_ago_says_nothing(age: timedelta, *, is_known: bool) -> None:
+def test_an_old_reported_price_is_ignored(age: timedelta, *, is_known: bool) -> None:
     world = World({"a": CENT})
     world.reported = {"a": ReportedPrice(CENT * 3, NOW - age)}
     scopes, caps = ScopeNames(DAY, "run", "set"), Caps()
     assert world.ask("a", scopes, caps) == (CENT * 3 if is_known else CENT)
 
 
-def test_the_highest_price_of_an_hour_counts_and_starts_anew_after_it() -> None:
+def test_the_highest_price_of_an_hour_counts_and_then_expires() -> None:
     low, high = CENT, CENT * 2
     price = with_report(None, high, NOW)
     later = NOW + timedelta(minutes=50)
@@ -283,7 +283,7 @@ def test_the_highest_price_of_an_hour_counts_and_starts_anew_after_it() -> None:
     assert with_report(price, low, NOW - timedelta(hours=1)) == price
 
 
-def test_a_final_refusal_goes_before_one_that_may_pass() -> None:
+def test_a_final_refusal_takes_precedence() -> None:
     world = World({"a": CENT})
     scopes = ScopeNames(DAY, "run", "set")
     world.ask("a", scopes, Caps())
@@ -305,5 +305,5 @@ def test_a_refusal_names_cap_spent_reserved_needed_and_setting(scope: str, name:
         scope=scope, name=name, cap_usd=CENT * 30, spent_usd=CENT * 11, reserved_usd=CENT * 16, needed_usd=CENT * 4  # type: ignore[arg-type]
     )  # fmt: skip
     said = refused.explain("the next generation needs")
-    for fact in (f"The {scope} cap of $0.30", "$0.1100 is spent", "$0.1600 reserved", "up to $0.0400 more", *words):
-        assert fact in said
+    for text in (f"The {scope} cap of $0.30", "$0.1100 is spent", "$0.1600 reserved", "up to $0.0400 more", *words):
+        assert text in said

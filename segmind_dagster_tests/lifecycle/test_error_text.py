@@ -142,7 +142,7 @@ KINDS = {"moderation": "refused_content", "inputs": "invalid_job", "machine": "j
 
 
 @pytest.mark.parametrize(("text", "topic"), CASES)
-def test_an_error_text_is_about_the_same_in_any_case_and_punctuation(text: str, topic: str | None) -> None:
+def test_case_and_punctuation_do_not_change_the_topic(text: str, topic: str | None) -> None:
     assert {form: topic_of(form(text)) for form in FORMS} == dict.fromkeys(FORMS, topic)
 
 
@@ -153,7 +153,7 @@ def test_the_kind_of_a_failed_job_follows_from_what_its_text_is_about(text: str,
 
 @pytest.mark.parametrize("status", [400, 403, 406, 422, 451])
 @pytest.mark.parametrize("text", MODERATED)
-def test_a_verdict_that_answers_a_post_refuses_the_content(status: int, text: str) -> None:
+def test_a_moderation_verdict_in_a_post_answer_is_refused_content(status: int, text: str) -> None:
     assert classify_submit(status, text, is_envelope=True) == "refused_content"
 
 
@@ -163,7 +163,7 @@ def test_a_refusal_of_a_parameter_stays_an_invalid_request(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", MODERATED)
-def test_a_verdict_in_an_answer_that_may_hide_a_charge_says_nothing(text: str) -> None:
+def test_a_moderation_verdict_in_an_unclear_answer_is_ignored(text: str) -> None:
     for status in (200, 202, 408, 499, 502, 504, 524):
         assert classify_submit(status, text, is_envelope=True) == "unknown_outcome"
     assert classify_submit(403, text, is_envelope=False) == "unknown_outcome"
@@ -175,25 +175,25 @@ def test_a_verdict_in_an_answer_that_may_hide_a_charge_says_nothing(text: str) -
     quoted=st.sampled_from([*MODERATED, *OF_THE_MACHINE, *UNKNOWN]).filter(lambda text: not set(text) & set("'\"`“”")),
     marks=st.sampled_from(["''", '""', "``", "“”", "«»", "\u2018\u2019"]),
 )
-def test_what_a_message_quotes_decides_nothing(quoted: str, marks: str) -> None:
+def test_quoted_text_is_ignored(quoted: str, marks: str) -> None:
     message = f"Prompt {marks[0]}{quoted}{marks[1]} must be shorter"
     assert topic_of(message) == "inputs"
 
 
-@given(text=st.sampled_from(MODERATED), trouble=st.sampled_from(["CUDA out of memory", "worker died", "timed out"]))
-def test_a_word_for_the_machinery_wins_over_a_verdict(text: str, trouble: str) -> None:
-    assert topic_of(f"{text}; {trouble}") == "machine"
+@given(text=st.sampled_from(MODERATED), failure=st.sampled_from(["CUDA out of memory", "worker died", "timed out"]))
+def test_a_machine_word_outweighs_a_moderation_verdict(text: str, failure: str) -> None:
+    assert topic_of(f"{text}; {failure}") == "machine"
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_about_something_or_nothing(text: str) -> None:
+def test_any_text_has_a_topic_or_none(text: str) -> None:
     assert topic_of(text) in {"machine", "moderation", "inputs", None}
 
 
 @pytest.mark.parametrize(
     "unit", ["the prompt was ", "content ", "no ", "'", "image is not ", "flagged by ", "unsafe or "]
 )
-def test_a_text_that_never_ends_takes_no_time(unit: str) -> None:
+def test_a_very_long_text_is_classified_quickly(unit: str) -> None:
     began = time.perf_counter()
     topic_of(unit * 10_000)
     assert time.perf_counter() - began < 1

@@ -106,7 +106,7 @@ def test_an_altered_body_is_recognised_or_leaves_doubt_and_is_never_another(name
 
 
 @pytest.mark.parametrize(("one", "other"), combinations(ALTERATIONS, 2), ids=lambda name: name)
-def test_two_alterations_together_never_make_it_another(one: str, other: str) -> None:
+def test_two_alterations_never_make_it_another_request(one: str, other: str) -> None:
     if "in an envelope" in {one, other}:
         one, other = sorted((one, other), key=lambda name: name == "in an envelope")
     if "the prompt dropped" in {one, other}:
@@ -138,7 +138,7 @@ def test_a_row_whose_text_differs_by_a_number_is_not_adopted() -> None:
 
 
 @given(st.text(max_size=80), st.sampled_from(sorted(ADOPTED)))
-def test_whatever_the_prompt_a_rewritten_body_never_becomes_another(text: str, name: str) -> None:
+def test_a_rewritten_body_is_never_another_request(text: str, name: str) -> None:
     body = {**BODY, "prompt": text}
     assert compare_bodies(ALTERATIONS[name](dict(body)), body) is not Likeness.OTHER
 
@@ -160,7 +160,7 @@ def test_a_models_name_may_be_spelt_differently_or_be_missing(name: str) -> None
     assert compare(row(model=name), sent()) is Likeness.EXACT
 
 
-def test_an_unknown_name_leaves_doubt_until_our_own_requests_teach_it() -> None:
+def test_an_unknown_model_name_leaves_doubt_until_learnt_from_our_requests() -> None:
     shown = row(model="Flux 1 (quick)")
     assert compare(shown, sent(), Names(slugs=frozenset({SLUG, "flux-dev"}))) is Likeness.ALTERED
     names = Names.learnt({SLUG}, [row("ours", model="Flux 1 (quick)")], {"ours": SLUG})
@@ -169,7 +169,7 @@ def test_an_unknown_name_leaves_doubt_until_our_own_requests_teach_it() -> None:
     assert compare(row(model="Flux 1 (quick)", body={**BODY, "steps": 5}), sent(), theirs) is Likeness.OTHER
 
 
-def test_the_very_body_under_another_models_name_leaves_doubt() -> None:
+def test_an_equal_body_under_another_model_name_leaves_doubt() -> None:
     names = Names(slugs=frozenset({SLUG, "flux-dev"}))
     assert compare(row(model="flux-dev"), sent(), names) is Likeness.SIMILAR
     assert compare(row(model="flux-dev", body=None), sent(), names) is Likeness.OTHER
@@ -183,7 +183,7 @@ def test_a_row_from_before_its_submission_is_not_adopted(minutes: int, likeness:
     assert compare(row(created_at=NOON + timedelta(minutes=minutes)), sent()) is likeness
 
 
-def test_times_that_are_all_behind_are_measured_by_our_own_requests() -> None:
+def test_a_constant_clock_offset_is_measured_by_our_own_requests() -> None:
     rows = [row(f"r{n}", created_at=NOON - timedelta(hours=7, seconds=n)) for n in range(5)]
     owned = {f"r{n}": NOON for n in range(5)}
     assert clock_offset(rows, owned) == -timedelta(hours=7, seconds=4)
@@ -191,7 +191,7 @@ def test_times_that_are_all_behind_are_measured_by_our_own_requests() -> None:
     assert clock_offset(rows, {}) == timedelta(0)
 
 
-def test_each_submission_gets_its_own_row_and_the_rest_none() -> None:
+def test_each_submission_gets_its_own_row() -> None:
     bodies = [{**BODY, "prompt": f"fruit number {n}", "seed": n} for n in range(50)]
     matches = match([sent(str(n), body) for n, body in enumerate(bodies)], [row(f"r{n}", bodies[n]) for n in range(40)])
     assert {key: found.request_id for key, found in matches.found.items()} == {str(n): f"r{n}" for n in range(40)}
@@ -199,31 +199,31 @@ def test_each_submission_gets_its_own_row_and_the_rest_none() -> None:
 
 
 @given(arrived=st.integers(0, 5), lost=st.integers(1, 5))
-def test_of_equal_submissions_each_gets_a_request_of_its_own(arrived: int, lost: int) -> None:
+def test_equal_submissions_each_get_their_own_request(arrived: int, lost: int) -> None:
     matches = match([sent(str(n)) for n in range(lost)], [row(f"r{n}") for n in range(arrived)])
     assert len({found.request_id for found in matches.found.values()}) == min(arrived, lost) == len(matches.found)
 
 
-def test_a_row_that_says_more_goes_to_the_submission_that_says_so_too() -> None:
+def test_a_detailed_row_goes_to_the_submission_it_matches_best() -> None:
     more = {**BODY, "scheduler": "DDIM"}
     for rows in ([row("r1"), row("r2", more)], [row("r2", more), row("r1")]):
         matches = match([sent("a"), sent("b", more)], rows)
         assert {key: found.request_id for key, found in matches.found.items()} == {"a": "r1", "b": "r2"}
 
 
-def test_a_row_that_fits_two_different_ones_is_left_to_neither() -> None:
+def test_a_row_that_fits_two_different_submissions_is_not_adopted() -> None:
     one, other = {**BODY, "prompt": "A RED PEAR ON A TABLE"}, {**BODY, "prompt": "a red pear on a table"}
     matches = match([sent("a", one), sent("b", other)], [row("r", {**BODY, "prompt": "A Red Pear On A Table"})])
     assert matches.found == {}
     assert {likeness for likeness, _ in matches.doubts["a"]} == {Likeness.REWRITTEN}
 
 
-def test_a_row_that_a_submission_under_way_may_still_be_answered_with_is_left_alone() -> None:
+def test_a_row_that_may_answer_a_pending_submission_is_left_alone() -> None:
     assert match([sent("a")], [row()], rivals=[sent("b")]).found == {}
     assert match([sent("a")], [row(), row("r2")], rivals=[sent("b", {**BODY, "seed": 9})]).found["a"].request_id == "r1"
 
 
-def test_the_very_words_of_another_submission_leave_no_doubt_about_ours() -> None:
+def test_a_row_that_exactly_matches_another_submission_leaves_no_doubt() -> None:
     other = {**BODY, "prompt": BODY["prompt"].replace("7", "8")}  # type: ignore[union-attr]
     assert match([sent("a")], [row("r", other)]).doubts.keys() == {"a"}
     assert match([sent("a")], [row("r", other)], rivals=[sent("b", other)]).doubts == {}
@@ -248,7 +248,7 @@ def test_a_similar_job_that_failed_free_of_charge_leaves_no_doubt(
 
 
 @pytest.mark.parametrize("count", [3, 600])
-def test_jobs_that_failed_free_of_charge_leave_none_of_many_in_doubt(count: int) -> None:
+def test_free_failed_jobs_leave_no_doubt_about_many_submissions(count: int) -> None:
     bodies = [{"prompt": f"a photo of the city of {n:05d} by night, in rain", "seed": n} for n in range(count)]
     rows = [
         replace(row(f"r{n}", {**body, "prompt": str(body["prompt"])[:23]}), status="FAILED")
@@ -258,7 +258,7 @@ def test_jobs_that_failed_free_of_charge_leave_none_of_many_in_doubt(count: int)
 
 
 @pytest.mark.parametrize("count", [3, 600])
-def test_rows_that_are_cut_to_the_same_beginning_leave_all_of_many_in_doubt(count: int) -> None:
+def test_truncated_rows_leave_all_similar_submissions_in_doubt(count: int) -> None:
     bodies = [{"prompt": f"a photo of the city of {n:05d} by night, in rain", "seed": n} for n in range(count)]
     cut = [{**body, "prompt": str(body["prompt"])[:23]} for body in bodies]
     matches = match([sent(str(n), body) for n, body in enumerate(bodies)], [row(f"r{n}", cut[n]) for n in range(count)])
@@ -315,7 +315,7 @@ def test_two_whole_readings_with_a_control_prove_absence() -> None:
         ),
     ],
 )
-def test_anything_less_proves_nothing(readings: list[Reading], options: dict[str, Any]) -> None:
+def test_weaker_evidence_does_not_prove_absence(readings: list[Reading], options: dict[str, Any]) -> None:
     assert judged(*readings, **options) == "wait"
 
 

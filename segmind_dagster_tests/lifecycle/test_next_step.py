@@ -20,8 +20,8 @@ STATES: tuple[State, ...] = get_args(State)
 KINDS = [*POLICIES, None, "from_the_future"]
 
 
-def recorded(**facts: Any) -> Generation:
-    return Generation(generation_id="g", prompt_set="set", model=FAST_FLUX_SCHNELL, **facts)
+def recorded(**fields: Any) -> Generation:
+    return Generation(generation_id="g", prompt_set="set", model=FAST_FLUX_SCHNELL, **fields)
 
 
 EVERY_RECORD = [
@@ -65,7 +65,7 @@ def test_the_next_step_depends_on_what_is_recorded_and_who_asks(
     assert next_step(generation, by_person=False).step == of_sensor
 
 
-def test_nothing_is_bought_that_is_paid_for_or_may_be() -> None:
+def test_nothing_that_is_or_may_be_paid_is_bought() -> None:
     for generation, by_person in product(EVERY_RECORD, (False, True)):
         is_unclear = generation.failure_kind not in POLICIES and generation.was_accepted
         may_be_paid = generation.state in {*IN_PROGRESS, "succeeded"} or (
@@ -81,7 +81,7 @@ def test_a_sensor_never_buys_what_a_person_would_not() -> None:
             assert next_step(generation, by_person=True).step == "submit", generation
 
 
-def test_what_the_sensor_asks_the_ledger_for_is_what_it_may_buy() -> None:
+def test_the_sensor_queries_exactly_what_it_may_buy() -> None:
     """`RETRYABLE` chooses rows in SQL; it may not disagree with the decision."""
     for kind in POLICIES:
         if kind in RETRYABLE:

@@ -1,4 +1,4 @@
-"""Facts as the world writes them: what is nonsense is not known, and nothing raises."""
+"""Values from outside: nonsense reads as not known, and nothing raises."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANYTHING = (
 
 
 @given(value=ANYTHING)
-def test_whatever_is_read_is_a_believable_fact_or_not_known(value: Any) -> None:
+def test_every_value_reads_as_plausible_or_unknown(value: Any) -> None:
     for read in (read_usd, read_balance_usd):
         amount = read(value)
         assert amount is None or (amount.is_finite() and 0 <= amount < 10**9)
@@ -36,14 +36,14 @@ def test_whatever_is_read_is_a_believable_fact_or_not_known(value: Any) -> None:
     [float("nan"), float("inf"), float("-inf"), "NaN", "Infinity", -0.01, "-5", 10**5, 1e300, "", " ", "1,5", "1_0",
      True, None, [], {"usd": 1}, b"1", "\u0661", "1e9"],
 )  # fmt: skip
-def test_a_cost_that_is_nonsense_is_not_known(value: Any) -> None:
+def test_a_nonsensical_cost_is_unknown(value: Any) -> None:
     assert read_usd(value) is None
 
 
 @pytest.mark.parametrize(
     ("value", "amount"), [(0, "0"), ("0.05", "0.05"), ("$1.5", "1.5"), (" 2 ", "2"), (1e-9, "1e-9"), ("-0", "0")]
 )
-def test_a_cost_is_read_however_it_is_written(value: Any, amount: str) -> None:
+def test_a_cost_is_read_in_every_notation(value: Any, amount: str) -> None:
     read = read_usd(value)
     assert read == Decimal(amount)
     assert not str(read).startswith("-")
@@ -58,7 +58,7 @@ def test_an_integer_is_believed_within_its_bounds_only() -> None:
     assert [read_integer(value, least=0, below=3) for value in (-1, 0, 2, 3)] == [None, 0, 2, None]
 
 
-def test_a_moment_of_any_zone_is_the_same_moment_in_utc() -> None:
+def test_a_time_in_any_zone_is_converted_to_utc() -> None:
     there = datetime(2026, 3, 1, 14, tzinfo=timezone(timedelta(hours=2)))
     for written in (there, there.isoformat(), "Sun, 01 Mar 2026 12:00:00 GMT", there.timestamp(), "1772366400"):
         assert read_instant(written) == datetime(2026, 3, 1, 12, tzinfo=UTC), written

@@ -39,13 +39,13 @@ def test_a_later_pause_is_never_shorter_and_always_bounded(runs: int, first: tim
 
 
 @given(runs=st.integers(min_value=0, max_value=100), last_at=moments)
-def test_runs_come_to_an_end(runs: int, last_at: datetime) -> None:
-    due = next_run(runs, last_at)
-    assert (due is None) is (runs >= MOST_RUNS)
-    assert due is None or due >= last_at + FIRST_PAUSE
+def test_retries_are_bounded(runs: int, last_at: datetime) -> None:
+    next_at = next_run(runs, last_at)
+    assert (next_at is None) is (runs >= MOST_RUNS)
+    assert next_at is None or next_at >= last_at + FIRST_PAUSE
 
 
-def test_every_kind_has_one_way_to_go_on() -> None:
+def test_every_failure_kind_is_in_exactly_one_group() -> None:
     permanent = {kind for kind, policy in POLICIES.items() if policy.is_permanent}
     ways = [RETRYABLE, UNCOUNTED, PAID_KINDS, permanent, {"unknown_outcome"}]
     assert set().union(*ways) == set(POLICIES)

@@ -182,7 +182,7 @@ def test_a_backfill_three_runs_at_a_time_into_postgresql_with_the_ledger_there_t
 
 
 @pytest.mark.kill
-def test_a_single_run_backfill_is_a_run_a_range_and_each_partition_shows_its_own_figures(
+def test_a_single_run_backfill_has_one_run_per_range_and_metadata_per_partition(
     lab: DagsterLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = ["apple", "fig", "kiwi", "pear", "plum"]
@@ -210,7 +210,7 @@ def test_a_single_run_backfill_is_a_run_a_range_and_each_partition_shows_its_own
 
 
 @pytest.mark.kill
-def test_what_is_incomplete_in_a_single_run_backfill_is_not_materialized_and_the_rest_is(
+def test_a_single_run_backfill_materializes_only_complete_partitions(
     lab: DagsterLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = ["apple", "fig", "kiwi"]

@@ -57,13 +57,13 @@ def test_a_policy_given_to_the_definitions_wins(monkeypatch: pytest.MonkeyPatch)
     assert is_single(policy_of(build_definitions(backfill_policy=SINGLE)))
 
 
-def test_a_slip_in_the_value_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_value_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMIND_BACKFILL", "single")
     with pytest.raises(SettingsError, match=r"SEGMIND_BACKFILL.*'single' is neither `runs` nor `single_run`"):
         build_definitions()
 
 
-def test_another_setting_that_cannot_be_used_does_not_keep_the_definitions_from_loading(
+def test_another_invalid_setting_does_not_prevent_loading_the_definitions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SEGMIND_MAX_IN_FLIGHT", "many")

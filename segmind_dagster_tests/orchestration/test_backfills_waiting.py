@@ -82,7 +82,7 @@ def test_the_runs_log_names_the_holder_and_the_run_waits_rather_than_fails(lab: 
     assert said.index(waiting[0]) > next(n for n, line in enumerate(said) if "1 succeeded" in line)
 
 
-def test_a_long_wait_is_told_less_and_less_often(lab: DagsterLab) -> None:
+def test_a_long_wait_is_logged_less_and_less_often(lab: DagsterLab) -> None:
     told: list[str] = []
     settings = lab.segmind.load()
     with (

@@ -44,7 +44,7 @@ def test_a_file_is_green_when_materialized_and_a_warning_once_it_changes(lab: Da
     assert recorded(lab, *FILE, key).status == "SUCCEEDED"
 
 
-def test_a_broken_file_is_red_on_the_asset_with_the_place_of_the_slip(lab: DagsterLab) -> None:
+def test_a_broken_file_is_red_on_the_asset_with_the_location_of_the_error(lab: DagsterLab) -> None:
     key = lab.write("fruit", 2)
     assert lab.run("prompt_set", partition=key).is_success
     lab.write_text("fruit.yaml", "models: [sdxl_newreality]\nprompts: [a pear]\nsampels: 2\n")
@@ -68,7 +68,7 @@ def test_a_file_that_is_gone_is_red_and_one_never_materialized_is_not(lab: Dagst
     assert "there is no prompt set 'fruit'" in recorded(lab, *FILE, "fruit").said
 
 
-def test_what_waits_at_segmind_for_five_days_is_an_error_with_the_money_and_the_command(lab: DagsterLab) -> None:
+def test_outputs_waiting_at_segmind_for_five_days_are_an_error_with_cost_and_command(lab: DagsterLab) -> None:
     key = lab.write("fruit", 1)
     lab.run(ASSET, partition=key)
     (generation,) = lab.generations()
@@ -119,8 +119,8 @@ def test_without_a_reason_no_check_run_is_started_and_in_the_morning_one_is(lab:
     evening = tick(datetime(2026, 3, 1, 20, tzinfo=UTC))
     morning = tick(datetime(2026, 3, 2, 6, 1, tzinfo=UTC), evening.cursor)
     later = tick(datetime(2026, 3, 2, 6, 2, tzinfo=UTC), morning.cursor)
-    due = {(key.asset_key.to_user_string(), key.name) for key in requested(morning)}
-    assert due == STANDING
+    in_the_morning = {(key.asset_key.to_user_string(), key.name) for key in requested(morning)}
+    assert in_the_morning == STANDING
     assert requested(evening) == requested(later) == set()
 
 

@@ -67,7 +67,7 @@ def test_many_permanent_failures_are_an_error_with_the_exact_count_and_a_short_s
         assert recorded(lab, ASSET, check, key).status == "SUCCEEDED"
 
 
-def test_what_was_paid_for_and_refused_is_shown_with_its_file(open_lab: OpenLab) -> None:
+def test_paid_refused_outputs_are_shown_with_their_file(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["undecodable"]))
     key = lab.write("fruit", ["a fig"])
     assert lab.run(ASSET, partition=key).is_success
@@ -80,7 +80,7 @@ def test_what_was_paid_for_and_refused_is_shown_with_its_file(open_lab: OpenLab)
     assert red.figures["paid for and not usable (USD)"] > 0
 
 
-def test_a_run_that_fails_still_says_what_is_left_open(open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_still_reports_unfinished_generations(open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = open_lab(faults=Faults(script=[ScriptedFault(kind=None), "no_credits"]), fixed_latency_s=0.0)
     monkeypatch.setenv("SEGMIND_MAX_IN_FLIGHT", "1")
     key = lab.write("fruit", 3)
@@ -127,7 +127,7 @@ def test_in_a_run_of_many_each_partition_has_its_result_and_one_names_those_that
     assert recorded(lab, ASSET, "all_stored", bad).status == "SUCCEEDED"
 
 
-def test_a_file_that_is_gone_or_changed_is_red_until_it_is_back(lab: DagsterLab) -> None:
+def test_a_missing_or_changed_file_is_red_until_it_is_back(lab: DagsterLab) -> None:
     key = lab.write("fruit", 3)
     lab.run(ASSET, partition=key)
     first, second, _ = (Path(row["output_uri"]) for row in lab.generations())
@@ -185,7 +185,7 @@ def test_a_partition_whose_file_is_gone_is_still_checked(lab: DagsterLab) -> Non
     assert "its file cannot be read" in recorded(lab, ASSET, "spend_under_budget", key).said
 
 
-def test_with_an_empty_ledger_nothing_is_wrong(lab: DagsterLab) -> None:
+def test_with_an_empty_ledger_every_check_is_green(lab: DagsterLab) -> None:
     key = lab.write("fruit", 2)
     checks = [(f"segmind/{name}", check) for name in (REALITY, STICKER) for check in OF_SETS]
     assert run_checks(lab, *checks, partition=key)

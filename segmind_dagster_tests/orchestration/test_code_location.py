@@ -56,7 +56,7 @@ def test_it_loads_without_key_network_or_file_and_leaves_nothing_behind(tmp_path
     assert found["heavy"] == []
 
 
-def test_settings_that_cannot_work_are_a_matter_of_the_run_not_of_loading(tmp_path: Path) -> None:
+def test_invalid_settings_fail_the_run_and_not_the_loading(tmp_path: Path) -> None:
     found = load_alone(
         tmp_path,
         SEGMIND_API_KEY="no key at all",
@@ -69,7 +69,7 @@ def test_settings_that_cannot_work_are_a_matter_of_the_run_not_of_loading(tmp_pa
     assert "prompt_set" in found["keys"]
 
 
-def test_loading_says_nothing_about_features_that_are_used_knowingly(tmp_path: Path) -> None:
+def test_loading_prints_no_warnings(tmp_path: Path) -> None:
     code = "from segmind_dagster.definitions import defs; defs.get_repository_def()"
     loaded = subprocess.run(
         [sys.executable, "-c", code],

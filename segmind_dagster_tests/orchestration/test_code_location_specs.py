@@ -21,7 +21,7 @@ SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_spec
 MODEL_ASSETS = [f"segmind/{model.resource}" for model in MODELS]
 
 
-def test_the_assets_are_these_and_no_others() -> None:
+def test_the_code_location_has_exactly_these_assets() -> None:
     assert set(SPECS) == {"prompt_set", *MODEL_ASSETS, *ACCOUNT, *USAGE, *SPEND, *PAGES}
 
 
@@ -79,7 +79,7 @@ def test_every_asset_is_described_owned_and_has_its_kind(name: str) -> None:
     assert spec.kinds == others.get(name, {"dlt", "segmind"})
 
 
-def test_descriptions_tell_the_models_apart() -> None:
+def test_model_descriptions_are_distinct() -> None:
     assert len({SPECS[name].description for name in MODEL_ASSETS}) == len(MODELS)
     for model in MODELS:
         assert model.title in (SPECS[f"segmind/{model.resource}"].description or "")
@@ -104,7 +104,7 @@ def test_the_columns_of_a_model_are_those_of_its_table() -> None:
     }  # fmt: skip
 
 
-def test_the_page_of_a_run_shows_the_same_columns(lab: DagsterLab) -> None:
+def test_the_metadata_of_a_run_has_the_same_columns(lab: DagsterLab) -> None:
     figures = lab.run(f"segmind/{REALITY}", partition=lab.write("fruit", 1)).figures(f"segmind/{REALITY}", "fruit")
     assert figures["dagster/column_schema"] == SPECS[f"segmind/{REALITY}"].metadata["dagster/column_schema"]
     assert figures["rows_loaded"] == 1
@@ -136,7 +136,7 @@ def test_sensors_run_by_default_and_schedules_do_not() -> None:
     assert schedules["account_refresh"].execution_timezone == "UTC"
 
 
-def test_the_definitions_hold_together() -> None:
+def test_the_definitions_are_loadable() -> None:
     dg.Definitions.validate_loadable(defs)
 
 
@@ -155,6 +155,6 @@ def test_summaries_refresh_once_when_a_model_was_materialized_and_not_otherwise(
     quiet = tick()
     assert quiet.total_requested == 0
     lab.run(f"segmind/{REALITY}", partition=lab.write("fruit", 1))
-    due = tick(quiet.cursor)
-    assert due.total_requested == expected
-    assert tick(due.cursor).total_requested == 0
+    requested = tick(quiet.cursor)
+    assert requested.total_requested == expected
+    assert tick(requested.cursor).total_requested == 0

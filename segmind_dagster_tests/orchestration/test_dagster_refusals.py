@@ -6,7 +6,7 @@ from lab.project import FLUX, REALITY
 ASSET = f"segmind/{REALITY}"
 
 
-def test_with_nothing_loaded_ever_the_summaries_are_empty_tables(lab: Any) -> None:
+def test_before_the_first_load_the_summaries_are_empty_tables(lab: Any) -> None:
     run = lab.run(*USAGE)
     assert run.is_success, run.errors()
     for asset in USAGE:
@@ -14,12 +14,12 @@ def test_with_nothing_loaded_ever_the_summaries_are_empty_tables(lab: Any) -> No
         assert lab.records(f"SELECT count(*) AS n FROM {asset.replace('/', '_')}") == [{"n": 0}]
 
 
-def test_the_page_of_a_run_names_the_table_as_the_definition_does(lab: Any) -> None:
+def test_the_metadata_of_a_run_names_the_same_table_as_the_definition(lab: Any) -> None:
     figures = lab.run(ASSET, partition=lab.write("fruit", 1)).figures(ASSET, "fruit")
     assert figures.get("dagster/table_name", f"segmind_data.{REALITY}") == f"segmind_data.{REALITY}"
 
 
-def test_the_spend_of_a_model_no_set_asks_for_any_more_stays_in_the_summary(lab: Any) -> None:
+def test_the_spend_of_an_unused_model_stays_in_the_summary(lab: Any) -> None:
     lab.run(ASSET, partition=lab.write("fruit", 2))
     paid_usd = lab.charged_usd
     lab.write("fruit", 2, models=[FLUX])

@@ -52,7 +52,7 @@ def test_every_path_and_command_is_one_line(settings: Settings) -> None:
     assert "  .venv/bin/dlt pipeline segmind info" in lines
 
 
-def test_what_holds_no_path_fits_eighty_columns(settings: Settings) -> None:
+def test_lines_without_a_path_fit_eighty_columns(settings: Settings) -> None:
     lines = printed(settings)
     assert max(len(line) for line in lines if str(settings.data_dir) not in line) <= 80
     assert "Provider  93 charges, $0.000000: the same" in lines

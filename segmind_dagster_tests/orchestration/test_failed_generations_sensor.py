@@ -1,4 +1,4 @@
-"""What failed unpaid, or was left undone, is run again when it is due, within its budgets, and never without end."""
+"""Unpaid failures and unfinished work are retried after a pause, within the budgets, and a bounded number of times."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def ticks(lab: DagsterLab) -> Ticks:
     return Ticks(lab, failed_generations)
 
 
-def test_it_is_on_by_default_and_says_when_nothing_has_been_generated(lab: DagsterLab, ticks: Ticks) -> None:
+def test_the_sensor_is_on_by_default_and_skips_before_the_first_run(lab: DagsterLab, ticks: Ticks) -> None:
     assert failed_generations.default_status == dg.DefaultSensorStatus.RUNNING
     assert ticks.reason() == "Nothing has been generated yet."
     assert not lab.data.exists()
 
 
-def test_a_failure_is_run_again_when_it_is_due_and_then_nothing_is_left(open_lab: OpenLab) -> None:
+def test_a_failure_is_retried_after_its_pause_and_then_nothing_is_left(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["server_error"] * 3))
     assert lab.run(ASSET, partition=lab.write("fruit", 1)).is_success
     requests_before = lab.server.account()["requests"]
-    assert "The next failures are due at" in Ticks(lab, failed_generations).reason()
+    assert "The next retry is at" in Ticks(lab, failed_generations).reason()
     (request,), _ = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).tick()
     assert lab.server.account()["requests"] == requests_before
     assert request.partition_key == "fruit"
@@ -49,7 +49,7 @@ def test_a_failure_is_run_again_when_it_is_due_and_then_nothing_is_left(open_lab
     assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
 
 
-def test_a_model_that_took_money_for_nothing_usable_is_left_to_a_person(open_lab: OpenLab) -> None:
+def test_a_model_stopped_for_bad_outputs_is_left_to_a_person(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(rates={"undecodable": 1.0}))
     key = lab.write("fruit", 6)
     assert not lab.run(ASSET, partition=key).is_success
@@ -79,16 +79,16 @@ def test_two_models_of_a_set_are_one_run(lab: DagsterLab, ticks: Ticks) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runs", "minutes", "is_due"),
+    ("runs", "minutes", "is_run"),
     [(1, 4, False), (1, 6, True), (2, 9, False), (2, 11, True), (5, 79, False), (5, 81, True), (6, 60 * 24, False)],
 )
-def test_each_run_that_failed_doubles_the_pause_and_six_are_enough(
-    lab: DagsterLab, ticks: Ticks, runs: int, minutes: int, is_due: bool
+def test_each_failed_run_doubles_the_pause_and_six_are_the_limit(
+    lab: DagsterLab, ticks: Ticks, runs: int, minutes: int, is_run: bool
 ) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit").fails(0, runs=runs, at=ago(minutes=minutes))
     requests, reason = ticks.tick()
-    assert bool(requests) is is_due, reason
+    assert bool(requests) is is_run, reason
     if runs == 6:
         assert reason == "1 generations failed in enough runs; the asset checks name them."
 
@@ -101,21 +101,21 @@ def test_a_permanent_failure_is_never_run_again(lab: DagsterLab, ticks: Ticks, k
 
 
 @pytest.mark.parametrize("kind", ["bad_output", "expired"])
-def test_what_was_paid_for_is_not_bought_again(lab: DagsterLab, ticks: Ticks, kind: str) -> None:
+def test_paid_failures_are_not_bought_again(lab: DagsterLab, ticks: Ticks, kind: str) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit").fails(0, kind, cost_usd=Decimal("0.01"))
     assert ticks.reason() == "Nothing is left to do."
 
 
-def test_what_is_no_longer_asked_for_is_not_run(lab: DagsterLab, ticks: Ticks) -> None:
+def test_prompts_no_longer_in_the_set_are_not_run(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", ["a pear"])
     Past(lab, "fruit").fails(0)
     lab.write("fruit", ["an apple"])
     Past(lab, "fruit", registered_at=ago())
-    assert "The next failures are due at" in ticks.reason()
+    assert "The next retry is at" in ticks.reason()
 
 
-def test_a_file_that_was_edited_since_waits_for_a_person(lab: DagsterLab, ticks: Ticks) -> None:
+def test_a_file_edited_since_the_failure_waits_for_a_person(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", ["a pear"])
     Past(lab, "fruit").fails(0)
     lab.write("fruit", ["a pear", "a golden pear"])
@@ -136,20 +136,20 @@ def test_a_set_without_a_partition_is_named_and_left_out(lab: DagsterLab, ticks:
     assert ticks.reason() == "No prompt file any more: fruit, pear."
 
 
-def test_what_a_dead_run_never_began_is_run(lab: DagsterLab, ticks: Ticks) -> None:
+def test_generations_that_a_dead_run_never_began_are_run(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 3)
     past = Past(lab, "fruit")
     past.leases("gone", ago(hours=1))
     assert ticks.partitions() == ["fruit"]
 
 
-def test_what_was_planned_a_moment_ago_is_left_to_its_run(lab: DagsterLab, ticks: Ticks) -> None:
+def test_recently_planned_generations_are_left_to_their_run(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 3)
     Past(lab, "fruit", registered_at=ago(minutes=1))
-    assert "The next failures are due at" in ticks.reason()
+    assert "The next retry is at" in ticks.reason()
 
 
-def test_a_script_at_work_keeps_what_it_may_be_about_to_buy(lab: DagsterLab, ticks: Ticks) -> None:
+def test_planned_generations_are_left_to_an_active_script(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 3)
     past = Past(lab, "fruit")
     past.leases("script", ago(minutes=-5))
@@ -158,7 +158,7 @@ def test_a_script_at_work_keeps_what_it_may_be_about_to_buy(lab: DagsterLab, tic
     assert ticks.partitions() == ["fruit"]
 
 
-def test_a_run_of_this_dagster_on_another_set_holds_nothing_up(lab: DagsterLab, ticks: Ticks) -> None:
+def test_an_active_run_of_another_set_blocks_nothing(lab: DagsterLab, ticks: Ticks) -> None:
     for key in ("fruit", "pear"):
         lab.write(key, 1)
     past = Past(lab, "fruit")
@@ -173,7 +173,7 @@ def test_a_run_of_this_dagster_on_another_set_holds_nothing_up(lab: DagsterLab, 
     ids=["one partition", "a range", "a range whose end was removed"],
 )
 @pytest.mark.parametrize("status", [STARTED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.CANCELING])
-def test_what_is_in_flight_is_skipped_and_said(
+def test_partitions_in_flight_are_skipped_with_a_reason(
     lab: DagsterLab, ticks: Ticks, tags: dict[str, str], status: dg.DagsterRunStatus
 ) -> None:
     for key in ("apple", "fig", "pear"):
@@ -183,7 +183,7 @@ def test_what_is_in_flight_is_skipped_and_said(
     assert ticks.reason() == f"In flight already: fig (run {run_id[:8]})."
 
 
-def test_a_run_of_another_model_or_set_is_not_in_the_way(lab: DagsterLab, ticks: Ticks) -> None:
+def test_a_run_of_another_model_or_set_does_not_block_a_retry(lab: DagsterLab, ticks: Ticks) -> None:
     for key in ("apple", "fig", "pear"):
         lab.write(key, 1)
     Past(lab, "fig").fails(0)
@@ -192,7 +192,7 @@ def test_a_run_of_another_model_or_set_is_not_in_the_way(lab: DagsterLab, ticks:
     assert ticks.partitions() == ["fig"]
 
 
-def test_a_run_that_is_gone_without_a_word_is_not_in_flight(lab: DagsterLab, ticks: Ticks) -> None:
+def test_a_run_that_vanished_is_not_in_flight(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1)
     past = Past(lab, "fruit")
     run_id = record_run(lab, STARTED, ASSET, tags={PARTITION: "fruit"})
@@ -205,7 +205,7 @@ def test_a_run_that_is_gone_without_a_word_is_not_in_flight(lab: DagsterLab, tic
 @pytest.mark.parametrize(
     "tags", [{PARTITION: "fruit"}, {RANGE_START: "fruit", RANGE_END: "fruit"}], ids=["one partition", "a range"]
 )
-def test_what_somebody_stopped_stays_stopped_until_somebody_runs_it(
+def test_a_stopped_partition_is_not_run_until_a_person_runs_it(
     lab: DagsterLab, ticks: Ticks, tags: dict[str, str]
 ) -> None:
     lab.write("fruit", 2)
@@ -217,7 +217,7 @@ def test_what_somebody_stopped_stays_stopped_until_somebody_runs_it(
     assert ticks.partitions() == ["fruit"]
 
 
-def test_a_run_that_dies_before_it_records_anything_is_tried_again_ever_more_rarely_and_then_not(
+def test_a_run_that_dies_before_recording_anything_is_retried_with_growing_pauses(
     lab: DagsterLab,
 ) -> None:
     lab.write("fruit", 1)
@@ -242,7 +242,7 @@ def test_the_same_tick_again_asks_for_the_same_run(lab: DagsterLab, ticks: Ticks
     assert first.run_key == second.run_key
 
 
-def test_a_budget_that_is_used_up_is_said_and_nothing_is_run(
+def test_with_an_exhausted_budget_nothing_is_run_and_the_reason_given(
     lab: DagsterLab, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.write("fruit", 1, budget_usd=0.001)
@@ -264,7 +264,7 @@ def test_without_a_key_nothing_is_run(lab: DagsterLab, ticks: Ticks, monkeypatch
     assert "SEGMIND_API_KEY" in ticks.reason()
 
 
-def test_a_refusal_of_the_account_says_nothing_against_a_generation(lab: DagsterLab, ticks: Ticks) -> None:
+def test_an_account_error_does_not_count_against_a_generation(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1)
     past = Past(lab, "fruit")
     for n in range(8):
@@ -272,7 +272,7 @@ def test_a_refusal_of_the_account_says_nothing_against_a_generation(lab: Dagster
     assert ticks.partitions() == ["fruit"]
 
 
-def test_an_empty_account_is_tried_rarely_until_somebody_has_seen_money(lab: DagsterLab, ticks: Ticks) -> None:
+def test_an_empty_account_is_retried_rarely_until_a_balance_is_seen(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit").fails(0, "no_credits", target="planned")
     balance_is(lab, "0.0001", ago(minutes=30))
@@ -284,7 +284,7 @@ def test_an_empty_account_is_tried_rarely_until_somebody_has_seen_money(lab: Dag
     assert request.partition_key == "fruit"
 
 
-def test_a_generation_that_two_sets_share_is_one_run_for_each(lab: DagsterLab, ticks: Ticks) -> None:
+def test_a_generation_shared_by_two_sets_is_one_run_for_each(lab: DagsterLab, ticks: Ticks) -> None:
     for key in ("apple", "pear"):
         lab.write(key, ["fruit on a plate"])
     Past(lab, "pear")

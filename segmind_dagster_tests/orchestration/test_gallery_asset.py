@@ -31,7 +31,7 @@ def test_a_set_becomes_a_page_beside_its_outputs(lab: DagsterLab) -> None:
     assert len(figures["preview"]) < 100_000
 
 
-def test_model_and_gallery_in_one_run_show_what_that_run_made(lab: DagsterLab) -> None:
+def test_a_gallery_in_the_models_run_shows_its_outputs(lab: DagsterLab) -> None:
     key = lab.write("fruit", 2)
     run = lab.run(MODEL, GALLERY, partition=key)
     assert run.is_success, run.errors()
@@ -46,7 +46,7 @@ def test_a_range_of_sets_is_one_run_with_figures_for_each(lab: DagsterLab) -> No
     assert {key: run.figures(GALLERY, key)["pictures"] for key in ("apple", "pear")} == {"apple": 1, "pear": 2}
 
 
-def test_a_set_that_was_never_run_has_a_page_that_says_so(lab: DagsterLab) -> None:
+def test_a_gallery_of_a_set_that_was_never_run_says_so(lab: DagsterLab) -> None:
     key = lab.write("fruit", 1)
     figures = lab.run(GALLERY, partition=key).figures(GALLERY, key)
     assert "Nothing has been asked for" in Path(figures["page"]).read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def test_the_page_is_right_although_the_load_failed(lab: DagsterLab, monkeypatch
     assert lab.run(GALLERY, partition=key).figures(GALLERY, key)["pictures"] == 2
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_failure(lab: DagsterLab) -> None:
+def test_an_unwritable_gallery_folder_is_one_clear_failure(lab: DagsterLab) -> None:
     key = lab.write("fruit", 1)
     lab.run(MODEL, partition=key)
     (lab.data / "galleries").write_text("a file where the folder should be")
@@ -93,7 +93,7 @@ class Automation:
         self._lab = lab
         self._cursor: object = None
 
-    def due(self) -> set[str]:
+    def requested(self) -> set[str]:
         """Prompt sets whose galleries this tick asks for."""
         result = dg.evaluate_automation_conditions(
             defs=self._lab.definitions,
@@ -109,21 +109,21 @@ def test_a_gallery_is_refreshed_once_when_a_model_of_its_set_was_materialized_an
     automation = Automation(lab)
     lab.write("fruit", 1, models=[REALITY, FLUX])
     lab.write("pear", 1)
-    assert automation.due() == set()
+    assert automation.requested() == set()
     lab.run(MODEL, partition="fruit")
-    assert automation.due() == {"fruit"}
-    assert automation.due() == set()
+    assert automation.requested() == {"fruit"}
+    assert automation.requested() == set()
     lab.run_range("fruit", "pear", MODEL)
-    assert automation.due() == {"fruit", "pear"}
-    assert automation.due() == set()
+    assert automation.requested() == {"fruit", "pear"}
+    assert automation.requested() == set()
 
 
-def test_what_is_materialized_while_a_gallery_is_being_made_refreshes_it_afterwards(lab: DagsterLab) -> None:
+def test_a_materialization_during_a_gallery_run_refreshes_it_afterwards(lab: DagsterLab) -> None:
     automation = Automation(lab)
     key = lab.write("fruit", 1, models=[REALITY, FLUX])
-    automation.due()
+    automation.requested()
     lab.run(MODEL, partition=key)
-    assert automation.due() == {key}
+    assert automation.requested() == {key}
     run = lab.instance.create_run_for_job(
         lab.definitions.resolve_implicit_global_asset_job_def(),
         asset_selection={PAGE},
@@ -131,18 +131,18 @@ def test_what_is_materialized_while_a_gallery_is_being_made_refreshes_it_afterwa
         status=dg.DagsterRunStatus.STARTED,
     )
     lab.run(f"segmind/{FLUX}", partition=key)
-    assert automation.due() == set()
-    assert automation.due() == set()
+    assert automation.requested() == set()
+    assert automation.requested() == set()
     lab.instance.report_run_canceled(run)
-    assert automation.due() == {key}
-    assert automation.due() == set()
+    assert automation.requested() == {key}
+    assert automation.requested() == set()
 
 
 def test_a_gallery_made_in_the_models_own_run_is_not_made_again(lab: DagsterLab) -> None:
     automation = Automation(lab)
     key = lab.write("fruit", 1)
-    automation.due()
+    automation.requested()
     selected = [dg.AssetKey(MODEL.split("/")), PAGE]
     job = lab.definitions.resolve_implicit_global_asset_job_def()
     job.execute_in_process(instance=lab.instance, asset_selection=selected, partition_key=key)
-    assert automation.due() == set()
+    assert automation.requested() == set()

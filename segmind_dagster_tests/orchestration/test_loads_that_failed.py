@@ -37,7 +37,7 @@ def verdicts(lab: DagsterLab, run: Run, resource: str = REALITY) -> dict[str | N
     return {each.partition: (each.passed, each.description or "") for each in found if each.asset_check_key == check}
 
 
-def test_a_load_that_fails_is_said_in_the_run_and_in_the_check(lab: DagsterLab, warehouse: Path) -> None:
+def test_a_failed_load_is_reported_by_the_run_and_the_check(lab: DagsterLab, warehouse: Path) -> None:
     run = lab.run(ASSET, partition=lab.write("fruit", 2))
     message = run.failure()
     assert message.startswith("What was generated is stored, but could not be loaded: ")
@@ -50,7 +50,7 @@ def test_a_load_that_fails_is_said_in_the_run_and_in_the_check(lab: DagsterLab, 
     assert "2 of 2 generations are stored" in said
 
 
-def test_the_sensor_has_it_loaded_and_nothing_is_bought(lab: DagsterLab, warehouse: Path) -> None:
+def test_the_sensor_reruns_a_failed_load_and_buys_nothing(lab: DagsterLab, warehouse: Path) -> None:
     failed = lab.run(ASSET, partition=lab.write("fruit", 2))
     posts = lab.posts
     assert f"Stored but not loaded by run {failed.run_id[:8]}: 'fruit'" in Ticks(lab, failed_generations).reason()
@@ -65,7 +65,7 @@ def test_the_sensor_has_it_loaded_and_nothing_is_bought(lab: DagsterLab, warehou
     assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
 
 
-def test_the_pause_doubles_and_six_runs_are_enough(lab: DagsterLab, warehouse: Path) -> None:
+def test_the_pause_doubles_and_six_runs_are_the_limit(lab: DagsterLab, warehouse: Path) -> None:
     tags: dict[str, str] = {}
     key = lab.write("fruit", 1)
     for attempt in range(1, 7):
@@ -93,7 +93,7 @@ def test_each_set_of_a_range_run_is_loaded_again(lab: DagsterLab, warehouse: Pat
     assert ticks.partitions() == ["pear"]
 
 
-def test_a_run_that_died_while_it_loaded_counts_as_one_that_failed(lab: DagsterLab) -> None:
+def test_a_run_that_died_while_loading_counts_as_failed(lab: DagsterLab) -> None:
     key = lab.write("fruit", 1)
     assert lab.run(ASSET, partition=key).is_success
     tags = {"dagster/partition": key, LOAD: "due"}
@@ -103,16 +103,14 @@ def test_a_run_that_died_while_it_loaded_counts_as_one_that_failed(lab: DagsterL
 
 
 @pytest.mark.parametrize("status", [STARTED, dg.DagsterRunStatus.CANCELED])
-def test_a_run_that_still_loads_and_one_that_was_stopped_are_left_alone(
-    lab: DagsterLab, status: dg.DagsterRunStatus
-) -> None:
+def test_runs_that_still_load_or_were_stopped_are_left_alone(lab: DagsterLab, status: dg.DagsterRunStatus) -> None:
     first, last = lab.write("apple", 1), lab.write("pear", 1)
     assert lab.run_range(first, last, ASSET).is_success
     record_run(lab, status, ASSET, tags={RANGE_START: first, RANGE_END: last, LOAD: "due"})
     assert Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).tick()[0] == []
 
 
-def test_what_was_edited_meanwhile_waits_for_a_person(lab: DagsterLab, warehouse: Path) -> None:
+def test_a_set_edited_since_the_failed_load_waits_for_a_person(lab: DagsterLab, warehouse: Path) -> None:
     lab.run(ASSET, partition=lab.write("fruit", ["a pear"]))
     lab.write("fruit", ["a pear", "a golden pear"])
     reason = Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).reason()
@@ -129,7 +127,7 @@ def paid_and_left(lab: DagsterLab, *keys: str) -> None:
         past.leases("gone", ago())
 
 
-def test_what_was_collected_and_could_not_be_loaded_is_said_in_the_run_and_in_the_check(
+def test_collected_outputs_that_failed_to_load_are_reported_by_the_run_and_the_check(
     lab: DagsterLab, warehouse: Path
 ) -> None:
     paid_and_left(lab, "fruit")
@@ -144,7 +142,7 @@ def test_what_was_collected_and_could_not_be_loaded_is_said_in_the_run_and_in_th
     assert said.startswith(f"Run {run.run_id[:8]} ended before it had loaded what it stored")
 
 
-def test_the_sensor_has_loaded_what_was_collected_and_nothing_is_bought(lab: DagsterLab, warehouse: Path) -> None:
+def test_the_sensor_loads_collected_outputs_and_buys_nothing(lab: DagsterLab, warehouse: Path) -> None:
     paid_and_left(lab, "fruit")
     posts = lab.posts
     assert not lab.run_collect().is_success
@@ -157,21 +155,19 @@ def test_the_sensor_has_loaded_what_was_collected_and_nothing_is_bought(lab: Dag
     assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
 
 
-def test_a_collection_that_was_loaded_leaves_nothing_to_load(lab: DagsterLab) -> None:
+def test_a_loaded_collection_is_not_loaded_again(lab: DagsterLab) -> None:
     paid_and_left(lab, "fruit")
     assert lab.run_collect().is_success
     assert Ticks(lab, build_failed_generations(clock=ahead(days=2))).reason() == "Nothing is left to do."
 
 
-def test_what_a_run_collected_for_another_set_and_could_not_load_is_loaded_again(
-    lab: DagsterLab, warehouse: Path
-) -> None:
+def test_outputs_collected_for_another_set_are_loaded_after_a_failed_load(lab: DagsterLab, warehouse: Path) -> None:
     paid_and_left(lab, "pear")
     assert not lab.run(ASSET, partition=lab.write("apple", 1)).is_success
     assert Ticks(lab, build_failed_generations(clock=ahead(minutes=6))).partitions() == ["apple", "pear"]
 
 
-def test_collecting_from_nobody_and_loading_nowhere_is_one_message_of_both(lab: DagsterLab, warehouse: Path) -> None:
+def test_collecting_and_loading_failures_are_one_message(lab: DagsterLab, warehouse: Path) -> None:
     paid_and_left(lab, "fruit")
     lab.server.stop()
     message = lab.run_collect().failure()

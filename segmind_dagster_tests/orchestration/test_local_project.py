@@ -107,7 +107,7 @@ def test_with_a_key_the_project_is_the_real_one_without_the_sandbox(
     assert load_settings().api_url == "https://api.segmind.com"
 
 
-def test_a_dagster_home_is_made_once_and_a_changed_file_is_kept(folder: Path) -> None:
+def test_a_dagster_home_is_created_once_and_a_changed_file_kept(folder: Path) -> None:
     project = LocalProject(folder, folder / "data", is_sandboxed=False)
     prepare_dagster_home(project)
     config = folder / "data" / "dagster_home" / "dagster.yaml"

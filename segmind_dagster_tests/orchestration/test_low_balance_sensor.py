@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lab.dagster_project import DagsterLab
 
 
-def test_a_balance_that_nobody_has_seen_is_not_guessed(lab: DagsterLab) -> None:
+def test_an_unknown_balance_is_not_guessed(lab: DagsterLab) -> None:
     assert "No balance is recorded yet" in Ticks(lab, low_balance).reason()
     assert not lab.data.exists()
     lab.write("fruit", 1)
@@ -28,7 +28,7 @@ def test_a_low_balance_is_a_warning_with_its_time(lab: DagsterLab) -> None:
     assert "less than $5 (SEGMIND_LOW_BALANCE_USD): top it up" in Ticks(lab, low_balance).reason()
 
 
-def test_it_asks_nobody(lab: DagsterLab) -> None:
+def test_the_low_balance_tick_sends_no_request(lab: DagsterLab) -> None:
     balance_is(lab, "1", ago(hours=2))
     Ticks(lab, low_balance).tick()
     assert sum(lab.server.account()["requests"].values()) == 0

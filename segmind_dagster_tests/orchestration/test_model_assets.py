@@ -57,7 +57,7 @@ def test_the_rows_in_the_warehouse_are_those_of_the_ledger(lab: DagsterLab) -> N
     assert attempts == {job["request_id"]: Decimal(job["cost_usd"]) for job in lab.jobs()}
 
 
-def test_the_page_of_a_partition_tells_what_it_cost_to_the_cent(lab: DagsterLab) -> None:
+def test_the_metadata_of_a_partition_has_its_cost_to_the_cent(lab: DagsterLab) -> None:
     figures = lab.run(ASSET, partition=lab.write("fruit", 3)).figures(ASSET, "fruit")
     assert (figures["generations"], figures["generations succeeded"]) == (3, 3)
     assert figures["cost of this run (USD)"] == float(lab.charged_usd) > 0
@@ -79,7 +79,7 @@ def test_the_contact_sheet_is_markdown_with_pictures_a_browser_can_read(lab: Dag
     assert next(iter(figures)) == "contact sheet"
 
 
-def test_materializing_again_buys_nothing_and_says_what_that_saved(lab: DagsterLab) -> None:
+def test_materializing_again_buys_nothing_and_reports_the_savings(lab: DagsterLab) -> None:
     key = lab.write("fruit", 3)
     lab.run(ASSET, partition=key)
     paid_usd, posts = lab.charged_usd, lab.posts
@@ -101,7 +101,7 @@ def test_one_prompt_changed_is_one_generation_bought(lab: DagsterLab) -> None:
     ]  # fmt: skip
 
 
-def test_a_set_not_aimed_at_a_model_makes_an_empty_partition_with_the_reason(lab: DagsterLab) -> None:
+def test_a_set_without_a_model_makes_an_empty_partition_with_the_reason(lab: DagsterLab) -> None:
     key = lab.write("fruit", 2)
     run = lab.run(ASSET, f"segmind/{STICKER}", partition=key)
     assert run.is_success, run.errors()
@@ -140,7 +140,7 @@ def test_a_range_of_partitions_is_one_run_and_each_has_its_own_figures(lab: Dags
     assert lab.materialized(ASSET) == {"apple", "fig", "pear"}
 
 
-def test_the_same_generation_in_two_sets_of_a_run_is_paid_on_one_page_and_saved_on_the_other(lab: DagsterLab) -> None:
+def test_a_generation_shared_by_two_sets_is_a_cost_in_one_and_a_saving_in_the_other(lab: DagsterLab) -> None:
     lab.write("apple", ["fruit on a plate"])
     lab.write("pear", ["fruit on a plate"])
     run = lab.run_range("apple", "pear", ASSET)
@@ -157,7 +157,7 @@ def test_the_same_generation_in_two_sets_of_a_run_is_paid_on_one_page_and_saved_
     ]
 
 
-def test_what_reuse_saved_is_not_known_where_nobody_knows_what_it_had_cost(lab: DagsterLab) -> None:
+def test_savings_are_unknown_where_the_original_cost_is_unknown(lab: DagsterLab) -> None:
     lab.run(ASSET, partition=lab.write("apple", ["fruit on a plate"]))
     with opened(lab.segmind.load()) as (ledger, _):
         ledger.write(lambda connection: connection.execute(update(GENERATIONS).values(cost_usd=None)))
@@ -211,7 +211,7 @@ def test_over_budget_is_one_failure_without_a_materialization_or_a_cent(lab: Dag
     assert (lab.posts, lab.charged_usd) == (0, 0)
 
 
-def test_a_set_over_its_budget_does_not_keep_the_others_of_its_run_from_theirs(lab: DagsterLab) -> None:
+def test_a_set_over_its_budget_does_not_stop_the_other_sets_of_the_run(lab: DagsterLab) -> None:
     lab.write("apple", 1)
     lab.write("fig", 5, budget_usd=0.01)
     lab.write("pear", 2)

@@ -30,7 +30,7 @@ def states(lab: DagsterLab) -> list[tuple[Any, ...]]:
     return [(row["state"], row["failure_kind"]) for row in lab.generations()]
 
 
-def test_nothing_to_collect_says_so(lab: DagsterLab, ticks: Ticks) -> None:
+def test_without_anything_to_collect_the_tick_is_skipped(lab: DagsterLab, ticks: Ticks) -> None:
     assert ticks.reason() == "Nothing has been generated yet."
     lab.write("fruit", 1)
     Past(lab, "fruit")
@@ -38,7 +38,7 @@ def test_nothing_to_collect_says_so(lab: DagsterLab, ticks: Ticks) -> None:
     assert lab.run_collect().is_success
 
 
-def test_what_a_dead_run_had_submitted_is_collected_loaded_and_shown(lab: DagsterLab, ticks: Ticks) -> None:
+def test_submissions_of_a_dead_run_are_collected_loaded_and_shown(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1, models=[FLUX])
     past = Past(lab, "fruit")
     past.submits(0, request_id=past.sends(0), at=ago())
@@ -54,7 +54,9 @@ def test_what_a_dead_run_had_submitted_is_collected_loaded_and_shown(lab: Dagste
     assert ticks.reason() == "Everything that was paid for is stored."
 
 
-def test_no_budget_and_no_file_keeps_it_away(lab: DagsterLab, ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collecting_needs_neither_budget_nor_prompt_file(
+    lab: DagsterLab, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.write("fruit", 1, models=[FLUX], budget_usd=0.0001)
     past = Past(lab, "fruit")
     past.submits(0, request_id=past.sends(0), at=ago())
@@ -77,7 +79,7 @@ def test_a_partition_with_something_left_to_buy_is_not_shown_as_complete(lab: Da
     assert lab.posts == 1
 
 
-def test_what_a_living_run_has_is_left_to_it(lab: DagsterLab, ticks: Ticks) -> None:
+def test_generations_of_a_live_run_are_not_collected(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1)
     past = Past(lab, "fruit")
     past.submits(0, owner="living", at=ago(minutes=2))
@@ -86,18 +88,18 @@ def test_what_a_living_run_has_is_left_to_it(lab: DagsterLab, ticks: Ticks) -> N
 
 
 @pytest.mark.parametrize(
-    ("submitted_min", "looked_min", "is_due"),
+    ("submitted_min", "looked_min", "is_run"),
     [(60, 40, True), (60, 10, False), (0.8, 0.3, False), (60 * 24 * 8, 60 * 24 * 2, False)],
 )
-def test_what_a_run_gave_up_on_is_looked_for_ever_more_rarely_for_a_week(
-    lab: DagsterLab, ticks: Ticks, submitted_min: float, looked_min: float, is_due: bool
+def test_given_up_submissions_are_looked_up_with_growing_pauses_for_a_week(
+    lab: DagsterLab, ticks: Ticks, submitted_min: float, looked_min: float, is_run: bool
 ) -> None:
     lab.write("fruit", 1)
     past = Past(lab, "fruit", registered_at=ago(days=20))
     past.submits(0, at=ago(minutes=submitted_min))
     past.lets_go(0, at=ago(minutes=looked_min))
     requests_, reason = ticks.tick()
-    assert bool(requests_) is is_due, reason
+    assert bool(requests_) is is_run, reason
 
 
 def test_a_file_that_could_not_be_used_is_fetched_again_and_not_bought_again(open_lab: OpenLab) -> None:
@@ -113,13 +115,13 @@ def test_a_file_that_could_not_be_used_is_fetched_again_and_not_bought_again(ope
     assert Ticks(lab, build_paid_outputs(clock=ahead(days=8))).reason() == "Everything that was paid for is stored."
 
 
-def test_a_paid_failure_is_due_by_its_own_age(lab: DagsterLab, ticks: Ticks) -> None:
+def test_a_paid_failure_is_collected_by_its_own_age(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit").fails(0, "expired", cost_usd=Decimal("0.01"), at=ago(minutes=30))
     assert len(ticks.tick()[0]) == 1
 
 
-def test_one_run_of_the_job_at_a_time_and_after_failures_ever_more_rarely(lab: DagsterLab, ticks: Ticks) -> None:
+def test_the_job_runs_once_at_a_time_with_growing_pauses_after_failures(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit").submits(0, at=ago(minutes=2))
     (first,), _ = ticks.tick()
@@ -135,7 +137,7 @@ def test_one_run_of_the_job_at_a_time_and_after_failures_ever_more_rarely(lab: D
     assert len(ticks.tick()[0]) == 1
 
 
-def test_without_a_key_it_says_so_instead_of_failing_again_and_again(
+def test_without_a_key_the_tick_is_skipped_instead_of_failing(
     lab: DagsterLab, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.write("fruit", 1)
@@ -144,14 +146,14 @@ def test_without_a_key_it_says_so_instead_of_failing_again_and_again(
     assert "SEGMIND_API_KEY" in ticks.reason()
 
 
-def test_the_tick_asks_nobody(lab: DagsterLab, ticks: Ticks) -> None:
+def test_the_tick_sends_no_request(lab: DagsterLab, ticks: Ticks) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit").submits(0, at=ago(minutes=2))
     ticks.tick()
     assert sum(lab.server.account()["requests"].values()) == 0
 
 
-def test_a_set_of_another_model_than_the_collected_one_stays_as_it_is(lab: DagsterLab) -> None:
+def test_a_set_of_another_model_is_not_materialized(lab: DagsterLab) -> None:
     lab.write("fruit", 1, models=[FLUX, REALITY])
     past = Past(lab, "fruit")
     number = next(n for n, request in enumerate(past.requests) if request.model.resource == FLUX)

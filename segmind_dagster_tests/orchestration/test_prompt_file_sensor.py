@@ -86,7 +86,7 @@ def test_a_partition_whose_file_is_broken_is_kept(
     assert lab.partitions() == {"apple", "pear"}
 
 
-def test_nothing_to_do_says_so(lab: DagsterLab) -> None:
+def test_without_changes_the_tick_is_skipped(lab: DagsterLab) -> None:
     put(lab, "apple.yaml")
     tick(lab)
     skipped = tick(lab)
@@ -107,7 +107,7 @@ def test_files_that_cannot_be_sets_are_named_and_the_others_added(lab: DagsterLa
     assert "My Fruit.yaml" in (skipped.skip_message or "")
 
 
-def test_a_missing_folder_skips_with_its_name_and_takes_no_partition_away(lab: DagsterLab) -> None:
+def test_a_missing_folder_skips_with_its_name_and_removes_no_partition(lab: DagsterLab) -> None:
     put(lab, "apple.yaml")
     tick(lab)
     (lab.prompts / "apple.yaml").unlink()
@@ -128,7 +128,7 @@ def test_a_setting_that_cannot_be_read_skips_with_its_name(lab: DagsterLab, monk
     assert "SEGMIND_DAILY_BUDGET_USD" in (skipped.skip_message or "")
 
 
-def test_the_sensor_needs_no_key_and_asks_nobody(lab: DagsterLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sensor_needs_no_key_and_sends_no_request(lab: DagsterLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEGMIND_API_KEY")
     put(lab, "apple.yaml")
     tick(lab)
@@ -155,7 +155,7 @@ def test_an_empty_prompts_folder_removes_no_partition_and_says_so(lab: DagsterLa
     assert "empty" in problems[0]
 
 
-def test_a_thousand_prompt_sets_are_one_tick(lab: DagsterLab) -> None:
+def test_a_thousand_prompt_sets_are_added_in_one_tick(lab: DagsterLab) -> None:
     for n in range(1000):
         put(lab, f"set_{n:04}.txt", "a pear\n")
     result = tick(lab)
@@ -182,7 +182,7 @@ def problems_on_the_asset(lab: DagsterLab, key: str) -> list[bool]:
     return [bool(record.asset_observation.metadata) for record in reversed(records) if record.asset_observation]
 
 
-def test_a_set_that_asks_for_it_runs_in_the_tick_that_adds_it(lab: DagsterLab, ticks: Ticks) -> None:
+def test_a_set_with_auto_run_runs_in_the_tick_that_adds_it(lab: DagsterLab, ticks: Ticks) -> None:
     put(lab, "apple.yaml", AUTO)
     put(lab, "pear.yaml")
     (request,), _ = ticks.tick()
@@ -207,7 +207,7 @@ def test_a_set_runs_once_for_each_content_even_if_the_cursor_is_lost(lab: Dagste
     assert changed.run_key != first.run_key
 
 
-def test_only_the_models_that_the_set_is_aimed_at_are_run(lab: DagsterLab, ticks: Ticks) -> None:
+def test_only_the_models_of_the_set_are_run(lab: DagsterLab, ticks: Ticks) -> None:
     put(lab, "apple.yaml", AUTO.replace("sdxl_newreality", "sdxl_newreality, fast_flux_schnell"))
     (request,), _ = ticks.tick()
     keys = {asset_key(name) for name in ("prompt_set", ASSET, f"segmind/{FLUX}")}
@@ -237,7 +237,7 @@ def test_a_renamed_file_is_a_removal_and_an_addition_and_nothing_is_bought_again
         ("", {"SEGMIND_API_KEY": ""}, "SEGMIND_API_KEY"),
     ],
 )
-def test_a_set_that_may_not_run_says_why_and_runs_once_it_may(
+def test_a_set_that_may_not_run_has_a_reason_and_runs_once_it_may(
     lab: DagsterLab,
     ticks: Ticks,
     monkeypatch: pytest.MonkeyPatch,
@@ -296,7 +296,7 @@ def test_a_tick_over_unchanged_files_reads_none_and_remembers_little(lab: Dagste
 
 
 @pytest.mark.parametrize("cursor", ["", "no JSON", "[]", '{"apple": "old"}'])
-def test_any_cursor_will_do(lab: DagsterLab, ticks: Ticks, cursor: str) -> None:
+def test_any_cursor_is_accepted(lab: DagsterLab, ticks: Ticks, cursor: str) -> None:
     put(lab, "apple.yaml", AUTO)
     ticks.cursor = cursor
     assert ticks.partitions() == ["apple"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 UNPRICED = "consistent_character_neolemon_v2"
 
 
-def test_the_page_of_a_set_says_how_much_it_asks_for_and_what_that_costs(lab: DagsterLab) -> None:
+def test_the_metadata_of_a_set_has_its_count_and_cost(lab: DagsterLab) -> None:
     key = lab.write("fruit", 4, models=[REALITY, FLUX], description="Fruit on plates", budget_usd=2)
     figures = lab.run("prompt_set", partition=key).figures("prompt_set", key)
     assert (figures["generations"], figures["generations to buy"]) == (8, 8)
@@ -26,7 +26,7 @@ def test_the_page_of_a_set_says_how_much_it_asks_for_and_what_that_costs(lab: Da
     assert lab.posts == 0
 
 
-def test_an_unknown_price_is_no_part_of_the_expected_cost_and_is_said_as_the_command_says_it(lab: DagsterLab) -> None:
+def test_an_unknown_price_is_not_in_the_expected_cost_and_worded_as_in_the_command(lab: DagsterLab) -> None:
     key = lab.write("fruit", 4, models=[REALITY, UNPRICED], max_unit_cost_usd=0.5)
     figures = lab.run("prompt_set", partition=key).figures("prompt_set", key)
     rows = {row.data["model"]: row.data for row in figures["plan"].records}
@@ -44,7 +44,7 @@ def test_a_set_of_unknown_prices_alone_has_no_expected_cost(lab: DagsterLab) -> 
     assert figures["time at the current rate (s)"] == "not known"
 
 
-def test_what_is_owned_is_not_bought_again_and_the_plan_says_so(lab: DagsterLab) -> None:
+def test_stored_outputs_are_not_bought_again_and_the_plan_shows_that(lab: DagsterLab) -> None:
     key = lab.write("fruit", 2)
     assert lab.run(f"segmind/{REALITY}", partition=key).is_success
     lab.write("fruit", 5)
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_used_is_one_clear_failure_with_its_place(
     assert lab.posts == 0
 
 
-def test_a_partition_without_a_file_says_which_sets_there_are(lab: DagsterLab) -> None:
+def test_a_partition_without_a_file_lists_the_existing_sets(lab: DagsterLab) -> None:
     lab.write("fruit")
     lab.instance.add_dynamic_partitions("prompt_sets", ["fruits"])
     assert "fruit" in lab.run("prompt_set", partition="fruits").failure()

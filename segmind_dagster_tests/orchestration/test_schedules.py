@@ -60,7 +60,7 @@ def test_only_chosen_sets_are_refreshed_and_one_that_is_gone_is_left_out(
     assert [each.partition_key for each in ticked(lab) if isinstance(each, dg.RunRequest)] == ["pear"]
 
 
-def test_without_any_set_the_tick_says_so(lab: DagsterLab) -> None:
+def test_without_any_set_the_tick_is_skipped_with_a_reason(lab: DagsterLab) -> None:
     (skipped,) = ticked(lab)
     assert isinstance(skipped, dg.SkipReason)
 
@@ -73,7 +73,7 @@ def test_the_runs_cover_the_prompt_set_and_every_model(lab: DagsterLab) -> None:
     assert not any(name.startswith(("usage/", "segmind/credits")) for name in names)
 
 
-def test_an_output_that_is_lost_after_its_check_was_green_turns_it_red_by_the_next_morning(lab: DagsterLab) -> None:
+def test_an_output_lost_after_a_green_check_turns_it_red_the_next_morning(lab: DagsterLab) -> None:
     for key in ("pear", "apple"):
         assert lab.run(REALITY_ASSET, partition=lab.write(key)).is_success
     lost = Path(next(row["output_uri"] for row in lab.generations() if row["prompt_set"] == "pear"))

@@ -21,7 +21,7 @@ ASSET = f"segmind/{REALITY}"
 BY_SENSOR = {REQUESTED_BY: "failed_generations"}
 
 
-def test_a_sensors_run_leaves_permanent_failures_and_a_persons_tries_once_more(open_lab: OpenLab) -> None:
+def test_a_sensor_run_skips_permanent_failures_and_a_persons_run_retries_once(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["invalid"]))
     lab.run(ASSET, partition=lab.write("fruit", 1))
     assert lab.run(ASSET, partition="fruit", tags=BY_SENSOR).is_success
@@ -30,7 +30,7 @@ def test_a_sensors_run_leaves_permanent_failures_and_a_persons_tries_once_more(o
     assert lab.posts == 2
 
 
-def test_a_sensors_run_leaves_what_failed_in_enough_runs(lab: DagsterLab) -> None:
+def test_a_sensor_run_skips_what_failed_in_enough_runs(lab: DagsterLab) -> None:
     lab.write("fruit", 2)
     past = Past(lab, "fruit")
     past.fails(0, runs=6)
@@ -59,6 +59,6 @@ def test_the_balance_is_recorded_by_runs_and_by_the_credits_asset(open_lab: Open
 def test_the_first_pause_is_a_setting(lab: DagsterLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.write("fruit", 1)
     Past(lab, "fruit").fails(0, at=ago(seconds=30))
-    assert "due at" in Ticks(lab, failed_generations).reason()
+    assert "next retry is at" in Ticks(lab, failed_generations).reason()
     monkeypatch.setenv("SEGMIND_RETRY_AFTER_SECONDS", "10")
     assert Ticks(lab, failed_generations).partitions() == ["fruit"]

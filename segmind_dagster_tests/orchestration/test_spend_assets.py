@@ -56,7 +56,7 @@ def bought_elsewhere(lab: DagsterLab, prompt: str = "somebody's pear") -> str:
     return request_id
 
 
-def test_after_a_faulted_run_ledger_history_balance_and_the_sandboxs_books_agree_to_the_cent(open_lab: OpenLab) -> None:
+def test_after_faults_ledger_history_balance_and_sandbox_agree_to_the_cent(open_lab: OpenLab) -> None:
     lab = open_lab(faults=FAULTS)
     assert lab.run("segmind/credits").is_success
     key = lab.write("fruit", 6, models=[REALITY, FLUX])
@@ -78,7 +78,7 @@ def test_after_a_faulted_run_ledger_history_balance_and_the_sandboxs_books_agree
     assert said.figures["charged according to the ledger (USD)"] == float(charged)
 
 
-def test_a_charge_of_somebody_else_is_told_with_its_request_and_its_money(lab: DagsterLab) -> None:
+def test_a_foreign_charge_is_reported_with_its_request_and_cost(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 1))
     ours = lab.charged_usd
     request_id = bought_elsewhere(lab)
@@ -102,7 +102,7 @@ def test_a_charge_of_somebody_else_is_told_with_its_request_and_its_money(lab: D
     assert (told["paid twice by accident"], told["paid for and not stored"]) == ("$0.00", "$0.00")
 
 
-def test_a_green_balance_beside_a_charge_of_somebody_else_says_why_both_are_true(lab: DagsterLab) -> None:
+def test_a_green_balance_beside_a_foreign_charge_explains_both(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 1))
     assert lab.run("segmind/credits").is_success
     ours = lab.charged_usd
@@ -116,7 +116,7 @@ def test_a_green_balance_beside_a_charge_of_somebody_else_says_why_both_are_true
     assert "`balance_agrees` can be green" in recorded(lab, "spend/unexplained", "charges_explained").said
 
 
-def test_what_was_sent_after_the_history_was_read_is_no_alarm_and_is_counted(lab: DagsterLab) -> None:
+def test_submissions_after_the_last_history_reading_are_counted_without_alarm(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 2))
     assert lab.run(*CHARGES).is_success
     before = lab.charged_usd
@@ -136,7 +136,7 @@ def test_what_was_sent_after_the_history_was_read_is_no_alarm_and_is_counted(lab
     assert "our ledger has no charge after that" in recorded(lab, *BALANCE).said
 
 
-def test_a_check_alone_tells_of_the_history_that_was_compared_not_of_the_one_read_since(lab: DagsterLab) -> None:
+def test_a_check_alone_reports_the_history_reading_that_was_compared(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 1))
     assert lab.run(*CHARGES).is_success
     compared(lab)
@@ -148,7 +148,7 @@ def test_a_check_alone_tells_of_the_history_that_was_compared_not_of_the_one_rea
     assert recorded(lab, *BALANCE).figures["history read at (UTC)"] > read_at
 
 
-def test_a_ledger_that_is_all_newer_than_the_history_is_not_said_to_agree_with_it(lab: DagsterLab) -> None:
+def test_a_ledger_newer_than_the_history_is_not_reported_to_agree(lab: DagsterLab) -> None:
     assert lab.run(*CHARGES).is_success
     lab.run(MODELS[0], partition=lab.write("fruit", 1))
     assert set(compared(lab).values()) == {"SUCCEEDED"}
@@ -157,7 +157,7 @@ def test_a_ledger_that_is_all_newer_than_the_history_is_not_said_to_agree_with_i
         assert said.startswith("Nothing was compared with Segmind's history: it was last read")
 
 
-def test_what_a_person_bought_again_is_shown_with_its_money_and_stays_green(open_lab: OpenLab) -> None:
+def test_purchases_repeated_by_a_person_are_shown_and_stay_green(open_lab: OpenLab) -> None:
     lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0)
     key = lab.write("fruit", 1, models=[FLUX])
     lab.run(MODELS[1], partition=key)
@@ -183,7 +183,7 @@ def test_what_a_person_bought_again_is_shown_with_its_money_and_stays_green(open
     assert f"bought again by decision for ${second_usd:.4f}" in by_ledger.said
 
 
-def test_rows_that_are_not_loaded_yet_are_no_alarm_because_the_ledger_knows_them(lab: DagsterLab) -> None:
+def test_unloaded_rows_that_the_ledger_knows_are_no_alarm(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 1))
     # as a run that is still at work: in the ledger and at Segmind, and not in the warehouse
     lab.run(MODELS[0], partition=lab.write("later", 1))
@@ -197,7 +197,7 @@ def test_rows_that_are_not_loaded_yet_are_no_alarm_because_the_ledger_knows_them
 
 
 @pytest.mark.parametrize(("days", "can_be_fetched"), [(1, True), (8, False)])
-def test_what_was_paid_for_and_is_not_stored_is_told_with_the_command_while_it_can_be_fetched(
+def test_paid_outputs_not_stored_are_reported_with_the_command_to_fetch_them(
     lab: DagsterLab, days: int, *, can_be_fetched: bool
 ) -> None:
     key = lab.write("fruit", 1)
@@ -220,7 +220,7 @@ def test_what_was_paid_for_and_is_not_stored_is_told_with_the_command_while_it_c
     assert f"${lab.charged_usd:.4f}" in red.said
 
 
-def test_before_anything_was_loaded_the_comparisons_are_empty_and_say_that_nothing_is_known(lab: DagsterLab) -> None:
+def test_before_the_first_load_the_comparisons_are_empty_and_not_judged(lab: DagsterLab) -> None:
     assert set(compared(lab).values()) == {"SUCCEEDED"}
     for asset in SPEND:
         assert lab.records(f"SELECT count(*) AS n FROM {asset.replace('/', '_')}") == [{"n": 0}]
@@ -228,7 +228,7 @@ def test_before_anything_was_loaded_the_comparisons_are_empty_and_say_that_nothi
     assert said.startswith("Nothing was compared with Segmind's history: it has not been loaded.")
 
 
-def test_without_the_history_what_the_ledger_alone_can_tell_is_told(lab: DagsterLab) -> None:
+def test_without_the_history_the_ledger_alone_is_reported(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 2))
     assert lab.run("segmind/credits").is_success
     with opened(lab.segmind.load()) as (ledger, _):
@@ -258,7 +258,7 @@ def test_one_comparison_alone_answers_its_own_check_and_no_other(lab: DagsterLab
     assert not [row for row in lab.records("SHOW TABLES") if row["name"] == "spend_balance"]
 
 
-def test_a_check_alone_looks_at_what_was_compared_last_and_compares_nothing(lab: DagsterLab) -> None:
+def test_a_check_alone_reads_the_last_comparison(lab: DagsterLab) -> None:
     assert lab.run("segmind/credits", "spend/runway").is_success
     before = recorded(lab, "spend/runway", "balance_lasts")
     assert run_checks(lab, ("spend/runway", "balance_lasts"))
@@ -267,7 +267,7 @@ def test_a_check_alone_looks_at_what_was_compared_last_and_compares_nothing(lab:
     assert again.run_id != before.run_id
 
 
-def test_a_top_up_is_told_as_one_and_is_no_alarm(lab: DagsterLab) -> None:
+def test_a_top_up_is_reported_without_alarm(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("fruit", 1))
     assert lab.run(*CHARGES).is_success
     lab.server.add_credits(Decimal(25))

@@ -29,12 +29,12 @@ def later(lab: DagsterLab, minutes: float = 6) -> tuple[list[dg.RunRequest], str
     return Ticks(lab, build_failed_generations(clock=ahead(minutes=minutes))).tick()
 
 
-def test_a_run_that_never_came_up_is_run_again_for_the_models_that_its_set_is_aimed_at(lab: DagsterLab) -> None:
+def test_a_run_that_never_started_is_run_again_for_the_models_of_its_set(lab: DagsterLab) -> None:
     lab.write("fruit", 1, models=[REALITY, FLUX])
     record_run(lab, FAILURE, ASSET, f"segmind/{FLUX}", f"segmind/{STICKER}", tags={PARTITION: "fruit"})
     requests, reason = later(lab, minutes=0)
     assert not requests
-    assert "died before it began; the next one is due at" in reason
+    assert "died before it began; the next retry is at" in reason
     (request,), _ = later(lab)
     assert request.partition_key == "fruit"
     assert set(request.asset_selection or ()) == {asset_key(ASSET), asset_key(f"segmind/{FLUX}")}
@@ -43,14 +43,14 @@ def test_a_run_that_never_came_up_is_run_again_for_the_models_that_its_set_is_ai
     assert later(lab, minutes=60)[0] == []
 
 
-def test_every_set_of_a_range_that_died_has_a_run_of_its_own(lab: DagsterLab) -> None:
+def test_every_set_of_a_dead_range_run_gets_its_own_run(lab: DagsterLab) -> None:
     for key in ("apple", "fig"):
         lab.write(key, 1)
     record_run(lab, FAILURE, ASSET, tags={RANGE_START: "apple", RANGE_END: "fig"})
     assert [request.partition_key for request in later(lab)[0]] == ["apple", "fig"]
 
 
-def test_the_same_run_is_asked_for_until_it_came_and_went_and_six_are_enough(lab: DagsterLab) -> None:
+def test_the_same_run_is_requested_until_it_ended_and_six_are_the_limit(lab: DagsterLab) -> None:
     lab.write("fruit", 1)
     keys = set()
     for n in range(6):
@@ -62,14 +62,14 @@ def test_the_same_run_is_asked_for_until_it_came_and_went_and_six_are_enough(lab
     assert "as 5 had before it; see why, then materialize it by hand" in reason
 
 
-def test_a_run_whose_own_code_failed_has_said_why_and_is_left_to_people(lab: DagsterLab) -> None:
+def test_a_run_whose_code_failed_is_left_to_people(lab: DagsterLab) -> None:
     lab.write_text("fruit.yaml", "models: [")
     assert not lab.run(ASSET, partition="fruit").is_success
     lab.write("fruit", 1)
     assert later(lab)[0] == []
 
 
-def test_what_runs_or_was_stopped_or_has_no_file_is_left_alone(lab: DagsterLab) -> None:
+def test_partitions_that_run_were_stopped_or_have_no_file_are_left_alone(lab: DagsterLab) -> None:
     for key in ("running", "stopped", "broken"):
         lab.write(key, 1)
         record_run(lab, FAILURE, ASSET, tags={PARTITION: key})

@@ -86,7 +86,7 @@ def test_one_summary_alone_can_be_selected(lab: DagsterLab) -> None:
     assert not [row for row in lab.records("SHOW TABLES") if row["name"] == "usage_by_day"]
 
 
-def test_the_account_is_loaded_as_the_sandbox_tells_it(lab: DagsterLab) -> None:
+def test_the_account_is_loaded_as_the_sandbox_reports_it(lab: DagsterLab) -> None:
     lab.run(MODELS[0], partition=lab.write("apple", 2))
     run = lab.run(*ACCOUNT)
     assert run.is_success, run.errors()

@@ -35,7 +35,7 @@ def test_before_anything_was_loaded_the_report_is_an_empty_page(lab: DagsterLab)
     assert "charged" not in figures
 
 
-def test_the_report_is_asked_for_together_with_the_summaries_and_once(lab: DagsterLab) -> None:
+def test_the_report_is_requested_once_together_with_the_summaries(lab: DagsterLab) -> None:
     def tick(cursor: object = None) -> dg.EvaluateAutomationConditionsResult:
         return dg.evaluate_automation_conditions(
             defs=lab.definitions,
@@ -47,9 +47,9 @@ def test_the_report_is_asked_for_together_with_the_summaries_and_once(lab: Dagst
     key = lab.write("fruit", 1)
     quiet = tick()
     lab.run(MODEL, partition=key)
-    due = tick(quiet.cursor)
-    assert due.total_requested == len(USAGE) + 1
+    requested = tick(quiet.cursor)
+    assert requested.total_requested == len(USAGE) + 1
     job = lab.definitions.resolve_implicit_global_asset_job_def()
     selected = [dg.AssetKey(name.split("/")) for name in (*USAGE, REPORT)]
     job.execute_in_process(instance=lab.instance, asset_selection=selected)
-    assert tick(due.cursor).total_requested == 0
+    assert tick(requested.cursor).total_requested == 0

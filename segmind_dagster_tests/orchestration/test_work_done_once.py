@@ -59,7 +59,7 @@ def test_the_next_run_opens_and_reads_anew(lab: DagsterLab, done: Counter[str]) 
     assert done == {"open_ledger": 2, "load_prompt_set": 2, "snapshot": 2}
 
 
-def test_a_file_that_cannot_be_used_is_read_once_and_fails_whoever_asks(lab: DagsterLab, done: Counter[str]) -> None:
+def test_an_invalid_file_is_read_once_and_fails_every_caller(lab: DagsterLab, done: Counter[str]) -> None:
     lab.write_text("fruit.yaml", "models: [nothing]")
     run = RunContext(lab.settings())
     for _ in range(3):
@@ -68,7 +68,7 @@ def test_a_file_that_cannot_be_used_is_read_once_and_fails_whoever_asks(lab: Dag
     assert done["load_prompt_set"] == 1
 
 
-def test_a_closed_run_has_let_go_of_its_ledger(lab: DagsterLab) -> None:
+def test_a_closed_run_has_closed_its_ledger(lab: DagsterLab) -> None:
     run = RunContext(lab.settings())
     ledger, _ = run.folder()
     run.close()

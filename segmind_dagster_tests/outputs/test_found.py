@@ -1,4 +1,4 @@
-"""What the store finds again of what it kept: outputs with the facts beside them, here and on a remote file system."""
+"""What the store finds again of what it kept: outputs with their sidecars, here and on a remote file system."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def keep(store: OutputStore, content: bytes, generation_id: str = "g-1", kind: O
     )
 
 
-def test_what_is_in_quarantine_is_no_output(store: OutputStore) -> None:
+def test_quarantined_files_are_not_outputs(store: OutputStore) -> None:
     path = store.scratch_file("g-1")
     path.write_bytes(picture("PNG"))
     store.quarantine.put(path, resource="fast_flux", generation_id="g-1", attempt=1, sidecar=PROVENANCE)
@@ -71,7 +71,7 @@ def test_an_empty_or_missing_folder_holds_nothing(store: OutputStore) -> None:
         (b"words", "text"),
     ],
 )
-def test_what_was_kept_is_found_as_it_was_stored(store: OutputStore, content: bytes, kind: OutputKind) -> None:
+def test_stored_outputs_are_found_unchanged(store: OutputStore, content: bytes, kind: OutputKind) -> None:
     stored = keep(store, content, kind=kind)
     (found,) = store.found()
     assert (found.resource, found.generation_id, found.uri) == ("fast_flux", "g-1", stored.uri)
@@ -88,7 +88,7 @@ def test_each_output_is_found_once_and_in_order(store: OutputStore) -> None:
     assert [found.generation_id for found in store.found()] == [f"g-{number}" for number in range(5)]
 
 
-def test_facts_without_an_output_and_outputs_without_facts_are_found_too(tmp_path: Path) -> None:
+def test_sidecars_without_outputs_and_outputs_without_sidecars_are_found(tmp_path: Path) -> None:
     store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
     Path(keep(store, picture("PNG"), "gone").uri).unlink()
     Path(keep(store, picture("PNG"), "bare").uri).with_suffix(".facts.json").unlink()
@@ -98,7 +98,7 @@ def test_facts_without_an_output_and_outputs_without_facts_are_found_too(tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
-def test_facts_that_are_no_json_read_as_missing(tmp_path: Path, content: bytes) -> None:
+def test_a_sidecar_that_is_not_json_reads_as_missing(tmp_path: Path, content: bytes) -> None:
     store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
     Path(keep(store, picture("PNG")).uri).with_suffix(".facts.json").write_bytes(content)
     (found,) = store.found()
@@ -114,7 +114,7 @@ def test_bytes_that_changed_have_another_digest_and_broken_ones_are_not_sound(tm
     assert not store.is_sound(stored.uri, "image")
 
 
-def test_what_is_no_output_of_ours_is_left_alone(tmp_path: Path) -> None:
+def test_foreign_files_are_ignored(tmp_path: Path) -> None:
     store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
     keep(store, picture("PNG"))
     folder = tmp_path / "outputs" / "fast_flux"

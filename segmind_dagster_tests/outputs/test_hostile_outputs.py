@@ -127,7 +127,7 @@ def test_each_kind_takes_its_own_formats_and_no_other(store: OutputStore, name: 
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 5000 + b"]" * 5000])
-def test_json_nested_without_end_is_refused_and_nothing_else_breaks(store: OutputStore, content: bytes) -> None:
+def test_deeply_nested_json_is_refused(store: OutputStore, content: bytes) -> None:
     error = refusal(store, content, "text")
     assert "nested" in error.reason
     assert error.is_permanent
@@ -150,14 +150,14 @@ def test_a_few_bytes_cannot_be_a_jpeg_of_millions_of_pixels(store: OutputStore, 
     assert time.process_time() - began < 0.5
 
 
-def test_an_even_jpeg_packed_as_tightly_as_the_format_can_is_taken(tmp_path: Path) -> None:
+def test_a_maximally_compressed_jpeg_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "even"
     Image.new("L", (4000, 4000)).save(path, "JPEG", quality=1, progressive=True, optimize=True)
     assert verify(path, "image").width == 4000
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP"])
-def test_a_picture_of_many_frames_is_looked_at_by_its_first(store: OutputStore, form: str) -> None:
+def test_a_picture_of_many_frames_is_verified_by_its_first(store: OutputStore, form: str) -> None:
     path = on_its_way(store, frames(form, 300))
     began = time.process_time()
     stored = store.keep(path, resource="model", generation_id="g-1", kind="image", provenance=NASTY)
@@ -171,7 +171,7 @@ def test_a_picture_of_many_frames_is_looked_at_by_its_first(store: OutputStore, 
     ("form", "at", "field"),
     [("GIF", 6, struct.pack("<HH", 60_000, 60_000)), ("PNG", 16, struct.pack(">II", 60_000, 60_000))],
 )
-def test_many_frames_on_an_absurd_canvas_are_refused(store: OutputStore, form: str, at: int, field: bytes) -> None:
+def test_many_frames_on_an_oversized_canvas_are_refused(store: OutputStore, form: str, at: int, field: bytes) -> None:
     content = bytearray(frames(form, 3))
     content[at : at + len(field)] = field
     assert refusal(store, bytes(content), "image").reason
@@ -193,7 +193,7 @@ def test_a_video_without_its_index_is_refused(store: OutputStore, content: bytes
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 15, 2**63, 2**64 - 1])
-def test_a_long_box_of_impossible_length_ends_the_walk(store: OutputStore, length: int) -> None:
+def test_a_64_bit_box_of_impossible_length_ends_parsing(store: OutputStore, length: int) -> None:
     content = box(b"ftyp", b"isom") + struct.pack(">I", 1) + b"moov" + struct.pack(">Q", length) + b"x" * 40
     assert refusal(store, content, "video").reason
 
@@ -215,7 +215,7 @@ def test_a_gif_bought_as_a_video_is_decoded_as_well(store: OutputStore, content:
     ],
 )
 @given(provenance=facts_of_any_kind)
-def test_any_facts_come_back_from_beside_an_output_and_from_inside_it(
+def test_any_provenance_is_read_back_from_sidecar_and_output(
     store: OutputStore, form: str, kind: OutputKind, *, is_inside: bool, provenance: dict[str, Any]
 ) -> None:
     content = SAMPLES[form][0]
@@ -233,7 +233,7 @@ def test_any_facts_come_back_from_beside_an_output_and_from_inside_it(
             assert kept.read_bytes() == content
 
 
-def test_every_frame_of_a_moving_png_is_as_it_was(store: OutputStore) -> None:
+def test_embedding_keeps_every_frame_of_an_animated_png(store: OutputStore) -> None:
     content = frames("PNG", 5)
     stored = store.keep(on_its_way(store, content), resource="m", generation_id="g-1", kind="image", provenance=NASTY)
     with Image.open(io.BytesIO(content)) as before, Image.open(stored.uri) as after:
@@ -243,7 +243,7 @@ def test_every_frame_of_a_moving_png_is_as_it_was(store: OutputStore) -> None:
             assert before.tobytes() == after.tobytes()
 
 
-def test_an_output_that_finds_no_room_stands_under_no_name(store: OutputStore, tmp_path: Path) -> None:
+def test_an_output_refused_by_a_full_disk_leaves_no_file(store: OutputStore, tmp_path: Path) -> None:
     path = on_its_way(store, picture("PNG", (200, 200)))
     content = path.read_bytes()
     with room_for(len(content)), pytest.raises(OSError, match="large"):
@@ -279,7 +279,7 @@ MEASURED = {
 
 
 @pytest.mark.parametrize("what", MEASURED)
-def test_memory_does_not_grow_with_what_is_kept(tmp_path: Path, what: str) -> None:
+def test_memory_does_not_grow_with_output_size(tmp_path: Path, what: str) -> None:
     import textwrap
 
     program = f"""

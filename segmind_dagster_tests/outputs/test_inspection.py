@@ -27,12 +27,12 @@ def keep(folder: Path, name: str, content: bytes) -> Output:
     return kept_at(str(path), hashlib.sha256(content).hexdigest(), len(content))
 
 
-def test_files_that_are_what_was_stored_have_no_fault(tmp_path: Path) -> None:
+def test_unchanged_files_have_no_fault(tmp_path: Path) -> None:
     found = inspect([keep(tmp_path, f"{n}.png", b"x" * n) for n in range(1, 6)], seed="s")
     assert (found.files, found.looked_for, found.digested, found.seed, found.faults) == (5, 5, 5, None, ())
 
 
-def test_each_way_to_differ_has_its_name(tmp_path: Path) -> None:
+def test_each_kind_of_difference_is_named(tmp_path: Path) -> None:
     kept = [keep(tmp_path, name, b"content") for name in ("gone", "short", "changed", "folder", "fine")]
     (tmp_path / "gone").unlink()
     (tmp_path / "short").write_bytes(b"cont")
@@ -47,7 +47,7 @@ def test_each_way_to_differ_has_its_name(tmp_path: Path) -> None:
     assert found.counts["missing"] == 1
 
 
-def test_beyond_the_limit_a_sample_is_read_and_all_are_still_looked_for(tmp_path: Path) -> None:
+def test_beyond_the_limit_a_sample_is_read_and_all_files_are_checked_for_existence(tmp_path: Path) -> None:
     kept = [keep(tmp_path, f"{n}", b"x") for n in range(20)]
     (tmp_path / "7").unlink()
     found = inspect(kept, seed="monday", max_read=4)
@@ -86,14 +86,14 @@ def remote(*contents: tuple[str, bytes]) -> list[Output]:
     return [kept_at(f"memory://inspected/{name}", digest, 4) for name, _ in contents]
 
 
-def test_of_remote_outputs_existence_and_size_are_asked_and_one_is_read() -> None:
+def test_remote_outputs_are_checked_for_existence_and_size_and_one_is_read() -> None:
     kept = remote(("fine", b"1234"), ("well", b"1234"), ("short", b"12"), ("gone", b""))
     found = inspect(kept, seed="s")
     assert (found.looked_for, found.digested, found.seed) == (4, 1, "s")
     assert {uri.rsplit("/", 1)[-1]: fault for uri, fault in found.faults} == {"short": "other size", "gone": "missing"}
 
 
-def test_a_remote_output_that_was_changed_is_found_sooner_or_later() -> None:
+def test_a_changed_remote_output_is_eventually_found() -> None:
     kept = remote(("changed", b"4321"), ("fine", b"1234"), ("well", b"1234"))
     seen = [inspect(kept, seed=f"day {day}").faults for day in range(20)]
     assert ((kept[0].uri, "other content"),) in seen
@@ -106,12 +106,12 @@ def test_remote_outputs_that_are_large_are_not_read() -> None:
     assert inspect(kept, seed="s", max_fetched_bytes=4).counts["other content"] == 1
 
 
-def test_of_many_remote_outputs_a_sample_is_asked() -> None:
+def test_many_remote_outputs_are_checked_by_a_sample() -> None:
     kept = [kept_at(f"memory://nothing/{n}", "", 1) for n in range(30)]
     found = inspect(kept, seed="s", max_asked=10)
     assert (found.looked_for, found.counts["missing"], found.digested, found.seed) == (10, 10, 1, "s")
 
 
 @pytest.mark.parametrize("kept", [[]])
-def test_nothing_stored_is_nothing_to_look_for(kept: list[Output]) -> None:
+def test_without_outputs_nothing_is_inspected(kept: list[Output]) -> None:
     assert inspect(kept, seed="s").files == 0

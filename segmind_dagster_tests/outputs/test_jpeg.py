@@ -47,7 +47,7 @@ def test_a_picture_damaged_in_the_middle_is_refused(mode: str, options: dict[str
 
 
 @pytest.mark.parametrize("damage", [zeroed, cut])
-def test_so_is_one_that_is_looked_at_where_it_lies(tmp_path: Path, damage: Any) -> None:
+def test_a_damaged_picture_is_refused_when_read_from_its_file(tmp_path: Path, damage: Any) -> None:
     path = tmp_path / "large"
     path.write_bytes(jpeg(LARGE, quality=95))
     assert verify(path, "image") == Verified("jpeg", *LARGE)
@@ -65,7 +65,7 @@ def test_so_is_one_that_is_looked_at_where_it_lies(tmp_path: Path, damage: Any) 
     is_optimized=st.booleans(),
     restart_rows=st.integers(0, 3),
 )
-def test_whatever_an_encoder_writes_is_taken(
+def test_every_encoder_output_is_accepted(
     size: tuple[int, int],
     mode: str,
     quality: int,
@@ -94,5 +94,5 @@ def test_whatever_an_encoder_writes_is_taken(
         pytest.param(lambda content: content[:11] + b"\x09\x09" + content[13:], id="a version of JFIF to come"),
     ],
 )
-def test_matters_of_form_are_no_damage(odd: Any) -> None:
+def test_format_oddities_are_not_damage(odd: Any) -> None:
     assert verify_file(io.BytesIO(odd(jpeg())), "image") == Verified("jpeg", 320, 240)

@@ -20,7 +20,7 @@ def test_a_video_cut_in_the_length_of_a_box_is_refused(tmp_path: Path, end: int,
         verify(path, "video")
 
 
-def test_bytes_behind_the_end_of_a_jpeg_are_no_comment(tmp_path: Path) -> None:
+def test_bytes_after_the_end_of_a_jpeg_are_not_a_comment(tmp_path: Path) -> None:
     path = tmp_path / "picture"
     path.write_bytes(picture("JPEG") + b"\xff\xfe")
     assert read_embedded(path, "jpeg") is None

@@ -41,7 +41,7 @@ def pixels(content: bytes) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize(("form", "content"), FORMS.items(), ids=FORMS)
-def test_the_facts_come_back_and_no_pixel_has_changed(tmp_path: Path, form: str, content: bytes) -> None:
+def test_embedded_provenance_is_read_back_and_no_pixel_changes(tmp_path: Path, form: str, content: bytes) -> None:
     path = tmp_path / "picture"
     path.write_bytes(content)
     embed(path, form, PROVENANCE)
@@ -55,9 +55,7 @@ def test_the_facts_come_back_and_no_pixel_has_changed(tmp_path: Path, form: str,
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (33, 1)])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_bytes_of_the_picture_itself_are_only_moved_apart(
-    tmp_path: Path, form: str, size: tuple[int, int], mode: str
-) -> None:
+def test_embedding_only_moves_the_picture_bytes(tmp_path: Path, form: str, size: tuple[int, int], mode: str) -> None:
     content = picture(form.upper(), size, mode)
     path = tmp_path / "picture"
     path.write_bytes(content)
@@ -68,7 +66,7 @@ def test_the_bytes_of_the_picture_itself_are_only_moved_apart(
     assert KEYWORD.encode() in changed[cut : cut + added]
 
 
-def test_the_facts_are_where_other_programs_look_for_them(tmp_path: Path) -> None:
+def test_embedded_provenance_is_where_other_programs_look_for_it(tmp_path: Path) -> None:
     for form, content in FORMS.items():
         path = tmp_path / form
         path.write_bytes(content)
@@ -83,7 +81,7 @@ def test_the_facts_are_where_other_programs_look_for_them(tmp_path: Path) -> Non
     ("form", "content"),
     [("webp", picture("WEBP")), ("gif", picture("GIF")), ("mp4", mp4()), ("mp3", SOUNDS["mp3"]), ("json", b"{}")],
 )
-def test_a_format_that_would_have_to_be_encoded_again_is_left_alone(tmp_path: Path, form: str, content: bytes) -> None:
+def test_a_format_that_would_need_reencoding_is_left_alone(tmp_path: Path, form: str, content: bytes) -> None:
     path = tmp_path / "output"
     path.write_bytes(content)
     embed(path, form, PROVENANCE)
@@ -91,7 +89,7 @@ def test_a_format_that_would_have_to_be_encoded_again_is_left_alone(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("length", "fits"), [(65_000, True), (66_000, False)])
-def test_facts_too_long_for_a_jpeg_are_left_to_the_sidecar(tmp_path: Path, length: int, fits: bool) -> None:
+def test_provenance_too_long_for_a_jpeg_is_only_in_the_sidecar(tmp_path: Path, length: int, fits: bool) -> None:
     path = tmp_path / "picture"
     path.write_bytes(FORMS["jpeg"])
     provenance = {"prompt": "x" * length}
@@ -101,13 +99,13 @@ def test_facts_too_long_for_a_jpeg_are_left_to_the_sidecar(tmp_path: Path, lengt
 
 
 @pytest.mark.parametrize(("form", "content"), FORMS.items(), ids=FORMS)
-def test_a_picture_without_facts_has_none(tmp_path: Path, form: str, content: bytes) -> None:
+def test_a_picture_without_provenance_reads_as_none(tmp_path: Path, form: str, content: bytes) -> None:
     path = tmp_path / "picture"
     path.write_bytes(content)
     assert read_embedded(path, form) is None
 
 
-def test_a_comment_of_somebody_else_is_not_taken_for_ours(tmp_path: Path) -> None:
+def test_a_foreign_comment_is_not_read_as_provenance(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "JPEG", comment=b"made by hand")
     path = tmp_path / "picture"
@@ -118,7 +116,7 @@ def test_a_comment_of_somebody_else_is_not_taken_for_ours(tmp_path: Path) -> Non
 
 
 @given(provenance=facts_of_any_kind, form=st.sampled_from(sorted(FORMS)))
-def test_any_facts_survive_the_round_trip(tmp_path: Path, provenance: dict[str, Any], form: str) -> None:
+def test_any_provenance_survives_the_round_trip(tmp_path: Path, provenance: dict[str, Any], form: str) -> None:
     path = tmp_path / "picture"
     path.write_bytes(FORMS[form])
     embed(path, form, provenance)

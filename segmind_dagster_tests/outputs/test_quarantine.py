@@ -65,7 +65,7 @@ def read(uri: str) -> bytes:
         (mp4()[:20], "mp4"),
     ],
 )
-def test_refused_bytes_are_kept_as_they_came_and_named_by_what_they_seem_to_be(
+def test_refused_bytes_are_kept_unchanged_with_a_guessed_extension(
     store: OutputStore, content: bytes, extension: str
 ) -> None:
     quarantined = put(store, content)
@@ -77,7 +77,7 @@ def test_refused_bytes_are_kept_as_they_came_and_named_by_what_they_seem_to_be(
     assert store.quarantine.found() == [quarantined]
 
 
-def test_the_same_bytes_are_kept_once_and_others_of_the_same_attempt_beside_them(store: OutputStore) -> None:
+def test_equal_bytes_of_an_attempt_are_kept_once_and_different_ones_all(store: OutputStore) -> None:
     first, again, other = put(store, HTML), put(store, HTML, sidecar={"reason": "once more"}), put(store, SVG)
     of_next_attempt = put(store, HTML, attempt=2)
     assert first == again
@@ -96,9 +96,7 @@ def test_the_files_of_one_model_are_listed_without_those_of_others(store: Output
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", ".hidden", "a.b", "", "a\0"])
 @pytest.mark.parametrize("field", ["resource", "generation_id"])
-def test_a_name_that_could_leave_the_quarantine_is_refused_and_the_bytes_stay(
-    tmp_path: Path, field: str, name: str
-) -> None:
+def test_a_name_outside_the_quarantine_is_refused_and_the_bytes_stay(tmp_path: Path, field: str, name: str) -> None:
     store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
     path = store.scratch_file("g-1")
     path.write_bytes(HTML)
@@ -108,7 +106,7 @@ def test_a_name_that_could_leave_the_quarantine_is_refused_and_the_bytes_stay(
     assert path.read_bytes() == HTML
 
 
-def test_the_reason_stands_before_the_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quarantine_sidecar_is_written_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
     beside: list[str] = []
     rename = Path.replace
@@ -122,7 +120,7 @@ def test_the_reason_stands_before_the_file_does(tmp_path: Path, monkeypatch: pyt
     assert [name.split(".", 3)[-1] for name in beside] == ["facts.json"]
 
 
-def test_what_somebody_else_put_there_is_not_counted(tmp_path: Path) -> None:
+def test_foreign_files_in_quarantine_are_not_counted(tmp_path: Path) -> None:
     store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
     folder = Path(store.quarantine.url, "fast_flux")
     (folder / "deeper").mkdir(parents=True)

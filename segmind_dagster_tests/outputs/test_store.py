@@ -82,7 +82,7 @@ def test_digest_and_size_are_those_of_the_stored_bytes(store: OutputStore, form:
     assert verify(Path(stored.uri), "image").width == 40
 
 
-def test_the_facts_are_beside_the_output_and_inside_it(store: OutputStore) -> None:
+def test_provenance_is_in_the_sidecar_and_in_the_output(store: OutputStore) -> None:
     stored = keep(store, picture("PNG"), seed=7)
     sidecar = Path(stored.uri).with_suffix(".facts.json")
     assert json.loads(sidecar.read_text(encoding="utf-8")) == {**PROVENANCE, "seed": 7, "output_sha256": stored.sha256}
@@ -91,7 +91,7 @@ def test_the_facts_are_beside_the_output_and_inside_it(store: OutputStore) -> No
 
 
 @pytest.mark.parametrize("content", [HTML, b"", picture("JPEG")[:-20], mp4()])
-def test_what_is_refused_leaves_nothing_under_a_good_name(store: OutputStore, tmp_path: Path, content: bytes) -> None:
+def test_a_refused_output_is_not_stored(store: OutputStore, tmp_path: Path, content: bytes) -> None:
     path = store.scratch_file("g-1")
     path.write_bytes(content)
     with pytest.raises(OutputError):
@@ -103,7 +103,7 @@ def test_what_is_refused_leaves_nothing_under_a_good_name(store: OutputStore, tm
     assert store.find_any() is None
 
 
-def test_an_output_kept_twice_is_there_once(store: OutputStore, tmp_path: Path) -> None:
+def test_an_output_stored_twice_exists_once(store: OutputStore, tmp_path: Path) -> None:
     first, second = keep(store, picture("PNG")), keep(store, picture("PNG"))
     assert first == second
     assert len(files(tmp_path)) == 2
@@ -124,11 +124,11 @@ def test_a_name_that_could_leave_the_folder_is_refused(store: OutputStore, tmp_p
     assert not (tmp_path / "outputs").exists()
 
 
-def test_two_runs_never_share_a_file_on_its_way(store: OutputStore) -> None:
+def test_two_runs_never_share_a_temporary_file(store: OutputStore) -> None:
     assert len({store.scratch_file("g-1") for _ in range(200)}) == 200
 
 
-def test_whoever_reads_while_an_output_is_replaced_sees_whole_bytes(store: OutputStore) -> None:
+def test_a_reader_sees_complete_bytes_while_an_output_is_replaced(store: OutputStore) -> None:
     contents = [picture("PNG", (300, 200)), picture("PNG", (200, 300))]
     uri = Path(keep(store, contents[0]).uri)
     whole = {keep(store, content).sha256 for content in contents}
@@ -150,7 +150,7 @@ def test_whoever_reads_while_an_output_is_replaced_sees_whole_bytes(store: Outpu
     assert seen <= whole
 
 
-def test_the_facts_come_first_so_that_an_output_never_stands_without_them(
+def test_the_sidecar_is_written_before_the_output(
     store: OutputStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside: dict[str, list[str]] = {}
@@ -172,10 +172,10 @@ def test_a_folder_that_holds_an_output_is_found_and_an_empty_one_is_not(store: O
     stored = keep(store, picture("PNG"))
     assert store.find_any() == str(tmp_path / "outputs")
     Path(stored.uri).unlink()
-    assert store.find_any() is None, "facts without an output are no output"
+    assert store.find_any() is None, "a sidecar without an output is no output"
 
 
-def test_outputs_may_be_kept_behind_any_fsspec_url(remote: str, tmp_path: Path) -> None:
+def test_outputs_can_be_stored_at_any_fsspec_url(remote: str, tmp_path: Path) -> None:
     store = OutputStore(f"{remote}/", scratch_dir=tmp_path)
     assert store.find_any() is None
     stored = keep(store, picture("JPEG"))
@@ -197,7 +197,7 @@ def test_a_refused_output_never_reaches_the_remote_store(remote: str, tmp_path: 
     keep(store, picture("JPEG"))
 
 
-def test_a_bucket_is_told_what_each_output_is_so_that_browsers_show_it(s3_bucket: str, tmp_path: Path) -> None:
+def test_outputs_in_a_bucket_have_content_types(s3_bucket: str, tmp_path: Path) -> None:
     store = OutputStore(f"{s3_bucket}/outputs", scratch_dir=tmp_path)
     stored = keep(store, picture("JPEG"))
     fs, path = fsspec.core.url_to_fs(stored.uri)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_what_a_killed_process_left_on_its_way_is_removed_after_a_day_and_nothing_else(tmp_path: Path) -> None:
+def test_only_unfinished_files_are_removed_after_a_day(tmp_path: Path) -> None:
     store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
     abandoned, in_use = store.scratch_file("old"), store.scratch_file("new")
     abandoned.write_bytes(b"half")
@@ -29,7 +29,7 @@ def test_what_a_killed_process_left_on_its_way_is_removed_after_a_day_and_nothin
     assert kept.exists()
 
 
-def test_what_was_being_copied_to_another_disk_is_removed_too(tmp_path: Path, another_disk: Path) -> None:
+def test_unfinished_copies_on_another_disk_are_removed_too(tmp_path: Path, another_disk: Path) -> None:
     store = OutputStore(str(another_disk), scratch_dir=tmp_path)
     store.scratch_file("g")
     folder = another_disk / "model"

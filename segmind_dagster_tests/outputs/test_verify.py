@@ -96,7 +96,7 @@ def test_other_media_are_accepted_by_their_signature(check: Check, content: byte
         (HTML, "text", "an HTML page"),
     ],
 )
-def test_what_was_not_bought_is_refused_with_what_it_is(
+def test_an_output_of_another_kind_is_refused_with_its_format(
     check: Check, content: bytes, kind: OutputKind, words: str
 ) -> None:
     error = refusal(check, content, kind)
@@ -172,7 +172,7 @@ def test_every_format_that_is_recognised_has_an_extension() -> None:
 
 
 @given(head=st.binary(max_size=40))
-def test_any_first_bytes_are_of_a_known_format_or_of_none(head: bytes) -> None:
+def test_any_first_bytes_have_a_known_format_or_none(head: bytes) -> None:
     assert sniff(head) in {None, *EXTENSIONS}
 
 

@@ -32,7 +32,7 @@ def test_without_observations_the_catalogue_gives_a_range_around_its_mean() -> N
 
 
 @pytest.mark.parametrize("slug", ["unpriced", "never heard of"])
-def test_a_price_that_nobody_knows_is_unknown(slug: str) -> None:
+def test_a_model_without_any_price_has_an_unknown_price(slug: str) -> None:
     assert price(slug) is None
 
 
@@ -67,7 +67,7 @@ def test_the_latency_is_the_usual_one_of_this_account_else_the_catalogues(
 
 
 @given(costs)
-def test_what_is_reserved_is_the_most_that_was_ever_paid(paid: list[Decimal]) -> None:
+def test_the_reservation_is_the_highest_cost_ever_paid(paid: list[Decimal]) -> None:
     made = price_models(["priced"], catalogue=CATALOGUE, observed={"priced": (paid, [])})["priced"]
     assert made is not None
     assert (made.low, made.high) == (min(paid), max(paid))

@@ -46,8 +46,8 @@ def request(number: int = 0) -> Generation:
     )
 
 
-def record(state: Any, **facts: Any) -> Generation:
-    return Generation(generation_id="g-0", model=FAST_FLUX_SCHNELL, prompt_set="still_life", state=state, **facts)
+def record(state: Any, **fields: Any) -> Generation:
+    return Generation(generation_id="g-0", model=FAST_FLUX_SCHNELL, prompt_set="still_life", state=state, **fields)
 
 
 def unit_cost(
@@ -99,7 +99,7 @@ def action(known: Generation, *, is_by_person: bool = True) -> str:
     return generation.step
 
 
-def test_what_nobody_has_heard_of_is_bought() -> None:
+def test_an_unrecorded_generation_is_bought() -> None:
     (generation,) = plan().generations
     assert (generation.step, generation.reason, generation.unit_cost) == ("submit", "not generated yet", unit_cost())
 
@@ -120,7 +120,7 @@ def test_what_nobody_has_heard_of_is_bought() -> None:
     ],
 )
 @pytest.mark.parametrize("is_by_person", [True, False])
-def test_each_state_has_one_next_step_whoever_asks(
+def test_each_state_has_one_next_step_for_persons_and_sensors(
     state: State, is_owner_alive: bool, expected: str, is_by_person: bool
 ) -> None:
     known = record(state, owner="run", is_owner_alive=is_owner_alive)
@@ -136,7 +136,7 @@ def test_a_failure_is_bought_again_only_when_it_was_free(kind: FailureKind, is_b
 
 @pytest.mark.parametrize("state", get_args(State))
 @pytest.mark.parametrize("kind", [None, *get_args(FailureKind)])
-def test_nothing_that_may_have_been_paid_for_is_ever_bought_again(state: State, kind: str | None) -> None:
+def test_what_may_have_been_paid_for_is_never_bought_again(state: State, kind: str | None) -> None:
     may_be_paid = state in {"submitting", "submitted", "unknown", "succeeded"} or (state == "failed" and kind in PAID)
     for is_alive in (True, False):
         if action(record(state, failure_kind=kind, is_owner_alive=is_alive)) == "submit":
@@ -144,7 +144,7 @@ def test_nothing_that_may_have_been_paid_for_is_ever_bought_again(state: State, 
 
 
 @pytest.mark.parametrize("kind", ["from_the_future", "", None, "RATE_LIMITED", "written_off", "\0", "job_failed "])
-def test_a_failure_of_a_kind_that_is_not_known_is_left_to_people_and_asked_for_before_it_is_bought(
+def test_an_unknown_failure_kind_is_left_to_people_and_looked_up_before_buying(
     kind: str | None,
 ) -> None:
     accepted = record("failed", failure_kind=kind, request_id="r-1")
@@ -155,12 +155,12 @@ def test_a_failure_of_a_kind_that_is_not_known_is_left_to_people_and_asked_for_b
     assert "does not know that kind" in generation.reason
 
 
-def test_what_a_sensor_leaves_alone_says_what_a_person_can_do() -> None:
+def test_what_a_sensor_skips_has_advice_for_a_person() -> None:
     (generation,) = plan(record("failed", failure_kind="invalid_request"), is_by_person=False).generations
     assert generation.reason == f"invalid_request: {POLICIES['invalid_request'].advice}"
 
 
-def test_what_may_have_to_be_bought_after_all_carries_its_price_and_what_is_there_carries_none() -> None:
+def test_only_what_may_be_bought_has_a_price() -> None:
     for state, price in (
         ("unknown", unit_cost()),
         ("submitting", unit_cost()),
@@ -171,14 +171,14 @@ def test_what_may_have_to_be_bought_after_all_carries_its_price_and_what_is_ther
         assert generation.unit_cost == price
 
 
-def test_a_failure_that_is_tried_again_is_told_from_what_was_never_tried() -> None:
+def test_a_retry_is_distinguished_from_a_first_attempt() -> None:
     (again,) = plan(record("failed", failure_kind="server_error")).generations
     (first,) = plan(record("planned")).generations
     assert (again.step, again.is_retry) == ("submit", True)
     assert (first.step, first.is_retry) == ("submit", False)
 
 
-def test_decisions_come_in_the_order_of_the_set_and_are_counted() -> None:
+def test_decisions_are_in_the_order_of_the_set_and_counted() -> None:
     made = plan({"g-1": record("succeeded"), "g-2": record("submitted")}, count=4)
     assert [generation.generation_id for generation in made.generations] == ["g-0", "g-1", "g-2", "g-3"]
     assert made.counts == {"submit": 2, "reuse": 1, "collect": 1}
@@ -208,19 +208,19 @@ def test_the_duration_of_a_model_of_unknown_latency_is_unknown() -> None:
 def test_an_unknown_price_is_counted_as_unknown_and_refused_with_a_remedy() -> None:
     made = plan(cost=None, count=3)
     assert (made.estimate.unpriced, made.estimate.high_usd) == (3, 0)
-    for fact in ("Nothing was submitted", "nobody knows", "fast_flux_schnell", "'still_life'", "`max_unit_cost_usd`"):
-        assert fact in (made.refusal or "")
+    for text in ("Nothing was submitted", "nobody knows", "fast_flux_schnell", "'still_life'", "`max_unit_cost_usd`"):
+        assert text in (made.refusal or "")
     with pytest.raises(BudgetError, match="nobody knows"):
         check(made)
 
 
-def test_an_unknown_price_stands_in_nobodys_way_when_nothing_is_bought() -> None:
+def test_an_unknown_price_refuses_no_plan_that_buys_nothing() -> None:
     made = plan(record("succeeded"), cost=None)
     check(made)
     assert made.estimate.unpriced == 0
 
 
-def test_with_a_limit_of_the_set_an_unknown_price_is_reserved_at_the_limit_and_expected_to_cost_nothing_known() -> None:
+def test_an_unknown_price_reserves_the_set_limit_and_adds_nothing_to_the_expected_cost() -> None:
     made = plan(cost=None, count=3, limits=caps(max_unit_usd="0.5"))
     check(made)
     assert (made.estimate.low_usd, made.estimate.expected_usd) == (0, 0)
@@ -231,20 +231,20 @@ def test_with_a_limit_of_the_set_an_unknown_price_is_reserved_at_the_limit_and_e
     }
 
 
-def test_no_more_is_reserved_than_the_set_allows_for_one() -> None:
+def test_a_reservation_never_exceeds_the_set_limit_per_generation() -> None:
     made = plan(count=2, limits=caps(max_unit_usd="0.015"))
     check(made)
     assert (made.estimate.low_usd, made.estimate.expected_usd) == (Decimal("0.01"), Decimal("0.02"))
     assert made.estimate.high_usd == Decimal("0.03")
 
 
-def test_a_model_dearer_than_the_set_allows_is_refused_with_both_figures() -> None:
+def test_a_price_above_the_set_limit_is_refused_with_both_figures() -> None:
     made = plan(cost=unit_cost("0.05", high="0.08"), limits=caps(max_unit_usd="0.03"))
-    for fact in ("Nothing was submitted", "$0.0500", "`max_unit_cost_usd`", "'still_life'", "$0.03", "Raise it"):
-        assert fact in (made.refusal or "")
+    for text in ("Nothing was submitted", "$0.0500", "`max_unit_cost_usd`", "'still_life'", "$0.03", "Raise it"):
+        assert text in (made.refusal or "")
 
 
-def test_a_model_that_once_cost_more_than_the_set_allows_is_refused_whatever_its_mean() -> None:
+def test_one_past_cost_above_the_set_limit_refuses_the_model_whatever_its_mean() -> None:
     really = UnitCost(
         low=Decimal("0.01"), expected=Decimal("0.02"), high=Decimal("0.08"), latency_s=1.0, source="ledger"
     )
@@ -252,12 +252,12 @@ def test_a_model_that_once_cost_more_than_the_set_allows_is_refused_whatever_its
     assert plan(cost=unit_cost("0.02", high="0.08"), limits=caps(max_unit_usd="0.03")).refusal is None
 
 
-def test_a_model_dearer_than_allowed_stands_in_nobodys_way_when_nothing_is_bought() -> None:
+def test_a_price_above_the_set_limit_refuses_no_plan_that_buys_nothing() -> None:
     check(plan(record("succeeded"), cost=unit_cost("0.05", high="0.08"), limits=caps(max_unit_usd="0.03")))
 
 
 @pytest.mark.parametrize(
-    ("limits", "spent", "facts"),
+    ("limits", "spent", "texts"),
     [
         (
             caps(set_usd="0.05"),
@@ -280,16 +280,16 @@ def test_a_model_dearer_than_allowed_stands_in_nobodys_way_when_nothing_is_bough
     ids=["set", "run"],
 )
 def test_a_cap_that_would_be_exceeded_is_named_with_cap_used_needed_and_remedy(
-    limits: Caps, spent: Spent, facts: tuple[str, ...]
+    limits: Caps, spent: Spent, texts: tuple[str, ...]
 ) -> None:
     made = plan(count=3, limits=limits, spent=spent)
     with pytest.raises(BudgetError) as raised:
         check(made)
-    for fact in ("Nothing was submitted", "(3 generations of fast_flux_schnell)", *facts):
-        assert fact in str(raised.value)
+    for text in ("Nothing was submitted", "(3 generations of fast_flux_schnell)", *texts):
+        assert text in str(raised.value)
 
 
-def test_models_that_exceed_a_cap_only_together_are_refused_in_one_sentence_with_the_total() -> None:
+def test_models_that_exceed_a_cap_in_total_are_refused_in_one_sentence() -> None:
     plans = [plan(count=2), plan(count=2, resource="another")]
     for limits, words in (
         (caps(set_usd="0.07"), "'still_life' (4 generations of fast_flux_schnell, another) needs up to $0.0800 more"),
@@ -300,7 +300,7 @@ def test_models_that_exceed_a_cap_only_together_are_refused_in_one_sentence_with
         assert words in str(refusal)
 
 
-def test_a_set_that_is_refused_leaves_the_runs_cap_to_the_others() -> None:
+def test_a_refused_set_uses_nothing_of_the_run_cap() -> None:
     tight, other = plan(count=3), replace(plan(count=2), prompt_set="other")
     held = apply_caps(
         [tight, other],
@@ -310,27 +310,27 @@ def test_a_set_that_is_refused_leaves_the_runs_cap_to_the_others() -> None:
     assert [bool(each.refusal) for each in held] == [True, False]
 
 
-def test_a_refused_plan_still_says_what_would_have_happened() -> None:
+def test_a_refused_plan_still_lists_its_decisions() -> None:
     made = plan({"g-1": record("submitted")}, count=3, limits=caps(run_usd="0.01"))
     assert made.refusal
     assert made.counts == {"submit": 2, "collect": 1}
 
 
-def test_collecting_what_is_paid_for_needs_no_budget() -> None:
+def test_collecting_paid_outputs_needs_no_budget() -> None:
     spent = Spent(run_usd=Decimal(99), day_usd=Decimal(999), set_usd=Decimal(99))
     for state in ("succeeded", "submitted", "unknown", "submitting"):
         check(plan(record(state), limits=caps(set_usd="1", run_usd="1"), spent=spent))
     check(plan(record("failed", failure_kind="bad_output"), limits=caps(set_usd="1"), spent=spent))
 
 
-def test_the_day_cap_is_not_the_plans_business() -> None:
+def test_a_plan_ignores_the_day_cap() -> None:
     spent = Spent(run_usd=Decimal(0), day_usd=Decimal(1000), set_usd=Decimal(0))
     check(plan(spent=spent))
 
 
 @given(count=st.integers(1, 30), high=amounts, used=amounts | st.just(Decimal(0)), cap=amounts)
 @pytest.mark.parametrize("which", ["set", "run"])
-def test_a_cap_lets_a_plan_through_exactly_when_everything_fits(
+def test_a_cap_allows_a_plan_exactly_when_the_total_fits(
     which: str, count: int, high: Decimal, used: Decimal, cap: Decimal
 ) -> None:
     is_set = which == "set"
@@ -347,7 +347,7 @@ def test_a_cap_lets_a_plan_through_exactly_when_everything_fits(
     more=amounts,
     most=amounts,
 )
-def test_an_estimate_is_the_sum_over_what_is_bought(
+def test_an_estimate_is_the_sum_of_what_is_bought(
     states: list[Any], low: Decimal, more: Decimal, most: Decimal
 ) -> None:
     cost = UnitCost(low=low, expected=low + more, high=low + more + most, latency_s=1.0, source="ledger")

@@ -57,7 +57,7 @@ def test_every_generation_is_counted_once_under_what_is_known_of_its_price(drawn
     assert total.shared == 0
 
 
-def test_what_is_not_known_is_said_apart_with_its_models() -> None:
+def test_unknown_prices_are_listed_separately_with_their_models() -> None:
     plans = [
         plan("a", resource="still"), plan("b", "c", resource="film", price=None, most=Decimal(2)),
         plan("d", resource="song", price=None),
@@ -72,7 +72,7 @@ def test_what_is_not_known_is_said_apart_with_its_models() -> None:
     ]
 
 
-def test_where_no_price_is_known_no_figure_pretends_to_be_one() -> None:
+def test_without_any_known_price_no_total_is_shown() -> None:
     (said,) = Total.of([plan("a", resource="film", price=None, most=Decimal(2))]).sentences()
     assert said == "Together: at most $2.0000 for 1 generation of unknown price (film), going by `max_unit_cost_usd`."
 
@@ -81,13 +81,13 @@ def test_nothing_to_buy_costs_nothing() -> None:
     assert Total.of([]).sentences() == ["Together: about $0.0000, between $0.0000 and $0.0000."]
 
 
-def test_what_several_sets_ask_for_is_said_to_be_bought_once() -> None:
+def test_generations_shared_by_sets_are_counted_once() -> None:
     total = Total.of([plan("a", "b", resource="still"), plan("b", "c", resource="still"), plan("b", resource="still")])
     assert (total.shared, total.shared_usd) == (2, Decimal("0.4"))
     assert total.sentences()[-1].startswith("It holds 2 generations (about $0.4000) more than will be bought")
 
 
-def test_a_plan_that_is_listed_twice_is_bought_once_like_two_equal_ones() -> None:
+def test_a_plan_listed_twice_is_counted_once() -> None:
     made = plan("one", "two", resource="flux")
     for plans in ([made, made], [made, plan("one", "two", resource="flux")]):
         total = Total.of(plans)

@@ -97,7 +97,7 @@ def test_random_text(folder: Path, suffix: str, content: str) -> None:
 
 @pytest.mark.parametrize("suffix", NAMES)
 @given(pieces=st.lists(PIECES | st.text(max_size=5), max_size=40))
-def test_random_heaps_of_meaningful_pieces(folder: Path, suffix: str, pieces: list[str]) -> None:
+def test_random_combinations_of_valid_pieces(folder: Path, suffix: str, pieces: list[str]) -> None:
     check(folder, suffix, "".join(pieces).encode("utf-8", "surrogatepass"))
 
 
@@ -144,5 +144,5 @@ def test_random_cells_in_a_csv_file(folder: Path, rows: list[list[str]]) -> None
     ],
     ids=["lists", "blocks", "objects", "keys", "anchors", "recursion", "billion-laughs", "depth-by-alias"],
 )
-def test_nesting_and_aliases_without_end(folder: Path, suffix: str, content: str) -> None:
+def test_endless_nesting_and_aliases(folder: Path, suffix: str, content: str) -> None:
     check(folder, suffix, content.encode())

@@ -226,7 +226,7 @@ def test_a_prompt_that_begins_with_a_placeholder_outside_quotes_is_explained(pro
         (b"? [a]\n: b\n", 1, "a field name must be plain text"),
     ],
 )
-def test_a_file_of_which_nothing_can_be_made(project: Project, content: bytes, line: int | None, words: str) -> None:
+def test_an_unusable_file_is_a_problem(project: Project, content: bytes, line: int | None, words: str) -> None:
     problem = project.problem(content)
     assert problem.line == line
     assert words in problem.message
@@ -248,7 +248,7 @@ def test_a_set_that_is_too_large_shows_its_count_and_what_multiplies(project: Pr
     assert "the largest prompt multiplies a (101) x b (101) x samples (10), for 1 model" in problem.message
 
 
-def test_a_count_beyond_all_numbers_is_still_one_sentence(project: Project) -> None:
+def test_a_huge_count_is_still_one_sentence(project: Project) -> None:
     variables = "".join(f"  v{number}: [a, b, c, d, e, f, g, h]\n" for number in range(6000))
     prompt = "".join(f"{{v{number}}}" for number in range(6000))
     problem = project.problem(f"variables:\n{variables}prompts: ['{prompt}']\n")

@@ -22,7 +22,7 @@ def prompts_of(project: Project, content: str | bytes, name: str = "set.yaml") -
     return [request.prompt for request in project.load(content, name).generations]
 
 
-def test_a_list_of_prompts_is_enough_and_aims_at_the_default_model(project: Project) -> None:
+def test_a_list_of_prompts_is_enough_and_uses_the_default_model(project: Project) -> None:
     loaded = project.load("prompts:\n  - a fox\n  - an owl\n")
     assert [(r.prompt, r.model.resource, r.position, r.sample) for r in loaded.generations] == [
         ("a fox", "fast_flux_schnell", 0, 0),
@@ -132,7 +132,7 @@ def test_changing_one_prompt_changes_one_generation(project: Project) -> None:
     assert len({r.generation_id for r in after} - {r.generation_id for r in before}) == 1
 
 
-def test_equal_requests_collapse_to_the_first_and_leave_no_gap(project: Project) -> None:
+def test_equal_requests_are_merged_into_the_first(project: Project) -> None:
     loaded = project.load("prompts: [a fox, an owl, a fox, '  a fox ', a cat]\n")
     assert [(r.prompt, r.position) for r in loaded.generations] == [("a fox", 0), ("an owl", 1), ("a cat", 2)]
 

@@ -49,7 +49,7 @@ def whole_ledger(lab: Lab) -> list[list[Mapping[str, object]]]:
     return [lab.ledger_rows(table) for table in (GENERATIONS, ATTEMPTS, SPENDING, SET_GENERATIONS)]
 
 
-def test_a_run_without_its_ledger_stops_and_one_with_the_rebuilt_ledger_buys_nothing(lab: Lab) -> None:
+def test_a_run_without_a_ledger_stops_and_with_the_rebuilt_one_buys_nothing(lab: Lab) -> None:
     keys = fill(lab)
     lab.lose_ledger()
     with pytest.raises(LedgerMissingError):
@@ -58,7 +58,7 @@ def test_a_run_without_its_ledger_stops_and_one_with_the_rebuilt_ledger_buys_not
     rebuilt = lab.rebuild()
     assert (rebuilt.restored, rebuilt.present) == ({"succeeded": charges}, 0)
     report = lab.generate(*keys)
-    assert {ending for unit in report.models for ending in unit.endings} == {"reused"}
+    assert {ending for result in report.models for ending in result.endings} == {"reused"}
     assert (lab.posts, lab.charges) == (posts, charges)
     lab.check_whole()
 
@@ -68,15 +68,15 @@ def test_the_rebuilt_ledger_is_the_one_that_was_lost(lab: Lab, *, is_loaded: boo
     fill(lab)
     if is_loaded:
         lab.load()
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()
     lab.lose_ledger()
     rebuilt = lab.rebuild()
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()) == before
     assert (rebuilt.spent_usd, rebuilt.estimated_usd) == (lab.charged_usd, 0)
     assert (rebuilt.unclaimed, rebuilt.not_restored, rebuilt.doubtful) == (0, (), ())
 
 
-def test_when_a_set_first_asked_comes_back_from_the_warehouse(lab: Lab) -> None:
+def test_the_first_request_time_of_a_set_is_restored_from_the_warehouse(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 1))
     lab.generate(lab.write("harvest", ["fruit number 0"]))
     asked = {row["prompt_set"]: row["asked_at"] for row in lab.ledger_rows(SET_GENERATIONS)}
@@ -96,7 +96,7 @@ def test_rebuilding_twice_adds_nothing(lab: Lab) -> None:
     assert whole_ledger(lab) == before
 
 
-def test_a_ledger_that_is_whole_is_left_as_it_is(lab: Lab) -> None:
+def test_a_complete_ledger_is_left_unchanged(lab: Lab) -> None:
     fill(lab)
     lab.load()
     before = whole_ledger(lab)
@@ -105,7 +105,7 @@ def test_a_ledger_that_is_whole_is_left_as_it_is(lab: Lab) -> None:
     assert whole_ledger(lab) == before
 
 
-def test_an_old_backup_gets_back_what_came_after_it_and_keeps_what_it_has(lab: Lab) -> None:
+def test_an_old_backup_gains_later_generations_and_keeps_its_own(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 2))
     ledger = lab.folder / "data" / "ledger.sqlite"
     backup = ledger.read_bytes()
@@ -119,7 +119,7 @@ def test_an_old_backup_gets_back_what_came_after_it_and_keeps_what_it_has(lab: L
     lab.check_whole()
 
 
-def test_what_was_only_planned_since_is_restored_too(lab: Lab) -> None:
+def test_generations_only_planned_in_the_backup_are_restored_too(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 2))
     ledger = lab.folder / "data" / "ledger.sqlite"
     backup = ledger.read_bytes()
@@ -135,13 +135,13 @@ def test_what_was_only_planned_since_is_restored_too(lab: Lab) -> None:
     lab.check_whole()
 
 
-def test_nothing_to_restore_is_no_error_and_lets_the_first_run_begin(lab: Lab) -> None:
+def test_an_empty_rebuild_is_no_error_and_allows_the_first_run(lab: Lab) -> None:
     assert lab.rebuild().restored == {}
     lab.generate(lab.write("fruit", 1))
     lab.check_whole()
 
 
-def test_it_refuses_beside_a_run_that_is_at_work(lab: Lab) -> None:
+def test_rebuild_is_refused_beside_an_active_run(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 1))
     now = datetime.now(UTC)
     with lab.ledger() as ledger:
@@ -170,7 +170,7 @@ def test_a_ledger_of_another_origin_is_refused(lab: Lab) -> None:
         lab.rebuild(SEGMIND_ACCOUNT="other")
 
 
-def test_without_a_key_nothing_is_touched(lab: Lab) -> None:
+def test_without_a_key_nothing_is_changed(lab: Lab) -> None:
     del lab.environ["SEGMIND_API_KEY"]
     with pytest.raises(SettingsError, match="SEGMIND_API_KEY"):
         lab.rebuild()
@@ -179,9 +179,9 @@ def test_without_a_key_nothing_is_touched(lab: Lab) -> None:
 
 @pytest.mark.kill
 @pytest.mark.parametrize("moment", ["before", "amid"])
-def test_a_rebuilding_that_is_killed_leaves_the_guard_up_and_is_simply_run_again(lab: Lab, moment: str) -> None:
+def test_a_killed_rebuild_keeps_the_guard_and_can_be_repeated(lab: Lab, moment: str) -> None:
     keys = fill(lab)
-    expected = lab.generation_facts(), lab.spending()
+    expected = lab.generation_fields(), lab.spending()
     lab.lose_ledger()
     target = {"before": "restore", "amid": "Totals"}[moment]
     code = f"""
@@ -197,17 +197,17 @@ rebuild(load_settings(), say=print)
     with pytest.raises(LedgerMissingError):
         lab.generate(*keys)
     lab.rebuild()
-    assert (lab.generation_facts(), lab.spending()) == expected
+    assert (lab.generation_fields(), lab.spending()) == expected
     lab.generate(*keys)
     lab.check_whole()
 
 
-def test_the_reconciliations_tables_are_made_of_the_others_and_are_no_evidence(lab: Lab) -> None:
+def test_reconciliation_tables_are_not_used_as_evidence(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 2))
     lab.load()
     settings = lab.settings()
     load(settings, spend_source(lambda: settings))
-    before = lab.generation_facts(), lab.attempt_facts(), lab.memberships()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.memberships()
     with duckdb.connect(str(lab.folder / "data" / "segmind.duckdb")) as connection:
         connection.execute(
             "INSERT INTO segmind_data.spend_not_held "
@@ -217,6 +217,6 @@ def test_the_reconciliations_tables_are_made_of_the_others_and_are_no_evidence(l
         )
     lab.lose_ledger()
     lab.rebuild()
-    assert {row["generation_id"] for row in lab.generation_facts()} == {row["generation_id"] for row in before[0]}
-    assert [row["cost_usd"] for row in lab.attempt_facts()] == [row["cost_usd"] for row in before[1]]
+    assert {row["generation_id"] for row in lab.generation_fields()} == {row["generation_id"] for row in before[0]}
+    assert [row["cost_usd"] for row in lab.attempt_fields()] == [row["cost_usd"] for row in before[1]]
     assert lab.memberships() == before[2]

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from lab.recovery_project import Lab
 
 # what sidecars held before they held the books
-NEW_FACTS = ("prompt_set", "attempt", "images", "stored_at", "latency_ms", "cost_usd", "cost_source")
+NEW_FIELDS = ("prompt_set", "attempt", "images", "stored_at", "latency_ms", "cost_usd", "cost_source")
 
 
 def old_sidecars(lab: Lab) -> None:
     for sidecar in lab.sidecars:
-        edit(sidecar, **dict.fromkeys(NEW_FACTS))
+        edit(sidecar, **dict.fromkeys(NEW_FIELDS))
 
 
 @pytest.mark.parametrize("is_loaded", [True, False])
@@ -55,16 +55,16 @@ def test_older_sidecars_suffice_with_the_history_or_the_warehouse(lab: Lab, *, i
 
 
 @pytest.mark.parametrize("is_loaded", [True, False])
-def test_what_no_prompt_file_asks_for_any_more_comes_back_too(lab: Lab, *, is_loaded: bool) -> None:
+def test_generations_in_no_prompt_file_are_restored_too(lab: Lab, *, is_loaded: bool) -> None:
     lab.generate(lab.write("fruit", ["a pear"], samples=3), lab.write("talk", ["hello"], models=[TEXT]))
     if is_loaded:
         lab.load()
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()
     lab.forget("fruit")
     lab.forget("talk")
     lab.lose_ledger()
     lab.rebuild()
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()) == before
 
 
 def test_a_prompt_that_was_taken_out_is_no_longer_current(lab: Lab) -> None:
@@ -76,10 +76,10 @@ def test_a_prompt_that_was_taken_out_is_no_longer_current(lab: Lab) -> None:
     assert {(by_prompt[key], flag) for _, key, flag in lab.memberships()} == {("a pear", True), ("a fig", False)}
 
 
-def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None:
+def test_a_picture_without_its_sidecar_is_identified_by_embedded_provenance(lab: Lab) -> None:
     key = lab.write("fruit", 4)
     lab.generate(key)
-    before = lab.generation_facts()
+    before = lab.generation_fields()
     for sidecar in lab.sidecars[:3]:
         sidecar.unlink()
     lab.lose_ledger()
@@ -87,7 +87,7 @@ def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None
     assert rebuilt.restored == {"succeeded": 4}
     assert (rebuilt.verdicts["undigested"], rebuilt.verdicts["owned"]) == (3, 1)
     changing = ("cost_source",)
-    assert [{k: v for k, v in row.items() if k not in changing} for row in lab.generation_facts()] == [
+    assert [{k: v for k, v in row.items() if k not in changing} for row in lab.generation_fields()] == [
         {k: v for k, v in row.items() if k not in changing} for row in before
     ]
     posts = lab.posts
@@ -99,16 +99,16 @@ def test_a_picture_without_its_sidecar_tells_itself_what_it_is(lab: Lab) -> None
 def test_a_picture_without_its_sidecar_is_compared_with_the_digest_in_the_warehouse(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 3))
     lab.load()
-    before = lab.generation_facts(), lab.attempt_facts()
+    before = lab.generation_fields(), lab.attempt_fields()
     for sidecar in lab.sidecars:
         sidecar.unlink()
     lab.lose_ledger()
     assert lab.rebuild().verdicts == {"owned": 3}
-    assert (lab.generation_facts(), lab.attempt_facts()) == before
+    assert (lab.generation_fields(), lab.attempt_fields()) == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "a list", "binary", "of another generation"])
-def test_a_sidecar_that_cannot_be_read_is_no_sidecar(lab: Lab, damage: str) -> None:
+def test_an_unreadable_sidecar_counts_as_missing(lab: Lab, damage: str) -> None:
     key = lab.write("fruit", 2)
     lab.generate(key)
     first, second = lab.sidecars
@@ -140,7 +140,7 @@ def test_videos_and_texts_without_sidecars_are_fetched_again_not_bought(lab: Lab
     rebuilt = lab.rebuild()
     assert (rebuilt.restored, rebuilt.verdicts) == ({"submitted": 4}, {"nameless": 4})
     posts = lab.posts
-    assert all(unit.endings == {"succeeded": 2} for unit in lab.generate(key).models)
+    assert all(result.endings == {"succeeded": 2} for result in lab.generate(key).models)
     assert lab.posts == posts
     lab.check_whole()
 
@@ -165,7 +165,7 @@ def test_a_picture_whose_bytes_changed_is_fetched_again(lab: Lab, *, is_history_
     lab.check_whole()
 
 
-def test_outputs_that_are_gone_are_fetched_again(lab: Lab) -> None:
+def test_missing_outputs_are_fetched_again(lab: Lab) -> None:
     key = lab.write("fruit", 4, models=[V1, V2])
     lab.generate(key)
     lab.load()
@@ -183,7 +183,7 @@ def test_outputs_that_are_gone_are_fetched_again(lab: Lab) -> None:
     lab.check_whole()
 
 
-def test_everything_gone_but_prompt_files_and_account_is_fetched_again(lab: Lab) -> None:
+def test_with_only_prompt_files_and_account_everything_is_fetched_again(lab: Lab) -> None:
     key = lab.write("fruit", 3, models=[V1, V2])
     lab.generate(key)
     for path in [*lab.outputs, *lab.sidecars]:
@@ -197,7 +197,7 @@ def test_everything_gone_but_prompt_files_and_account_is_fetched_again(lab: Lab)
     lab.check_whole()
 
 
-def test_what_cannot_be_fetched_any_more_is_shown_as_paid_and_not_bought_again(open_lab: OpenLab) -> None:
+def test_expired_outputs_are_shown_as_paid_and_not_bought_again(open_lab: OpenLab) -> None:
     days_s = [0.0]
     lab = open_lab(clock=lambda: time.time() + days_s[0])
     key = lab.write("fruit", 2)
@@ -248,7 +248,7 @@ def test_rows_of_another_origin_in_the_warehouse_are_left_out_and_counted(lab: L
     assert (rebuilt.restored, rebuilt.foreign_rows) == ({}, 4)
 
 
-def test_a_folder_that_is_all_of_another_origin_is_refused_and_stays_guarded(lab: Lab) -> None:
+def test_a_folder_of_another_origin_is_refused_and_stays_guarded(lab: Lab) -> None:
     key = lab.write("fruit", 2)
     lab.generate(key)
     lab.lose_ledger()
@@ -290,18 +290,18 @@ def test_paid_failures_that_the_warehouse_remembers_stay_failed_and_are_not_boug
     key = lab.write("fruit", 2)
     lab.generate(key)
     lab.load()
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending()
     assert {row["failure_kind"] for row in lab.generations()} == {"bad_output"}
     lab.lose_ledger()
     rebuilt = lab.rebuild()
     assert rebuilt.restored == {"failed": 2}
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending()) == before
     posts = lab.posts
     lab.generate(key)
     assert lab.posts == posts
 
 
-def test_what_nobody_remembers_asking_for_belongs_to_no_set(lab: Lab) -> None:
+def test_outputs_without_a_known_set_belong_to_no_set(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 1))
     old_sidecars(lab)
     lab.forget("fruit")
@@ -356,10 +356,10 @@ def test_outputs_in_a_bucket_are_restored_like_those_in_a_folder(lab: Lab) -> No
     lab.environ["SEGMIND_OUTPUTS_URL"] = url
     key = lab.write("fruit", 3, models=[V1, V2])
     lab.generate(key)
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending()
     lab.lose_ledger()
     assert lab.rebuild().restored == {"succeeded": 6}
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending()) == before
     posts = lab.posts
     lab.generate(key)
     assert lab.posts == posts
@@ -370,12 +370,12 @@ def test_outputs_in_a_bucket_are_restored_like_those_in_a_folder(lab: Lab) -> No
 def test_a_ledger_in_postgresql_is_restored_like_one_in_a_file(lab: Lab, postgres_url: str) -> None:
     key = lab.write("fruit", 3, models=[V1, V2])
     lab.generate(key)
-    before = lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()
+    before = lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()
     lab.lose_ledger()
     lab.environ["SEGMIND_LEDGER_URL"] = postgres_url
     assert lab.rebuild().restored == {"succeeded": 6}
     assert lab.rebuild().restored == {}
-    assert (lab.generation_facts(), lab.attempt_facts(), lab.spending(), lab.memberships()) == before
+    assert (lab.generation_fields(), lab.attempt_fields(), lab.spending(), lab.memberships()) == before
     posts = lab.posts
     lab.generate(key)
     assert lab.posts == posts

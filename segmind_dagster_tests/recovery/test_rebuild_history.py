@@ -67,7 +67,7 @@ def test_requests_that_were_paid_or_are_still_running_are_fetched(open_lab: Open
     lab.check_whole()
 
 
-def test_outputs_on_disk_and_requests_in_flight_come_together(open_lab: OpenLab) -> None:
+def test_outputs_on_disk_and_requests_in_flight_are_both_restored(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=0.3)
     lab.write("fruit", 3)
     lab.generate("fruit")
@@ -81,7 +81,7 @@ def test_outputs_on_disk_and_requests_in_flight_come_together(open_lab: OpenLab)
     lab.check_whole()
 
 
-def test_failed_requests_are_free_and_bought(open_lab: OpenLab) -> None:
+def test_failed_requests_are_restored_as_free_and_bought_again(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=0.0, faults=Faults(script=["failed", "failed_validation"]))
     lab.write("fruit", 2)
     for request in asked(lab, "fruit"):
@@ -91,7 +91,7 @@ def test_failed_requests_are_free_and_bought(open_lab: OpenLab) -> None:
     lab.check_whole()
 
 
-def test_a_body_that_came_back_as_text_with_more_in_it_is_recognised(open_lab: OpenLab) -> None:
+def test_a_body_returned_as_text_with_extra_keys_is_recognised(open_lab: OpenLab) -> None:
     lab = open_lab(history_body_as_string=True)
     lab.write("fruit", 2)
     for request in asked(lab, "fruit"):
@@ -99,7 +99,7 @@ def test_a_body_that_came_back_as_text_with_more_in_it_is_recognised(open_lab: O
     assert lab.rebuild().restored == {"submitted": 2}
 
 
-def test_requests_that_nothing_here_asks_for_are_counted_and_left_alone(lab: Lab) -> None:
+def test_unclaimed_requests_are_counted_and_left_alone(lab: Lab) -> None:
     lab.write("other", 2)
     for request in asked(lab, "other"):
         submit(lab, request)
@@ -112,7 +112,7 @@ def test_requests_that_nothing_here_asks_for_are_counted_and_left_alone(lab: Lab
     assert "2 requests were charged" in "\n".join(rebuilt.lines())
 
 
-def test_equal_bodies_are_given_a_request_each_and_never_the_same(lab: Lab) -> None:
+def test_equal_bodies_get_different_requests(lab: Lab) -> None:
     lab.write("fruit", ["a pear"], samples=3, seed=-1)
     requested = asked(lab, "fruit")
     assert len({json.dumps(request.body) for request in requested}) == 1
@@ -161,7 +161,7 @@ def test_a_request_that_an_output_names_is_not_given_to_another_generation(lab: 
     lab.check_whole()
 
 
-def test_local_pictures_are_told_apart_by_their_content(lab: Lab) -> None:
+def test_local_pictures_are_distinguished_by_content(lab: Lab) -> None:
     for name, colour in (("a.png", "orange"), ("b.png", "blue")):
         (lab.folder / "prompts" / name).write_bytes(png(colour))
     # with one seed the pictures are all that differs
@@ -179,7 +179,7 @@ def test_local_pictures_are_told_apart_by_their_content(lab: Lab) -> None:
     lab.check_whole()
 
 
-def test_a_picture_that_cannot_be_read_any_more_leaves_doubt_and_that_is_said(lab: Lab) -> None:
+def test_an_unreadable_picture_leaves_doubt_and_is_reported(lab: Lab) -> None:
     (lab.folder / "prompts" / "a.png").write_bytes(png())
     lab.write("faces", [{"prompt": "a man", "image": "a.png"}], models=[FACE])
     (request,) = asked(lab, "faces")
@@ -191,7 +191,7 @@ def test_a_picture_that_cannot_be_read_any_more_leaves_doubt_and_that_is_said(la
     assert "may have been paid for" in "\n".join(rebuilt.lines())
 
 
-def test_a_set_by_another_name_finds_what_was_paid_under_the_old_one(lab: Lab) -> None:
+def test_a_renamed_set_finds_generations_paid_under_its_old_name(lab: Lab) -> None:
     lab.write("fruit", 2)
     for request in asked(lab, "fruit"):
         submit(lab, request)
@@ -214,7 +214,7 @@ def test_without_the_history_nothing_is_rebuilt_and_the_guard_stays(lab: Lab) ->
         lab.generate("fruit")
 
 
-def test_a_history_that_leaves_out_what_outputs_tell_of_rebuilds_nothing_unless_a_person_says_so(lab: Lab) -> None:
+def test_a_history_without_known_requests_rebuilds_nothing_unless_forced(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 2))
     lab.write("fruit", 3)
     submit(lab, asked(lab, "fruit")[2])
@@ -231,7 +231,7 @@ def test_a_history_that_leaves_out_what_outputs_tell_of_rebuilds_nothing_unless_
     lab.check_whole()
 
 
-def test_requests_of_which_only_the_warehouse_tells_have_to_be_listed_too(lab: Lab) -> None:
+def test_requests_known_only_to_the_warehouse_must_be_listed_too(lab: Lab) -> None:
     lab.generate(lab.write("fruit", 2))
     lab.load()
     lab.lose_ledger()
@@ -256,7 +256,7 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
         ({"a": 50, "b": 60, "c": 70}, {"a", "c"}, ["b"]),
     ],
 )
-def test_only_what_is_older_than_all_that_is_listed_may_be_older_than_what_is_kept(
+def test_only_requests_older_than_the_listed_ones_may_have_expired(
     ages_days: dict[str, int], listed: set[str], absent: list[str]
 ) -> None:
     expected = {each: NOW - timedelta(days=days) for each, days in ages_days.items()}
@@ -273,7 +273,7 @@ def test_a_prompt_file_that_cannot_be_read_stops_it_because_its_requests_would_b
         lab.generate("fruit")
 
 
-def test_what_the_warehouse_saw_under_way_and_the_history_knows_is_fetched(open_lab: OpenLab) -> None:
+def test_unfinished_warehouse_rows_found_in_the_history_are_fetched(open_lab: OpenLab) -> None:
     lab = open_lab(
         faults=Faults(script=["accepted_then_reset"]), environ={"SEGMIND_PLATFORM_URL": "http://127.0.0.1:9"}
     )
@@ -291,7 +291,7 @@ def test_what_the_warehouse_saw_under_way_and_the_history_knows_is_fetched(open_
     assert [row["attempt"] for row in lab.ledger_rows(ATTEMPTS)] == [1, 1]
 
 
-def test_what_the_warehouse_saw_under_way_and_the_history_does_not_know_is_settled_by_the_next_run(
+def test_unfinished_warehouse_rows_missing_in_the_history_are_decided_by_the_next_run(
     open_lab: OpenLab,
 ) -> None:
     lab = open_lab(faults=Faults(script=["bad_gateway"]), environ={"SEGMIND_PLATFORM_URL": "http://127.0.0.1:9"})
@@ -309,15 +309,15 @@ def test_what_the_warehouse_saw_under_way_and_the_history_does_not_know_is_settl
 
 
 @pytest.mark.parametrize("resource", [V1, V2])
-def test_attempts_that_failed_before_are_remembered_by_the_warehouse(open_lab: OpenLab, resource: str) -> None:
+def test_earlier_failed_attempts_are_restored_from_the_warehouse(open_lab: OpenLab, resource: str) -> None:
     lab = open_lab(faults=Faults(script=["rate_limited", "ok"], rate_limit_reset_s=0.1))
     lab.generate(lab.write("fruit", 1, models=[resource]))
     lab.load()
-    before = lab.attempt_facts(), lab.generation_facts(), lab.spending()
+    before = lab.attempt_fields(), lab.generation_fields(), lab.spending()
     assert [row["state"] for row in before[0]] == ["failed", "succeeded"]
     lab.lose_ledger()
     lab.rebuild()
-    assert (lab.attempt_facts(), lab.generation_facts(), lab.spending()) == before
+    assert (lab.attempt_fields(), lab.generation_fields(), lab.spending()) == before
 
 
 def test_a_retry_after_the_last_load_is_not_booked_twice(open_lab: OpenLab) -> None:
@@ -327,10 +327,10 @@ def test_a_retry_after_the_last_load_is_not_booked_twice(open_lab: OpenLab) -> N
     assert lab.states() == ["failed"]
     lab.load()
     lab.generate("fruit")
-    before = lab.attempt_facts()
+    before = lab.attempt_fields()
     lab.lose_ledger()
     lab.rebuild()
-    assert lab.attempt_facts() == before
+    assert lab.attempt_fields() == before
     assert sum((row["cost_usd"] or Decimal(0) for row in before), Decimal(0)) == lab.charged_usd
     lab.check_whole()
 
@@ -361,7 +361,7 @@ def test_requests_whose_bodies_cannot_be_read_leave_doubt_and_buy_nothing(open_l
     assert lab.posts == 1
 
 
-def test_a_backup_is_noticed_before_the_first_post_also_with_local_pictures(open_lab: OpenLab) -> None:
+def test_a_backup_with_local_pictures_is_noticed_before_the_first_post(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=0.0)
     (lab.folder / "prompts" / "face.png").write_bytes(png())
     lab.write("faces", 2, models=[FACE], image="face.png")
@@ -376,7 +376,7 @@ def test_a_backup_is_noticed_before_the_first_post_also_with_local_pictures(open
     assert lab.posts == 2
 
 
-def test_requests_of_somebody_else_without_a_readable_body_stop_a_run_once_and_no_more_after_a_rebuild(
+def test_unreadable_foreign_requests_stop_a_run_only_until_a_rebuild(
     lab: Lab,
 ) -> None:
     """The account's playground, say, with a history that shows no bodies: what may be ours is left to a person."""

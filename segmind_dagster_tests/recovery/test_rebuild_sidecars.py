@@ -1,4 +1,4 @@
-"""Facts in any state of decay: what is restored from them is never wrong, and nothing they hold breaks the ledger."""
+"""Damaged sidecars: what is restored from them is never wrong, and nothing they hold breaks the ledger."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ anything = st.recursive(
 
 @st.composite
 def decayed(draw: st.DrawFn) -> dict[str, Any]:
-    """Facts of which some are gone and some are anything at all; what they are about and from is kept."""
+    """A sidecar with missing and arbitrary values; its generation and origin are kept."""
     sidecar = dict(WHOLE)
     for name in draw(st.sets(st.sampled_from(sorted(WHOLE)))):
         if name in {"generation_id", "api_origin"}:
@@ -119,7 +119,7 @@ def entered(folder: Path, evidence: Evidence) -> Iterator[tuple[Any, list[Any], 
 
 
 @given(document=decayed(), is_owned=st.booleans())
-def test_decayed_facts_restore_the_generation_and_what_is_wrong_in_them_is_left_out(
+def test_a_damaged_sidecar_restores_its_generation_without_wrong_values(
     ledger_folder: Path, document: dict[str, Any], *, is_owned: bool
 ) -> None:
     # as they would be written and read again
@@ -154,21 +154,21 @@ def test_decayed_facts_restore_the_generation_and_what_is_wrong_in_them_is_left_
 
 
 @given(document=anything)
-def test_documents_that_are_about_nothing_say_nothing(document: Any) -> None:
+def test_documents_without_a_generation_read_as_none(document: Any) -> None:
     assert read_sidecar(document, generation_id=ID) is None
 
 
 @given(document=decayed(), origin=anything.filter(lambda value: not isinstance(value, str) or not value.strip()))
-def test_facts_without_an_origin_are_not_believed(document: dict[str, Any], origin: Any) -> None:
+def test_a_sidecar_without_an_origin_is_ignored(document: dict[str, Any], origin: Any) -> None:
     assert read_sidecar({**document, "api_origin": origin}, generation_id=ID) is None
 
 
 @given(other=st.text().filter(lambda text: text != ID))
-def test_facts_of_another_generation_are_not_believed(other: str) -> None:
+def test_a_sidecar_of_another_generation_is_ignored(other: str) -> None:
     assert read_sidecar({**WHOLE, "generation_id": other}, generation_id=ID) is None
 
 
-def test_whole_facts_are_read_whole() -> None:
+def test_a_complete_sidecar_is_read_completely() -> None:
     sidecar = read_sidecar(dict(WHOLE), generation_id=ID)
     assert sidecar == Sidecar(
         api_origin=ORIGIN,
@@ -187,7 +187,7 @@ def test_whole_facts_are_read_whole() -> None:
     )
 
 
-def test_the_day_that_pays_is_the_day_of_the_post_not_that_of_the_file(ledger_folder: Path) -> None:
+def test_the_cost_counts_on_the_day_of_the_post(ledger_folder: Path) -> None:
     sidecar = read_sidecar({**WHOLE, "stored_at": "2026-02-01T00:00:05+00:00"}, generation_id=ID)
     restored = join(Evidence(generation_id=ID, disk=on_disk(sidecar)), now=NOW)
     assert restored is not None
@@ -195,7 +195,7 @@ def test_the_day_that_pays_is_the_day_of_the_post_not_that_of_the_file(ledger_fo
 
 
 @given(content=st.binary(max_size=300), extension=st.sampled_from(["png", "jpg", "mp4", "json"]))
-def test_outputs_that_are_any_bytes_never_count_as_owned(ledger_folder: Path, content: bytes, extension: str) -> None:
+def test_arbitrary_bytes_never_count_as_a_stored_output(ledger_folder: Path, content: bytes, extension: str) -> None:
     store = OutputStore(str(ledger_folder / "outputs"), scratch_dir=ledger_folder)
     folder = ledger_folder / "outputs" / "fast_flux_schnell"
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,5 +211,5 @@ def test_outputs_that_are_any_bytes_never_count_as_owned(ledger_folder: Path, co
         assert judged.verdict in {"nameless", "changed"}
 
 
-def test_nothing_said_is_nothing_restored() -> None:
+def test_without_evidence_nothing_is_restored() -> None:
     assert join(Evidence(generation_id=ID), now=NOW) is None

@@ -34,12 +34,12 @@ SEED_DOCUMENT_RESOURCES = {
 every_model = pytest.mark.parametrize("model", MODELS, ids=[model.resource for model in MODELS])
 
 
-def parameter(kind: str, **facts: Any) -> Parameter:
-    return Parameter(name="it", kind=kind, **facts)
+def parameter(kind: str, **fields: Any) -> Parameter:
+    return Parameter(name="it", kind=kind, **fields)
 
 
 @pytest.mark.parametrize("attribute", ["slug", "resource", "title"])
-def test_no_two_models_share_a_name(attribute: str) -> None:
+def test_model_names_are_unique(attribute: str) -> None:
     names = [getattr(model, attribute) for model in MODELS]
     assert len(set(names)) == len(names)
     assert all(names)
@@ -55,7 +55,7 @@ def test_every_resource_of_the_seed_document_is_there_under_its_slug() -> None:
 
 
 @every_model
-def test_a_model_has_a_name_for_urls_and_one_for_tables(model: Model) -> None:
+def test_a_model_has_a_slug_and_a_resource_name(model: Model) -> None:
     assert re.fullmatch(r"[A-Za-z0-9._-]+", model.slug)
     assert re.fullmatch(r"[a-z][a-z0-9_]*", model.resource)
     assert model.resource.isidentifier()
@@ -94,7 +94,7 @@ def test_every_parameter_accepts_its_own_default_and_has_its_limits_in_order(mod
 
 
 @every_model
-def test_several_images_for_one_charge_cannot_be_asked_for(model: Model) -> None:
+def test_several_images_for_one_charge_cannot_be_requested(model: Model) -> None:
     samples = model.parameter("samples")
     assert samples is None or samples.complaint(2) is not None
 
@@ -106,7 +106,7 @@ def test_a_model_can_be_found_by_either_name(model: Model) -> None:
 
 
 @every_model
-def test_the_questions_about_parameters_agree_with_the_entry(model: Model) -> None:
+def test_parameter_lookups_agree_with_the_registry_entry(model: Model) -> None:
     assert model.parameter("no such parameter") is None
     assert [model.parameter(each.name) for each in model.parameters] == list(model.parameters)
     assert {each.name for each in model.image_parameters} == {p.name for p in model.parameters if p.kind == "image"}
@@ -160,12 +160,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("of", "value"), ACCEPTED)
-def test_a_value_that_may_be_sent_meets_no_complaint(of: Parameter, value: Any) -> None:
+def test_a_valid_value_has_no_complaint(of: Parameter, value: Any) -> None:
     assert of.complaint(value) is None
 
 
 @pytest.mark.parametrize(("of", "value", "words"), REFUSED)
-def test_a_value_that_may_not_be_sent_is_named_with_the_reason(of: Parameter, value: Any, words: str) -> None:
+def test_an_invalid_value_is_named_with_the_reason(of: Parameter, value: Any, words: str) -> None:
     complaint = of.complaint(value)
     assert complaint is not None
     assert words in complaint
@@ -180,14 +180,14 @@ def test_an_integer_is_accepted_exactly_between_its_limits(value: int, low: int,
 
 @given(value=st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
 @pytest.mark.parametrize("kind", get_args(ParameterKind))
-def test_any_value_at_all_is_either_accepted_or_complained_about_by_name(kind: str, value: Any) -> None:
+def test_any_value_is_accepted_or_refused_by_name(kind: str, value: Any) -> None:
     complaint = parameter(kind, minimum=0).complaint(value)
     assert complaint is None or complaint.startswith(repr(value))
     if isinstance(value, list) or value is None:
         assert complaint is not None
 
 
-def test_a_model_that_no_one_priced_is_unknown_and_not_free() -> None:
+def test_an_unpriced_model_has_an_unknown_price_and_is_not_free() -> None:
     entry = Catalogue({}).get("never-heard-of")
     assert (entry.slug, entry.cost_usd, entry.latency_s) == ("never-heard-of", None, None)
 

@@ -18,7 +18,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 USD = Decimal("0.25")
 
 
-def test_what_was_read_and_compared_is_told_with_its_money() -> None:
+def test_read_and_compared_totals_are_reported_with_their_amounts() -> None:
     account = Account(
         balance={"balance (USD)": Decimal("12.3456"), "runway (days)": 12.3},
         read_at=NOON,
@@ -44,13 +44,13 @@ def test_what_was_read_and_compared_is_told_with_its_money() -> None:
     }
 
 
-def test_what_was_never_read_or_compared_is_no_zero() -> None:
+def test_totals_that_were_never_read_are_not_zero() -> None:
     assert set(in_words(Account()).values()) == {"not known", "never"}
     one_reading = Account(balance={"balance (USD)": Decimal(100), "runway (days)": "not known"})
     assert in_words(one_reading)["lasts at the current rate"] == "not known"
 
 
-def test_charges_of_which_nobody_knows_the_cost_are_counted_and_no_amount_is_made_up() -> None:
+def test_charges_of_unknown_cost_are_counted_without_an_amount() -> None:
     told = in_words(Account(compared={"spend_unexplained": [{"cost_usd": None}]}))
     assert told["charged by Segmind, not in our ledger"] == "1 unknown"
 

@@ -50,7 +50,7 @@ def cells(line: str) -> list[str]:
     return [part.strip() for part in parts[1:-1]]
 
 
-def test_nothing_to_show_is_no_sheet(tmp_path: Path) -> None:
+def test_without_pictures_there_is_no_sheet(tmp_path: Path) -> None:
     assert contact_sheet([]) is None
     assert contact_sheet([Picture(str(tmp_path / "missing.png"), "a pear")]) is None
 
@@ -139,7 +139,7 @@ def test_a_damaged_picture_never_fails_the_run(tmp_path_factory: Any, damage: by
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>502 Bad Gateway</html>", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"])
-def test_what_is_no_picture_is_left_out(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_pictures_are_left_out(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
     assert contact_sheet([Picture(str(tmp_path / "a.png"), "a pear")]) is None
     assert contact_sheet([Picture(str(tmp_path), "a folder")]) is None

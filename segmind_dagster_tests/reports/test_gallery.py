@@ -51,8 +51,8 @@ def thumbnail(card: dict[str, str]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(body, validate=True)))
 
 
-def facts(card: dict[str, list[list[str]]]) -> dict[str, str]:
-    return dict(card["facts"])
+def details(card: dict[str, list[list[str]]]) -> dict[str, str]:
+    return dict(card["details"])
 
 
 def test_a_card_has_a_thumbnail_a_relative_link_and_its_figures(world: GalleryWorld) -> None:
@@ -70,11 +70,11 @@ def test_a_card_has_a_thumbnail_a_relative_link_and_its_figures(world: GalleryWo
         "Latency": "1.23 s",
         "Parameter steps": "4",
         "Variable light": "dusk",
-    }.items() <= facts(card).items()
+    }.items() <= details(card).items()
     assert (gallery.generations, dict(gallery.by_status)) == (1, {"stored": 1})
 
 
-def test_the_page_lies_beside_the_outputs_with_its_previews_and_nothing_half_written(world: GalleryWorld) -> None:
+def test_the_page_and_its_previews_are_beside_the_outputs_without_partial_files(world: GalleryWorld) -> None:
     world.add()
     gallery = world.write()
     assert gallery.uri == str(world.data / "galleries/fruit/index.html")
@@ -92,17 +92,17 @@ def test_a_second_page_is_made_of_the_previews_of_the_first(world: GalleryWorld)
     assert data(html(world.write()))["cards"][0]["thumbnail"] == first["cards"][0]["thumbnail"]
 
 
-def test_a_latency_that_nobody_measured_is_said_to_be_unknown(world: GalleryWorld) -> None:
+def test_an_unmeasured_latency_is_shown_as_unknown(world: GalleryWorld) -> None:
     world.add(latency_ms=None)
     world.add(state="failed", failure_kind="job_failed", error="no", cost_usd="0")
     found, failed = data(html(world.write()))["cards"]
     assert found["line"] == "$0.0055 · latency not known"
-    assert facts(found)["Latency"] == "not known"
+    assert details(found)["Latency"] == "not known"
     assert "atency" not in failed["line"]
-    assert "Latency" not in facts(failed)
+    assert "Latency" not in details(failed)
 
 
-def test_the_reason_stands_in_place_of_a_picture_that_failed(world: GalleryWorld) -> None:
+def test_a_failed_generation_shows_its_reason_instead_of_a_picture(world: GalleryWorld) -> None:
     world.add(state="failed", failure_kind="invalid_request", error="steps: 99 is too many", cost_usd="0")
     gallery = world.write()
     (card,) = data(html(gallery))["cards"]
@@ -122,42 +122,44 @@ def test_the_reason_stands_in_place_of_a_picture_that_failed(world: GalleryWorld
         ("unknown", "unknown outcome"),
     ],
 )
-def test_what_is_not_settled_is_shown_as_such_and_its_cost_as_open(world: GalleryWorld, state: str, shown: str) -> None:
+def test_an_unfinished_generation_shows_its_state_and_its_reservation(
+    world: GalleryWorld, state: str, shown: str
+) -> None:
     world.add(state=state, cost_usd=None)
     gallery = world.write()
     (card,) = data(html(gallery))["cards"]
     assert card["status"] == shown
-    expected = "nothing" if state == "planned" else "up to $0.01 not settled yet"
-    assert facts(card)["Cost"] == expected
+    expected = "nothing" if state == "planned" else "up to $0.01 reserved"
+    assert details(card)["Cost"] == expected
     assert gallery.charges.in_words() == expected
 
 
-def test_an_unknown_price_is_unknown_and_not_nothing(world: GalleryWorld) -> None:
+def test_an_unknown_price_is_shown_as_unknown(world: GalleryWorld) -> None:
     world.add(cost_usd=None)
     world.add(cost_usd="0.002")
     gallery = world.write()
     first, second = data(html(gallery))["cards"]
-    assert facts(first)["Cost"] == "a charge of unknown price"
-    assert facts(second)["Cost"] == "$0.002"
+    assert details(first)["Cost"] == "a charge of unknown price"
+    assert details(second)["Cost"] == "$0.002"
     assert gallery.charges.in_words() == "$0.002, and a charge of unknown price"
     assert "this set has paid $0.002, and a charge of unknown price" in html(gallery)
 
 
-def test_what_another_set_paid_for_costs_this_one_nothing_and_says_who_paid(world: GalleryWorld) -> None:
+def test_an_output_paid_by_another_set_costs_nothing_and_names_the_payer(world: GalleryWorld) -> None:
     world.add(prompt_set="first", also_in="second")
     paid, reused = world.write("first"), world.write("second")
     assert (paid.charges.cost_usd, reused.charges.cost_usd) == (Decimal("0.0055"), 0)
     (card,) = data(html(reused))["cards"]
-    assert facts(card)["Cost"] == "nothing: 'first' paid $0.0055"
+    assert details(card)["Cost"] == "nothing: 'first' paid $0.0055"
     assert card["line"].startswith("reused")
 
 
-def test_an_estimate_is_said_to_be_one(world: GalleryWorld) -> None:
+def test_an_estimate_is_marked_as_one(world: GalleryWorld) -> None:
     world.add(attempt={"cost_source": "estimated"})
     assert world.write().charges.in_words() == "$0.0055 (estimated)"
 
 
-def test_what_is_no_longer_asked_for_is_kept_apart(world: GalleryWorld) -> None:
+def test_prompts_no_longer_in_the_set_are_shown_separately(world: GalleryWorld) -> None:
     world.add("an old pear", is_current=False)
     world.add("a new pear")
     gallery = world.write()
@@ -185,7 +187,7 @@ def test_a_key_that_no_set_can_have_writes_nothing(world: GalleryWorld, key: str
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_hostile_text_stays_a_text(world: GalleryWorld, text: str) -> None:
+def test_a_hostile_text_is_escaped(world: GalleryWorld, text: str) -> None:
     storable = text.replace("\ud800", "\ufffd")
     world.add(
         storable, variables={storable: storable}, body={"prompt": storable, "style": storable}, negative_prompt=storable
@@ -232,7 +234,7 @@ def test_only_the_pages_own_script_may_run_and_nothing_comes_from_elsewhere(worl
     assert " style=" not in written
 
 
-def test_a_text_model_is_shown_by_its_words(world: GalleryWorld) -> None:
+def test_a_text_model_shows_its_text(world: GalleryWorld) -> None:
     answer = {"choices": [{"message": {"content": "A pear is a <b>fruit</b>."}}]}
     world.add(resource=LLAMA, content=json.dumps(answer).encode())
     world.add(resource=LLAMA, content=b"plain words")
@@ -308,7 +310,7 @@ def test_in_a_bucket_page_and_previews_lie_beside_the_outputs(tmp_path: Path) ->
     assert fs.exists("/bucket/media/galleries/fruit/contact_sheet.jpg")
 
 
-def test_a_bucket_by_itself_has_its_galleries_in_the_data_folder(tmp_path: Path) -> None:
+def test_galleries_of_a_bucket_root_are_in_the_data_folder(tmp_path: Path) -> None:
     with GalleryWorld(tmp_path, "memory://alone") as world:
         generation = world.add()
         gallery = world.write()
@@ -335,7 +337,7 @@ def test_the_address_of_an_output_elsewhere_is_shown_without_user_and_query(worl
     assert "secret" not in html(world.write())
 
 
-def test_the_ledger_names_its_sets(world: GalleryWorld) -> None:
+def test_the_ledger_lists_its_sets(world: GalleryWorld) -> None:
     assert gallery_keys(world.ledger) == []
     world.add(prompt_set="pear", also_in="fig")
     assert gallery_keys(world.ledger) == ["fig", "pear"]
@@ -367,7 +369,7 @@ def test_the_contact_sheet_shows_pictures_where_their_axes_cross(world: GalleryW
     assert all(blue > 200 and red < 60 for red, _, blue in second_row)
 
 
-def test_a_place_that_cannot_be_written_is_one_clear_error(world: GalleryWorld) -> None:
+def test_an_unwritable_folder_is_one_clear_error(world: GalleryWorld) -> None:
     world.add()
     put(str(world.data / "galleries"), b"a file")
     with pytest.raises(SegmindDagsterError, match=r"galleries/fruit.*untouched"):

@@ -64,7 +64,7 @@ def test_variables_and_parameters_are_axes_of_their_own_even_under_one_name() ->
 
 def test_a_card_without_a_value_has_no_place() -> None:
     axes = {axis.name: axis for axis in find_axes([card(variables={"v": n}) for n in ("x", "y")] + [card()])}
-    assert axes["variable v"].places == (0, 1, None)
+    assert axes["variable v"].positions == (0, 1, None)
 
 
 def test_many_values_cannot_be_columns() -> None:
@@ -87,17 +87,17 @@ def test_two_variables_of_one_prompt_are_a_table() -> None:
     assert layout(cards) == Layout("variable light", "variable fruit")
 
 
-def test_a_table_that_would_be_empty_for_the_most_part_is_a_wall() -> None:
+def test_a_mostly_empty_table_becomes_a_wall() -> None:
     cards = [card(f"prompt {number}", sample=number == 3) for number in range(6)]
     assert layout(cards) == Layout(None, None)
 
 
-def test_where_no_table_is_full_the_outputs_of_a_model_stand_together() -> None:
+def test_without_a_full_table_outputs_are_grouped_by_model() -> None:
     cards = [card(f"{resource} {number}", resource) for resource in (FLUX, REALITY) for number in range(4)]
     assert layout(cards) == Layout("model", None)
 
 
-def test_only_axes_that_bring_cards_together_are_offered_and_the_prompt() -> None:
+def test_only_axes_with_repeated_values_and_the_prompt_are_offered() -> None:
     cards = [card(f"prompt {n}", seed=n, params={"steps": n % 2}) for n in range(6)]
     assert [axis.name for axis in offered(find_axes(cards), layout(cards))] == ["prompt", "parameter steps"]
     alike = [card(seed=seed) for seed in (1, 2, 3)]
@@ -127,7 +127,9 @@ def test_without_anything_to_compare_it_is_a_wall(cards: list[Card]) -> None:
         ("nothing of it", {"x": "y"}, "nothing of it"),
     ],
 )
-def test_values_give_way_to_the_names_of_their_variables(prompt: str, variables: dict[str, Any], expected: str) -> None:
+def test_values_are_replaced_by_the_names_of_their_variables(
+    prompt: str, variables: dict[str, Any], expected: str
+) -> None:
     assert template(prompt, variables) == expected
 
 
@@ -140,5 +142,5 @@ def test_any_prompt_and_variables_have_a_template(prompt: str, variables: dict[s
 def test_every_card_has_one_place_on_every_axis(drawn: list[tuple[str, int, str]]) -> None:
     cards = [card(prompt, resource, seed=seed) for prompt, seed, resource in drawn]
     for axis in find_axes(cards):
-        assert len(axis.places) == len(cards)
-        assert {place for place in axis.places if place is not None} == set(range(len(axis.values)))
+        assert len(axis.positions) == len(cards)
+        assert {position for position in axis.positions if position is not None} == set(range(len(axis.values)))

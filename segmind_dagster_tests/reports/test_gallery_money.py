@@ -58,7 +58,7 @@ def test_amounts_that_stand_beside_one_another_have_the_same_decimals(amount: st
     assert usd_in_short(Decimal(amount)) == shown
 
 
-def test_in_short_an_estimate_is_still_said_to_be_one() -> None:
+def test_a_short_amount_still_marks_an_estimate() -> None:
     charges = Charges(cost_usd=Decimal("0.012345"), estimated_usd=Decimal("0.002345"), attempts=2)
     assert charges.in_words(in_short=True) == "$0.0123 ($0.0023 of it estimated)"
     assert charges.in_words() == "$0.012345 ($0.002345 of it estimated)"

@@ -87,7 +87,7 @@ def test_a_query_compiles_for_the_destination_and_reads_as_it_was_written(dialec
     assert not list(tree.find_all(exp.Placeholder))
 
 
-def test_what_a_dialect_has_no_word_for_is_refused_and_not_left_out() -> None:
+def test_a_query_that_cannot_be_translated_is_refused() -> None:
     with pytest.raises(SqlglotError):
         written(
             "SELECT PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY a.ms) FILTER (WHERE a.ms > 1 FROM attempts", "bigquery"

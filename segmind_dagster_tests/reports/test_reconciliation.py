@@ -55,7 +55,7 @@ def verdicts(*arguments: Any, **known: Any) -> list[str]:
     st.lists(st.tuples(st.integers(0, 9), USD, st.booleans()), max_size=30),
     st.lists(USD | st.just(Decimal(0)), min_size=10, max_size=10),
 )
-def test_every_charge_is_in_the_window_in_which_it_ended_and_top_ups_are_what_is_left(
+def test_charges_belong_to_the_window_of_their_end_and_the_rest_are_top_ups(
     charged: list[tuple[int, Decimal, bool]], top_ups: list[Decimal]
 ) -> None:
     # looks on the hour, charges at half past: none is near a look
@@ -76,7 +76,7 @@ def test_every_charge_is_in_the_window_in_which_it_ended_and_top_ups_are_what_is
 @given(st.integers(-3000, 3000), st.floats(0, 0.5), USD.filter(bool))
 @example(-120, 0.0, Decimal("1E-9"))
 @example(120, 0.0, Decimal("1E-9"))
-def test_a_request_under_way_at_a_look_may_be_charged_before_or_after_it(
+def test_a_request_in_flight_at_a_reading_may_be_charged_before_or_after_it(
     seconds: int, takes: float, usd: Decimal
 ) -> None:
     began = seconds / 3600
@@ -95,7 +95,7 @@ def test_a_balance_that_falls_further_than_the_history_says_is_an_alarm_with_the
     assert row["verdict"] == "fell too far"
 
 
-def test_what_the_history_may_not_have_yet_is_too_early_to_tell() -> None:
+def test_a_window_the_history_may_not_have_yet_is_too_early_to_tell() -> None:
     balances = [balance(0, "10"), balance(5, "7")]
     assert verdicts(balances, [], read_at=NOON + 5.5 * HOUR) == ["too early to tell"]
     assert verdicts(balances, [], read_at=NOON + 6.5 * HOUR) == ["fell too far"]
@@ -109,7 +109,7 @@ def test_what_the_history_may_not_have_yet_is_too_early_to_tell() -> None:
         {"read_at": NOON + 4 * HOUR},
     ],
 )
-def test_a_window_that_the_history_does_not_cover_is_not_known(known: dict[str, Any]) -> None:
+def test_a_window_not_covered_by_the_history_is_unknown(known: dict[str, Any]) -> None:
     (row,) = windows([balance(0, "10"), balance(5, "7")], [charge(2, "1")], **known)
     assert (row["history_usd"], row["difference_usd"], row["verdict"]) == (None, None, "not known")
     assert row["decrease_usd"] == 3
@@ -122,7 +122,7 @@ def test_a_charge_of_unknown_cost_makes_its_window_unknown_and_no_other() -> Non
     assert [row["history_usd"] for row in rows] == [None, 1]
 
 
-def test_what_the_ledger_has_is_not_known_while_one_of_its_costs_is_not() -> None:
+def test_the_ledger_sum_is_unknown_while_one_cost_is_unknown() -> None:
     pending = {**charge(2, "1", ledger="1"), "ledger_cost_usd": None}
     rows = windows([balance(0, "10"), balance(5, "8"), balance(10, "7")], [pending, charge(3, "1"), charge(7, "1")])
     assert [(row["history_usd"], row["ledger_usd"], row["verdict"]) for row in rows] == [
@@ -131,12 +131,12 @@ def test_what_the_ledger_has_is_not_known_while_one_of_its_costs_is_not() -> Non
     ]
 
 
-def test_a_charge_at_no_known_time_makes_every_window_unknown() -> None:
+def test_a_charge_at_an_unknown_time_makes_every_window_unknown() -> None:
     lost = {**charge(2, "1"), "created_at": None, "ended_at": None}
     assert verdicts([balance(0, "10"), balance(5, "9"), balance(10, "8")], [lost]) == ["not known", "not known"]
 
 
-def test_a_request_under_way_leaves_the_next_day_open_and_no_later_one() -> None:
+def test_a_request_in_flight_makes_only_the_next_day_unknown() -> None:
     balances = [balance(0, "10"), balance(5, "9"), balance(40, "8"), balance(60, "7")]
     assert verdicts(balances, [charge(4, "0", takes=None)]) == [
         "too early to tell",
@@ -145,14 +145,14 @@ def test_a_request_under_way_leaves_the_next_day_open_and_no_later_one() -> None
     ]
 
 
-def test_one_look_or_none_is_nothing_to_compare() -> None:
+def test_fewer_than_two_readings_cannot_be_compared() -> None:
     assert windows([], [charge(1, "1")]) == windows([balance(0, "10")], [charge(1, "1")]) == []
 
 
-def request(request_id: str = "r", **facts: Any) -> dict[str, Any]:
+def request(request_id: str = "r", **fields: Any) -> dict[str, Any]:
     return {
         "request_id": request_id, "model": "fast-flux-schnell", "status": "COMPLETED", "cost_usd": Decimal("0.01"),
-        "created_at": NOON, "request_body": {"prompt": "a pear", "seed": 7}, **facts,
+        "created_at": NOON, "request_body": {"prompt": "a pear", "seed": 7}, **fields,
     }  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def test_a_charge_is_explained_by_the_ledger_though_its_row_is_not_loaded_yet() 
     assert [(row["request_id"], row["may_be_ours"]) for row in found] == [("theirs", False)]
 
 
-def test_what_the_account_bought_before_our_first_post_is_not_ours_to_explain() -> None:
+def test_charges_before_our_first_post_are_ignored() -> None:
     rows = [request("before", created_at=NOON - HOUR), request("after", created_at=NOON + HOUR)]
     rows.append(request("undated", created_at=None))
     found = unexplained(rows, since=NOON, owned=lambda _: (), unanswered=[])
@@ -179,7 +179,7 @@ def test_what_the_account_bought_before_our_first_post_is_not_ours_to_explain() 
         ("instantid", {"prompt": "a pear", "seed": 7}, False),
     ],
 )
-def test_a_charge_for_what_a_lost_submission_asked_for_may_be_ours(
+def test_a_charge_with_the_body_of_a_lost_submission_may_be_ours(
     model: str, body: dict[str, Any], *, may_be_ours: bool
 ) -> None:
     sent = Submission(key="lost", model_slug=model, body=body)
@@ -188,7 +188,7 @@ def test_a_charge_for_what_a_lost_submission_asked_for_may_be_ours(
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), USD, st.booleans()), max_size=12))
-def test_everything_beyond_the_first_charge_is_an_accident_or_a_decision(
+def test_charges_beyond_the_first_are_accidental_or_decided(
     charged: list[tuple[int, Decimal, bool]],
 ) -> None:
     rows = [
@@ -222,21 +222,21 @@ def test_an_output_can_be_fetched_for_seven_days_unless_segmind_said_that_it_is_
     assert found[0]["expires_at"] == NOON + timedelta(days=6)
 
 
-def difference(**facts: Any) -> dict[str, Any]:
+def difference(**fields: Any) -> dict[str, Any]:
     return {
         "generation_id": "g", "attempt": 1, "model": "m", "prompt_set": "fruit", "request_id": "r",
         "ledger_cost_usd": Decimal("0.02"), "cost_source": "reported", "submitted_at": NOON, "found_id": "r",
-        "history_status": "COMPLETED", "history_cost_usd": Decimal("0.03"), **facts,
+        "history_status": "COMPLETED", "history_cost_usd": Decimal("0.03"), **fields,
     }  # fmt: skip
 
 
-def test_costs_that_differ_are_told_with_the_difference() -> None:
+def test_different_costs_are_reported_with_the_difference() -> None:
     (row,) = cost_differences([difference()], covered_from=LONG_AGO, read_at=LATER)
     assert (row["what"], row["difference_usd"]) == ("different", Decimal("0.01"))
 
 
 @pytest.mark.parametrize(
-    ("facts", "known", "told"),
+    ("fields", "known", "told"),
     [
         ({}, {}, True),
         ({}, {"covered_from": NOON + HOUR}, False),
@@ -244,15 +244,15 @@ def test_costs_that_differ_are_told_with_the_difference() -> None:
         ({"submitted_at": None}, {}, False),
     ],
 )
-def test_a_charge_that_the_history_lacks_is_told_once_the_history_must_have_it(
-    facts: dict[str, Any], known: dict[str, Any], *, told: bool
+def test_a_charge_missing_in_the_history_is_reported_once_it_must_be_listed(
+    fields: dict[str, Any], known: dict[str, Any], *, told: bool
 ) -> None:
-    absent = difference(found_id=None, history_status=None, history_cost_usd=None, **facts)
+    absent = difference(found_id=None, history_status=None, history_cost_usd=None, **fields)
     found = cost_differences([absent], **{"covered_from": LONG_AGO, "read_at": LATER, **known})
     assert [(row["what"], row["difference_usd"]) for row in found] == [("absent from the history", None)] * told
 
 
-def test_the_cost_of_a_request_that_is_under_way_there_is_no_difference_yet() -> None:
+def test_the_cost_of_an_unfinished_request_is_no_difference_yet() -> None:
     pending = difference(history_status="PENDING", history_cost_usd=Decimal(0))
     assert cost_differences([pending], covered_from=LONG_AGO, read_at=LATER) == []
 
@@ -264,14 +264,14 @@ def test_a_runway_is_the_balance_over_the_spending_of_the_week_before() -> None:
     assert rows[-1]["runway_days"] == pytest.approx(40)
 
 
-def test_a_runway_is_not_known_from_less_than_a_day_nor_while_nothing_is_spent() -> None:
+def test_a_runway_is_unknown_for_less_than_a_day_or_without_spending() -> None:
     early = runways([balance(0, "10"), balance(23, "5")])[-1]
     assert (early["spent_per_day_usd"], early["runway_days"], early["spent_usd"]) == (None, None, 5)
     idle = runways([balance(0, "10"), balance(48, "10")])[-1]
     assert (idle["spent_per_day_usd"], idle["runway_days"]) == (0, None)
 
 
-def test_a_stretch_with_a_top_up_tells_nothing_about_spending() -> None:
+def test_an_interval_with_a_top_up_is_ignored_for_spending() -> None:
     row = runways([balance(0, "10"), balance(24, "8"), balance(48, "50"), balance(72, "48")])[-1]
     assert (row["spent_usd"], row["days"]) == (4, 2)
     assert row["runway_days"] == pytest.approx(24)

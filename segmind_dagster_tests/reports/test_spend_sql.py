@@ -46,7 +46,7 @@ def books(draw: st.DrawFn) -> tuple[list[Attempt], list[Request]]:
 
 
 @given(books())
-def test_charges_that_are_not_ours_are_those_of_requests_that_no_attempt_names(
+def test_foreign_charges_are_requests_without_an_attempt(
     warehouse: Warehouse, books: tuple[list[Attempt], list[Request]]
 ) -> None:
     attempts, requests = books
@@ -63,7 +63,7 @@ def test_charges_that_are_not_ours_are_those_of_requests_that_no_attempt_names(
 
 
 @given(books=books(), with_history=st.booleans())
-def test_charged_again_and_in_vain_are_what_a_loop_over_the_attempts_finds(
+def test_repeated_and_lost_charges_match_a_loop_over_the_attempts(
     warehouse: Warehouse, books: tuple[list[Attempt], list[Request]], *, with_history: bool
 ) -> None:
     attempts, requests = books
@@ -88,7 +88,7 @@ def test_charged_again_and_in_vain_are_what_a_loop_over_the_attempts_finds(
 
 
 @given(books())
-def test_costs_that_differ_are_those_that_both_books_know_and_name_otherwise(
+def test_different_costs_are_known_to_both_ledger_and_history(
     warehouse: Warehouse, books: tuple[list[Attempt], list[Request]]
 ) -> None:
     attempts, requests = books

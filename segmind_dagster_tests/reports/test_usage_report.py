@@ -145,13 +145,13 @@ def test_a_sum_with_an_unknown_part_is_unknown(column: str) -> None:
     assert totals["charged"] == ("unknown" if column == "cost_usd" else "$3.00")
 
 
-def test_only_failures_have_a_cost_but_none_per_output() -> None:
+def test_failures_alone_have_a_cost_but_no_cost_per_output() -> None:
     totals = usage_totals(summaries(day=[day(succeeded=0, failed=4)], model=[group("model", succeeded=0, failed=4)]))
     assert totals["per stored output"] == "unknown"
     assert totals["stored of what is asked for"] == "0 of 4"
 
 
-def test_what_is_unknown_is_not_drawn_as_nothing() -> None:
+def test_unknown_values_are_not_drawn_as_zero() -> None:
     figures = {
         figure.title: figure
         for figure in usage_figures(
@@ -198,7 +198,7 @@ def test_no_two_ticks_of_an_axis_read_the_same(scale: Decimal) -> None:
         assert len(texts) == len(set(texts)), (figure.title, texts)
 
 
-def test_of_many_names_the_largest_are_drawn_and_all_are_in_the_table(
+def test_the_largest_of_many_names_are_drawn_and_all_are_in_the_table(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = summaries(prompt_set=[group("prompt_set", f"set{n}", cost_usd=Decimal(n)) for n in range(30)])
@@ -243,7 +243,7 @@ def test_a_chart_takes_the_colour_of_the_page_it_stands_in() -> None:
     assert "<script" not in svg
 
 
-def test_the_report_goes_where_it_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_the_report_is_written_to_the_given_folder(settings: Settings, tmp_path: Path) -> None:
     report = write_usage_report(settings, output=tmp_path / "for the manager" / "march.html")
     assert report.uri == str(tmp_path / "for the manager/march.html")
     assert not (settings.data_dir / "usage_report.html").exists()

@@ -206,7 +206,7 @@ def test_what_reuse_saved_is_the_same_by_day_and_by_prompt_set(
 
 
 @given(generations(), st.data())
-def test_rows_from_before_there_was_a_day_of_asking_save_the_same_by_day_and_by_prompt_set(
+def test_rows_without_a_request_day_save_the_same_by_day_and_by_prompt_set(
     warehouse: Warehouse, items: list[Attempt | Row], data: st.DataObject
 ) -> None:
     sent = {item.generation_id for item in items if isinstance(item, Attempt)}
@@ -224,7 +224,7 @@ def test_rows_from_before_there_was_a_day_of_asking_save_the_same_by_day_and_by_
         assert sum(row["attempts"] for row in days) == sum(row["attempts"] for row in sets)
 
 
-def test_rows_from_before_there_was_a_day_of_asking_count_on_the_day_of_the_last_post(warehouse: Warehouse) -> None:
+def test_rows_without_a_request_day_count_on_the_day_of_the_last_post(warehouse: Warehouse) -> None:
     usd, later = Decimal("0.5"), NOON + timedelta(days=2)
     old = [
         Attempt(generation_id="old", status="failed", intent_at=NOON),
@@ -239,7 +239,7 @@ def test_rows_from_before_there_was_a_day_of_asking_count_on_the_day_of_the_last
         assert found == {NOON.date(): (0, 0, 0, 1), later.date(): (2, 1, usd, 1)}
 
 
-def test_what_a_set_no_longer_asks_for_counts_on_no_day(warehouse: Warehouse) -> None:
+def test_prompts_no_longer_in_a_set_count_on_no_day(warehouse: Warehouse) -> None:
     gone = Row(generation_id="gone", is_current=False, is_reused=True, saved_usd=Decimal(1), asked_day=NOON.date())
     warehouse.fill([gone])
     assert warehouse.ask("usage_by_day") == []
@@ -365,7 +365,7 @@ def test_a_generation_in_two_sets_is_paid_by_the_first_and_saved_by_the_second(w
     assert pear["cost_per_output_usd"] is None
 
 
-def test_what_a_set_no_longer_asks_for_is_not_counted_but_its_money_is(warehouse: Warehouse) -> None:
+def test_prompts_no_longer_in_a_set_count_only_their_cost(warehouse: Warehouse) -> None:
     usd = Decimal("0.01")
     bought = [
         Attempt(generation_id=name, cost_usd=usd, cost_source="reported", intent_at=NOON) for name in ("old", "new")
@@ -377,7 +377,7 @@ def test_what_a_set_no_longer_asks_for_is_not_counted_but_its_money_is(warehouse
 
 
 @pytest.mark.parametrize("name", sorted(tables.USAGE_COLUMNS))
-def test_a_summary_has_the_columns_of_its_table_and_no_rows_where_nothing_is(warehouse: Warehouse, name: str) -> None:
+def test_a_summary_without_data_has_its_columns_and_no_rows(warehouse: Warehouse, name: str) -> None:
     warehouse.fill([])
     assert warehouse.ask(name) == []
     warehouse.fill(

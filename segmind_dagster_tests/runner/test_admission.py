@@ -27,12 +27,12 @@ def work(number: int = 0, *, model: str = "fast_flux_schnell", prompt_set: str =
     )
 
 
-def failing(admission: Admission, times: int, message: str = "answered 400: no", **facts: str) -> None:
+def failing(admission: Admission, times: int, message: str = "answered 400: no", **fields: str) -> None:
     for number in range(times):
-        admission.learn(work(number, **facts), Ended("failed", "invalid_request", message.format(number)))
+        admission.learn(work(number, **fields), Ended("failed", "invalid_request", message.format(number)))
 
 
-def test_twenty_alike_hold_the_model_back_and_no_other() -> None:
+def test_twenty_equal_failures_stop_only_their_model() -> None:
     admission = Admission()
     failing(admission, 19)
     assert admission.allows(work())
@@ -45,20 +45,20 @@ def test_twenty_alike_hold_the_model_back_and_no_other() -> None:
     assert POLICIES["invalid_request"].advice in str(ended.error)
 
 
-def test_messages_that_differ_only_in_ids_and_numbers_are_alike() -> None:
+def test_messages_that_differ_only_in_ids_and_numbers_count_as_equal() -> None:
     admission = Admission()
     failing(admission, 20, "Request 0a1b2c3d4e{0}: steps '{0}' must be below {0}")
     assert not admission.allows(work())
 
 
-def test_prompts_that_fail_each_in_their_own_way_stop_nothing() -> None:
+def test_failures_with_different_messages_stop_nothing() -> None:
     admission = Admission()
     for number in range(100):
         admission.learn(work(number), Ended("failed", "invalid_job", "refused: " + "xy"[number % 2] * (number + 1)))
     assert admission.allows(work())
 
 
-def test_one_success_shows_that_it_is_not_the_model() -> None:
+def test_one_success_keeps_the_model_from_being_stopped() -> None:
     admission = Admission()
     for _ in range(5):
         failing(admission, 19)
@@ -71,7 +71,7 @@ def paid(number: int, kind: FailureKind = "bad_output", usd: str = "0.01") -> En
 
 
 @pytest.mark.parametrize("kind", ["bad_output", "expired"])
-def test_three_paid_outputs_that_cannot_be_used_stop_their_model_and_no_other(kind: FailureKind) -> None:
+def test_three_paid_unusable_outputs_stop_only_their_model(kind: FailureKind) -> None:
     admission = Admission(quarantine="/data/outputs/quarantine")
     for number in range(3):
         assert admission.allows(work())
@@ -85,7 +85,7 @@ def test_three_paid_outputs_that_cannot_be_used_stop_their_model_and_no_other(ki
     assert admission.messages == [ended.error]
 
 
-def test_a_model_that_stopped_nothing_is_no_reason_to_stop_the_run() -> None:
+def test_a_stopped_model_with_nothing_held_back_has_no_message() -> None:
     admission = Admission()
     for number in range(3):
         admission.learn(work(number), paid(number))
@@ -103,7 +103,7 @@ def test_one_attempt_counts_once_however_often_it_is_fetched() -> None:
     assert not admission.allows(work())
 
 
-def test_what_the_plan_reuses_says_nothing_about_a_model_and_what_another_run_stored_does() -> None:
+def test_reused_outputs_do_not_count_for_a_model_but_those_of_other_runs_do() -> None:
     never = ModelDeliveries(has_delivered=False, bad=frozenset(), bad_lately=0, bad_lately_usd=Decimal(0))
 
     async def admitted(before: Generation) -> int:
@@ -120,7 +120,7 @@ def test_what_the_plan_reuses_says_nothing_about_a_model_and_what_another_run_st
     assert asyncio.run(admitted(work())) == 9
 
 
-def test_whoever_waits_for_scouts_is_let_go_by_a_stop_from_another_thread() -> None:
+def test_a_stop_from_another_thread_wakes_tasks_that_wait_for_scouts() -> None:
     never = ModelDeliveries(has_delivered=False, bad=frozenset(), bad_lately=0, bad_lately_usd=Decimal(0))
 
     async def wait() -> list[bool]:
@@ -148,7 +148,7 @@ def test_a_set_that_ran_out_of_money_does_not_wait_for_scouts() -> None:
 
 
 @pytest.mark.parametrize("kind", ["forbidden_model", "retired_model"])
-def test_a_model_that_is_closed_to_the_account_is_held_back_at_once(kind: str) -> None:
+def test_a_forbidden_model_is_held_back_at_once(kind: str) -> None:
     admission = Admission()
     admission.learn(work(), Ended("failed", kind, "answered 403"))  # type: ignore[arg-type]
     assert not admission.allows(work(1))
@@ -162,7 +162,7 @@ def test_a_set_without_budget_leaves_the_others_alone() -> None:
     assert admission.allows(work(prompt_set="rich"))
 
 
-def test_the_first_reason_for_a_stop_counts_and_everything_held_back_is_told_once() -> None:
+def test_the_first_stop_reason_counts_and_each_message_appears_once() -> None:
     admission = Admission()
     admission.stop("no_credits", "empty")
     admission.stop("unauthorized", "wrong key")
@@ -171,14 +171,14 @@ def test_the_first_reason_for_a_stop_counts_and_everything_held_back_is_told_onc
     assert (admission.stopped_by, admission.messages) == ("no_credits", ["empty", "spent"])
 
 
-def test_no_number_of_prompts_that_moderation_refuses_stops_the_model() -> None:
+def test_moderation_refusals_never_stop_a_model() -> None:
     admission = Admission()
     for number in range(100):
         admission.learn(work(number), Ended("failed", "refused_content", "NSFW content detected"))
     assert admission.allows(work())
 
 
-def test_a_model_that_answers_no_post_is_not_asked_any_more_and_others_are() -> None:
+def test_a_model_without_answers_is_stopped_and_others_continue() -> None:
     admission = Admission()
     for number in range(7):
         admission.unanswered(work(number), "timed out")
@@ -191,7 +191,7 @@ def test_a_model_that_answers_no_post_is_not_asked_any_more_and_others_are() -> 
     assert "8 POSTs in a row got no answer (timed out)" in str(ended.error)
 
 
-def test_one_answer_shows_that_a_model_is_there() -> None:
+def test_one_answer_resets_the_count_of_unanswered_posts() -> None:
     admission = Admission()
     for _ in range(3):
         for number in range(7):

@@ -41,7 +41,7 @@ orders = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
 
 
 @given(fates, orders, st.integers(0, 9), st.booleans(), st.booleans())
-def test_all_are_sent_or_the_breaker_is_open(
+def test_every_generation_is_sent_unless_the_breaker_is_open(
     fates: list[Fate], order: list[int], bad: int, has_delivered: bool, is_by_person: bool
 ) -> None:
     start = CircuitBreaker.at_start(has_delivered=has_delivered, bad=bad, is_by_person=is_by_person)
@@ -75,13 +75,13 @@ def test_a_person_who_tries_a_stopped_model_again_sends_three(has_delivered: boo
     assert (sent, most, bad) == (3, 3, 3)
 
 
-def test_one_good_output_lets_all_the_others_go() -> None:
+def test_one_good_output_closes_the_breaker() -> None:
     breaker = CircuitBreaker.at_start(has_delivered=False, bad=2, is_by_person=True).sent()
     assert breaker.answer() == "wait"
     assert breaker.landed().delivered() == CircuitBreaker(state="closed")
 
 
-def test_a_model_that_has_delivered_before_sends_no_scouts_and_is_stopped_by_three_bad_ones() -> None:
+def test_a_proven_model_needs_no_scouts_and_is_stopped_by_three_bad_outputs() -> None:
     breaker = CircuitBreaker.at_start(has_delivered=True, bad=1, is_by_person=False)
     for _ in range(100):
         breaker = breaker.sent()
@@ -90,7 +90,7 @@ def test_a_model_that_has_delivered_before_sends_no_scouts_and_is_stopped_by_thr
     assert breaker.landed().disappointed().landed().disappointed().answer() == "stop"
 
 
-def test_a_good_output_that_comes_late_opens_the_way_again() -> None:
+def test_a_late_good_output_closes_the_breaker_again() -> None:
     breaker = CircuitBreaker(state="half_open").disappointed().disappointed().disappointed()
     assert breaker.answer() == "stop"
     assert breaker.delivered().answer() == "go"

@@ -1,4 +1,4 @@
-"""Who waits for room in a cap, who asks again, and that nobody waits for what cannot come."""
+"""Which generations wait for headroom under a cap, which ask again, and that none waits for what cannot come."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(main: Coroutine[None, None, None]) -> None:
     asyncio.run(asyncio.wait_for(main, 5))
 
 
-def test_a_final_refusal_waits_for_nothing() -> None:
+def test_a_final_refusal_does_not_wait() -> None:
     async def main() -> None:
         headroom = Headroom(StillClock(), may_come=lambda: True)
         with headroom.in_flight():
@@ -68,14 +68,14 @@ def test_a_final_refusal_waits_for_nothing() -> None:
     run(main())
 
 
-def test_where_nothing_can_make_room_nobody_waits() -> None:
+def test_without_possible_headroom_no_generation_waits() -> None:
     async def main() -> None:
         assert not await asked(Headroom(StillClock(), may_come=lambda: False), refused())
 
     run(main())
 
 
-def test_one_asks_when_something_ends_and_twice_as_many_after_each_grant() -> None:
+def test_one_generation_asks_after_an_ending_and_two_after_each_grant() -> None:
     async def main() -> None:
         headroom = Headroom(StillClock(), may_come=lambda: False)
         with ExitStack() as open_ones:
@@ -94,7 +94,7 @@ def test_one_asks_when_something_ends_and_twice_as_many_after_each_grant() -> No
     run(main())
 
 
-def test_room_that_came_while_a_question_was_under_way_is_asked_for_again() -> None:
+def test_headroom_freed_during_a_claim_is_asked_for_again() -> None:
     """The answer may be older than what ended meanwhile, and nothing else would wake anybody."""
 
     async def main() -> None:
@@ -107,7 +107,7 @@ def test_room_that_came_while_a_question_was_under_way_is_asked_for_again() -> N
     run(main())
 
 
-def test_a_refusal_that_ends_the_run_wakes_those_that_wait() -> None:
+def test_a_final_refusal_wakes_all_waiting_generations() -> None:
     async def main() -> None:
         is_hopeful = [True]
         headroom = Headroom(StillClock(), may_come=lambda: is_hopeful[0])
@@ -121,7 +121,7 @@ def test_a_refusal_that_ends_the_run_wakes_those_that_wait() -> None:
     run(main())
 
 
-def test_sets_wait_apart() -> None:
+def test_each_set_has_its_own_queue() -> None:
     async def main() -> None:
         headroom = Headroom(StillClock(), may_come=lambda: True)
         fruit = Tasks(headroom, 2, refused("set"))
@@ -134,7 +134,7 @@ def test_sets_wait_apart() -> None:
     run(main())
 
 
-def test_what_other_runs_have_in_flight_is_waited_for_but_not_for_ever() -> None:
+def test_waiting_for_other_runs_is_bounded() -> None:
     async def main() -> None:
         clock = HandClock()
         headroom = Headroom(clock, may_come=lambda: False)

@@ -50,7 +50,7 @@ def run(lab: Lab, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("gap", "resource"), [(g, r) for g in ON_BOTH for r in (V1, V2)] + [(g, V2) for g in ON_V2])
-def test_a_run_killed_at_a_gap_is_finished_by_the_next_one(open_lab: OpenLab, gap: str, resource: str) -> None:
+def test_a_run_killed_between_two_steps_is_finished_by_the_next_one(open_lab: OpenLab, gap: str, resource: str) -> None:
     lab = open_lab(fixed_latency_s=0.3)
     lab.write("fruit", GENERATIONS, models=[resource])
     killed = run(lab, KILL_AT=gap)
@@ -67,7 +67,7 @@ def test_a_run_killed_at_a_gap_is_finished_by_the_next_one(open_lab: OpenLab, ga
     assert {path.name for path in (lab.folder / "data" / "outputs" / resource).iterdir()} == names
 
 
-def test_a_run_killed_again_and_again_gets_there_in_the_end(open_lab: OpenLab) -> None:
+def test_a_repeatedly_killed_run_finishes(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=0.05)
     lab.write("fruit", 20)
     gaps = (

@@ -143,14 +143,14 @@ def bench(ledger: Ledger) -> Bench:
     return Bench(ledger)
 
 
-def test_a_row_with_our_body_is_ours_at_once(bench: Bench) -> None:
+def test_a_row_with_our_body_is_adopted_at_once(bench: Bench) -> None:
     bench.history.add("r1")
     assert bench.find(BODY) == [Found("r1")]
     assert bench.clock.monotonic() < 1
 
 
 @pytest.mark.parametrize("at_s", [5.0, 60.0, 250.0, 350.0])
-def test_a_row_that_shows_up_late_is_still_found(bench: Bench, at_s: float) -> None:
+def test_a_late_row_is_found(bench: Bench, at_s: float) -> None:
     bench.history.add("r1", at_s=at_s)
     assert bench.find(BODY) == [Found("r1")]
 
@@ -161,13 +161,13 @@ def test_absence_takes_two_whole_readings_and_a_control_after_the_settling_time(
     assert SETTLE_S <= bench.history.looks[-1] <= SETTLE_S * 1.5
 
 
-def test_with_no_accepted_request_nothing_is_ever_proved(bench: Bench) -> None:
+def test_without_any_accepted_request_absence_is_never_proved(bench: Bench) -> None:
     assert bench.find(BODY) == ["unresolved"]
     assert 3 * SETTLE_S <= bench.history.looks[-1] <= 3 * SETTLE_S + 31
     assert Bench(bench.ledger).find(BODY, stays_open=50.0) == ["unresolved"]
 
 
-def test_without_a_control_a_run_lets_go_and_a_collecting_run_waits_for_the_proof(bench: Bench) -> None:
+def test_without_a_control_a_run_gives_up_and_a_collecting_run_waits_for_proof(bench: Bench) -> None:
     bench.own("r1", slug="flux-dev")
     bench.history.add("r1", OTHER, model="flux-dev")
     assert bench.find(BODY) == ["unresolved"]
@@ -178,30 +178,30 @@ def test_without_a_control_a_run_lets_go_and_a_collecting_run_waits_for_the_proo
 
 
 @pytest.mark.parametrize("at_s", [180.0, 250.0, 345.0])
-def test_a_history_that_is_late_for_everything_proves_no_absence(bench: Bench, at_s: float) -> None:
+def test_a_late_history_proves_no_absence(bench: Bench, at_s: float) -> None:
     bench.control(at_s=at_s)
     bench.history.add("r2", at_s=at_s)
     assert bench.find(BODY) == [Found("r2")]
 
 
-def test_a_history_that_leaves_out_what_it_should_list_leaves_it_unresolved(bench: Bench) -> None:
+def test_a_history_with_missing_requests_leaves_the_submission_unresolved(bench: Bench) -> None:
     bench.own("r1")
     assert bench.find(BODY) == ["unresolved"]
 
 
-def test_a_history_that_cannot_be_read_whole_proves_nothing(bench: Bench) -> None:
+def test_an_incomplete_history_proves_nothing(bench: Bench) -> None:
     bench.control()
     bench.history.is_cut = True
     assert bench.find(BODY) == ["unresolved"]
 
 
-def test_a_history_that_cannot_be_read_whole_is_searched_all_the_same(bench: Bench) -> None:
+def test_an_incomplete_history_is_still_searched(bench: Bench) -> None:
     bench.history.is_cut = True
     bench.history.add("r1", at_s=200.0)
     assert bench.find(BODY) == [Found("r1")]
 
 
-def test_a_v1_call_may_be_at_work_for_its_whole_time_out(bench: Bench) -> None:
+def test_a_v1_call_may_run_for_its_whole_timeout(bench: Bench) -> None:
     bench.control(slug=V1_SLUG)
     assert bench.find(BODY, slug=V1_SLUG) == ["absent"]
     assert SETTLE_S + V1_TIMEOUT_S <= bench.history.looks[-1] <= SETTLE_S + V1_TIMEOUT_S + 61
@@ -227,7 +227,7 @@ def test_an_equal_row_from_before_the_intent_is_not_adopted_and_leaves_doubt_for
     assert bench.find(BODY) == [fate]
 
 
-def test_when_all_times_are_hours_behind_our_own_requests_show_it(bench: Bench) -> None:
+def test_a_clock_offset_is_measured_by_our_own_requests(bench: Bench) -> None:
     bench.own("control")
     bench.history.add("control", OTHER, created_s=-25_000)
     bench.history.add("r1", created_s=-25_001)
@@ -235,19 +235,19 @@ def test_when_all_times_are_hours_behind_our_own_requests_show_it(bench: Bench) 
     assert bench.history.since[-1] < bench.clock.now() - timedelta(seconds=25_000)
 
 
-def test_a_request_the_ledger_owns_is_never_adopted_again(bench: Bench) -> None:
+def test_an_owned_request_is_never_adopted_again(bench: Bench) -> None:
     bench.own("r1", BODY)
     bench.history.add("r1")
     assert bench.find(BODY) == ["absent"]
 
 
-def test_a_request_that_a_submission_under_way_may_be_answered_with_is_left_to_it(bench: Bench) -> None:
+def test_a_request_that_may_answer_a_pending_submission_is_not_adopted(bench: Bench) -> None:
     bench.send("other", BODY)
     bench.history.add("r1")
     assert bench.find(BODY) == ["unresolved"]
 
 
-def test_one_reading_of_the_history_serves_all_that_wait(bench: Bench) -> None:
+def test_one_reading_serves_all_waiting_submissions(bench: Bench) -> None:
     bodies = [{**BODY, "seed": seed} for seed in range(50)]
     for body in bodies:
         bench.history.add(f"r{body['seed']}", body)
@@ -255,24 +255,24 @@ def test_one_reading_of_the_history_serves_all_that_wait(bench: Bench) -> None:
     assert len(bench.history.looks) == 1
 
 
-def test_the_history_is_not_asked_too_often(bench: Bench) -> None:
+def test_the_history_is_not_read_too_often(bench: Bench) -> None:
     bench.find(BODY)
     assert len(bench.history.looks) <= 25
 
 
-def test_a_history_that_fails_for_a_while_is_asked_again(bench: Bench) -> None:
+def test_a_failing_history_is_read_again(bench: Bench) -> None:
     bench.history.failing_looks = 3
     bench.history.add("r1")
     assert bench.find(BODY) == [Found("r1")]
 
 
-def test_a_history_that_keeps_failing_leaves_everything_unresolved_and_does_not_go_on_for_ever(bench: Bench) -> None:
+def test_a_history_that_keeps_failing_ends_with_unresolved_submissions(bench: Bench) -> None:
     bench.history.failing_looks = 10**9
     assert bench.find(BODY, {**BODY, "seed": 8}) == ["unresolved", "unresolved"]
     assert len(bench.history.looks) <= 10
 
 
-def test_closing_lets_whoever_waits_go_without_an_answer(bench: Bench) -> None:
+def test_closing_releases_waiting_tasks_as_unresolved(bench: Bench) -> None:
     async def close_early() -> Any:
         lookup = bench.lookup()
         waiting = asyncio.create_task(lookup.find("g", find_model(SLUG), BODY, bench.clock.now()))
@@ -283,14 +283,14 @@ def test_closing_lets_whoever_waits_go_without_an_answer(bench: Bench) -> None:
     assert asyncio.run(close_early()) == ("unresolved", "unresolved")
 
 
-def test_a_refusal_is_looked_up_once_and_found_if_the_job_was_made(bench: Bench) -> None:
+def test_an_error_answer_is_looked_up_once_and_its_job_found(bench: Bench) -> None:
     assert bench.find(BODY, is_refused=True) == ["absent"]
     assert len(bench.history.looks) == 1
     bench.history.add("r1")
     assert bench.find(BODY, is_refused=True) == [Found("r1")]
 
 
-def test_a_request_that_is_listed_as_failed_is_the_refusal_itself(bench: Bench) -> None:
+def test_a_request_listed_as_failed_is_the_error_answer_itself(bench: Bench) -> None:
     bench.history.add("r1", status="FAILED")
     assert bench.find(BODY, is_refused=True) == ["absent"]
     assert bench.find(BODY) == [Found("r1")]
@@ -315,7 +315,7 @@ def look_before_buying(bench: Bench, *planned: Submission) -> list[str]:
     return [row.request_id for _, row in found]
 
 
-def test_what_was_inferred_absent_and_turns_up_is_adopted_while_nobody_has_bought_it_again(bench: Bench) -> None:
+def test_an_inferred_absence_that_turns_up_is_adopted_unless_bought_again(bench: Bench) -> None:
     absent(bench)
     bench.history.add("r1", cost_usd=Decimal("0.004"))
     assert look_before_buying(bench) == []
@@ -323,7 +323,7 @@ def test_what_was_inferred_absent_and_turns_up_is_adopted_while_nobody_has_bough
     assert (found.state, found.request_id, found.owner) == ("submitted", "r1", None)
 
 
-def test_what_was_bought_again_before_it_turned_up_is_charged_as_a_duplicate(bench: Bench) -> None:
+def test_a_request_that_turns_up_after_a_second_purchase_is_a_duplicate(bench: Bench) -> None:
     absent(bench)
     now = bench.clock.now()
     claim = bench.ledger.write(
@@ -350,9 +350,7 @@ def fail(bench: Bench, claim: Claim, kind: str) -> None:
 
 
 @pytest.mark.parametrize("second", ["refused", "its job failed", "absent"])
-def test_what_was_tried_again_in_vain_is_not_bought_a_third_time_once_its_first_attempt_turns_up(
-    bench: Bench, second: str
-) -> None:
+def test_a_first_attempt_that_turns_up_prevents_a_third_purchase(bench: Bench, second: str) -> None:
     absent(bench)
     if second == "absent":
         absent(bench)
@@ -379,7 +377,7 @@ def test_what_was_tried_again_in_vain_is_not_bought_a_third_time_once_its_first_
     assert bench.ledger.read(reads.owned_requests, ["r2"]).keys() == others
 
 
-def test_a_row_is_left_to_the_later_attempt_that_is_under_way(bench: Bench) -> None:
+def test_a_row_is_left_to_a_later_pending_attempt(bench: Bench) -> None:
     absent(bench)
     bench.send("g0", BODY)
     bench.history.add("r1")
@@ -391,7 +389,7 @@ def test_a_row_is_left_to_the_later_attempt_that_is_under_way(bench: Bench) -> N
     assert bench.find(BODY) == [Found("r1")]
 
 
-def test_of_two_generations_that_sent_the_same_the_one_without_an_output_has_the_request_that_turns_up(
+def test_a_late_request_goes_to_the_equal_generation_without_an_output(
     bench: Bench,
 ) -> None:
     absent(bench, "bought again")
@@ -405,7 +403,7 @@ def test_of_two_generations_that_sent_the_same_the_one_without_an_output_has_the
     assert (record(bench, "not bought").state, record(bench, "not bought").request_id) == ("submitted", "r1")
 
 
-def test_before_it_buys_a_run_finds_what_the_account_has_paid_and_the_ledger_does_not_know(bench: Bench) -> None:
+def test_before_buying_a_run_finds_paid_requests_missing_in_the_ledger(bench: Bench) -> None:
     planned = [Submission(key=f"p{n}", model_slug=SLUG, body={**BODY, "seed": n}) for n in range(3)]
     bench.history.add("r1", {**BODY, "seed": 1})
     bench.history.add("r2", {"prompt": "A PEAR", "seed": 2.0, "steps": 4})
@@ -413,14 +411,14 @@ def test_before_it_buys_a_run_finds_what_the_account_has_paid_and_the_ledger_doe
     assert look_before_buying(bench, *planned) == ["r1", "r2"]
 
 
-def test_what_is_looked_for_anyway_does_not_stop_what_is_planned(bench: Bench) -> None:
+def test_a_submission_that_is_looked_up_does_not_stop_the_plan(bench: Bench) -> None:
     bench.send("lost", BODY)
     bench.history.add("r1")
     twin = Submission(key="p", model_slug=SLUG, body=BODY)
     assert look_before_buying(bench, twin, replace(twin, key="q", body=OTHER)) == []
 
 
-def test_a_failed_request_is_free_and_stops_nothing(bench: Bench) -> None:
+def test_a_failed_request_does_not_stop_a_run(bench: Bench) -> None:
     bench.history.add("r1", status="FAILED")
     assert look_before_buying(bench, Submission(key="p", model_slug=SLUG, body=BODY)) == []
 
@@ -469,7 +467,7 @@ def test_a_run_that_sends_nothing_more_does_not_wait_for_the_fate_of_an_error(be
     assert len(bench.history.looks) == 1
 
 
-def test_a_request_that_the_history_showed_is_no_control_for_what_was_sent_after_it(bench: Bench) -> None:
+def test_an_adopted_request_is_no_control_for_later_submissions(bench: Bench) -> None:
     """When it was found says nothing of how far the history has come."""
     claim = bench.send("of r0", OTHER)
     bench.history.add("r0", OTHER)
@@ -479,7 +477,7 @@ def test_a_request_that_the_history_showed_is_no_control_for_what_was_sent_after
     assert bench.find(BODY) == ["unresolved"]
 
 
-def test_a_request_that_the_history_showed_may_be_older_than_its_own_post(bench: Bench) -> None:
+def test_an_adopted_request_may_be_older_than_its_post(bench: Bench) -> None:
     """An equal POST, sent earlier, may have made it: how late the history is cannot be told by it."""
     sent_at = bench.clock.now()
     bench.clock.advance(10)
@@ -539,31 +537,31 @@ def test_a_job_that_is_listed_later_than_the_control_is_found_before_a_retry(ben
     assert find_before_retry(bench, took_s=10) == Found("r1")
 
 
-def test_what_is_accepted_and_not_listed_yet_is_waited_for(bench: Bench) -> None:
+def test_a_retry_waits_for_accepted_requests_to_be_listed(bench: Bench) -> None:
     bench.control(at_s=90)
     assert find_before_retry(bench) == "absent"
 
 
-def test_a_row_that_may_be_it_allows_no_retry(bench: Bench) -> None:
+def test_a_possibly_matching_row_prevents_a_retry(bench: Bench) -> None:
     bench.control()
     bench.history.add("r1", {"prompt": "a pe..."})
     assert find_before_retry(bench) == "unresolved"
 
 
-def test_a_job_that_is_listed_as_failed_lets_it_be_sent_again_after_the_settling_time(bench: Bench) -> None:
+def test_a_submission_listed_as_failed_is_sent_again_after_the_settling_time(bench: Bench) -> None:
     bench.history.add("r1", status="FAILED")
     assert find_before_retry(bench) == "absent"
     assert SETTLE_S <= bench.clock.monotonic() < SETTLE_S + 31
 
 
-def test_a_failed_job_of_somebody_else_hides_no_job_that_is_listed_late(bench: Bench) -> None:
+def test_a_foreign_failed_job_hides_no_job_that_is_listed_late(bench: Bench) -> None:
     bench.send("g0", BODY)
     bench.history.add("of somebody else", status="FAILED")
     bench.history.add("r1", at_s=100)
     assert find_before_retry(bench) == Found("r1")
 
 
-def test_a_job_that_failed_long_before_it_was_sent_says_nothing_of_it(bench: Bench) -> None:
+def test_a_job_that_failed_long_before_a_submission_does_not_explain_it(bench: Bench) -> None:
     bench.history.add("r1", status="FAILED", created_s=-600)
     assert find_before_retry(bench) == "absent"
     assert bench.clock.monotonic() >= SETTLE_S * RUN_STAYS_OPEN
@@ -571,7 +569,7 @@ def test_a_job_that_failed_long_before_it_was_sent_says_nothing_of_it(bench: Ben
 
 @pytest.mark.parametrize(("made_before_s", "stops"), [(60, True), (SETTLE_S + 1, False)])
 @pytest.mark.parametrize("decided_by", ["a rebuild", "a person"])
-def test_what_was_decided_before_the_history_had_to_list_a_request_is_decided_anew(
+def test_a_decision_made_before_the_history_must_list_a_request_is_made_again(
     bench: Bench, decided_by: str, made_before_s: float, *, stops: bool
 ) -> None:
     bench.history.add("r1", {"prompt": "a pe..."}, created_s=600)
@@ -588,7 +586,7 @@ def test_what_was_decided_before_the_history_had_to_list_a_request_is_decided_an
     (None, SLUG, True), ({"inputs": BODY}, SLUG, True), ({"prompt": "a pe..."}, SLUG, True), (None, V1_SLUG, False),
     (OTHER, SLUG, False),
 ])  # fmt: skip
-def test_a_request_that_may_be_what_is_about_to_be_bought_stops_it(
+def test_an_unowned_request_that_may_match_the_plan_stops_the_run(
     bench: Bench, body: Any, model: str, *, stops: bool
 ) -> None:
     bench.history.add("r1", body, model=model)
@@ -597,7 +595,7 @@ def test_a_request_that_may_be_what_is_about_to_be_bought_stops_it(
 
 
 @pytest.mark.parametrize(("digest", "stops"), [("of ours", True), (None, True), ("of another", False)])
-def test_a_request_with_another_picture_is_another_one_and_one_that_cannot_be_read_may_be_it(
+def test_a_request_with_another_picture_differs_and_an_unreadable_picture_leaves_doubt(
     bench: Bench, digest: str | None, *, stops: bool
 ) -> None:
     bench.history.add("r1", {**BODY, "image": "https://elsewhere/1.png"})
@@ -616,7 +614,7 @@ def test_a_request_with_another_picture_is_another_one_and_one_that_cannot_be_re
     assert [row.request_id for _, row in found] == (["r1"] if stops else [])
 
 
-def test_rows_that_came_before_a_reading_broke_off_stop_what_they_are_for(bench: Bench) -> None:
+def test_rows_of_an_incomplete_reading_can_stop_a_purchase(bench: Bench) -> None:
     class Broken(History):
         async def history(self, *, since: datetime, now: datetime, is_whole: bool = True) -> list[HistoryRow]:
             rows = await super().history(since=since, now=now, is_whole=is_whole)
@@ -630,7 +628,7 @@ def test_rows_that_came_before_a_reading_broke_off_stop_what_they_are_for(bench:
     assert look_before_buying(bench, planned) == ["r1"]
 
 
-def test_where_another_folder_buys_the_same_a_lost_submission_stays_in_doubt(bench: Bench) -> None:
+def test_a_second_folder_with_equal_purchases_leaves_a_lost_submission_in_doubt(bench: Bench) -> None:
     bench.control()
     bench.history.add("of another folder", OTHER)
     bench.history.add("r1")
@@ -638,7 +636,7 @@ def test_where_another_folder_buys_the_same_a_lost_submission_stays_in_doubt(ben
     assert bench.find(BODY) == ["unresolved"]
 
 
-def test_of_two_equal_rows_for_one_lost_submission_neither_is_taken(bench: Bench) -> None:
+def test_two_equal_rows_for_one_lost_submission_are_not_adopted(bench: Bench) -> None:
     bench.control()
     bench.send("g0", BODY)
     bench.history.add("r1")
@@ -646,7 +644,7 @@ def test_of_two_equal_rows_for_one_lost_submission_neither_is_taken(bench: Bench
     assert bench.find(BODY) == ["unresolved"]
 
 
-def test_equal_rows_of_our_own_submissions_are_no_sign_of_another_folder(bench: Bench) -> None:
+def test_equal_rows_of_our_own_submissions_do_not_indicate_another_folder(bench: Bench) -> None:
     bench.own("r0", BODY)
     bench.history.add("r0")
     for key in ("g0", "g1"):
@@ -656,7 +654,7 @@ def test_equal_rows_of_our_own_submissions_are_no_sign_of_another_folder(bench: 
     assert sorted(fate.request_id for fate in bench.find(BODY, BODY)) == ["r1", "r2"]
 
 
-def test_where_another_folder_buys_the_same_no_more_is_absent_than_there_are_rows_too_few(bench: Bench) -> None:
+def test_with_a_second_folder_only_missing_rows_prove_absence(bench: Bench) -> None:
     bench.control()
     bench.history.add("of another folder", OTHER)
     for key in ("g0", "g1"):
@@ -667,7 +665,7 @@ def test_where_another_folder_buys_the_same_no_more_is_absent_than_there_are_row
     assert bench.find(BODY, BODY) == ["unresolved", "unresolved"]
 
 
-def test_a_row_of_an_older_submission_of_our_own_is_no_sign_of_another_folder(bench: Bench) -> None:
+def test_a_row_of_our_older_submission_does_not_indicate_another_folder(bench: Bench) -> None:
     absent(bench, "old")
     bench.own("of old times", BODY)
     bench.clock.advance(7200)
@@ -681,7 +679,7 @@ def test_a_row_of_an_older_submission_of_our_own_is_no_sign_of_another_folder(be
 ELSE = {"prompt": "a bicycle that leans against a wall", "seed": 3}
 
 
-def test_where_somebody_else_buys_something_an_equal_row_is_taken_once_the_history_has_come_that_far(
+def test_beside_foreign_purchases_an_equal_row_is_adopted_after_a_control(
     bench: Bench,
 ) -> None:
     bench.send("g0", BODY)
@@ -692,7 +690,7 @@ def test_where_somebody_else_buys_something_an_equal_row_is_taken_once_the_histo
     assert bench.clock.monotonic() >= 5
 
 
-def test_of_two_equal_rows_that_show_one_after_the_other_neither_is_taken(bench: Bench) -> None:
+def test_two_equal_rows_that_appear_one_after_the_other_are_not_adopted(bench: Bench) -> None:
     """The history is late, and lists another folder's request before the one whose answer was lost."""
     bench.send("g0", BODY)
     bench.history.add("of somebody else", ELSE)
@@ -702,7 +700,7 @@ def test_of_two_equal_rows_that_show_one_after_the_other_neither_is_taken(bench:
     assert bench.find(BODY) == ["unresolved"]
 
 
-def test_requests_of_somebody_else_that_are_older_than_what_is_looked_for_delay_nothing(bench: Bench) -> None:
+def test_foreign_requests_older_than_a_submission_delay_nothing(bench: Bench) -> None:
     bench.own("ours", OTHER)
     bench.history.add("of somebody else", ELSE)
     bench.history.add("repeated by hand", OTHER)
@@ -714,7 +712,7 @@ def test_requests_of_somebody_else_that_are_older_than_what_is_looked_for_delay_
     assert bench.clock.monotonic() < 3601
 
 
-def test_without_a_control_an_equal_row_beside_somebody_elses_is_taken_after_the_settling_time(bench: Bench) -> None:
+def test_beside_foreign_purchases_an_equal_row_is_adopted_after_the_settling_time(bench: Bench) -> None:
     bench.send("g0", BODY)
     bench.history.add("of somebody else", ELSE)
     bench.history.add("r1")
@@ -722,7 +720,7 @@ def test_without_a_control_an_equal_row_beside_somebody_elses_is_taken_after_the
     assert bench.clock.monotonic() >= SETTLE_S
 
 
-def test_a_similar_job_of_somebody_else_that_failed_for_free_keeps_nothing_in_doubt(bench: Bench) -> None:
+def test_a_similar_foreign_job_that_failed_leaves_no_doubt(bench: Bench) -> None:
     bench.control()
     bench.send("g0", BODY)
     bench.history.add("failed", {**BODY, "prompt": "a p"}, status="FAILED")

@@ -36,7 +36,7 @@ def test_runs_over_one_partition_share_its_generations_and_all_complete(
     assert lab.posts == generations
 
 
-def test_runs_that_lost_sight_of_each_others_submissions_do_not_wait_for_each_other_for_ever(
+def test_two_runs_with_lost_submissions_do_not_deadlock(
     open_lab: OpenLab,
 ) -> None:
     lab = open_lab(fixed_latency_s=0.2, faults=Faults(rates={"accepted_then_reset": 1.0}))
@@ -69,9 +69,7 @@ def test_runs_that_lost_sight_of_each_others_submissions_do_not_wait_for_each_ot
         ("after the POST, before its answer is recorded", V2),
     ],
 )
-def test_a_run_that_waits_for_one_that_is_killed_goes_on_in_its_place(
-    open_lab: OpenLab, gap: str, resource: str
-) -> None:
+def test_a_run_that_waits_for_a_killed_run_takes_over(open_lab: OpenLab, gap: str, resource: str) -> None:
     lab = open_lab(fixed_latency_s=0.5)
     lab.write("fruit", 12, models=[resource])
     with runs(lab, {"STOP_AT": gap}, {}) as (killed, other):

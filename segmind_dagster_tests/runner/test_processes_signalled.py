@@ -56,7 +56,9 @@ def finish(lab: Lab, generations: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_is_in_flight_lands_and_nothing_more_is_bought(open_lab: OpenLab, number: signal.Signals) -> None:
+def test_after_a_signal_jobs_in_flight_are_stored_and_nothing_more_is_bought(
+    open_lab: OpenLab, number: signal.Signals
+) -> None:
     lab = open_lab(fixed_latency_s=2.0)
     lab.write("fruit", GENERATIONS)
     with RunProcess(lab, SEGMIND_REQUESTS_PER_MINUTE="12000") as run:
@@ -74,7 +76,7 @@ def test_what_is_in_flight_lands_and_nothing_more_is_bought(open_lab: OpenLab, n
     finish(lab, GENERATIONS)
 
 
-def test_what_takes_too_long_is_left_to_the_next_run_which_collects_it(open_lab: OpenLab) -> None:
+def test_after_a_signal_slow_jobs_are_left_to_the_next_run(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=3.5)
     lab.write("fruit", 120)
     with RunProcess(lab, SEGMIND_REQUESTS_PER_MINUTE="6000", DRAIN_S="1") as run:
@@ -90,7 +92,7 @@ def test_what_takes_too_long_is_left_to_the_next_run_which_collects_it(open_lab:
     finish(lab, 120)
 
 
-def test_calls_that_wait_for_a_connection_are_not_sent_after_the_signal(open_lab: OpenLab) -> None:
+def test_calls_waiting_for_a_connection_are_not_sent_after_the_signal(open_lab: OpenLab) -> None:
     # a v1 call holds its connection until its job is done
     lab = open_lab(fixed_latency_s=2.5)
     lab.write("fruit", 400, models=[V1])
@@ -105,7 +107,7 @@ def test_calls_that_wait_for_a_connection_are_not_sent_after_the_signal(open_lab
     finish(lab, 400)
 
 
-def test_a_signal_that_arrives_twice_at_once_is_one_order_to_stop(open_lab: OpenLab) -> None:
+def test_two_signals_at_once_count_as_one(open_lab: OpenLab) -> None:
     # a terminal sends Ctrl-C to the whole group, and a parent process passes it on
     lab = open_lab(fixed_latency_s=1.5)
     lab.write("fruit", GENERATIONS)
@@ -140,7 +142,7 @@ def test_a_run_that_only_waits_for_another_one_stops_at_once(open_lab: OpenLab) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_plain_script_that_is_told_to_stop_drains_as_well(open_lab: OpenLab, number: signal.Signals) -> None:
+def test_a_signal_to_a_plain_script_drains_too(open_lab: OpenLab, number: signal.Signals) -> None:
     lab = open_lab(fixed_latency_s=1.5)
     lab.write("fruit", GENERATIONS)
     environ = {**os.environ, **lab.environ, "SEGMIND_REQUESTS_PER_MINUTE": "6000"}

@@ -44,7 +44,7 @@ def left_behind(lab: Lab) -> list[str]:
 @pytest.mark.parametrize(
     ("gap", "resource"),
     [
-        ("after the wait for a slot, before the claim", V2),
+        ("after the rate limit, before the claim", V2),
         ("after the claim, before the lease is checked", V2),
         ("after the claim, before the POST", V2),
         ("amid the POST", V1),
@@ -54,9 +54,11 @@ def left_behind(lab: Lab) -> list[str]:
         ("after the file is kept, before that is recorded", V2),
     ],
 )
-def test_a_run_woken_after_its_lease_sends_nothing_for_what_it_lost(open_lab: OpenLab, gap: str, resource: str) -> None:
+def test_a_run_resumed_after_its_lease_sends_nothing_for_lost_claims(
+    open_lab: OpenLab, gap: str, resource: str
+) -> None:
     environ = {
-        # slots come one by one, so that some generations wait for theirs while others are in progress
+        # requests are sent one by one, so that some generations wait while others are in progress
         "SEGMIND_REQUESTS_PER_MINUTE": "3000",
         # a run that takes over stays open longer than a job takes, which here is as long as a lease
         "SEGMIND_UNKNOWN_SETTLE_SECONDS": str(SHORT_LEASE_S),
@@ -77,7 +79,7 @@ def test_a_run_woken_after_its_lease_sends_nothing_for_what_it_lost(open_lab: Op
     assert left_behind(lab) == []
 
 
-def test_what_a_frozen_run_has_reserved_does_not_keep_the_next_one_from_the_sets_budget(open_lab: OpenLab) -> None:
+def test_reservations_of_a_frozen_run_do_not_block_the_set_budget(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=0.1, price_jitter=False)
     lab.write("fruit", GENERATIONS)
     with lab.ledger() as ledger:
@@ -91,7 +93,7 @@ def test_what_a_frozen_run_has_reserved_does_not_keep_the_next_one_from_the_sets
     lab.check_all_bought_once(GENERATIONS)
 
 
-def test_a_frozen_loader_is_waited_for_by_name_and_not_for_ever(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_frozen_loader_names_it_and_is_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "_LOOK_EVERY_S", 0.05)
     said: list[str] = []
     with subprocess.Popen(

@@ -56,7 +56,7 @@ def test_six_runs_at_once_keep_to_the_day_cap_at_four_times_the_price(open_lab: 
     lab.check_money()
 
 
-def test_runs_whose_plans_just_fit_one_day_cap_together_are_bought_whole(open_lab: OpenLab) -> None:
+def test_runs_that_just_fit_one_day_cap_together_buy_everything(open_lab: OpenLab) -> None:
     cap_usd = 4 * 6 * PRICE_USD * Decimal("1.5")
     lab = open_lab(price_jitter=False, fixed_latency_s=0.2, environ={"SEGMIND_DAILY_BUDGET_USD": str(cap_usd)})
     keys = [lab.write(f"fruit_{number}", 6) for number in range(4)]
@@ -66,7 +66,7 @@ def test_runs_whose_plans_just_fit_one_day_cap_together_are_bought_whole(open_la
     lab.check_all_bought_once(24)
 
 
-def test_a_price_ten_times_the_believed_one_that_only_the_history_tells_exceeds_no_budget(open_lab: OpenLab) -> None:
+def test_a_tenfold_price_reported_only_by_the_history_exceeds_no_budget(open_lab: OpenLab) -> None:
     lab = open_lab(price_jitter=False)
     believed(lab, PRICE_USD / 10)
     estimate_usd = PRICE_USD / 10 * Decimal("1.5")
@@ -83,7 +83,7 @@ def test_a_price_ten_times_the_believed_one_that_only_the_history_tells_exceeds_
     lab.check_money()
 
 
-def test_what_nobody_tells_stays_an_estimate_counts_with_caution_and_ends(open_lab: OpenLab) -> None:
+def test_an_unreported_cost_stays_a_cautious_estimate_and_the_run_ends(open_lab: OpenLab) -> None:
     lab = open_lab(price_jitter=False)
     believed(lab, PRICE_USD / 10)
     with Proxy(lab.server.url, is_platform=True) as history, no_reported_costs(lab, history.url):
@@ -109,15 +109,15 @@ def test_the_history_is_not_read_for_costs_that_were_reported(open_lab: OpenLab)
 def test_many_unreported_costs_are_read_in_a_few_pages(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=0.1)
     with Proxy(lab.server.url, is_platform=True) as history, no_reported_costs(lab, history.url):
-        (unit,) = lab.generate(lab.write("fruit", 60)).models
+        (result,) = lab.generate(lab.write("fruit", 60)).models
         looks = len(history.asked)
-    assert unit.endings == {"succeeded": 60}
-    assert unit.cost_usd == lab.charged_usd
+    assert result.endings == {"succeeded": 60}
+    assert result.cost_usd == lab.charged_usd
     assert looks < 40
     lab.check_money()
 
 
-def test_what_the_history_tells_is_told_once(open_lab: OpenLab) -> None:
+def test_a_cost_from_the_history_is_recorded_once(open_lab: OpenLab) -> None:
     lab = open_lab(price_jitter=False)
     with Proxy(lab.server.url, is_platform=True) as history, no_reported_costs(lab, history.url):
         history.statuses[HISTORY] = 502
@@ -136,7 +136,7 @@ def test_what_the_history_tells_is_told_once(open_lab: OpenLab) -> None:
     assert sorted(row["cost_source"] for row in lab.generations()) == ["estimated", "history", "history"]
 
 
-def test_a_provider_that_repeats_request_ids_while_a_cap_binds_ends(open_lab: OpenLab) -> None:
+def test_repeated_request_ids_under_a_cap_do_not_hang_the_run(open_lab: OpenLab) -> None:
     lab = open_lab(price_jitter=False, fixed_latency_s=0.1, faults=Faults(rates={"accepted_then_reset": 0.5}))
     with Proxy(lab.server.url, is_platform=True) as history:
         history.replace(HISTORY, "a page for people")
@@ -177,7 +177,7 @@ def without_one(document: dict[str, Any]) -> None:
     [(lowered, None, 0), (raised, 60, 0), (broken, 60, 1), (without_one, 60, 0)],
     ids=["lowered", "raised", "broken", "without one"],
 )
-def test_a_budget_that_is_lowered_while_its_run_is_under_way_holds_for_what_is_not_sent(
+def test_a_budget_lowered_during_a_run_applies_to_what_is_not_sent(
     open_lab: OpenLab,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,

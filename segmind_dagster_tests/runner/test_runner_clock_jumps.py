@@ -36,13 +36,13 @@ def test_a_run_reads_the_wall_clock_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert SystemClock().now() - before > timedelta(minutes=59)
 
 
-def test_two_clocks_of_one_machine_measure_alike() -> None:
+def test_two_clocks_of_one_machine_measure_the_same() -> None:
     assert abs(SystemClock().monotonic() - leases.since_boot_s()) < 5
 
 
 @pytest.mark.parametrize("jump", JUMPS)
 @pytest.mark.parametrize("reading", [1, 5, 12, 25, 40])
-def test_a_clock_that_jumps_amid_a_run_changes_nothing(open_lab: OpenLab, jump: str, reading: int) -> None:
+def test_a_clock_jump_during_a_run_changes_nothing(open_lab: OpenLab, jump: str, reading: int) -> None:
     lab = open_lab()
     clock = JumpingClock({reading: JUMPS[jump]})
     began = time.monotonic()
@@ -54,19 +54,19 @@ def test_a_clock_that_jumps_amid_a_run_changes_nothing(open_lab: OpenLab, jump: 
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_run_after_a_jump_waits_for_nothing_that_the_clock_before_it_wrote(open_lab: OpenLab, jump: str) -> None:
+def test_times_written_before_a_clock_jump_do_not_delay_the_next_run(open_lab: OpenLab, jump: str) -> None:
     lab = open_lab(environ={"SEGMIND_REQUESTS_PER_MINUTE": "6000"})
     lab.generate(lab.write("fruit", 6))
     began = time.monotonic()
     clock = JumpingClock({0: JUMPS[jump]})
     assert lab.generate(lab.write("harvest", 6), clock=clock).models[0].endings == {"succeeded": 6}
-    # an hour of slots, even in naps, would take a minute and a half
+    # waiting for an hour, even in short sleeps, would take a minute and a half
     assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(("age", "may_be"), [
     (timedelta(0), True), (HOUR + timedelta(minutes=59), True), (-HOUR, True), (3 * HOUR, False),
 ])  # fmt: skip
-def test_a_clock_that_jumps_an_hour_makes_no_young_request_one_that_is_over(age: timedelta, *, may_be: bool) -> None:
+def test_a_clock_jump_of_an_hour_does_not_expire_a_young_request(age: timedelta, *, may_be: bool) -> None:
     now = datetime.now(UTC)
     assert may_be_running(now - age, now) is may_be

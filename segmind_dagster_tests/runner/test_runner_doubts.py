@@ -62,7 +62,7 @@ HISTORIES = {
 
 
 @pytest.mark.parametrize("form", HISTORIES)
-def test_a_history_of_an_unforeseen_form_proves_no_absence(
+def test_a_history_of_unexpected_shape_proves_no_absence(
     behind_proxy: Callable[[], tuple[Lab, Proxy]], form: str
 ) -> None:
     lab, proxy = behind_proxy()
@@ -89,7 +89,7 @@ def test_an_error_after_acceptance_is_not_sent_again_while_the_history_cannot_be
 
 
 @pytest.mark.parametrize("form", ["no bodies", "bodies in an envelope"])
-def test_what_a_person_calls_absent_is_bought_though_the_row_that_left_the_doubt_is_still_listed(
+def test_a_declared_absence_outweighs_the_row_that_left_doubt(
     behind_proxy: Callable[[], tuple[Lab, Proxy]], form: str
 ) -> None:
     lab, proxy = behind_proxy()
@@ -115,7 +115,7 @@ def test_a_history_that_answers_404_with_an_empty_list_proves_no_absence(
 
 
 @pytest.mark.parametrize("error", [{}, {"error": "shard away"}], ids=["late", "with an error"])
-def test_a_history_that_lists_nothing_of_what_was_accepted_proves_no_absence(
+def test_a_history_without_our_accepted_requests_proves_no_absence(
     behind_proxy: Callable[[], tuple[Lab, Proxy]], error: dict[str, Any]
 ) -> None:
     lab, proxy = behind_proxy()
@@ -128,13 +128,13 @@ def test_a_history_that_lists_nothing_of_what_was_accepted_proves_no_absence(
     lab.check_all_bought_once(20)
 
 
-def test_our_clock_being_minutes_ahead_does_not_hide_our_own_request(open_lab: OpenLab) -> None:
+def test_a_clock_minutes_ahead_does_not_hide_our_own_request(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]))
     lab.generate(lab.write("fruit", 1), clock=QuickClock(ahead=timedelta(minutes=5)))
     assert (lab.posts, lab.charges) == (1, 1)
 
 
-def test_a_slot_that_a_wrong_clock_took_a_day_ahead_is_not_waited_for(lab: Lab) -> None:
+def test_a_send_time_reserved_a_day_ahead_by_a_wrong_clock_is_ignored(lab: Lab) -> None:
     with lab.ledger() as ledger:
         ledger.write(reserve_requests, count=1, per_minute=60, now=datetime.now(UTC) + timedelta(days=1))
     slept: list[float] = []
@@ -149,7 +149,7 @@ def test_a_slot_that_a_wrong_clock_took_a_day_ahead_is_not_waited_for(lab: Lab) 
     assert lab.states() == ["succeeded"]
 
 
-def test_what_another_run_paid_for_since_the_plan_is_not_bought_again(open_lab: OpenLab) -> None:
+def test_a_generation_bought_by_another_run_since_the_plan_is_not_bought_again(open_lab: OpenLab) -> None:
     """One run plans while a generation has failed free of charge; before it acts, another one buys bad bytes."""
     lab = open_lab(faults=Faults(script=["failed"] * 3))
     key = lab.write("fruit", 1)
@@ -172,7 +172,7 @@ def test_what_another_run_paid_for_since_the_plan_is_not_bought_again(open_lab: 
     assert lab.charges == 1
 
 
-def test_sweeping_beside_a_run_that_places_its_files_fails_nobody(tmp_path: Path) -> None:
+def test_a_sweep_beside_an_active_run_does_not_fail_it(tmp_path: Path) -> None:
     store = OutputStore(str(tmp_path / "outputs"), scratch_dir=tmp_path)
     store.scratch_file("a")
     is_over = threading.Event()

@@ -58,10 +58,10 @@ def faulty(open_lab: OpenLab) -> Any:
 def test_after_a_fault_the_same_run_still_buys_each_generation_once(faulty: Any, kind: str, resource: str) -> None:
     lab = faulty(kind)
     key = lab.write("fruit", 3, models=[resource])
-    (unit,) = lab.generate(key).models
-    assert unit.endings == {"succeeded": 3}
+    (result,) = lab.generate(key).models
+    assert result.endings == {"succeeded": 3}
     assert lab.posts == ENDS_WELL[kind]
-    assert unit.cost_usd == lab.charged_usd
+    assert result.cost_usd == lab.charged_usd
     lab.check_all_bought_once(3)
     assert len(lab.attempts()) == lab.posts
     lab.generate(key)
@@ -69,7 +69,7 @@ def test_after_a_fault_the_same_run_still_buys_each_generation_once(faulty: Any,
 
 
 @pytest.mark.parametrize("kind", ["teapot", "accepted_202", "failed", "truncated"])
-def test_a_fault_that_comes_twice_does_no_more_harm(faulty: Any, kind: str) -> None:
+def test_a_fault_that_occurs_twice_is_handled_like_one(faulty: Any, kind: str) -> None:
     lab = faulty(kind, kind)
     key = lab.write("fruit", 4)
     lab.generate(key)
@@ -81,9 +81,7 @@ def test_a_fault_that_comes_twice_does_no_more_harm(faulty: Any, kind: str) -> N
 
 @pytest.mark.parametrize("resource", [V1, V2])
 @pytest.mark.parametrize("kind", STOPS_THE_RUN)
-def test_a_refusal_that_concerns_the_account_stops_the_run_and_the_next_one_goes_on(
-    faulty: Any, kind: str, resource: str
-) -> None:
+def test_an_account_error_stops_the_run_and_the_next_one_continues(faulty: Any, kind: str, resource: str) -> None:
     lab = faulty(kind)
     key = lab.write("fruit", 3, models=[resource])
     report = lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="1"))
@@ -96,7 +94,7 @@ def test_a_refusal_that_concerns_the_account_stops_the_run_and_the_next_one_goes
     lab.check_all_bought_once(3)
 
 
-def test_what_is_in_flight_when_a_run_stops_still_lands(faulty: Any) -> None:
+def test_jobs_in_flight_are_stored_when_a_run_stops(faulty: Any) -> None:
     lab = faulty("ok", "ok", "team_limit", fixed_latency_s=0.3)
     report = lab.generate(lab.write("fruit", 3))
     assert (report.stopped_by, report.models[0].endings) == ("team_limit", {"succeeded": 2, "held_back": 1})
@@ -116,11 +114,11 @@ def test_a_permanent_failure_is_sent_once_and_says_what_was_refused(
     faulty: Any, kind: str, resource: str, failure_kind: str
 ) -> None:
     lab = faulty(kind)
-    (unit,) = lab.generate(lab.write("fruit", 3, models=[resource])).models
-    assert unit.endings == {"succeeded": 2, "failed": 1}
-    assert unit.failures == {failure_kind: 1}
-    assert len(unit.examples) == 1
-    assert (unit.is_complete, lab.posts, lab.charges) == (True, 3, 2)
+    (result,) = lab.generate(lab.write("fruit", 3, models=[resource])).models
+    assert result.endings == {"succeeded": 2, "failed": 1}
+    assert result.failures == {failure_kind: 1}
+    assert len(result.examples) == 1
+    assert (result.is_complete, lab.posts, lab.charges) == (True, 3, 2)
     lab.check_money()
 
 
@@ -128,8 +126,8 @@ def test_a_sensors_run_leaves_a_permanent_failure_alone(faulty: Any) -> None:
     lab = faulty("invalid")
     key = lab.write("fruit", 1)
     lab.generate(key)
-    (unit,) = lab.generate(key, is_by_person=False).models
-    assert (unit.endings, lab.posts) == ({"left": 1}, 1)
+    (result,) = lab.generate(key, is_by_person=False).models
+    assert (result.endings, lab.posts) == ({"left": 1}, 1)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +144,8 @@ def test_free_failures_are_retried_a_bounded_number_of_times(
     faulty: Any, kind: str, resource: str, failure_kind: str, posts: int
 ) -> None:
     lab = faulty(*[kind] * 10)
-    (unit,) = lab.generate(lab.write("fruit", 1, models=[resource])).models
-    assert (unit.endings, unit.failures, unit.cost_usd) == ({"failed": 1}, {failure_kind: 1}, 0)
+    (result,) = lab.generate(lab.write("fruit", 1, models=[resource])).models
+    assert (result.endings, result.failures, result.cost_usd) == ({"failed": 1}, {failure_kind: 1}, 0)
     assert (lab.posts, lab.charges) == (posts, 0)
     assert lab.committed_usd() == 0
 
@@ -158,35 +156,35 @@ def test_an_output_that_never_decodes_is_paid_for_and_fetched_again_but_not_boug
 ) -> None:
     lab = faulty("undecodable")
     key = lab.write("fruit", 1, models=[resource])
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.failures) == ({"failed": 1}, {"bad_output": 1})
-    assert unit.cost_usd == lab.charged_usd > 0
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.failures) == ({"failed": 1}, {"bad_output": 1})
+    assert result.cost_usd == lab.charged_usd > 0
     lab.check_money()
     fetched = lab.server.account()["requests"]["output"]
-    (unit,) = lab.generate(key).models
-    assert unit.endings == {"failed": 1}
+    (result,) = lab.generate(key).models
+    assert result.endings == {"failed": 1}
     assert (lab.posts, lab.charges) == (1, 1)
     assert lab.server.account()["requests"]["output"] > fetched
     lab.check_money()
 
 
 @pytest.mark.parametrize(("kind", "resource"), [("server_error", V2), ("unavailable", V1), ("rate_limited", V2)])
-def test_an_error_whose_outcome_the_history_cannot_tell_is_unknown_with_its_cost_reserved(
+def test_an_error_that_nothing_explains_leaves_the_outcome_unknown_and_the_cost_reserved(
     faulty: Any, kind: str, resource: str
 ) -> None:
     lab = faulty(kind)
     key = lab.write("fruit", 1, models=[resource])
     with Proxy(lab.server.url, is_platform=True) as proxy:
         proxy.statuses[HISTORY] = 502
-        (unit,) = lab.generate(key, settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url)).models
-    assert (unit.endings, unit.cost_usd) == ({"unknown": 1}, 0)
+        (result,) = lab.generate(key, settings=lab.settings(SEGMIND_PLATFORM_URL=proxy.url)).models
+    assert (result.endings, result.cost_usd) == ({"unknown": 1}, 0)
     assert (lab.posts, lab.charges, lab.states()) == (1, 0, ["unknown"])
     assert lab.committed_usd() > 0
     assert lab.generate(key).models[0].endings == {"succeeded": 1}
     lab.check_all_bought_once(1)
 
 
-def test_nothing_broken_is_ever_stored_under_a_good_name(faulty: Any) -> None:
+def test_a_broken_output_is_never_stored_as_an_output(faulty: Any) -> None:
     lab = faulty("undecodable")
     lab.generate(lab.write("fruit", 1))
     kept = [path for path in (lab.folder / "data" / "outputs").rglob("*") if path.is_file()]
@@ -195,14 +193,14 @@ def test_nothing_broken_is_ever_stored_under_a_good_name(faulty: Any) -> None:
 
 
 @pytest.mark.parametrize("resource", [V1, V2])
-def test_an_answer_that_never_comes_is_found_in_the_history(
+def test_a_submission_without_an_answer_is_found_in_the_history(
     faulty: Any, resource: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "Gateway", partial(client.Gateway, submit_timeout_s=0.5))
     lab = faulty("accepted_then_hang")
     settings = lab.settings(SEGMIND_V1_TIMEOUT_SECONDS="0.5")
-    (unit,) = lab.generate(lab.write("fruit", 2, models=[resource]), settings=settings).models
-    assert (unit.endings, lab.posts) == ({"succeeded": 2}, 2)
+    (result,) = lab.generate(lab.write("fruit", 2, models=[resource]), settings=settings).models
+    assert (result.endings, lab.posts) == ({"succeeded": 2}, 2)
     lab.check_all_bought_once(2)
 
 
@@ -212,15 +210,15 @@ def test_a_job_that_does_not_finish_is_left_to_a_later_run_and_not_bought_again(
     monkeypatch.setattr(PollSchedule, "deadline_s", lambda _: 0.3)
     lab = faulty("stuck")
     key = lab.write("fruit", 1)
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.is_complete) == ({"running": 1}, False)
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.is_complete) == ({"running": 1}, False)
     assert (lab.states(), lab.posts) == (["submitted"], 1)
     assert lab.committed_usd() > 0
     assert lab.generate(key, clock=QuickClock(ahead=timedelta(minutes=11))).models[0].endings == {"running": 1}
     assert lab.posts == 1
 
 
-def test_a_storm_of_every_fault_ends_with_one_charge_a_generation(open_lab: OpenLab) -> None:
+def test_many_faults_of_every_kind_end_with_one_charge_per_generation(open_lab: OpenLab) -> None:
     rates = dict.fromkeys(
         [
             "rate_limited", "server_error", "bad_gateway", "gateway_timeout", "accepted_then_reset", "teapot",
@@ -232,13 +230,13 @@ def test_a_storm_of_every_fault_ends_with_one_charge_a_generation(open_lab: Open
     lab = open_lab(faults=Faults(rates=rates, seed=7, rate_limit_reset_s=0.05))
     key = lab.write("storm", 60, models=[V1, V2])
     lab.generate(key)
-    # the last ones have nobody after them to bear witness: that takes longer
+    # nothing is submitted after the last ones, so that there is no control: that takes longer
     lab.collect()
     lab.generate(key)
     lab.check_all_bought_once(120)
 
 
-def test_a_job_that_was_made_despite_an_error_and_is_listed_late_is_adopted_by_the_next_run(faulty: Any) -> None:
+def test_a_job_made_despite_an_error_and_listed_late_is_adopted_by_the_next_run(faulty: Any) -> None:
     lab = faulty("accepted_then_503", lies=Lies(lag_s=2.0))
     key = lab.write("fruit", 1)
     with Proxy(lab.server.url, is_platform=True) as proxy:
@@ -252,7 +250,7 @@ def test_a_job_that_was_made_despite_an_error_and_is_listed_late_is_adopted_by_t
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_job_that_was_made_despite_a_429_and_is_listed_late_is_adopted(faulty: Any, count: int) -> None:
+def test_a_job_made_despite_a_429_and_listed_late_is_adopted(faulty: Any, count: int) -> None:
     lab = faulty(*["accepted_then_429"] * count, lies=Lies(lag_s=0.6))
     settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1")
     report = lab.generate(lab.write("fruit", count), settings=settings)
@@ -262,7 +260,7 @@ def test_a_job_that_was_made_despite_a_429_and_is_listed_late_is_adopted(faulty:
 
 
 @pytest.mark.parametrize("status", [400, 406, 422])
-def test_a_job_that_was_made_despite_a_refusal_and_is_listed_late_is_adopted_by_a_run_that_follows_at_once(
+def test_a_job_made_despite_an_error_and_listed_late_is_adopted_by_a_run_that_follows_at_once(
     faulty: Any, status: int
 ) -> None:
     lab = faulty(f"accepted_then_{status}", lies=Lies(lag_s=0.6))
@@ -281,7 +279,7 @@ def test_a_429_to_the_only_generation_is_sent_again_by_the_same_run(faulty: Any)
     assert lab.posts == 2
 
 
-def test_what_waits_for_the_history_keeps_the_others_from_nothing(open_lab: OpenLab) -> None:
+def test_waiting_for_the_history_does_not_block_other_generations(open_lab: OpenLab) -> None:
     """A model that never delivered lets three go ahead; each of these waits until the history must list its job."""
     lab = open_lab(faults=Faults(script=["unavailable"] * 3))
     settings = lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="2")

@@ -72,7 +72,7 @@ def disk() -> Iterator[Any]:
 
 @pytest.mark.parametrize("resource_name", [V1, V2])
 @pytest.mark.parametrize("moment", ["claim", "mark_submitted", "mark_succeeded"])
-def test_a_ledger_that_finds_no_room_stops_the_run_and_the_next_one_finishes(
+def test_a_full_disk_for_the_ledger_stops_the_run_and_the_next_one_finishes(
     open_lab: OpenLab, disk: Any, moment: str, resource_name: str
 ) -> None:
     lab = open_lab()
@@ -100,7 +100,7 @@ def test_a_full_disk_at_the_beginning_buys_nothing(open_lab: OpenLab, disk: Any)
     lab.check_all_bought_once(GENERATIONS)
 
 
-def test_outputs_that_find_no_room_are_fetched_by_the_next_run(open_lab: OpenLab, disk: Any) -> None:
+def test_outputs_refused_by_a_full_disk_are_fetched_by_the_next_run(open_lab: OpenLab, disk: Any) -> None:
     lab = open_lab()
     key = lab.write("fruit", GENERATIONS)
     with disk(OutputStore, "keep"), pytest.raises(SegmindDagsterError, match=r"(?i)make room"):
@@ -113,7 +113,7 @@ def test_outputs_that_find_no_room_are_fetched_by_the_next_run(open_lab: OpenLab
     lab.check_all_bought_once(GENERATIONS)
 
 
-def test_outputs_on_a_full_disk_of_their_own_are_named_and_fetched_later(open_lab: OpenLab) -> None:
+def test_outputs_on_a_separate_full_disk_are_named_and_fetched_later(open_lab: OpenLab) -> None:
     behind = open_lab()
     stream = io.BytesIO()
     Image.frombytes("RGB", (1200, 1200), os.urandom(3 * 1200 * 1200)).save(stream, "PNG", compress_level=0)

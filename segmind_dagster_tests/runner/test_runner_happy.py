@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("resource", [V1, V2])
-def test_every_generation_is_bought_once_stored_and_booked_to_the_last_digit(lab: Lab, resource: str) -> None:
+def test_every_generation_is_bought_once_stored_and_booked_exactly(lab: Lab, resource: str) -> None:
     report = lab.generate(lab.write("fruit", 5, models=[resource]))
     lab.check_all_bought_once(5)
-    (unit,) = report.models
-    assert (unit.prompt_set, unit.resource, unit.endings, unit.is_complete) == (
+    (result,) = report.models
+    assert (result.prompt_set, result.resource, result.endings, result.is_complete) == (
         "fruit",
         resource,
         {"succeeded": 5},
         True,
     )
-    assert unit.cost_usd == lab.charged_usd > 0
+    assert result.cost_usd == lab.charged_usd > 0
     assert (report.stopped_by, report.stop_message) == (None, None)
 
 
@@ -37,12 +37,12 @@ def test_a_second_run_sends_no_post_and_says_what_it_saved(lab: Lab, resource: s
     key = lab.write("fruit", 4, models=[resource])
     lab.generate(key)
     requests = lab.server.account()["requests"]
-    (unit,) = lab.generate(key).models
+    (result,) = lab.generate(key).models
     assert lab.server.account()["requests"] == requests
-    assert (unit.endings, unit.cost_usd, unit.saved_usd) == ({"reused": 4}, 0, lab.charged_usd)
+    assert (result.endings, result.cost_usd, result.saved_usd) == ({"reused": 4}, 0, lab.charged_usd)
 
 
-def test_a_second_run_needs_no_provider_at_all(lab: Lab) -> None:
+def test_a_second_run_needs_no_provider(lab: Lab) -> None:
     key = lab.write("fruit", 2)
     lab.generate(key)
     lab.server.stop()
@@ -52,8 +52,8 @@ def test_a_second_run_needs_no_provider_at_all(lab: Lab) -> None:
 def test_a_set_for_two_models_buys_each_prompt_of_each(lab: Lab) -> None:
     report = lab.generate(lab.write("fruit", 3, models=[V1, V2]))
     lab.check_all_bought_once(6)
-    assert {unit.resource: unit.endings["succeeded"] for unit in report.models} == {V1: 3, V2: 3}
-    assert sum(unit.cost_usd for unit in report.models) == lab.charged_usd
+    assert {result.resource: result.endings["succeeded"] for result in report.models} == {V1: 3, V2: 3}
+    assert sum(result.cost_usd for result in report.models) == lab.charged_usd
 
 
 def test_video_and_text_are_stored_as_what_they_are(lab: Lab) -> None:
@@ -68,13 +68,13 @@ def test_video_and_text_are_stored_as_what_they_are(lab: Lab) -> None:
     assert "sandbox" in json.loads(Path(text["output_uri"]).read_text())["choices"][0]["message"]["content"]
 
 
-def test_beside_each_output_stand_its_facts_and_the_request_that_was_charged(lab: Lab) -> None:
+def test_each_output_has_a_sidecar_with_the_charged_request(lab: Lab) -> None:
     lab.generate(lab.write("fruit", ["a pear"], defaults={"steps": 3}, seed=7))
     (row,) = lab.generations()
-    facts = json.loads(Path(row["output_uri"]).with_suffix(".facts.json").read_text())
-    assert facts["parameters"] == {"prompt": "a pear", "steps": 3, "seed": 7}
-    assert {facts["request_id"]} == lab.charged_requests()
-    assert (facts["api_origin"], facts["output_sha256"]) == (lab.server.url, row["output_sha256"])
+    sidecar = json.loads(Path(row["output_uri"]).with_suffix(".facts.json").read_text())
+    assert sidecar["parameters"] == {"prompt": "a pear", "steps": 3, "seed": 7}
+    assert {sidecar["request_id"]} == lab.charged_requests()
+    assert (sidecar["api_origin"], sidecar["output_sha256"]) == (lab.server.url, row["output_sha256"])
 
 
 def test_the_body_is_sent_as_asked_for_with_no_default_filled_in(lab: Lab) -> None:
@@ -83,7 +83,7 @@ def test_the_body_is_sent_as_asked_for_with_no_default_filled_in(lab: Lab) -> No
     assert (job["slug"], job["body"]) == ("fast-flux-schnell", {"prompt": "a pear", "steps": 3, "seed": 7})
 
 
-def test_local_images_are_uploaded_once_per_content_whatever_they_are_called(lab: Lab) -> None:
+def test_local_images_are_uploaded_once_per_content_whatever_their_names(lab: Lab) -> None:
     for name, content in (("a.png", png()), ("b.png", png()), ("c.png", png("blue"))):
         (lab.folder / "prompts" / name).write_bytes(content)
     prompts: Any = [
@@ -99,7 +99,7 @@ def test_local_images_are_uploaded_once_per_content_whatever_they_are_called(lab
     assert all(url.startswith(f"{lab.server.url}/assets/") for url in sent)
 
 
-def test_samples_of_one_prompt_are_so_many_generations(lab: Lab) -> None:
+def test_each_sample_of_a_prompt_is_a_generation(lab: Lab) -> None:
     lab.generate(lab.write("fruit", ["a pear"], samples=3))
     lab.check_all_bought_once(3)
     seeds = {job["body"]["seed"] for job in lab.server.account()["jobs"]}
@@ -110,8 +110,8 @@ def test_changing_one_prompt_buys_one_generation_and_the_old_one_is_no_longer_cu
     key = lab.write("fruit", ["a pear", "a plum", "a fig"])
     lab.generate(key)
     lab.write("fruit", ["a pear", "a quince", "a fig"])
-    (unit,) = lab.generate(key).models
-    assert unit.endings == {"reused": 2, "succeeded": 1}
+    (result,) = lab.generate(key).models
+    assert result.endings == {"reused": 2, "succeeded": 1}
     lab.check_all_bought_once(4)
     with lab.ledger() as ledger, ledger.reading() as connection:
         current = connection.exec_driver_sql(
@@ -125,8 +125,8 @@ def test_changing_one_prompt_buys_one_generation_and_the_old_one_is_no_longer_cu
 def test_the_same_prompts_in_another_order_and_another_set_cost_nothing_more(lab: Lab) -> None:
     lab.generate(lab.write("fruit", ["a pear", "a plum", "a fig"]))
     posts = lab.posts
-    (unit,) = lab.generate(lab.write("harvest", ["a fig", "a plum", "a pear"])).models
-    assert (unit.endings, unit.cost_usd, unit.saved_usd) == ({"reused": 3}, 0, lab.charged_usd)
+    (result,) = lab.generate(lab.write("harvest", ["a fig", "a plum", "a pear"])).models
+    assert (result.endings, result.cost_usd, result.saved_usd) == ({"reused": 3}, 0, lab.charged_usd)
     assert lab.posts == posts
     lab.check_all_bought_once(3)
 
@@ -137,14 +137,14 @@ def test_a_generation_that_two_sets_of_one_run_share_is_bought_once(lab: Lab) ->
     assert lab.posts == 3
 
 
-def test_a_model_the_set_is_not_aimed_at_comes_out_empty_with_a_reason(lab: Lab) -> None:
+def test_a_model_outside_the_set_is_empty_with_a_reason(lab: Lab) -> None:
     batch = Batch(lab.prompt_set(lab.write("fruit", 1)), (V1,))
-    (unit,) = generate(lab.settings(), [batch]).models
-    assert (unit.endings, unit.reason) == ({}, "'fruit' is not aimed at sdxl_newreality.")
+    (result,) = generate(lab.settings(), [batch]).models
+    assert (result.endings, result.reason) == ({}, "'fruit' is not aimed at sdxl_newreality.")
     assert (lab.posts, lab.charges) == (0, 0)
 
 
-def test_the_run_tells_its_progress_at_the_end(lab: Lab) -> None:
+def test_the_run_reports_its_progress_at_the_end(lab: Lab) -> None:
     told: list[str] = []
     lab.generate(lab.write("fruit", 3), on_progress=lambda progress: told.append(progress.line()))
     assert told[-1] == f"3/3 done, 0 reused, 0 failed, 0 in flight, ${lab.charged_usd:.4f}"

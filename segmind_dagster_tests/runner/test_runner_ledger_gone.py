@@ -36,7 +36,7 @@ def replace(ledger: Path) -> None:
 
 
 @pytest.mark.parametrize("go", [delete, move, replace])
-def test_a_run_whose_ledger_disappears_submits_nothing_more(
+def test_a_run_without_its_ledger_file_submits_nothing_more(
     open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch, go: Callable[[Path], None]
 ) -> None:
     lab = open_lab(price_jitter=False)

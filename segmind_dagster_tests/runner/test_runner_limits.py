@@ -35,7 +35,7 @@ def test_a_wrong_key_costs_no_post_and_one_clear_message(lab: Lab) -> None:
     assert (lab.posts, lab.states(), lab.committed_usd()) == (0, ["planned"] * 3, 0)
 
 
-def test_without_a_key_nothing_is_touched(lab: Lab) -> None:
+def test_without_a_key_nothing_is_changed(lab: Lab) -> None:
     with pytest.raises(SettingsError, match="SEGMIND_API_KEY"):
         lab.generate(lab.write("fruit", 1), settings=lab.settings(SEGMIND_API_KEY=""))
     with pytest.raises(SettingsError, match="SEGMIND_API_KEY"):
@@ -56,7 +56,7 @@ def test_an_empty_account_costs_no_post_and_topping_up_resumes(open_lab: OpenLab
     lab.check_all_bought_once(3)
 
 
-def test_an_account_that_runs_dry_stops_the_run_and_keeps_what_it_bought(open_lab: OpenLab) -> None:
+def test_an_exhausted_account_stops_the_run_and_keeps_its_outputs(open_lab: OpenLab) -> None:
     lab = open_lab(initial_credits=Decimal("0.02"), price_jitter=False, fixed_latency_s=0.0)
     key = lab.write("fruit", 8)
     report = lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="1"))
@@ -114,14 +114,14 @@ def test_a_run_that_does_not_fit_its_cap_buys_nothing_of_any_set(lab: Lab) -> No
     keys = [lab.write("fruit", 2), lab.write("harvest", 2)]
     report = lab.generate(*keys, settings=lab.settings(SEGMIND_RUN_BUDGET_USD=str(3 * RESERVED_USD)))
     assert report.stopped_by == "over_budget"
-    assert [dict(unit.endings) for unit in report.models] == [{"held_back": 2}, {"held_back": 2}]
+    assert [dict(result.endings) for result in report.models] == [{"held_back": 2}, {"held_back": 2}]
     assert lab.posts == 0
 
 
 def test_a_set_over_its_budget_buys_nothing_of_any_model_and_leaves_other_sets_alone(lab: Lab) -> None:
     tight = lab.write("fruit", 2, models=[V1, V2], budget_usd=float(3 * RESERVED_USD))
     report = lab.generate(tight, lab.write("harvest", 2))
-    endings = {(unit.prompt_set, unit.resource): dict(unit.endings) for unit in report.models if unit.endings}
+    endings = {(result.prompt_set, result.resource): dict(result.endings) for result in report.models if result.endings}
     assert endings[("fruit", V1)] == endings[("fruit", V2)] == {"held_back": 2}
     assert {"succeeded": 2} in [found for (key, _), found in endings.items() if key == "harvest"]
     assert lab.posts == 2
@@ -154,7 +154,7 @@ def test_the_day_cap_holds_the_rest_back_and_the_next_day_resumes(open_lab: Open
 
 
 @pytest.mark.parametrize("cap", ["set", "run"])
-def test_a_cap_holds_when_generations_turn_out_dearer_than_they_were_said_to_be(open_lab: OpenLab, cap: str) -> None:
+def test_a_cap_holds_when_generations_cost_more_than_estimated(open_lab: OpenLab, cap: str) -> None:
     """The plan fits. Each charge is more than was reserved, so the cap is reached on the way."""
     six = {"set": {"budget_usd": 0.009}, "run": {}}[cap]
     environ = {"set": {}, "run": {"SEGMIND_RUN_BUDGET_USD": "0.012"}}[cap]
@@ -163,7 +163,7 @@ def test_a_cap_holds_when_generations_turn_out_dearer_than_they_were_said_to_be(
     with lab.ledger() as ledger:
         ledger.write(entries.record_model_prices, too_cheap, now=datetime.now(UTC))
     report = lab.generate(lab.write("fruit", 6, **six), lab.write("harvest", 2))
-    fruit, harvest = (dict(unit.endings) for unit in report.models)
+    fruit, harvest = (dict(result.endings) for result in report.models)
     assert report.stopped_by == "over_budget"
     cap_usd, bought = {"set": ("0.009", 1), "run": ("0.012", 2)}[cap]
     assert f"The {cap} cap of ${cap_usd} stands in the way: ${bought * USUAL_USD:.4f} is spent" in str(
@@ -190,7 +190,7 @@ def test_a_price_that_has_risen_fivefold_is_noticed_before_a_cap_is_exceeded(ope
     lab.check_money()
 
 
-def test_a_plan_that_just_fits_its_budget_is_bought_whole(open_lab: OpenLab) -> None:
+def test_a_plan_that_just_fits_its_budget_buys_everything(open_lab: OpenLab) -> None:
     """More is reserved until the price is seen; nothing stays behind for that."""
     lab = open_lab(price_jitter=False)
     report = lab.generate(lab.write("fruit", 40, budget_usd=float(40 * RESERVED_USD)))
@@ -198,14 +198,14 @@ def test_a_plan_that_just_fits_its_budget_is_bought_whole(open_lab: OpenLab) -> 
     lab.check_all_bought_once(40)
 
 
-def test_a_first_generation_that_fails_shows_no_price_and_keeps_nobody_waiting(open_lab: OpenLab) -> None:
+def test_a_failed_first_generation_does_not_block_the_others(open_lab: OpenLab) -> None:
     lab = open_lab(price_jitter=False, faults=Faults(script=["failed_validation", "failed_validation"]))
     report = lab.generate(lab.write("fruit", 4, budget_usd=float(4 * RESERVED_USD)))
     assert report.models[0].endings == {"succeeded": 2, "failed": 2}
     lab.check_money()
 
 
-def test_what_exceeded_a_cap_all_the_same_is_told(open_lab: OpenLab) -> None:
+def test_exceeding_a_cap_is_reported(open_lab: OpenLab) -> None:
     lab = open_lab(price_jitter=False)
     with lab.ledger() as ledger:
         ledger.write(
@@ -217,17 +217,17 @@ def test_what_exceeded_a_cap_all_the_same_is_told(open_lab: OpenLab) -> None:
     assert warning.startswith("Prompt set 'fruit' has cost $0.0055, more than its `budget_usd` of $0.002: ")
 
 
-def test_a_model_that_the_account_may_not_use_is_asked_once(open_lab: OpenLab) -> None:
+def test_a_forbidden_model_is_requested_once(open_lab: OpenLab) -> None:
     lab = open_lab(forbidden_slugs=frozenset({V2.replace("_", "-")}), environ={"SEGMIND_MAX_IN_FLIGHT": "1"})
     report = lab.generate(lab.write("fruit", 30, models=[V1, V2]))
-    endings = {unit.resource: dict(unit.endings) for unit in report.models}
+    endings = {result.resource: dict(result.endings) for result in report.models}
     assert endings == {V1: {"succeeded": 30}, V2: {"failed": 1, "held_back": 29}}
     assert report.stopped_by == "forbidden_model"
     assert "fast-flux-schnell was not asked any more" in str(report.stop_message)
     assert lab.posts == 31
 
 
-def test_a_model_that_refuses_everything_in_the_same_words_is_not_asked_five_thousand_times(open_lab: OpenLab) -> None:
+def test_a_model_that_always_fails_the_same_way_is_stopped(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(rates={"invalid": 1.0}), environ={"SEGMIND_MAX_IN_FLIGHT": "4"})
     report = lab.generate(lab.write("fruit", 200))
     assert report.stopped_by == "invalid_request"
@@ -235,7 +235,7 @@ def test_a_model_that_refuses_everything_in_the_same_words_is_not_asked_five_tho
     assert lab.posts <= 24
 
 
-def test_what_is_in_flight_counts_against_the_day(open_lab: OpenLab) -> None:
+def test_generations_in_flight_count_against_the_day_cap(open_lab: OpenLab) -> None:
     lab = open_lab(fixed_latency_s=0.3, environ={"SEGMIND_DAILY_BUDGET_USD": str(2 * RESERVED_USD)})
     lab.generate(lab.write("fruit", 5))
     # the third one waits for what the first two really cost
@@ -243,7 +243,7 @@ def test_what_is_in_flight_counts_against_the_day(open_lab: OpenLab) -> None:
     assert lab.charged_usd <= 2 * RESERVED_USD
 
 
-def test_an_unknown_price_is_refused_until_the_set_says_what_one_may_cost(lab: Lab) -> None:
+def test_an_unknown_price_is_refused_until_the_set_has_max_unit_cost(lab: Lab) -> None:
     resource = "consistent_character_neolemon_v2"
     report = lab.generate(lab.write("heroes", 2, models=[resource]))
     assert (report.stopped_by, report.models[0].endings, lab.posts) == ("over_budget", {"held_back": 2}, 0)
@@ -253,10 +253,10 @@ def test_an_unknown_price_is_refused_until_the_set_says_what_one_may_cost(lab: L
     lab.check_all_bought_once(2)
 
 
-def test_a_set_with_one_model_nobody_can_price_buys_nothing(lab: Lab) -> None:
+def test_a_set_with_one_unpriced_model_buys_nothing(lab: Lab) -> None:
     unpriced = "consistent_character_neolemon_v2"
     report = lab.generate(lab.write("heroes", 2, models=[V2, unpriced]))
-    assert {unit.resource: dict(unit.endings) for unit in report.models} == {
+    assert {result.resource: dict(result.endings) for result in report.models} == {
         V2: {"held_back": 2},
         unpriced: {"held_back": 2},
     }
@@ -272,7 +272,7 @@ def test_a_plan_records_and_sends_nothing(lab: Lab) -> None:
     assert sum(lab.server.account()["requests"].values()) == 0
 
 
-def test_an_unreachable_provider_costs_no_post_and_says_so(lab: Lab) -> None:
+def test_an_unreachable_provider_is_reported_before_any_post(lab: Lab) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     report = lab.generate(lab.write("fruit", 3), settings=lab.settings(SEGMIND_API_URL=f"http://127.0.0.1:{port}"))
@@ -282,7 +282,7 @@ def test_an_unreachable_provider_costs_no_post_and_says_so(lab: Lab) -> None:
     assert "SEGMIND_API_URL" in report.stop_message
 
 
-def test_where_nobody_is_there_what_is_stored_counts_and_the_rest_stays_as_it_is(lab: Lab) -> None:
+def test_with_an_unreachable_provider_stored_outputs_count_and_the_rest_is_unchanged(lab: Lab) -> None:
     key = lab.write("fruit", ["a pear"])
     lab.generate(key)
     lab.write("fruit", ["a pear", "a plum"])
@@ -321,7 +321,7 @@ def test_outputs_without_their_ledger_stop_the_run(lab: Lab) -> None:
     assert lab.posts == 1
 
 
-def test_a_provider_that_allows_less_than_configured_only_makes_the_run_slower(open_lab: OpenLab) -> None:
+def test_a_lower_provider_rate_limit_only_slows_the_run(open_lab: OpenLab) -> None:
     lab = open_lab(requests_per_minute=10, rate_window_s=0.5)
     lab.generate(lab.write("fruit", 30))
     account = lab.server.account()

@@ -26,7 +26,7 @@ TEXT_MODEL, VIDEO_MODEL = "llama_v3p1_8b_instruct", "wan_t2v_fast"
 
 
 @pytest.mark.parametrize("kind", ["teapot", "bad_gateway"])
-def test_an_answer_that_never_tells_is_left_unknown_and_not_sent_again(open_lab: Any, kind: str) -> None:
+def test_an_answer_without_an_outcome_stays_unknown_and_is_not_sent_again(open_lab: Any, kind: str) -> None:
     """Nothing was ever accepted, so that nothing shows how far the history has come."""
     lab = open_lab(faults=Faults(rates={kind: 1.0}))
     key = lab.write("fruit", 2)
@@ -48,9 +48,7 @@ def test_an_answer_that_never_tells_is_left_unknown_and_not_sent_again(open_lab:
         (lambda _: {"choices": []}, TEXT_MODEL),
     ],
 )
-def test_an_output_is_found_whatever_shape_it_is_named_in(
-    open_lab: Any, says: Callable[[str], Any], model: str
-) -> None:
+def test_an_output_url_is_found_in_any_shape(open_lab: Any, says: Callable[[str], Any], model: str) -> None:
     lab = open_lab()
     with Proxy(lab.server.url) as proxy:
         lab.environ |= {
@@ -71,7 +69,7 @@ def test_an_output_is_found_whatever_shape_it_is_named_in(
         lab.check_all_bought_once(1)
 
 
-def test_a_refused_parameter_that_speaks_of_credit_fails_its_own_prompt_only(
+def test_a_parameter_error_that_mentions_credit_fails_only_its_prompt(
     open_lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = open_lab()
@@ -90,7 +88,7 @@ def test_a_refused_parameter_that_speaks_of_credit_fails_its_own_prompt_only(
 
 
 @pytest.mark.parametrize("model", [V1, V2])
-def test_prompts_that_moderation_refuses_are_sent_once_each_cost_nothing_and_stop_nobody(
+def test_prompts_refused_by_moderation_are_sent_once_free_and_stop_nothing(
     open_lab: Any, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     lab = open_lab()
@@ -120,7 +118,7 @@ def test_prompts_that_moderation_refuses_are_sent_once_each_cost_nothing_and_sto
         (429, "slow down"), (503, "busy"), (404, '{"error": "No credits found for the user"}'),
     ],
 )  # fmt: skip
-def test_a_balance_that_cannot_be_read_holds_up_nothing_and_is_said(
+def test_an_unreadable_balance_is_a_warning_and_blocks_nothing(
     open_lab: Any, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str]
 ) -> None:
     monkeypatch.setattr(repeating, "_BACK_OFF", lambda _: 0.0)
@@ -140,7 +138,7 @@ async def gone(_request: web.Request, _body: bytes) -> web.StreamResponse:
     return web.Response(status=404)
 
 
-def test_a_file_that_was_stored_before_its_run_was_killed_counts_when_segmind_has_it_no_more(open_lab: Any) -> None:
+def test_a_file_stored_by_a_killed_run_counts_when_segmind_has_deleted_it(open_lab: Any) -> None:
     lab = open_lab()
     lab.write("fruit", 4)
     with Proxy(lab.server.url) as proxy:
@@ -157,7 +155,7 @@ def test_a_file_that_was_stored_before_its_run_was_killed_counts_when_segmind_ha
     assert lab.charges == 4
 
 
-def test_a_picture_that_segmind_may_have_forgotten_is_uploaded_again(open_lab: Any) -> None:
+def test_an_upload_that_may_have_expired_is_repeated(open_lab: Any) -> None:
     lab = open_lab()
     (lab.folder / "prompts" / "face.png").write_bytes(png())
     fields = {"models": ["instantid"], "defaults": {"face_image": "face.png"}}
@@ -169,7 +167,7 @@ def test_a_picture_that_segmind_may_have_forgotten_is_uploaded_again(open_lab: A
     assert lab.server.account()["requests"]["upload"] == 2
 
 
-def test_a_picture_that_changed_while_its_run_waited_is_not_sent_and_not_remembered(open_lab: Any) -> None:
+def test_a_picture_changed_during_a_run_is_not_sent_and_not_recorded(open_lab: Any) -> None:
     lab = open_lab()
     picture = lab.folder / "prompts" / "face.png"
     picture.write_bytes(png())
@@ -184,14 +182,14 @@ def test_a_picture_that_changed_while_its_run_waited_is_not_sent_and_not_remembe
     assert lab.charges == 1
 
 
-def test_a_v1_answer_that_breaks_off_leaves_no_file_behind(open_lab: Any) -> None:
+def test_a_truncated_v1_answer_leaves_no_file_behind(open_lab: Any) -> None:
     lab = open_lab(faults=Faults(script=["truncated"] * 3))
     lab.generate(lab.write("fruit", 3, models=[V1]))
     assert list((lab.folder / "data" / ".partial").glob("*")) == []
     lab.check_all_bought_once(3)
 
 
-def test_a_file_that_is_there_a_moment_after_its_job_is_done_is_fetched(open_lab: Any) -> None:
+def test_a_file_that_appears_shortly_after_its_job_is_fetched(open_lab: Any) -> None:
     lab = open_lab()
     with Proxy(lab.server.url) as proxy:
         lab.environ |= {"SEGMIND_API_URL": proxy.url, "SEGMIND_PLATFORM_URL": proxy.url}
@@ -201,7 +199,7 @@ def test_a_file_that_is_there_a_moment_after_its_job_is_done_is_fetched(open_lab
     assert lab.charges == 1
 
 
-def test_what_is_put_aside_for_jobs_in_flight_does_not_end_a_run_that_has_money_left(open_lab: Any) -> None:
+def test_reservations_in_flight_do_not_end_a_run_with_budget_left(open_lab: Any) -> None:
     lab = open_lab(fixed_latency_s=0.3)
     settings = lab.settings(SEGMIND_DAILY_BUDGET_USD="0.1")
     report = lab.generate(lab.write("fruit", 40), settings=settings)
@@ -211,7 +209,7 @@ def test_what_is_put_aside_for_jobs_in_flight_does_not_end_a_run_that_has_money_
     assert lab.charged_usd <= settings.daily_budget_usd < lab.charged_usd + 2 * lab.charged_usd / lab.charges
 
 
-def test_a_cost_that_nobody_reports_is_told_apart_as_an_estimate(open_lab: Any) -> None:
+def test_an_unreported_cost_is_marked_as_an_estimate(open_lab: Any) -> None:
     lab = open_lab()
     with Proxy(lab.server.url) as proxy, Proxy(lab.server.url, is_platform=True) as platform:
         lab.environ |= {"SEGMIND_API_URL": proxy.url, "SEGMIND_PLATFORM_URL": platform.url}
@@ -221,13 +219,13 @@ def test_a_cost_that_nobody_reports_is_told_apart_as_an_estimate(open_lab: Any) 
             return {name: value for name, value in document.items() if name not in {"cost", "metrics"}}
 
         proxy.answers[JOBS] = say
-        (unit,) = lab.generate(lab.write("fruit", 2)).models
-    assert unit.endings == {"succeeded": 2}
-    assert unit.estimated_usd == unit.cost_usd > 0
+        (result,) = lab.generate(lab.write("fruit", 2)).models
+    assert result.endings == {"succeeded": 2}
+    assert result.estimated_usd == result.cost_usd > 0
     assert {each["cost_source"] for each in lab.attempts()} == {"estimated"}
 
 
-def test_a_picture_that_is_said_to_be_stored_elsewhere_is_put_into_nothing_that_is_paid_for(open_lab: Any) -> None:
+def test_an_upload_url_on_another_host_is_never_sent_in_a_post(open_lab: Any) -> None:
     lab = open_lab()
     (lab.folder / "prompts" / "face.png").write_bytes(png())
     key = lab.write("fruit", 2, models=["instantid"], defaults={"face_image": "face.png"})

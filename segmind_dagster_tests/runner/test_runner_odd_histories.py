@@ -47,14 +47,14 @@ def nested_body(row: dict[str, Any]) -> None:
     row["request_body"] = {"inputs": row["request_body"]}
 
 
-def test_a_clock_that_is_ahead_on_a_busy_account_buys_nothing_twice(open_lab: Any) -> None:
+def test_a_fast_clock_on_a_busy_account_buys_nothing_twice(open_lab: Any) -> None:
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]), environ=SLOWLY)
     report = lab.generate(lab.write("fruit", 200), clock=QuickClock(ahead=timedelta(minutes=10)))
     assert (lab.posts, lab.charges) == (200, 200)
     assert report.models[0].endings == {"succeeded": 200}
 
 
-def test_a_history_in_another_zone_on_a_busy_account_leads_to_no_second_charge(open_lab: Any) -> None:
+def test_a_history_in_another_time_zone_leads_to_no_second_charge(open_lab: Any) -> None:
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]), environ=SLOWLY)
     with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
@@ -64,7 +64,7 @@ def test_a_history_in_another_zone_on_a_busy_account_leads_to_no_second_charge(o
 
 
 @pytest.mark.parametrize("change", [cut_prompt, without_seed, nested_body])
-def test_a_body_that_was_changed_on_its_way_proves_no_absence(open_lab: Any, change: Callable[..., None]) -> None:
+def test_a_body_changed_in_the_history_proves_no_absence(open_lab: Any, change: Callable[..., None]) -> None:
     lab = open_lab(faults=Faults(script=["accepted_then_reset"]))
     with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
@@ -87,7 +87,7 @@ def test_a_nested_value_that_comes_back_as_text_is_recognised(open_lab: Any) -> 
     lab.check_all_bought_once(1)
 
 
-def test_a_request_of_somebody_else_with_another_prompt_does_not_stand_in_the_way(open_lab: Any) -> None:
+def test_a_foreign_request_with_another_prompt_blocks_nothing(open_lab: Any) -> None:
     lab = open_lab(faults=Faults(script=["reset_before_accept"]))
     with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
@@ -109,7 +109,7 @@ def test_a_request_of_somebody_else_with_another_prompt_does_not_stand_in_the_wa
     lab.check_all_bought_once(3)
 
 
-def test_a_status_that_is_no_text_keeps_nobody_from_collecting(open_lab: Any) -> None:
+def test_a_status_that_is_no_text_does_not_block_collecting(open_lab: Any) -> None:
     lab = open_lab(record_ttl_s=0.0)
     with Proxy(lab.server.url, is_platform=True) as proxy:
         lab.environ["SEGMIND_PLATFORM_URL"] = proxy.url
@@ -121,7 +121,7 @@ def test_a_status_that_is_no_text_keeps_nobody_from_collecting(open_lab: Any) ->
 
 
 @pytest.mark.parametrize("said", ["PENDING", "running ", "started"])
-def test_a_job_that_the_history_calls_unfinished_is_not_given_up(open_lab: Any, said: str) -> None:
+def test_a_job_listed_as_unfinished_is_not_given_up(open_lab: Any, said: str) -> None:
     lab = open_lab(record_ttl_s=0.0)
     status = {"model_status": said, "generation_url": None}
     with Proxy(lab.server.url, is_platform=True) as proxy:

@@ -32,7 +32,7 @@ def behind(lab: Any, proxy: Proxy) -> None:
     }
 
 
-def test_it_is_booked_and_asked_about_once_and_the_next_run_goes_on(open_lab: Any) -> None:
+def test_an_odd_price_is_booked_stops_one_run_and_lets_the_next_one_continue(open_lab: Any) -> None:
     lab = open_lab()
     with Proxy(lab.server.url) as proxy:
         behind(lab, proxy)
@@ -54,7 +54,7 @@ def test_it_is_booked_and_asked_about_once_and_the_next_run_goes_on(open_lab: An
     assert lab.committed_usd() == Decimal("37.5")
 
 
-def test_one_that_cannot_be_used_asks_as_well(open_lab: Any) -> None:
+def test_an_odd_price_of_an_unusable_output_stops_the_run_too(open_lab: Any) -> None:
     lab = open_lab()
     with Proxy(lab.server.url) as proxy:
         behind(lab, proxy)
@@ -70,7 +70,7 @@ def test_one_that_cannot_be_used_asks_as_well(open_lab: Any) -> None:
 
 
 @pytest.mark.parametrize("usd", [0.2, 0, None, "NaN", float("nan"), -5, 1e9, "a lot"])
-def test_a_dearer_one_or_nonsense_asks_nothing(open_lab: Any, usd: Any) -> None:
+def test_a_higher_or_nonsensical_price_does_not_stop_the_run(open_lab: Any, usd: Any) -> None:
     lab = open_lab()
     with Proxy(lab.server.url) as proxy:
         behind(lab, proxy)
@@ -81,12 +81,12 @@ def test_a_dearer_one_or_nonsense_asks_nothing(open_lab: Any, usd: Any) -> None:
 
 
 @pytest.mark.parametrize("model", [V1, V2])
-def test_the_usual_price_asks_nothing(open_lab: Any, model: str) -> None:
+def test_a_usual_price_does_not_stop_the_run(open_lab: Any, model: str) -> None:
     lab = open_lab()
     assert lab.generate(lab.write("fruit", 3, models=[model])).stop_message is None
 
 
-def test_a_cost_that_only_the_history_tells_asks_as_well(open_lab: Any) -> None:
+def test_an_odd_price_from_the_history_stops_the_run_too(open_lab: Any) -> None:
     lab = open_lab(lies=Lies(price_factor=100, cost_in_results="absent"), price_jitter=False)
     report = lab.generate(lab.write("fruit", 2))
     assert report.stopped_by == "over_budget"

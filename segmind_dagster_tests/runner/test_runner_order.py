@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lab.runner_project import Lab
 
 
-def test_what_was_paid_for_earlier_is_asked_for_before_anything_new_is_sent(lab: Lab) -> None:
+def test_earlier_paid_work_is_polled_before_new_submissions(lab: Lab) -> None:
     earlier, new = "a pear", ["a plum", "a fig"]
     lab.environ["SEGMIND_MAX_IN_FLIGHT"] = "1"
     with Proxy(lab.server.url) as proxy:
@@ -35,7 +35,7 @@ def test_what_was_paid_for_earlier_is_asked_for_before_anything_new_is_sent(lab:
 
 
 @pytest.mark.parametrize(("submitting", "waits_s"), [(0, 0.0), (32, 0.0), (33, 3.0)])
-def test_outputs_wait_for_a_burst_of_submissions_and_never_for_long(submitting: int, waits_s: float) -> None:
+def test_outputs_wait_briefly_during_a_submission_burst(submitting: int, waits_s: float) -> None:
     clock = HandClock()
     places = ConcurrencyLimit(1000, clock)
     with ExitStack() as burst:

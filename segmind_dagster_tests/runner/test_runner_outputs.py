@@ -109,13 +109,13 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_what_was_not_bought_is_refused_and_fetched_by_the_next_run(lab: ProxiedLab, what: str) -> None:
+def test_an_unexpected_output_is_refused_and_fetched_by_the_next_run(lab: ProxiedLab, what: str) -> None:
     resource, content, words = HOSTILE[what]
     lab.proxy.outputs = [serving(content)]
     key = lab.write("fruit", 1, models=[resource])
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.failures) == ({"failed": 1}, {"bad_output": 1})
-    assert words in unit.examples[0]
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.failures) == ({"failed": 1}, {"bad_output": 1})
+    assert words in result.examples[0]
     lab.check_refused(key, words)
     assert lab.quarantined() == [content]
     lab.check_collected_once_mended(key)
@@ -125,7 +125,7 @@ def test_what_was_not_bought_is_refused_and_fetched_by_the_next_run(lab: Proxied
 @pytest.mark.parametrize(
     "what", [name for name in HOSTILE if HOSTILE[name][2] not in {"decompression bomb", "at most"}]
 )
-def test_what_may_be_a_passing_fault_is_fetched_again_at_once(lab: ProxiedLab, what: str) -> None:
+def test_a_possibly_transient_fault_is_fetched_again_at_once(lab: ProxiedLab, what: str) -> None:
     resource, content, _ = HOSTILE[what]
     lab.proxy.outputs = [serving(content), None]
     assert lab.generate(lab.write("fruit", 1, models=[resource])).models[0].endings == {"succeeded": 1}
@@ -134,7 +134,7 @@ def test_what_may_be_a_passing_fault_is_fetched_again_at_once(lab: ProxiedLab, w
     assert lab.quarantined() == [], "the same file came whole: nothing was lost"
 
 
-def test_json_nested_without_end_is_one_failure_and_no_crash(lab: ProxiedLab) -> None:
+def test_deeply_nested_json_is_one_failure_and_no_crash(lab: ProxiedLab) -> None:
     lab.proxy.answers[JOBS] = lambda document: {**document, "output": "[" * 50_000}
     key = lab.write("talk", 1, models=[TEXT])
     assert lab.generate(key).models[0].endings == {"failed": 1}
@@ -143,14 +143,14 @@ def test_json_nested_without_end_is_one_failure_and_no_crash(lab: ProxiedLab) ->
 
 
 @pytest.mark.parametrize("text", ["half \ud83d a pair", "\ud800", "a\0b"])
-def test_a_text_with_half_a_character_is_kept_with_a_question_mark(lab: ProxiedLab, text: str) -> None:
+def test_a_text_with_a_lone_surrogate_is_stored_with_a_question_mark(lab: ProxiedLab, text: str) -> None:
     lab.proxy.answers[JOBS] = lambda document: {**document, "output": text}
     assert lab.generate(lab.write("talk", 1, models=[TEXT])).models[0].endings == {"succeeded": 1}
     (row,) = lab.generations()
     assert Path(row["output_uri"]).read_text(encoding="utf-8") == text.encode(errors="replace").decode()
 
 
-def test_a_failure_told_with_half_a_character_is_recorded(lab: ProxiedLab) -> None:
+def test_an_error_with_a_lone_surrogate_is_recorded(lab: ProxiedLab) -> None:
     lab.proxy.answers[JOBS] = lambda document: {"status": "FAILED", "error": "prompt must be shorter: \ud83d\0"}
     assert lab.generate(lab.write("fruit", 1)).models[0].failures == {"invalid_job": 1}
     assert "shorter: ?\N{REPLACEMENT CHARACTER}" in lab.generations()[0]["error"]
@@ -173,7 +173,7 @@ REDIRECTS = {
     ("what", "is_redirect"),
     [(what, True) for what in REDIRECTS] + [(what, False) for what in REDIRECTS if REDIRECTS[what][0][:4] == "http"],
 )
-def test_an_output_elsewhere_is_not_fetched_and_not_bought_again(
+def test_an_output_on_another_host_is_not_fetched_and_not_bought_again(
     lab: ProxiedLab, what: str, *, is_redirect: bool
 ) -> None:
     location, words = REDIRECTS[what]
@@ -192,7 +192,7 @@ def test_an_output_elsewhere_is_not_fetched_and_not_bought_again(
 @pytest.mark.parametrize(
     "name", ["../../../evil.sh", "/etc/cron.d/evil", "evil\0.png", "a" * 5000, "CON", "%2e%2e%2fevil"]
 )
-def test_no_name_from_the_network_becomes_a_file(lab: ProxiedLab, name: str) -> None:
+def test_names_from_the_network_never_become_file_names(lab: ProxiedLab, name: str) -> None:
     disposition = f'attachment; filename="{name}"'.replace("\0", "")[:4000]
     lab.proxy.outputs = [serving(png(), headers={"Content-Disposition": disposition, "Content-Type": "text/html"})]
     original = lab.proxy.url
@@ -212,7 +212,7 @@ def test_no_name_from_the_network_becomes_a_file(lab: ProxiedLab, name: str) -> 
     assert (lab.posts, lab.charges) == (1, 1)
 
 
-def test_an_output_that_drips_is_left_to_the_next_run(lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dripping_download_is_left_to_the_next_run(lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch) -> None:
     async def drip(request: web.Request, content: bytes) -> web.StreamResponse:
         from aiohttp import web
 
@@ -230,17 +230,17 @@ def test_an_output_that_drips_is_left_to_the_next_run(lab: ProxiedLab, monkeypat
     lab.proxy.outputs = [drip]
     with monkeypatch.context() as patched:
         patched.setattr(fetching, "FETCH_TIMEOUT_S", 0.3)
-        (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.is_complete) == ({"running": 1}, False)
+        (result,) = lab.generate(key).models
+    assert (result.endings, result.is_complete) == ({"running": 1}, False)
     assert (lab.states(), lab.kept(), lab.proxy.fetches) == (["submitted"], [], 1)
     lab.check_collected_once_mended(key)
 
 
-def test_one_hostile_output_among_many_harms_no_other(lab: ProxiedLab) -> None:
+def test_one_hostile_output_does_not_affect_the_others(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [once_each(content for _, content, _ in HOSTILE.values())]
-    (unit,) = lab.generate(lab.write("fruit", 30)).models
+    (result,) = lab.generate(lab.write("fruit", 30)).models
     # fetching a decompression bomb or too many pixels again cannot help
-    assert unit.endings == {"succeeded": 28, "failed": 2}
+    assert result.endings == {"succeeded": 28, "failed": 2}
     assert (lab.posts, lab.charges, len(lab.quarantined())) == (30, 30, 2)
     lab.check_money()
 
@@ -259,7 +259,7 @@ def test_a_folder_that_cannot_be_written_to_stops_the_run_before_anything_is_bou
     lab.check_all_bought_once(3)
 
 
-def test_more_outputs_than_were_asked_for_are_told_of(lab: ProxiedLab) -> None:
+def test_additional_outputs_are_reported(lab: ProxiedLab) -> None:
     def two(document: Any) -> Any:
         urls = [document["output"], f"{document['output']}?second"] if "output" in document else []
         return {**document, "output": urls}
@@ -271,7 +271,7 @@ def test_more_outputs_than_were_asked_for_are_told_of(lab: ProxiedLab) -> None:
     assert "brought 2 outputs, and one was asked for" in warning
 
 
-def test_a_cost_that_only_the_status_tells_is_not_thrown_away(lab: ProxiedLab) -> None:
+def test_a_cost_given_only_in_the_status_is_recorded(lab: ProxiedLab) -> None:
     lab.proxy.answers[JOBS] = lambda document: {
         **document,
         "metrics": None if "output" in document else {"cost": 0.0055},

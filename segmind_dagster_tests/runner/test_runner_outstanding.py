@@ -32,22 +32,20 @@ def test_jobs_that_are_not_done_are_named_with_their_money_and_the_command(
     assert "`segmind-dagster collect`" in said
 
 
-def test_an_output_that_was_paid_for_and_cannot_be_used_is_outstanding(open_lab: OpenLab) -> None:
+def test_a_paid_unusable_output_is_outstanding(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(rates={"undecodable": 1.0}))
     report = lab.generate(lab.write("fruit", 1))
     assert report.outstanding == Outstanding(1, 0, lab.charged_usd)
 
 
-def test_a_run_that_brought_everything_home_says_nothing(open_lab: OpenLab) -> None:
+def test_a_run_without_outstanding_outputs_has_no_warning(open_lab: OpenLab) -> None:
     lab = open_lab()
     report = lab.generate(lab.write("fruit", 2))
     assert not report.outstanding
     assert report.warnings == ()
 
 
-def test_a_run_that_ends_with_an_error_says_it_beside_the_error(
-    open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_a_run_includes_the_outstanding_outputs(open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = open_lab()
 
     def refuse(*_: Any, **__: Any) -> Any:
@@ -61,7 +59,7 @@ def test_a_run_that_ends_with_an_error_says_it_beside_the_error(
     assert "segmind-dagster collect" in note
 
 
-def test_what_nobody_saw_the_answer_of_is_told_apart() -> None:
+def test_submissions_without_an_answer_are_counted_separately() -> None:
     said = Outstanding(1, 2, Decimal("0.0165")).sentence()
     assert "3 generations" in said
     assert "1 accepted by Segmind and 2 whose answer nobody saw, $0.0165" in said

@@ -92,7 +92,7 @@ def test_others_see_a_run_as_alive_exactly_while_its_lease_lasts(ledger: Ledger,
     assert not ledger.liveness(clock.monotonic())(lease.owner)
 
 
-def test_a_lease_that_is_given_up_frees_at_once_what_the_run_owned(ledger: Ledger, clock: HandClock) -> None:
+def test_ending_a_lease_frees_its_generations_at_once(ledger: Ledger, clock: HandClock) -> None:
     lease = Lease(ledger, clock, None)
     asyncio.run(lease.renew())
     claimed(ledger, clock, lease.owner)
@@ -101,7 +101,7 @@ def test_a_lease_that_is_given_up_frees_at_once_what_the_run_owned(ledger: Ledge
     assert not ledger.liveness(clock.monotonic())(lease.owner)
 
 
-def test_a_living_run_renews_long_before_its_lease_ends(ledger: Ledger, clock: HandClock) -> None:
+def test_a_live_run_renews_long_before_its_lease_ends(ledger: Ledger, clock: HandClock) -> None:
     lease = Lease(ledger, clock, None)
 
     async def live(seconds: float) -> list[bool]:
@@ -119,7 +119,7 @@ def test_a_living_run_renews_long_before_its_lease_ends(ledger: Ledger, clock: H
     assert set(clock.slept) == {LEASE_S / 4}
 
 
-def test_every_run_has_an_owner_of_its_own(ledger: Ledger, clock: HandClock) -> None:
+def test_every_run_has_a_unique_owner(ledger: Ledger, clock: HandClock) -> None:
     assert len({Lease(ledger, clock, "the same Dagster run").owner for _ in range(50)}) == 50
 
 
@@ -131,23 +131,21 @@ def test_waiting_ends_when_the_owners_lease_ends(ledger: Ledger, clock: HandCloc
     assert LEASE_S <= clock.monotonic() <= LEASE_S + 2
 
 
-def test_waiting_ends_at_once_when_the_owners_process_is_gone(ledger: Ledger, clock: HandClock) -> None:
+def test_waiting_ends_at_once_when_the_owner_process_is_dead(ledger: Ledger, clock: HandClock) -> None:
     record(ledger, clock, "other", pid=dead_pid())
     claimed(ledger, clock, "other")
     asyncio.run(Watch(ledger, clock).until_free("g"))
     assert clock.monotonic() < 1
 
 
-def test_a_process_id_of_another_machine_tells_nothing(ledger: Ledger, clock: HandClock) -> None:
+def test_a_process_id_of_another_machine_is_ignored(ledger: Ledger, clock: HandClock) -> None:
     record(ledger, clock, "other", pid=dead_pid(), where="elsewhere")
     claimed(ledger, clock, "other")
     asyncio.run(Watch(ledger, clock).until_free("g"))
     assert clock.monotonic() >= LEASE_S
 
 
-def test_all_that_wait_for_one_generation_get_its_outcome_as_soon_as_it_is_there(
-    ledger: Ledger, clock: HandClock
-) -> None:
+def test_all_waiting_tasks_get_the_outcome_of_a_generation_at_once(ledger: Ledger, clock: HandClock) -> None:
     record(ledger, clock, "other", lease_s=10**9)
     claim = claimed(ledger, clock, "other")
 
@@ -164,7 +162,7 @@ def test_all_that_wait_for_one_generation_get_its_outcome_as_soon_as_it_is_there
     assert asyncio.run(scene()) == ["failed"] * 3
 
 
-def test_many_are_watched_with_one_look_a_second(ledger: Ledger, clock: HandClock) -> None:
+def test_many_generations_are_watched_with_one_query_a_second(ledger: Ledger, clock: HandClock) -> None:
     record(ledger, clock, "other")
     names = [f"g{number}" for number in range(20)]
     for name in names:
@@ -178,7 +176,7 @@ def test_many_are_watched_with_one_look_a_second(ledger: Ledger, clock: HandCloc
     assert len(clock.slept) <= LEASE_S + 2
 
 
-def test_closing_a_watch_stops_its_looks(ledger: Ledger, clock: HandClock) -> None:
+def test_closing_a_watch_stops_its_queries(ledger: Ledger, clock: HandClock) -> None:
     record(ledger, clock, "other")
     claimed(ledger, clock, "other")
 
@@ -195,14 +193,12 @@ def test_closing_a_watch_stops_its_looks(ledger: Ledger, clock: HandClock) -> No
     assert asyncio.run(scene()) == 0
 
 
-def test_a_run_that_owns_nothing_is_not_asked_about(ledger: Ledger, clock: HandClock) -> None:
+def test_a_run_that_owns_nothing_is_not_looked_up(ledger: Ledger, clock: HandClock) -> None:
     record(ledger, clock, "idle")
     assert ledger.read(reads.owners) == []
 
 
-def test_who_looks_once_watches_the_lease_of_another_machine_for_as_long_as_one_lasts(
-    ledger: Ledger, clock: HandClock
-) -> None:
+def test_a_single_look_watches_foreign_leases_for_one_lease_time(ledger: Ledger, clock: HandClock) -> None:
     record(ledger, clock, "other", where="elsewhere")
     claimed(ledger, clock, "other")
     assert ledger.liveness(clock.monotonic())("other")

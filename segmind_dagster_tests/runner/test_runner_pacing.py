@@ -35,29 +35,29 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def looks_at(patience: PollSchedule, latency_s: float, *, is_scout: bool = False) -> list[float]:
+def looks_at(schedule: PollSchedule, latency_s: float, *, is_scout: bool = False) -> list[float]:
     """The moments at which a job that takes that long is looked at, the last one finding it done."""
     elapsed_s, looks = 0.0, []
     while not looks or looks[-1] < latency_s:
-        elapsed_s += patience.delay_s(elapsed_s, is_scout=is_scout)
+        elapsed_s += schedule.delay_s(elapsed_s, is_scout=is_scout)
         looks.append(elapsed_s)
     return looks
 
 
 @given(usual_s=LATENCIES, is_measured=st.booleans())
-def test_a_job_that_takes_what_is_usual_is_looked_at_three_times_at_most(usual_s: float, *, is_measured: bool) -> None:
+def test_a_job_of_usual_latency_is_polled_at_most_three_times(usual_s: float, *, is_measured: bool) -> None:
     assert len(looks_at(PollSchedule(usual_s, is_measured=is_measured), usual_s)) <= 3
 
 
 @given(usual_s=LATENCIES, slower=st.floats(1, 20))
-def test_a_slow_job_is_found_done_within_a_twentieth_of_its_time_and_ten_seconds(usual_s: float, slower: float) -> None:
+def test_a_slow_job_is_found_within_five_percent_of_its_latency_and_ten_seconds(usual_s: float, slower: float) -> None:
     latency_s = usual_s * slower
     late_s = looks_at(PollSchedule(usual_s), latency_s)[-1] - latency_s
     assert late_s <= min(max(0.051 * latency_s, 0.11), 10.001)
 
 
 @given(usual_s=st.floats(1, 300), faster=st.floats(0.01, 1))
-def test_a_scout_finds_a_fast_job_in_at_most_twice_its_time_and_with_few_looks(usual_s: float, faster: float) -> None:
+def test_a_scout_finds_a_fast_job_within_twice_its_latency_with_few_polls(usual_s: float, faster: float) -> None:
     latency_s = usual_s * faster
     looks = looks_at(PollSchedule(usual_s), latency_s, is_scout=True)
     assert looks[-1] <= max(2 * latency_s, 0.5)
@@ -70,43 +70,43 @@ def test_every_wait_is_positive_and_ends(usual_s: float, elapsed_s: float, *, is
 
 
 def test_only_a_few_jobs_of_a_model_never_measured_are_scouts() -> None:
-    patience = PollSchedule(2.5)
-    assert [patience.enlist() for _ in range(4)] == [True, True, False, False]
+    schedule = PollSchedule(2.5)
+    assert [schedule.enlist() for _ in range(4)] == [True, True, False, False]
     assert not PollSchedule(2.5, is_measured=True).enlist()
 
 
-def test_once_a_job_has_come_back_nobody_needs_to_scout() -> None:
-    patience = PollSchedule(60)
-    patience.learn(0.5)
-    assert not patience.enlist()
+def test_after_the_first_finished_job_no_scout_is_needed() -> None:
+    schedule = PollSchedule(60)
+    schedule.learn(0.5)
+    assert not schedule.enlist()
 
 
-def test_what_jobs_take_is_learnt_and_one_straggler_does_not_matter() -> None:
-    patience = PollSchedule(60)
+def test_latencies_are_learnt_and_one_outlier_does_not_matter() -> None:
+    schedule = PollSchedule(60)
     for latency_s in (1.0, 1.1, 0.9, 30.0, 1.0):
-        patience.learn(latency_s)
-    assert patience.expected_s == 1.0
-    assert patience.delay_s(0) == 1.0
+        schedule.learn(latency_s)
+    assert schedule.expected_s == 1.0
+    assert schedule.delay_s(0) == 1.0
 
 
 def test_old_latencies_are_forgotten_when_the_provider_becomes_slower() -> None:
-    patience = PollSchedule(1.0)
+    schedule = PollSchedule(1.0)
     for _ in range(60):
-        patience.learn(1.0)
+        schedule.learn(1.0)
     for _ in range(60):
-        patience.learn(9.0)
-    assert patience.expected_s == 9.0
+        schedule.learn(9.0)
+    assert schedule.expected_s == 9.0
 
 
 @given(ago_s=st.floats(-1e6, 1e9), usual_s=st.none() | st.floats(0.01, 1e5))
-def test_a_job_that_another_run_submitted_is_polled_however_long_ago_that_was(
-    ago_s: float, usual_s: float | None
-) -> None:
+def test_a_job_of_another_run_is_polled_whatever_its_age(ago_s: float, usual_s: float | None) -> None:
     assert 0 <= counted_s(ago_s) <= PollSchedule(usual_s).deadline_s() / 2
 
 
 @pytest.mark.parametrize(("usual_s", "deadline_s"), [(None, 600), (2.5, 600), (96.0, 960)])
-def test_a_job_is_waited_for_ten_minutes_or_ten_times_the_usual(usual_s: float | None, deadline_s: float) -> None:
+def test_the_poll_deadline_is_ten_minutes_or_ten_times_the_usual_latency(
+    usual_s: float | None, deadline_s: float
+) -> None:
     assert PollSchedule(usual_s).deadline_s() == deadline_s
 
 
@@ -119,7 +119,7 @@ async def moments(rate_limiter: RateLimiter, clock: HandClock, count: int) -> li
 
 
 @pytest.mark.parametrize(("per_minute", "apart_s"), [(60, 1.0), (30, 2.0), (600, 0.1), (6000, 0.01)])
-def test_requests_go_out_evenly_at_the_configured_rate(ledger: Ledger, per_minute: float, apart_s: float) -> None:
+def test_requests_are_sent_evenly_at_the_configured_rate(ledger: Ledger, per_minute: float, apart_s: float) -> None:
     clock = HandClock()
     sent = asyncio.run(moments(RateLimiter(ledger, clock, per_minute), clock, 30))
     assert sent == pytest.approx([n * apart_s for n in range(30)], rel=0.011)
@@ -135,7 +135,7 @@ def test_two_runs_share_one_rate(ledger: Ledger) -> None:
     assert asyncio.run(alternate()) == pytest.approx([float(n) for n in range(10)], rel=0.011)
 
 
-def test_the_wait_for_a_slot_is_reported_in_milliseconds(ledger: Ledger) -> None:
+def test_the_wait_for_the_rate_limit_is_returned_in_milliseconds(ledger: Ledger) -> None:
     clock = HandClock()
     rate_limiter = RateLimiter(ledger, clock, 60)
 
@@ -145,7 +145,7 @@ def test_the_wait_for_a_slot_is_reported_in_milliseconds(ledger: Ledger) -> None
     assert asyncio.run(waits()) == [0, 1010, 1010]
 
 
-def test_a_pause_is_not_made_up_for_with_a_burst(ledger: Ledger) -> None:
+def test_a_pause_is_not_followed_by_a_burst(ledger: Ledger) -> None:
     clock = HandClock()
     rate_limiter = RateLimiter(ledger, clock, 60)
     asyncio.run(moments(rate_limiter, clock, 3))
@@ -154,7 +154,7 @@ def test_a_pause_is_not_made_up_for_with_a_burst(ledger: Ledger) -> None:
     assert sent == pytest.approx([602, 603, 604], abs=0.3)
 
 
-def test_after_a_429_nobody_sends_before_the_reset_and_everybody_goes_slower(ledger: Ledger) -> None:
+def test_after_a_429_no_run_sends_before_the_reset_and_all_slow_down(ledger: Ledger) -> None:
     clock = HandClock()
     one, two = RateLimiter(ledger, clock, 60), RateLimiter(ledger, clock, 60)
 
@@ -197,9 +197,7 @@ def test_the_rate_recovers_after_some_quiet_minutes(ledger: Ledger) -> None:
     assert sent[-1] - sent[0] == pytest.approx(1.0, abs=0.3)
 
 
-def test_polls_that_are_refused_for_the_rate_wait_and_submissions_keep_their_own(
-    open_lab: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rate_limited_polls_wait_without_slowing_submissions(open_lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_LONGEST_GAP_S", 0.1)
     # one question in 64 is refused six times in a row, and is then left to the next run
     monkeypatch.setattr(repeating, "_ATTEMPTS", 40)

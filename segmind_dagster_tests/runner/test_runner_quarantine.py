@@ -54,15 +54,15 @@ def contents(lab: Lab) -> list[bytes]:
     return [content for name, content in quarantined(lab).items() if not name.endswith(".facts.json")]
 
 
-def facts(lab: Lab) -> list[dict[str, Any]]:
+def sidecars(lab: Lab) -> list[dict[str, Any]]:
     return [json.loads(content) for name, content in quarantined(lab).items() if name.endswith(".facts.json")]
 
 
-def test_the_sidecar_says_what_it_is_why_it_was_refused_and_what_it_cost(lab: ProxiedLab) -> None:
+def test_the_quarantine_sidecar_has_kind_reason_and_cost(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [serving(SVG)]
-    (unit,) = lab.generate(lab.write("fruit", 1)).models
+    (result,) = lab.generate(lab.write("fruit", 1)).models
     (row,) = lab.generations()
-    (beside,) = facts(lab)
+    (beside,) = sidecars(lab)
     assert {name: beside[name] for name in ("generation_id", "request_id", "model", "prompt_set", "attempt")} == {
         "generation_id": row["generation_id"],
         "request_id": row["request_id"],
@@ -76,18 +76,18 @@ def test_the_sidecar_says_what_it_is_why_it_was_refused_and_what_it_cost(lab: Pr
     assert beside["parameters"]["prompt"] == "fruit number 0"
     assert beside["stored_at"]
     (name,) = [name for name in quarantined(lab) if name.endswith(".svg")]
-    assert name in unit.examples[0], "the message says where it is"
+    assert name in result.examples[0], "the message says where it is"
 
 
-def test_a_key_that_the_provider_repeats_stands_in_no_sidecar(lab: ProxiedLab) -> None:
+def test_a_key_repeated_by_the_provider_is_in_no_sidecar(lab: ProxiedLab) -> None:
     key = lab.server.api_key
     lab.proxy.outputs = [serving(SVG)]
     lab.generate(lab.write("fruit", [f"a poster that says {key}"]))
-    (beside,) = facts(lab)
+    (beside,) = sidecars(lab)
     assert key not in json.dumps(beside)
 
 
-def test_the_same_bytes_fetched_again_are_kept_once_and_a_later_good_fetch_succeeds(lab: ProxiedLab) -> None:
+def test_equal_refused_bytes_are_kept_once_and_a_later_good_fetch_succeeds(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [serving(SVG)]
     key = lab.write("fruit", 1)
     for _ in range(2):
@@ -108,14 +108,14 @@ def test_different_bytes_for_one_request_are_all_kept(lab: ProxiedLab) -> None:
     assert (lab.posts, lab.charges) == (1, 1)
 
 
-def test_what_came_before_the_provider_lost_the_file_is_kept(lab: ProxiedLab) -> None:
+def test_refused_bytes_are_kept_when_the_provider_loses_the_file(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [serving(SVG), serving(b"", status=404)]
-    (unit,) = lab.generate(lab.write("fruit", 1)).models
-    assert unit.failures == {"expired": 1}
+    (result,) = lab.generate(lab.write("fruit", 1)).models
+    assert result.failures == {"expired": 1}
     assert contents(lab) == [SVG]
 
 
-def test_what_came_before_the_provider_fell_silent_is_kept_and_fetched_later(lab: ProxiedLab) -> None:
+def test_refused_bytes_are_kept_when_the_provider_stops_answering(lab: ProxiedLab) -> None:
     lab.proxy.outputs = [serving(SVG), serving(b"", status=500)]
     key = lab.write("fruit", 1)
     assert lab.generate(key).models[0].endings == {"running": 1}
@@ -125,7 +125,7 @@ def test_what_came_before_the_provider_fell_silent_is_kept_and_fetched_later(lab
     lab.check_all_bought_once(1)
 
 
-def test_a_result_that_names_no_file_is_kept_as_it_stands(lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_without_a_file_is_quarantined_unchanged(lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"picture": "data:image/png;base64,AAAA"}
 
     def say(document: dict[str, Any]) -> dict[str, Any]:
@@ -137,14 +137,12 @@ def test_a_result_that_names_no_file_is_kept_as_it_stands(lab: ProxiedLab, monke
         return None
 
     monkeypatch.setattr(Gateway, "history_row", forgotten)
-    (unit,) = lab.generate(lab.write("fruit", 1)).models
-    assert unit.failures == {"bad_output": 1}
+    (result,) = lab.generate(lab.write("fruit", 1)).models
+    assert result.failures == {"bad_output": 1}
     assert [json.loads(content) for content in contents(lab)] == [said]
 
 
-def test_a_body_beyond_the_limit_is_cut_there_and_the_sidecar_says_so(
-    lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_oversized_body_is_cut_and_marked_in_the_sidecar(lab: ProxiedLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(Gateway.__init__.__kwdefaults__, "max_output_bytes", 1_000_000)
     body = os.urandom(1 << 20)
     sent = 0
@@ -164,25 +162,25 @@ def test_a_body_beyond_the_limit_is_cut_there_and_the_sidecar_says_so(
         return response
 
     lab.proxy.outputs = [flood]
-    (unit,) = lab.generate(lab.write("fruit", 1)).models
-    assert "larger than 1000000 bytes, and cut there" in unit.examples[0]
+    (result,) = lab.generate(lab.write("fruit", 1)).models
+    assert "larger than 1000000 bytes, and cut there" in result.examples[0]
     assert contents(lab) == [body[:1_000_000]]
-    assert facts(lab)[0]["is_cut"] is True
+    assert sidecars(lab)[0]["is_cut"] is True
     assert lab.proxy.fetches == 1, "fetching it again cannot help"
     assert sent < 50_000_000, "no more than fits into the sockets' buffers"
 
 
 @pytest.mark.parametrize("kind", ["undecodable", "truncated"])
-def test_what_a_v1_answer_brought_is_kept_although_nobody_can_fetch_it_again(open_lab: OpenLab, kind: Any) -> None:
+def test_refused_bytes_of_a_v1_answer_are_kept(open_lab: OpenLab, kind: Any) -> None:
     lab = open_lab(faults=Faults(rates={kind: 1.0}))
     lab.generate(lab.write("fruit", 1, models=[V1]))
     assert len(contents(lab)) >= 1
-    assert all(beside["request_id"] in lab.charged_requests() for beside in facts(lab))
+    assert all(beside["request_id"] in lab.charged_requests() for beside in sidecars(lab))
     assert (lab.posts, lab.charges) == (1, 1)
     lab.check_money()
 
 
-def test_what_broke_off_on_its_way_and_came_whole_after_that_leaves_nothing(open_lab: OpenLab) -> None:
+def test_a_truncated_download_that_succeeds_later_leaves_no_quarantine(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(rates={"truncated": 1.0}))
     lab.generate(lab.write("fruit", 2, models=[V2]))
     lab.check_all_bought_once(2)
@@ -205,7 +203,7 @@ def test_a_quarantine_that_cannot_be_written_stops_the_run_and_the_job_stays_col
     assert (lab.states(), lab.posts) == (["failed"], 1)
 
 
-def test_a_disk_that_is_full_leaves_no_half_file_in_quarantine(lab: ProxiedLab) -> None:
+def test_a_full_disk_leaves_no_partial_file_in_quarantine(lab: ProxiedLab) -> None:
     body = b"<svg>" + b" " * 400_000 + b"</svg>"
     lab.proxy.outputs = [serving(body)]
     key = lab.write("fruit", 1)
@@ -222,7 +220,7 @@ def test_a_disk_that_is_full_leaves_no_half_file_in_quarantine(lab: ProxiedLab) 
     assert contents(lab) == [body]
 
 
-def test_a_bucket_holds_its_own_quarantine(lab: ProxiedLab) -> None:
+def test_outputs_in_a_bucket_have_their_quarantine_there(lab: ProxiedLab) -> None:
     import fsspec
 
     url = f"memory://{lab.folder.parent.name}/outputs"
@@ -235,18 +233,18 @@ def test_a_bucket_holds_its_own_quarantine(lab: ProxiedLab) -> None:
     fs.rm(fsspec.core.url_to_fs(url)[1], recursive=True)
 
 
-def test_what_comes_without_a_request_id_is_kept_and_the_request_is_found_in_the_history(lab: ProxiedLab) -> None:
+def test_an_output_without_a_request_id_is_kept_and_its_request_found_in_the_history(lab: ProxiedLab) -> None:
     lab.proxy.withheld.add("x-request-id")
-    (unit,) = lab.generate(lab.write("fruit", 1, models=[V1])).models
-    assert unit.endings == {"succeeded": 1}
-    (content,), (sidecar,) = contents(lab), facts(lab)
+    (result,) = lab.generate(lab.write("fruit", 1, models=[V1])).models
+    assert result.endings == {"succeeded": 1}
+    (content,), (sidecar,) = contents(lab), sidecars(lab)
     (row,) = lab.generations()
     assert hashlib.sha256(content).hexdigest() == sidecar["output_sha256"] == row["provider_sha256"]
     assert "without an x-request-id" in sidecar["reason"]
     assert (lab.posts, lab.charges) == (1, 1)
 
 
-def test_when_the_provider_has_the_output_no_longer_the_one_that_came_without_a_request_id_serves(
+def test_the_kept_output_without_a_request_id_replaces_a_deleted_one(
     lab: ProxiedLab,
 ) -> None:
     lab.proxy.withheld.add("x-request-id")
@@ -259,7 +257,7 @@ def test_when_the_provider_has_the_output_no_longer_the_one_that_came_without_a_
     assert (lab.posts, lab.charges) == (1, 1)
 
 
-def test_while_nobody_knows_the_request_what_came_is_kept_and_nothing_is_stored(lab: ProxiedLab) -> None:
+def test_without_a_known_request_an_output_stays_in_quarantine(lab: ProxiedLab) -> None:
     lab.proxy.withheld.add("x-request-id")
     lab.proxy.statuses["/inference-request/"] = 503
     key = lab.write("fruit", 1, models=[V1])

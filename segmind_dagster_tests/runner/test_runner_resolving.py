@@ -1,4 +1,4 @@
-"""A person settles what nobody could find out: adopted or absent, and never anything that a run is looking after."""
+"""A person decides what could not be found out: adopted or absent, and never anything that a run owns."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def lab(open_lab: OpenLab) -> Lab:
     return lab
 
 
-def test_what_nobody_could_find_out_is_listed(lab: Lab) -> None:
+def test_unresolved_submissions_are_listed(lab: Lab) -> None:
     (record,) = lab.unresolved()
     assert (record.state, record.prompt_set, record.model.slug) == ("unknown", "fruit", "fast-flux-schnell")
     assert "no answer came back" in str(record.error)
@@ -56,7 +56,7 @@ def test_an_adopted_request_is_fetched_and_not_bought_again(lab: Lab) -> None:
     assert lab.posts == 1
 
 
-def test_what_is_declared_absent_is_bought_by_the_next_run(lab: Lab) -> None:
+def test_a_generation_declared_absent_is_bought_by_the_next_run(lab: Lab) -> None:
     (record,) = lab.unresolved()
     declare_absent(lab.settings(), record.generation_id)
     assert (lab.states(), lab.committed_usd()) == (["planned"], 0)
@@ -65,14 +65,14 @@ def test_what_is_declared_absent_is_bought_by_the_next_run(lab: Lab) -> None:
     assert (lab.states(), lab.posts) == (["succeeded"], 2)
 
 
-def test_what_was_declared_absent_and_is_listed_all_the_same_is_fetched_and_not_bought_again(lab: Lab) -> None:
+def test_a_request_declared_absent_but_listed_is_fetched_and_not_bought_again(lab: Lab) -> None:
     (record,) = lab.unresolved()
     declare_absent(lab.settings(), record.generation_id)
     lab.generate("fruit")
     assert (lab.posts, lab.charges) == (1, 1)
 
 
-def test_a_request_that_segmind_does_not_know_is_not_adopted(lab: Lab) -> None:
+def test_a_request_unknown_to_segmind_is_not_adopted(lab: Lab) -> None:
     (record,) = lab.unresolved()
     with pytest.raises(SegmindDagsterError, match="nothing was changed"):
         adopt(lab.settings(), record.generation_id, "00000000-0000-0000-0000-000000000000")
@@ -88,7 +88,7 @@ def test_a_request_of_another_generation_is_not_adopted(lab: Lab) -> None:
     assert record.generation_id in {each.generation_id for each in lab.unresolved()}
 
 
-def test_a_request_for_something_else_is_not_adopted(lab: Lab) -> None:
+def test_a_request_with_another_body_is_not_adopted(lab: Lab) -> None:
     (record,) = lab.unresolved()
     (request_id,) = lab.charged_requests()
     with Proxy(lab.server.url, is_platform=True) as proxy:
@@ -102,7 +102,7 @@ def test_a_request_for_something_else_is_not_adopted(lab: Lab) -> None:
     assert lab.states() == ["unknown"]
 
 
-def test_a_paid_output_that_is_lost_is_bought_again_on_a_persons_word_only(open_lab: OpenLab) -> None:
+def test_a_lost_paid_output_is_bought_again_only_by_a_person(open_lab: OpenLab) -> None:
     lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0)
     lab.generate(lab.write("fruit", 1))
     lab.generate("fruit")
@@ -116,7 +116,7 @@ def test_a_paid_output_that_is_lost_is_bought_again_on_a_persons_word_only(open_
     lab.check_money()
 
 
-def test_what_is_bought_again_is_recorded_with_the_attempt_that_was_written_off(open_lab: OpenLab) -> None:
+def test_buying_again_records_the_written_off_attempt(open_lab: OpenLab) -> None:
     lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0)
     lab.generate(lab.write("fruit", 1))
     buy_again(lab.settings(), lab.generations()[0]["generation_id"])
@@ -127,9 +127,7 @@ def test_what_is_bought_again_is_recorded_with_the_attempt_that_was_written_off(
     assert lab.states() == ["planned"]
 
 
-def test_nothing_is_bought_again_when_a_run_was_first_and_that_is_said(
-    open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_buying_again_is_refused_when_a_run_was_first(open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0)
     lab.generate(lab.write("fruit", 1))
     (row,) = lab.generations()
@@ -170,7 +168,7 @@ def test_a_generation_that_is_not_unresolved_is_refused(lab: Lab) -> None:
     assert lab.states() == ["succeeded"]
 
 
-def test_what_a_living_run_looks_after_is_left_to_it(lab: Lab) -> None:
+def test_a_generation_of_a_live_run_cannot_be_resolved(lab: Lab) -> None:
     (record,) = lab.unresolved()
     now = datetime.now(UTC)
     with lab.ledger() as ledger:

@@ -47,9 +47,7 @@ def quarantined(lab: Lab) -> list[bytes]:
 
 
 @pytest.mark.parametrize("max_in_flight", ["1", "2", "1000"])
-def test_three_hundred_prompts_for_a_model_that_answers_svg_are_three_charges(
-    lab: ProxiedLab, max_in_flight: str
-) -> None:
+def test_a_model_that_answers_svg_is_charged_three_times_for_300_prompts(lab: ProxiedLab, max_in_flight: str) -> None:
     serve(lab, serving(SVG))
     key = lab.write("fruit", 300)
     report = lab.generate(key, settings=lab.settings(SEGMIND_MAX_IN_FLIGHT=max_in_flight))
@@ -62,7 +60,7 @@ def test_three_hundred_prompts_for_a_model_that_answers_svg_are_three_charges(
         assert words in str(report.stop_message)
 
 
-def test_a_page_in_place_of_every_output_stops_the_model_as_well(lab: ProxiedLab) -> None:
+def test_an_error_page_for_every_output_stops_the_model_too(lab: ProxiedLab) -> None:
     serve(lab, serving(b"<!doctype html><html>come back later</html>"))
     lab.generate(lab.write("fruit", 40))
     assert (lab.charges, len(quarantined(lab))) == (3, 3)
@@ -78,25 +76,25 @@ def test_noise_from_either_version_of_the_api_stops_the_model(open_lab: OpenLab,
     lab.check_money()
 
 
-def test_a_text_model_that_answers_nothing_is_stopped(lab: ProxiedLab) -> None:
+def test_a_text_model_with_empty_answers_is_stopped(lab: ProxiedLab) -> None:
     lab.proxy.answers[JOBS] = lambda document: {**document, "output": " "} if "output" in document else document
     report = lab.generate(lab.write("talk", 40, models=[TEXT]))
     assert report.models[0].endings == {"failed": 3, "held_back": 37}
     assert quarantined(lab) == [b" "] * 3
 
 
-def test_the_models_of_one_run_have_scouts_of_their_own(open_lab: OpenLab) -> None:
+def test_each_model_of_a_run_has_its_own_scouts(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=[]))
     with Proxy(lab.server.url) as proxy:
         lab = Lab(lab.server, lab.folder.with_name("two"), SEGMIND_API_URL=proxy.url)
         proxy.outputs = [serving(SVG)]
         report = lab.generate(lab.write("fruit", 20, models=[V1, V2]))
-    endings = {unit.resource: dict(unit.endings) for unit in report.models}
+    endings = {result.resource: dict(result.endings) for result in report.models}
     assert endings == {V1: {"succeeded": 20}, V2: {"failed": 3, "held_back": 17}}
     lab.check_money()
 
 
-def test_a_good_model_is_asked_for_all_the_rest_after_one_output(lab: ProxiedLab) -> None:
+def test_after_one_good_output_the_rest_is_submitted(lab: ProxiedLab) -> None:
     serve(lab, first_file(SVG))
     report = lab.generate(lab.write("fruit", 50), settings=lab.settings(SEGMIND_MAX_IN_FLIGHT="1"))
     assert report.stopped_by is None
@@ -105,7 +103,7 @@ def test_a_good_model_is_asked_for_all_the_rest_after_one_output(lab: ProxiedLab
 
 
 @pytest.mark.parametrize("fault", ["failed", "failed_validation", "invalid", "server_error", "accepted_202"])
-def test_scouts_that_cost_nothing_or_may_have_never_keep_the_rest_waiting(open_lab: OpenLab, fault: Any) -> None:
+def test_free_or_unknown_scout_failures_never_block_the_rest(open_lab: OpenLab, fault: Any) -> None:
     lab = open_lab(faults=Faults(script=[fault] * 3))
     report = lab.generate(lab.write("fruit", 15))
     assert report.stopped_by is None
@@ -115,13 +113,13 @@ def test_scouts_that_cost_nothing_or_may_have_never_keep_the_rest_waiting(open_l
     lab.check_money()
 
 
-def test_every_free_failure_there_is_ends_a_run_without_a_hang(open_lab: OpenLab) -> None:
+def test_no_kind_of_free_failure_hangs_a_run(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(rates={"failed_validation": 1.0}))
     report = lab.generate(lab.write("fruit", 15))
     assert report.models[0].failures == {"invalid_job": 15}
 
 
-def test_what_earlier_runs_paid_for_counts_and_a_sensor_sends_no_more(lab: ProxiedLab) -> None:
+def test_bad_outputs_of_earlier_runs_count_and_stop_a_sensor_run(lab: ProxiedLab) -> None:
     serve(lab, serving(SVG))
     lab.generate(lab.write("one", 1))
     lab.generate(lab.write("two", 1))
@@ -132,7 +130,7 @@ def test_what_earlier_runs_paid_for_counts_and_a_sensor_sends_no_more(lab: Proxi
     assert report.models[0].endings["held_back"] == 19
 
 
-def test_a_person_goes_on_with_three_more_and_with_all_once_one_is_good(lab: ProxiedLab) -> None:
+def test_a_persons_run_sends_three_more_scouts_and_all_after_a_good_one(lab: ProxiedLab) -> None:
     serve(lab, serving(SVG))
     key = lab.write("fruit", 20)
     lab.generate(key)
@@ -144,7 +142,7 @@ def test_a_person_goes_on_with_three_more_and_with_all_once_one_is_good(lab: Pro
     assert len(quarantined(lab)) == 6, "nothing is removed"
 
 
-def test_what_is_collected_for_free_lets_a_sensor_go_on(lab: ProxiedLab) -> None:
+def test_a_collected_good_output_lets_a_sensor_run_continue(lab: ProxiedLab) -> None:
     serve(lab, serving(SVG))
     key = lab.write("fruit", 20)
     lab.generate(key)
@@ -154,7 +152,7 @@ def test_what_is_collected_for_free_lets_a_sensor_go_on(lab: ProxiedLab) -> None
     lab.check_all_bought_once(20)
 
 
-def test_a_model_that_has_delivered_is_stopped_by_three_after_its_last_good_output(lab: ProxiedLab) -> None:
+def test_three_bad_outputs_after_the_last_good_one_stop_a_model(lab: ProxiedLab) -> None:
     lab.generate(lab.write("before", 2))
     serve(lab, serving(SVG))
     one_at_a_time = lab.settings(SEGMIND_MAX_IN_FLIGHT="1")
@@ -164,7 +162,7 @@ def test_a_model_that_has_delivered_is_stopped_by_three_after_its_last_good_outp
     assert report.stopped_by == "bad_output"
 
 
-def test_old_bad_outputs_that_are_fetched_in_vain_again_stop_nothing(lab: ProxiedLab) -> None:
+def test_old_bad_outputs_that_fail_again_do_not_stop_the_model(lab: ProxiedLab) -> None:
     serve(lab, serving(SVG))
     lab.generate(lab.write("old", 3))
     serve(lab, None)
@@ -175,7 +173,7 @@ def test_old_bad_outputs_that_are_fetched_in_vain_again_stop_nothing(lab: Proxie
     assert lab.generate(lab.write("newer", 10), is_by_person=False).models[0].endings == {"succeeded": 10}
 
 
-def test_two_runs_at_once_send_three_each_at_most(lab: ProxiedLab) -> None:
+def test_two_concurrent_runs_send_at_most_three_scouts_each(lab: ProxiedLab) -> None:
     serve(lab, serving(SVG))
     keys = [lab.write("one", 30), lab.write("two", 30)]
     runs = [threading.Thread(target=lab.generate, args=(key,)) for key in keys]
@@ -187,7 +185,7 @@ def test_two_runs_at_once_send_three_each_at_most(lab: ProxiedLab) -> None:
     lab.check_money()
 
 
-def test_scouts_that_wait_for_money_do_not_keep_anybody_waiting_for_ever(open_lab: OpenLab) -> None:
+def test_scouts_that_wait_for_headroom_do_not_block_the_run(open_lab: OpenLab) -> None:
     lab = open_lab()
     key = lab.write("fruit", 20, budget_usd=0.5)
     report = lab.generate(key, settings=lab.settings(SEGMIND_DAILY_BUDGET_USD="0.03", SEGMIND_RUN_BUDGET_USD="1"))

@@ -38,7 +38,7 @@ def test_a_free_failure_is_tried_again_by_the_next_run(open_lab: OpenLab, *, is_
     lab.check_all_bought_once(1)
 
 
-def test_a_free_failure_is_not_tried_again_while_a_cap_stands_in_the_way(open_lab: OpenLab) -> None:
+def test_a_free_failure_is_not_retried_while_a_cap_refuses_it(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["failed"] * 3))
     key = lab.write("fruit", 1)
     lab.generate(key)
@@ -46,7 +46,7 @@ def test_a_free_failure_is_not_tried_again_while_a_cap_stands_in_the_way(open_la
     assert (report.stopped_by, lab.posts, lab.states()) == ("over_budget", 3, ["failed"])
 
 
-def test_what_a_run_that_is_gone_intended_is_looked_up_and_then_bought_by_the_next_run(lab: Lab) -> None:
+def test_an_intent_of_a_dead_run_is_looked_up_and_then_bought_by_the_next_run(lab: Lab) -> None:
     key = lab.write("fruit", 3)
     lab.generate(key, settings=lab.settings(SEGMIND_RUN_BUDGET_USD="0.000001"))
     row = lab.generations()[0]
@@ -62,14 +62,14 @@ def test_what_a_run_that_is_gone_intended_is_looked_up_and_then_bought_by_the_ne
             rate_wait_ms=0,
             now=datetime.now(UTC) - timedelta(minutes=10),
         )
-    (unit,) = lab.generate(key).models
-    assert unit.endings == {"succeeded": 3}
+    (result,) = lab.generate(key).models
+    assert result.endings == {"succeeded": 3}
     assert lab.server.account()["requests"]["history"] > 0
     assert sorted(row["state"] for row in lab.attempts()) == ["absent", *["succeeded"] * 3]
     lab.check_all_bought_once(3)
 
 
-def test_a_run_that_began_after_we_looked_is_not_taken_for_gone(lab: Lab) -> None:
+def test_a_run_that_began_after_the_lookup_is_not_taken_for_dead(lab: Lab) -> None:
     key = lab.write("fruit", 1)
     lab.generate(key, settings=lab.settings(SEGMIND_RUN_BUDGET_USD="0.000001"))
     (row,) = lab.generations()
@@ -97,7 +97,7 @@ def test_sets_that_share_a_generation_in_one_run_report_its_cost_once(lab: Lab) 
     assert (fruit.saved_usd, harvest.saved_usd) == (0, plum)
 
 
-def test_a_lost_submission_is_not_mixed_up_with_an_equal_one_still_in_flight(open_lab: OpenLab) -> None:
+def test_a_lost_submission_is_not_confused_with_an_equal_one_in_flight(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["reset_before_accept"]), fixed_latency_s=0.5)
     key = lab.write("fruit", ["a pear"], models=[V1], seed=-1, samples=2)
     report = lab.generate(key, settings=lab.settings(SEGMIND_UNKNOWN_SETTLE_SECONDS="1"))
@@ -105,21 +105,21 @@ def test_a_lost_submission_is_not_mixed_up_with_an_equal_one_still_in_flight(ope
     lab.check_all_bought_once(2)
 
 
-def test_lost_submissions_with_equal_bodies_are_told_apart(open_lab: OpenLab) -> None:
+def test_lost_submissions_with_equal_bodies_get_different_requests(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["accepted_then_reset"] * 3))
     lab.generate(lab.write("words", ["a poem"], models=["llama_v3p1_8b_instruct"], samples=4))
     assert lab.posts == 4
     lab.check_all_bought_once(4)
 
 
-def test_what_only_the_history_remembers_is_booked_with_the_historys_cost(open_lab: OpenLab) -> None:
+def test_a_request_found_only_in_the_history_is_booked_with_its_cost(open_lab: OpenLab) -> None:
     lab = open_lab(record_ttl_s=0.0, fixed_latency_s=0.0)
     lab.generate(lab.write("fruit", 2, models=[V2]))
     lab.check_all_bought_once(2)
     assert {row["cost_source"] for row in lab.attempts()} == {"history"}
 
 
-def test_a_file_that_is_gone_is_booked_with_the_historys_cost(open_lab: OpenLab) -> None:
+def test_a_deleted_file_is_booked_with_the_cost_in_the_history(open_lab: OpenLab) -> None:
     lab = open_lab(record_ttl_s=0.0, file_ttl_s=0.0, fixed_latency_s=0.0)
     key = lab.write("fruit", 1)
     for _ in range(2):
@@ -128,7 +128,7 @@ def test_a_file_that_is_gone_is_booked_with_the_historys_cost(open_lab: OpenLab)
     assert lab.charges == 1
 
 
-def test_a_job_that_failed_while_nobody_looked_is_free_and_tried_again(
+def test_a_job_that_failed_between_two_runs_is_free_and_retried(
     open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead_s = [0.0]
@@ -139,8 +139,8 @@ def test_a_job_that_failed_while_nobody_looked_is_free_and_tried_again(
         assert lab.generate(key).models[0].endings == {"running": 1}
     ahead_s[0] = 3700
     later = QuickClock(ahead=timedelta(seconds=3700))
-    (unit,) = lab.generate(key, clock=later).models
-    assert (unit.endings, unit.failures) == ({"failed": 1}, {"job_failed": 1})
+    (result,) = lab.generate(key, clock=later).models
+    assert (result.endings, result.failures) == ({"failed": 1}, {"job_failed": 1})
     assert (lab.charges, lab.committed_usd()) == (0, 0)
     assert lab.generate(key, clock=later).models[0].endings == {"succeeded": 1}
     lab.check_all_bought_once(1)

@@ -20,7 +20,7 @@ SAID = (
 
 
 @pytest.mark.parametrize("model", [V1, V2])
-def test_a_key_that_a_refusal_repeats_is_nowhere_in_what_is_kept(
+def test_a_key_repeated_in_an_error_is_stored_nowhere(
     open_lab: Any, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     lab = open_lab(api_key=ODD_KEY)

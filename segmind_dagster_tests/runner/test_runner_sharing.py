@@ -33,9 +33,9 @@ def test_two_runs_over_one_set_buy_each_generation_once_and_both_are_complete(op
     lab.check_all_bought_once(20)
     assert lab.posts == 20
     for report in reports:
-        (unit,) = report.models
-        assert (unit.is_complete, report.stopped_by, unit.endings.total()) == (True, None, 20)
-        assert set(unit.endings) <= {"succeeded", "reused"}
+        (result,) = report.models
+        assert (result.is_complete, report.stopped_by, result.endings.total()) == (True, None, 20)
+        assert set(result.endings) <= {"succeeded", "reused"}
     assert sum(report.models[0].cost_usd for report in reports) == lab.charged_usd
 
 
@@ -50,14 +50,14 @@ def test_runs_over_overlapping_sets_share_what_they_have_in_common(open_lab: Ope
     assert (endings["succeeded"], endings["reused"]) == (12, 12)
 
 
-def test_the_first_open_of_a_data_folder_by_many_runs_goes_well(lab: Lab) -> None:
+def test_many_runs_can_open_a_new_data_folder_at_once(lab: Lab) -> None:
     keys = [lab.write(f"set{number}", 1) for number in range(6)]
     reports = at_once(lab, *keys)
     assert [report.models[0].endings for report in reports] == [{"succeeded": 1}] * 6
     lab.check_all_bought_once(6)
 
 
-def test_what_another_run_stores_while_this_one_is_planned_is_used_and_no_sign_of_an_old_ledger(
+def test_an_output_stored_by_another_run_during_planning_is_reused(
     open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = open_lab()

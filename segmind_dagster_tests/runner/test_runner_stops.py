@@ -35,7 +35,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def test_a_stop_reaches_forty_waiting_tasks_within_one_slot(ledger: Ledger) -> None:
+def test_a_stop_releases_forty_waiting_tasks_within_one_interval(ledger: Ledger) -> None:
     clock = HandClock()
     rate_limiter = RateLimiter(ledger, clock, 60)
     is_stopped = False
@@ -52,7 +52,7 @@ def test_a_stop_reaches_forty_waiting_tasks_within_one_slot(ledger: Ledger) -> N
     assert clock.monotonic() <= 1.1
 
 
-def test_after_a_refusal_nobody_who_waits_sends_before_the_reset(ledger: Ledger) -> None:
+def test_after_a_429_no_waiting_request_is_sent_before_the_reset(ledger: Ledger) -> None:
     clock = HandClock()
     rate_limiter = RateLimiter(ledger, clock, 600)
     sent: list[float] = []
@@ -67,7 +67,7 @@ def test_after_a_refusal_nobody_who_waits_sends_before_the_reset(ledger: Ledger)
         await asyncio.gather(*(send() for _ in range(40)))
 
     asyncio.run(all_of_them())
-    # at most the slots of one reservation, about a second's worth, are already in progress
+    # at most one reservation, about a second's worth of requests, is already in progress
     assert len([moment for moment in sent if moment < 30]) <= 11
 
 
@@ -84,7 +84,7 @@ def test_an_unreachable_storage_host_is_one_clear_message_and_no_post(lab: Lab) 
     assert (lab.posts, lab.states()) == (0, ["planned", "planned"])
 
 
-def test_a_signed_address_of_an_input_reaches_neither_the_picture_nor_its_sidecar(lab: Lab) -> None:
+def test_a_signed_input_url_is_neither_in_the_picture_nor_in_its_sidecar(lab: Lab) -> None:
     url = "https://bucket.example/face.png?X-Amz-Signature=SECRETSIG"
     lab.generate(lab.write("heroes", 1, models=["face_to_sticker"], image=url))
     files = [path for path in (lab.folder / "data" / "outputs").rglob("*") if path.is_file()]
@@ -102,7 +102,7 @@ def plan(prompt_set: str, refusal: str | None = None) -> Plan:
     )
 
 
-def test_plans_that_buy_nothing_are_not_refused_along_with_others() -> None:
+def test_plans_that_buy_nothing_are_not_refused_with_the_others() -> None:
     nothing = Spent(run_usd=Decimal(0), day_usd=Decimal(0), set_usd=Decimal(0))
     plans = [plan("a", "too dear"), plan("a"), plan("b")]
     held = apply_caps(plans, caps={"a": Caps(), "b": Caps()}, spent={"a": nothing, "b": nothing})

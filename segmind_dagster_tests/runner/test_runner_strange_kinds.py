@@ -27,7 +27,9 @@ def fail_strangely(lab: Any, kind: str | None) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_that_was_accepted_is_fetched_by_a_person_and_never_bought_again(open_lab: Any, kind: str | None) -> None:
+def test_an_accepted_generation_of_unknown_kind_is_fetched_by_a_person_and_never_bought_again(
+    open_lab: Any, kind: str | None
+) -> None:
     lab = open_lab()
     lab.generate(lab.write("fruit", 2))
     fail_strangely(lab, kind)
@@ -38,7 +40,7 @@ def test_one_that_was_accepted_is_fetched_by_a_person_and_never_bought_again(ope
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_that_was_never_accepted_is_bought_by_a_person_only(open_lab: Any, kind: str | None) -> None:
+def test_an_unaccepted_generation_of_unknown_kind_is_bought_only_by_a_person(open_lab: Any, kind: str | None) -> None:
     lab = open_lab(faults=Faults(script=["invalid", "invalid"]))
     lab.generate(lab.write("fruit", 2))
     fail_strangely(lab, kind)
@@ -49,7 +51,7 @@ def test_one_that_was_never_accepted_is_bought_by_a_person_only(open_lab: Any, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_whose_job_failed_after_all_costs_nothing_and_is_bought(open_lab: Any, kind: str | None) -> None:
+def test_a_generation_of_unknown_kind_whose_job_failed_is_free_and_bought(open_lab: Any, kind: str | None) -> None:
     lab = open_lab(faults=Faults(script=["failed_validation"]))
     lab.generate(lab.write("fruit", 1))
     fail_strangely(lab, kind)
@@ -60,7 +62,7 @@ def test_one_whose_job_failed_after_all_costs_nothing_and_is_bought(open_lab: An
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_that_was_accepted_is_listed_and_collected_free_of_charge(open_lab: Any, kind: str | None) -> None:
+def test_an_accepted_generation_of_unknown_kind_is_listed_and_collected(open_lab: Any, kind: str | None) -> None:
     lab = open_lab()
     lab.generate(lab.write("fruit", 2))
     fail_strangely(lab, kind)
@@ -71,7 +73,7 @@ def test_one_that_was_accepted_is_listed_and_collected_free_of_charge(open_lab: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_that_was_never_accepted_is_not_collected(open_lab: Any, kind: str | None) -> None:
+def test_an_unaccepted_generation_of_unknown_kind_is_not_collected(open_lab: Any, kind: str | None) -> None:
     lab = open_lab(faults=Faults(script=["invalid"]))
     lab.generate(lab.write("fruit", 1))
     fail_strangely(lab, kind)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_no_charge_is_taken_by_both(open_lab: OpenLab, seed: int) -> None:
+def test_two_folders_never_adopt_the_same_charge(open_lab: OpenLab, seed: int) -> None:
     rates = {"accepted_then_reset": 0.3, "reset_before_accept": 0.2}
     one = open_lab(faults=Faults(rates=rates, seed=seed))  # type: ignore[arg-type]
     other = Lab(one.server, one.folder.with_name("other"))

@@ -54,7 +54,7 @@ def test_a_lost_submission_of_a_text_model_is_adopted(open_lab: OpenLab) -> None
     lab.check_all_bought_once(2)
 
 
-def test_a_submission_that_is_provably_absent_is_sent_once_more(open_lab: OpenLab) -> None:
+def test_a_provably_absent_submission_is_sent_again_once(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["reset_before_accept"]))
     lab.generate(lab.write("fruit", 3))
     first = lab.attempts()[0]
@@ -65,7 +65,7 @@ def test_a_submission_that_is_provably_absent_is_sent_once_more(open_lab: OpenLa
     lab.check_all_bought_once(3)
 
 
-def test_a_submission_that_nothing_proves_absent_is_left_to_a_collecting_run(open_lab: OpenLab) -> None:
+def test_an_unproven_submission_is_left_to_a_collecting_run(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["ok", "reset_before_accept"]), environ={"SEGMIND_MAX_IN_FLIGHT": "1"})
     key = lab.write("fruit", 2)
     assert lab.generate(key).models[0].endings == {"succeeded": 1, "unknown": 1}
@@ -82,8 +82,8 @@ def test_while_the_history_cannot_be_read_it_stays_unknown_and_is_collected_late
     lab, proxy = behind_proxy("accepted_then_reset")
     proxy.statuses[HISTORY] = status
     key = lab.write("fruit", 3)
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.failures) == ({"succeeded": 2, "unknown": 1}, {"unknown_outcome": 1})
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.failures) == ({"succeeded": 2, "unknown": 1}, {"unknown_outcome": 1})
     assert lab.generate(key).models[0].endings == {"reused": 2, "unknown": 1}
     assert (lab.posts, lab.charges) == (3, 3)
     assert lab.states() == ["succeeded", "succeeded", "unknown"]
@@ -105,7 +105,7 @@ def test_while_the_history_cannot_be_read_it_stays_unknown_and_is_collected_late
     ],
     ids=["empty", "no list", "rows without an id", "a row that is none"],
 )
-def test_a_history_that_is_not_understood_proves_nothing(
+def test_an_unreadable_history_proves_nothing(
     behind_proxy: Callable[..., tuple[Lab, Proxy]], shape: Callable[[Any], Any]
 ) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
@@ -114,7 +114,7 @@ def test_a_history_that_is_not_understood_proves_nothing(
     assert (lab.posts, lab.charges) == (1, 1)
 
 
-def test_rows_whose_body_cannot_be_read_may_be_ours_so_nothing_is_sent_again(
+def test_rows_with_unreadable_bodies_prevent_a_retry(
     behind_proxy: Callable[..., tuple[Lab, Proxy]],
 ) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
@@ -157,11 +157,11 @@ def test_a_record_that_has_expired_is_found_through_the_history(open_lab: OpenLa
     assert {row["request_id"] for row in lab.generations()} == lab.charged_requests()
 
 
-def test_a_file_that_is_gone_for_good_is_expired_paid_and_never_bought_again(open_lab: OpenLab) -> None:
+def test_a_deleted_file_is_expired_paid_and_never_bought_again(open_lab: OpenLab) -> None:
     lab = open_lab(file_ttl_s=0.0)
     key = lab.write("fruit", 1)
-    (unit,) = lab.generate(key).models
-    assert (unit.endings, unit.failures) == ({"failed": 1}, {"expired": 1})
+    (result,) = lab.generate(key).models
+    assert (result.endings, result.failures) == ({"failed": 1}, {"expired": 1})
     assert lab.generate(key).models[0].endings == {"failed": 1}
     assert lab.generate(key, is_by_person=False).models[0].endings == {"failed": 1}
     assert (lab.posts, lab.charges) == (1, 1)
@@ -193,7 +193,7 @@ def test_a_run_collects_what_another_set_left_behind(behind_proxy: Callable[...,
     lab.check_all_bought_once(2)
 
 
-def test_collecting_passes_every_budget(behind_proxy: Callable[..., tuple[Lab, Proxy]]) -> None:
+def test_collecting_ignores_every_budget(behind_proxy: Callable[..., tuple[Lab, Proxy]]) -> None:
     lab, proxy = behind_proxy("accepted_then_reset")
     proxy.statuses[HISTORY] = 503
     lab.generate(lab.write("fruit", 1))
@@ -204,12 +204,12 @@ def test_collecting_passes_every_budget(behind_proxy: Callable[..., tuple[Lab, P
     lab.check_all_bought_once(1)
 
 
-def test_collecting_nothing_asks_the_provider_nothing(lab: Lab) -> None:
+def test_collecting_nothing_sends_no_request(lab: Lab) -> None:
     assert lab.collect() == {}
     assert sum(lab.server.account()["requests"].values()) == 0
 
 
-def test_what_a_living_run_of_another_set_is_at_is_left_to_it(lab: Lab) -> None:
+def test_a_generation_owned_by_a_live_run_is_left_alone(lab: Lab) -> None:
     other = lab.write("harvest", 1)
     lab.generate(other, settings=lab.settings(SEGMIND_RUN_BUDGET_USD="0.000001"))
     (row,) = lab.generations()

@@ -29,7 +29,7 @@ def watched(**progress: int) -> tuple[Progress, HandClock, Watchdog]:
     return found, clock, Watchdog(found, clock, 1800)
 
 
-def test_half_an_hour_without_any_step_ends_the_run() -> None:
+def test_half_an_hour_without_progress_ends_the_run() -> None:
     progress, clock, watchdog = watched()
     clock.advance(1799)
     watchdog.look()
@@ -39,7 +39,7 @@ def test_half_an_hour_without_any_step_ends_the_run() -> None:
     assert progress.is_at_work
 
 
-def test_every_step_begins_the_half_hour_again() -> None:
+def test_every_step_restarts_the_half_hour() -> None:
     progress, clock, watchdog = watched()
     for _ in range(10):
         clock.advance(1700)
@@ -47,7 +47,7 @@ def test_every_step_begins_the_half_hour_again() -> None:
         watchdog.look()
 
 
-def test_what_says_how_long_it_may_take_is_waited_for_until_then_and_no_longer() -> None:
+def test_an_announced_wait_is_allowed_until_its_deadline() -> None:
     progress, clock, watchdog = watched()
     progress.expect_by(3 * HOUR_S)
     # one that ends earlier does not shorten the other's time
@@ -60,7 +60,7 @@ def test_what_says_how_long_it_may_take_is_waited_for_until_then_and_no_longer()
 
 
 @pytest.mark.parametrize("waiting", [1, 2])
-def test_waiting_for_other_runs_is_no_stall(waiting: int) -> None:
+def test_waiting_for_other_runs_does_not_count_as_a_stall(waiting: int) -> None:
     progress, clock, watchdog = watched(waiting=waiting)
     progress.endings = Counter({"succeeded": 3 - waiting})
     watchdog.look()
@@ -101,14 +101,12 @@ def steps_of_a_run(open_lab: OpenLab, latency_s: float) -> int:
     return seen[-1].steps
 
 
-def test_looking_again_and_again_is_no_progress(open_lab: OpenLab) -> None:
+def test_repeated_polls_do_not_count_as_progress(open_lab: OpenLab) -> None:
     # a job that takes seventy times as long is polled many times more, and changes its state as often
     assert steps_of_a_run(open_lab, 0.02) == steps_of_a_run(open_lab, 1.5)
 
 
-def test_a_provider_that_repeats_request_ids_while_a_cap_binds_comes_to_an_end(
-    open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_ends_when_request_ids_repeat_under_a_cap(open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = count()
     monkeypatch.setattr(jobs, "uuid4", lambda: UUID(int=next(numbers) // 2))
     lab = open_lab(price_jitter=False)

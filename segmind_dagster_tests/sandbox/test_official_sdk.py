@@ -1,4 +1,4 @@
-"""Segmind's own SDK 1.3.0, unmodified, works against the sandbox: an independent client for an independent witness.
+"""Segmind's own SDK 1.3.0, unmodified, works against the sandbox: an independent client confirms its behaviour.
 
 Its hard-coded hosts are sent to the sandbox by a hook of its HTTP client, as a name server could do.
 """
@@ -75,7 +75,7 @@ def test_a_failed_job_raises_inference_failed_with_the_gateways_words(connect: C
     assert server.account()["charges"] == 0
 
 
-def test_chat_gives_the_same_text_over_v2_and_v1(connect: Connect) -> None:
+def test_chat_returns_the_same_text_over_v2_and_v1(connect: Connect) -> None:
     client, _ = connect()
     messages = [{"role": "user", "content": "What is a lake?"}]
     late = client.chat("llama-v3p1-8b-instruct", messages=messages)
@@ -106,7 +106,7 @@ def test_the_account_and_the_models_are_listed(connect: Connect) -> None:
     assert "fast-flux-schnell" in {row["slug"] for row in rows}
 
 
-def test_history_and_generations_tell_what_was_bought(connect: Connect) -> None:
+def test_history_and_generations_list_what_was_bought(connect: Connect) -> None:
     client, _ = connect(faults=Faults(script=[None, "failed"]))
     bought = client.run("fast-flux-schnell", prompt="a red bicycle")
     with pytest.raises(segmind.InferenceFailed):

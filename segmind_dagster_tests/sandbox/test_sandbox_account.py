@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lab.sandbox import Clock, Start
 
 
-def test_credits_fall_by_what_was_charged_and_only_when_the_job_is_done(start: Start, clock: Clock) -> None:
+def test_credits_decrease_by_the_charge_once_the_job_is_done(start: Start, clock: Clock) -> None:
     client = start(price_jitter=False)
     client.submit({"prompt": "a pear"})
     assert client.get("/v1/get-user-credits").json() == {"credits": 100.0, "free-credits": 0.0}
@@ -24,7 +24,7 @@ def test_credits_fall_by_what_was_charged_and_only_when_the_job_is_done(start: S
     assert client.get("/v1/get-user-credits").json() == {"credits": 99.99453, "free-credits": 0.0}
 
 
-def test_a_job_is_charged_once_however_often_it_is_looked_at(start: Start, clock: Clock) -> None:
+def test_a_job_is_charged_once_however_often_it_is_polled(start: Start, clock: Clock) -> None:
     client = start()
     submitted = client.submit({"prompt": "a pear"})
     clock.advance(10)
@@ -36,7 +36,7 @@ def test_a_job_is_charged_once_however_often_it_is_looked_at(start: Start, clock
     assert Decimal(account["balance_usd"]) + Decimal(account["charged_usd"]) == 100
 
 
-def test_a_job_nobody_polls_is_charged_all_the_same(start: Start, clock: Clock) -> None:
+def test_a_job_that_is_never_polled_is_charged_too(start: Start, clock: Clock) -> None:
     client = start()
     client.submit({"prompt": "a pear"})
     clock.advance(3600 * 24)
@@ -68,7 +68,7 @@ def test_latencies_follow_the_catalogue_the_scale_and_a_jitter_of_a_third_at_mos
     assert len({row["latency_ms"] for row in rows}) > 10
 
 
-def test_the_witness_counts_each_kind_of_request(start: Start, clock: Clock) -> None:
+def test_the_request_counts_are_kept_by_kind(start: Start, clock: Clock) -> None:
     client = start()
     submitted = client.submit({"prompt": "a pear"})
     clock.advance(10)
@@ -91,7 +91,7 @@ def test_the_models_page_is_a_table_of_every_model_for_people(start: Start) -> N
     assert "$0.00547" in response.text
 
 
-def test_the_models_list_tells_parameters_where_the_registry_knows_them(start: Start) -> None:
+def test_the_models_list_has_parameters_where_the_registry_knows_them(start: Start) -> None:
     client = start()
     listed = client.get("/inference-model-information/list?segmind_model=True").json()
     (envelope,) = listed
@@ -167,7 +167,7 @@ def test_credits_limits_and_faults_can_be_changed_while_it_runs(start: Start) ->
         [],
     ],
 )
-def test_settings_that_make_no_sense_change_nothing_and_say_why(start: Start, payload: Any) -> None:
+def test_invalid_settings_change_nothing_and_name_the_reason(start: Start, payload: Any) -> None:
     client = start()
     before = client.server.account()
     response = client.post("/sandbox/settings", json=payload)

@@ -91,7 +91,7 @@ def test_a_reset_closes_the_connection_without_an_answer(
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_a_hanging_answer_never_comes_though_the_job_is_charged(faulty: Faulty, version: str) -> None:
+def test_a_hanging_answer_never_arrives_although_the_job_is_charged(faulty: Faulty, version: str) -> None:
     client = faulty("accepted_then_hang")
     with pytest.raises(requests.ReadTimeout):
         client.session.post(f"{client.server.url}/{version}/fast-flux-schnell", json=BODY, timeout=0.2)
@@ -105,7 +105,7 @@ def test_an_unreadable_answer_is_not_json_and_the_202_is_empty(faulty: Faulty) -
     assert client.post("/v2/fast-flux-schnell", json=BODY).json() == {}
 
 
-def test_the_406_faults_can_be_told_apart_by_their_words(faulty: Faulty) -> None:
+def test_the_406_faults_have_distinct_messages(faulty: Faulty) -> None:
     client = faulty("no_credits", "team_limit", "invalid")
     words = [client.post("/v2/fast-flux-schnell", json=BODY).json()["error"].split()[0] for _ in range(3)]
     assert words == ["Insufficient", "Team", "Invalid"]
@@ -147,7 +147,7 @@ def test_a_stuck_job_is_processed_until_its_record_is_gone_and_never_charged(fau
     ("kind", "words", "v1_code"),
     [("failed", "CUDA out of memory", 500), ("failed_validation", "Prompt is Mandatory and must be string", 422)],
 )
-def test_a_failed_job_says_why_and_is_not_charged(faulty: Faulty, kind: Any, words: str, v1_code: int) -> None:
+def test_a_failed_job_has_a_reason_and_is_not_charged(faulty: Faulty, kind: Any, words: str, v1_code: int) -> None:
     client = faulty(kind, kind)
     status = client.get(client.submit(BODY)["status_url"])
     at_once = client.post("/v1/fast-flux-schnell", json=BODY)
@@ -185,7 +185,7 @@ def test_an_error_page_in_place_of_the_picture_is_gone_the_second_time(faulty: F
     assert (second.status_code, second.headers["Content-Type"]) == (200, "image/jpeg")
 
 
-def test_a_slow_output_is_whole_in_the_end(faulty: Faulty) -> None:
+def test_a_slow_output_is_complete_when_it_ends(faulty: Faulty) -> None:
     client = faulty(faults=Faults(script=["slow"], slow_s=0.05))
     assert Image.open(io.BytesIO(client.output(client.submit(BODY)))).size == (64, 64)
 
@@ -218,7 +218,7 @@ def test_faults_can_be_switched_off_and_on_from_code(faulty: Faulty) -> None:
     assert client.post("/v2/fast-flux-schnell", json=BODY).status_code == 503
 
 
-def test_the_same_seed_meets_the_same_faults_and_a_retry_draws_anew(start: Start) -> None:
+def test_the_same_seed_draws_the_same_faults_and_a_retry_draws_again(start: Start) -> None:
     rates = {"server_error": 0.3, "accepted_202": 0.2, "teapot": 0.1}
 
     def codes(seed: int, order: list[int]) -> dict[tuple[int, int], int]:
@@ -236,7 +236,7 @@ def test_the_same_seed_meets_the_same_faults_and_a_retry_draws_anew(start: Start
 
 
 @given(seed=st.integers(), rate=st.floats(0.2, 0.8))
-def test_a_rate_is_about_the_share_of_submissions_that_meet_the_fault(seed: Any, rate: float) -> None:
+def test_the_share_of_faulty_submissions_is_about_the_rate(seed: Any, rate: float) -> None:
     draw = FaultDraw(Faults(rates={"truncated": rate}, seed=seed))
     met = sum(draw.draw("flux-dev", str(number), 0).output == "truncated" for number in range(800))
     assert abs(met / 800 - rate) < 0.12
@@ -251,7 +251,7 @@ def test_a_rate_of_one_always_hits_and_faults_survive_json(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"rates": {"flood": 0.1}}, {"rates": {"stuck": 1.1}}, {"script": ["flood"]}])
-def test_a_fault_that_does_not_exist_is_refused(wrong: dict[str, Any]) -> None:
+def test_an_unknown_fault_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="faults"):
         Faults(**wrong)
 
@@ -284,7 +284,7 @@ def ask(client: Client, route: str, request_id: str) -> requests.Response:
 
 @pytest.mark.parametrize("route", sorted(set(ROUTES.values())))
 @pytest.mark.parametrize("kind", SPOILT)
-def test_any_request_can_meet_a_fault_and_is_answered_when_it_comes_again(start: Start, kind: Any, route: str) -> None:
+def test_any_request_can_fail_and_succeeds_when_repeated(start: Start, kind: Any, route: str) -> None:
     client = start(fixed_latency_s=0.0)
     request_id = client.submit(BODY)["request_id"]
     client.server.set_faults(Faults(request_rates={kind: 1.0}))
@@ -300,7 +300,7 @@ def test_any_request_can_meet_a_fault_and_is_answered_when_it_comes_again(start:
     assert account["requests"][route] == 2
 
 
-def test_a_request_can_be_cut_off_and_an_upload_that_was_is_not_stored(start: Start) -> None:
+def test_a_request_can_be_cut_off_and_a_cut_off_upload_is_not_stored(start: Start) -> None:
     client = start(faults=Faults(request_rates={"get_reset": 1.0}))
     for route in ("credits", "upload"):
         with pytest.raises(requests.ConnectionError):
@@ -319,13 +319,13 @@ def test_the_history_can_give_its_bodies_as_strings_and_nothing_else_can(start: 
     assert client.server.account()["spoilt"] == {"history": {"body_as_string": 2}}
 
 
-def test_about_as_many_requests_meet_a_fault_as_was_asked_for(start: Start) -> None:
+def test_about_the_configured_share_of_requests_fails(start: Start) -> None:
     client = start(faults=Faults(request_rates={"get_error": 0.2}, seed=3))
     answers = [ask(client, "credits", "").status_code for _ in range(100)]
     assert 10 <= sum(code != 200 for code in answers) <= 30
 
 
-def test_noise_can_give_way_to_the_output(start: Start) -> None:
+def test_noise_can_be_replaced_by_the_output(start: Start) -> None:
     client = start(fixed_latency_s=0.0, faults=Faults(script=["undecodable"], noisy_fetches=2))
     request_id = client.submit(BODY)["request_id"]
     came = [ask(client, "output", request_id).content for _ in range(4)]

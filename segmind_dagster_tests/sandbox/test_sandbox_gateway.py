@@ -46,7 +46,7 @@ def test_a_job_is_queued_then_processed_then_completed_whether_or_not_anybody_po
     assert seen == ["QUEUED", "QUEUED", "PROCESSING", "PROCESSING", "COMPLETED"]
 
 
-def test_a_completed_status_tells_cost_and_times_but_never_the_output(start: Start, clock: Clock) -> None:
+def test_a_completed_status_has_cost_and_times_but_never_the_output(start: Start, clock: Clock) -> None:
     client = start(price_jitter=False)
     submitted = client.submit({"prompt": "a pear"})
     clock.advance(10)
@@ -100,9 +100,7 @@ def test_without_a_seed_one_is_chosen_and_reported(start: Start, clock: Clock, s
     assert int(client.get(submitted["response_url"]).json()["seed"]) >= 0
 
 
-def test_a_result_asked_for_too_early_is_the_pending_status_and_the_v1_poll_url_agrees(
-    start: Start, clock: Clock
-) -> None:
+def test_an_early_result_request_returns_the_pending_status_like_the_v1_poll_url(start: Start, clock: Clock) -> None:
     client = start()
     submitted = client.submit({"prompt": "a pear"})
     early = client.get(submitted["response_url"])
@@ -113,7 +111,7 @@ def test_a_result_asked_for_too_early_is_the_pending_status_and_the_v1_poll_url_
     assert client.get(submitted["poll_url"]).json() == client.get(submitted["response_url"]).json()
 
 
-def test_a_request_nobody_made_is_not_found(start: Start) -> None:
+def test_a_request_that_was_never_made_is_not_found(start: Start) -> None:
     unknown = "00000000-0000-0000-0000-000000000000"
     response = start().get(f"/v2/requests/{unknown}/status")
     assert (response.status_code, response.json()) == (404, {"error": f"Request {unknown} not found"})
@@ -139,7 +137,7 @@ def test_an_output_is_not_there_before_its_job_is_done(start: Start) -> None:
     assert client.get(f"/outputs/{submitted['request_id']}.jpeg").status_code == 404
 
 
-def test_v1_answers_with_the_picture_and_tells_cost_balance_seed_and_id_in_headers(start: Start) -> None:
+def test_v1_answers_with_the_picture_and_has_cost_balance_seed_and_id_in_headers(start: Start) -> None:
     client = start(fixed_latency_s=0.0, price_jitter=False)
     response = client.post(f"/v1/{IMAGE}", json={"prompt": "a pear", "seed": 7})
     assert response.headers["Content-Type"] == "image/jpeg"

@@ -38,7 +38,7 @@ def test_each_output_is_a_row_with_the_full_cost_of_its_request(client: Client) 
     assert [Decimal(str(row["credits_deduction"])) for row in rows] == [Decimal(job["cost_usd"])] * 2
 
 
-def test_a_row_tells_model_status_cost_body_url_latency_time_and_error(client: Client) -> None:
+def test_a_history_row_has_model_status_cost_body_url_latency_time_and_error(client: Client) -> None:
     rows = client.get(PATH, params={"sort_order": "asc"}).json()["data"]
     first, failed, _, _, running = rows
     assert first == {
@@ -57,7 +57,7 @@ def test_a_row_tells_model_status_cost_body_url_latency_time_and_error(client: C
     assert (running["model_status"], running["latency_ms"], running["generation_url"]) == ("PENDING", None, None)
 
 
-def test_the_body_can_be_told_as_a_string(start: Start, clock: Clock) -> None:
+def test_the_body_can_be_given_as_a_string(start: Start, clock: Clock) -> None:
     client = start(history_body_as_string=True)
     client.submit({"prompt": "a pear", "seed": 2**60})
     (row,) = client.get(PATH).json()["data"]
@@ -125,7 +125,7 @@ def test_a_window_of_31_days_is_allowed(client: Client) -> None:
     assert client.get(PATH, params={"from_date": "2025-12-02", "to_date": "2026-01-02"}).status_code == 200
 
 
-def test_without_dates_only_the_last_week_is_told_but_one_request_is_found_at_any_age(
+def test_without_dates_only_the_last_week_is_listed_but_one_request_is_found_at_any_age(
     client: Client, clock: Clock
 ) -> None:
     request_id = client.server.account()["jobs"][0]["request_id"]
@@ -139,5 +139,5 @@ def test_without_dates_only_the_last_week_is_told_but_one_request_is_found_at_an
     )
 
 
-def test_a_request_id_nobody_had_is_not_found(client: Client) -> None:
+def test_an_unknown_request_id_is_not_found(client: Client) -> None:
     assert client.get(f"{PATH}/nobody").status_code == 404

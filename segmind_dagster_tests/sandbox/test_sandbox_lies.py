@@ -63,7 +63,7 @@ def told(start: Start, clock: Clock) -> Told:
     return row
 
 
-def test_a_provider_lies_from_the_moment_it_is_told_to_and_its_books_do_not(client: Client) -> None:
+def test_lies_begin_when_they_are_set_and_never_change_the_books(client: Client) -> None:
     client.server.set_lies(Lies(empty_readings=None, cost_in_history="absurd"))
     assert page(client)["data"] == []
     account = client.server.account()
@@ -74,14 +74,14 @@ def test_a_provider_lies_from_the_moment_it_is_told_to_and_its_books_do_not(clie
 
 
 @pytest.mark.parametrize("readings", [1, 3])
-def test_so_many_readings_are_empty_and_the_next_is_whole(client: Client, readings: int) -> None:
+def test_a_given_number_of_readings_is_empty_before_a_whole_one(client: Client, readings: int) -> None:
     client.server.set_lies(Lies(empty_readings=readings))
     for _ in range(readings):
         assert [page(client, number)["data"] for number in (1, 2)] == [[], []]
     assert len(prompts(client)) == 50
 
 
-def test_an_empty_history_is_no_reading_that_counts(start: Start) -> None:
+def test_an_empty_history_does_not_use_up_an_empty_reading(start: Start) -> None:
     client = start(lies=Lies(empty_readings=1))
     assert page(client)["data"] == []
     client.submit({"prompt": "a pear"})
@@ -100,7 +100,7 @@ def test_single_pages_can_be_unreadable_or_empty_in_turn(client: Client) -> None
     assert len(page(client)["data"]) == 50
 
 
-def test_rows_show_up_late_by_as_much_as_was_asked_for(client: Client, clock: Clock) -> None:
+def test_rows_appear_after_the_configured_delay(client: Client, clock: Clock) -> None:
     client.server.set_lies(Lies(lag_s=5))
     assert prompts(client)[0] == "a pear, number 45"
     client.server.set_lies(Lies(lag_by_model={SLUG: 10.5, "other": 99}))
@@ -109,7 +109,7 @@ def test_rows_show_up_late_by_as_much_as_was_asked_for(client: Client, clock: Cl
     assert len(prompts(client)) == 50
 
 
-def test_rows_can_be_late_each_by_its_own_time_the_same_at_every_look(client: Client, clock: Clock) -> None:
+def test_each_row_has_its_own_constant_delay(client: Client, clock: Clock) -> None:
     client.server.set_lies(Lies(lag_spread_s=30, seed=4))
     shown = prompts(client)
     assert prompts(client) == shown
@@ -130,7 +130,7 @@ def test_only_finished_requests_can_be_listed(client: Client, clock: Clock) -> N
     assert len(prompts(client)) == 50
 
 
-def test_a_share_of_the_requests_never_shows_up_the_same_for_a_seed(client: Client) -> None:
+def test_a_share_of_the_requests_is_never_listed_the_same_for_a_seed(client: Client) -> None:
     client.server.set_lies(Lies(omitted_share=0.4, seed=1))
     shown = prompts(client)
     assert 20 <= len(shown) <= 40
@@ -141,7 +141,7 @@ def test_a_share_of_the_requests_never_shows_up_the_same_for_a_seed(client: Clie
 
 
 @pytest.mark.parametrize(("workspace", "rows"), [("empty", 0), ("strangers", 3)])
-def test_another_workspace_lists_nothing_of_ours(client: Client, workspace: Any, rows: int) -> None:
+def test_another_workspace_lists_none_of_our_requests(client: Client, workspace: Any, rows: int) -> None:
     ours = {job["request_id"] for job in client.server.account()["jobs"]}
     client.server.set_lies(Lies(workspace=workspace))
     shown = page(client)["data"]
@@ -178,7 +178,7 @@ def test_pages_can_repeat(client: Client) -> None:
     assert [prompts(client, number, per_page=20) for number in (1, 2, 3)] == [whole[:20], whole[:20], whole[20:40]]
 
 
-def test_rows_can_change_places_from_one_request_to_the_next(client: Client) -> None:
+def test_row_order_can_change_between_requests(client: Client) -> None:
     whole = prompts(client)
     client.server.set_lies(Lies(is_unsorted=True))
     first, second = prompts(client), prompts(client)
@@ -189,7 +189,7 @@ def test_rows_can_change_places_from_one_request_to_the_next(client: Client) -> 
     assert len(set(cut)) < 50
 
 
-def test_rows_can_come_in_between_two_pages(client: Client) -> None:
+def test_rows_can_be_inserted_between_two_pages(client: Client) -> None:
     whole = prompts(client)
     client.server.set_lies(Lies(inserted_per_page=2))
     pages = [prompts(client, number, per_page=20) for number in (1, 2, 3)]
@@ -198,7 +198,7 @@ def test_rows_can_come_in_between_two_pages(client: Client) -> None:
 
 
 @pytest.mark.parametrize(("kind", "status"), [("404", 404), ("400", 400), ("empty", 200), ("last", 200)])
-def test_a_page_after_the_last_is_answered_as_asked(client: Client, kind: Any, status: int) -> None:
+def test_a_page_after_the_last_is_answered_as_configured(client: Client, kind: Any, status: int) -> None:
     client.server.set_lies(Lies(past_end=kind))
     assert len(prompts(client, 3, per_page=20)) == 10
     answer = client.get(PATH, params={"page": 4, "per_page": 20})
@@ -261,7 +261,7 @@ def test_a_number_or_a_boolean_can_have_another_form(told: Told, kind: str, valu
         assert (found, type(found)) == (becomes, type(becomes))
 
 
-def test_a_drawn_seed_can_stand_in_place_of_none(told: Told) -> None:
+def test_a_drawn_seed_can_replace_a_missing_one(told: Told) -> None:
     assert told("drawn_seed", body=BODY)["request_body"]["seed"] > 0
     assert told("drawn_seed", body={**BODY, "seed": 5})["request_body"]["seed"] == 5
 
@@ -282,14 +282,14 @@ def test_keys_can_be_added_or_dropped(told: Told) -> None:
     assert "request_body" not in told("body_missing")
 
 
-def test_the_address_of_a_picture_can_be_another_and_the_prompt_stays(told: Told) -> None:
+def test_a_picture_url_can_change_without_the_prompt(told: Told) -> None:
     body = {"prompt": "a man", "face_image": "https://example.com/face.jpg"}
     replaced = told("pictures_replaced", "upper", body=body, slug="instantid")["request_body"]
     assert replaced["prompt"] == "A MAN"
     assert replaced["face_image"].startswith("https://storage.example.com/")
 
 
-def test_a_body_can_be_json_in_a_text_and_altered_as_well(told: Told) -> None:
+def test_a_body_can_be_json_text_and_altered_too(told: Told) -> None:
     for kinds in (("body_as_text", "upper"), ("upper", "body_as_text")):
         body = told(*kinds, body=BODY)["request_body"]
         assert isinstance(body, str)
@@ -307,7 +307,7 @@ def test_a_body_can_be_json_in_a_text_and_altered_as_well(told: Told) -> None:
         ("time_epoch_ms", 1767355445678),
     ],
 )
-def test_a_moment_can_have_another_form(told: Told, kind: str, moment: Any) -> None:
+def test_a_time_can_have_another_format(told: Told, kind: str, moment: Any) -> None:
     assert told(kind)["model_created"] == moment
 
 
@@ -361,7 +361,7 @@ def test_a_request_can_be_unknown_for_its_first_seconds(start: Start, clock: Clo
     assert client.get(submitted["status_url"]).json()["status"] == "COMPLETED"
 
 
-def test_a_request_id_can_be_told_again_for_another_submission(start: Start, clock: Clock) -> None:
+def test_a_request_id_can_be_repeated_for_another_submission(start: Start, clock: Clock) -> None:
     client = start(lies=Lies(repeated_id_share=1))
     first, second = (client.submit({"prompt": prompt}) for prompt in ("a pear", "a fig"))
     assert first["request_id"] == second["request_id"]
@@ -398,7 +398,7 @@ def is_told(value: Any, kind: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", COST_LIES)
-def test_a_cost_can_be_told_wrongly_in_each_place_by_itself(start: Start, clock: Clock, kind: Any) -> None:
+def test_a_cost_can_be_wrong_in_each_answer_separately(start: Start, clock: Clock, kind: Any) -> None:
     client = start(lies=Lies(cost_in_results=kind), price_jitter=False)
     submitted = client.submit(BODY)
     clock.advance(10)
@@ -412,7 +412,7 @@ def test_a_cost_can_be_told_wrongly_in_each_place_by_itself(start: Start, clock:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in COST_LIES if kind != "right"])
-def test_headers_and_balances_can_be_told_wrongly_too(start: Start, kind: Any) -> None:
+def test_headers_and_balances_can_be_wrong_too(start: Start, kind: Any) -> None:
     client = start(lies=Lies(cost_in_headers=kind, balance=kind), fixed_latency_s=0.0)
     headers = client.post(f"/v1/{SLUG}", json=BODY).headers
     for name in ("x-cost", "x-remaining-credits"):
@@ -422,14 +422,14 @@ def test_headers_and_balances_can_be_told_wrongly_too(start: Start, kind: Any) -
     assert is_told(read(client, submitted["status_url"])["metrics"].get("remaining_credits"), kind)
 
 
-def test_lies_go_together(client: Client) -> None:
+def test_lies_can_be_combined(client: Client) -> None:
     client.server.set_lies(Lies(finished_only=True, page_cap=20, total_pages="one", alterations=["nfd", "model_title"]))
     shown = page(client)
     assert (len(shown["data"]), shown["pagination"]["total_pages"], shown["pagination"]["total"]) == (20, 1, 41)
     assert shown["data"][0]["model_name"] == "Fast Flux.1 Schnell"
 
 
-def test_lies_survive_json_and_a_sandbox_that_is_told_them_over_http(client: Client) -> None:
+def test_lies_survive_json_and_can_be_set_over_http(client: Client) -> None:
     told = {
         "lag_s": 1.5, "lag_by_model": {"x": 2}, "alterations": ["nfd", "cut"], "page_script": ["empty"],
         "empty_readings": None,
@@ -456,7 +456,7 @@ def test_lies_survive_json_and_a_sandbox_that_is_told_them_over_http(client: Cli
         {"lag_by_model": 3},
     ],
 )
-def test_a_lie_that_does_not_exist_is_refused(client: Client, wrong: dict[str, Any]) -> None:
+def test_an_unknown_lie_is_refused(client: Client, wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="lies"):
         Lies.from_json(wrong)
     answer = client.post("/sandbox/settings", json={"lies": wrong})

@@ -83,7 +83,7 @@ def test_the_prompt_is_written_in_full_over_as_many_lines_as_it_takes(
     assert written == ["SANDBOX", "a quiet lake", "face-to-sticker"]
 
 
-def test_a_sticker_is_a_png_on_nothing() -> None:
+def test_a_sticker_is_a_transparent_png() -> None:
     image = opened(draw(shape="sticker", slug="face-to-sticker"))
     assert (image.format, image.mode, image.size) == ("PNG", "RGBA", SIZE)
     alpha = image.getchannel("A")
@@ -92,7 +92,7 @@ def test_a_sticker_is_a_png_on_nothing() -> None:
 
 
 @pytest.mark.parametrize("shape", ["scene", "sticker"])
-def test_an_input_picture_shows(shape: str) -> None:
+def test_an_input_picture_is_visible_in_the_output(shape: str) -> None:
     with_inset = opened(draw(shape=shape, inset=png((255, 0, 255)))).convert("RGB")
     without = opened(draw(shape=shape)).convert("RGB")
 
@@ -102,7 +102,7 @@ def test_an_input_picture_shows(shape: str) -> None:
     assert magenta(with_inset) > magenta(without) + 1000
 
 
-def test_a_transparent_input_is_shown_on_paper_and_an_unreadable_one_is_left_out() -> None:
+def test_a_transparent_input_gets_a_background_and_an_unreadable_one_is_left_out() -> None:
     assert opened(draw(inset=png((0, 0, 0, 0), "RGBA"))).getpixel((60, 40)) > (200, 200, 200)
     assert draw(inset=b"not a picture") == draw()
 
@@ -130,7 +130,7 @@ def test_no_side_is_ever_longer_than_allowed_or_too_short_to_see(width: int, hei
 
 
 @pytest.mark.parametrize(("extension", "kind"), [("jpeg", "JPEG"), ("png", "PNG")])
-def test_tiny_pictures_come_in_sixteen_colours(extension: str, kind: Any) -> None:
+def test_tiny_pictures_have_sixteen_colours(extension: str, kind: Any) -> None:
     contents = [tiny_picture(seed, extension) for seed in range(32)]
     assert {opened(content).format for content in contents} == {kind}
     assert {opened(content).size for content in contents} == {(64, 64)}

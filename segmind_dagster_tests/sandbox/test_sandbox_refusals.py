@@ -26,7 +26,7 @@ GOOD = {"prompt": "a pear"}
     ids=["missing", "wrong", "bearer"],
 )
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_without_the_right_key_nothing_is_answered_but_401(
+def test_every_request_without_the_right_key_is_401(
     start: Start, version: str, headers: dict[str, str | None], message: str
 ) -> None:
     client = start()
@@ -53,7 +53,7 @@ def test_account_and_status_need_the_key_too(start: Start, path: str) -> None:
         ("GET", "/upload-asset"),
     ],
 )
-def test_a_wrong_verb_is_answered_with_a_page(start: Start, method: str, path: str) -> None:
+def test_a_wrong_http_method_is_answered_with_a_page(start: Start, method: str, path: str) -> None:
     client = start()
     response = client.session.request(method, client.server.url + path, json=GOOD, timeout=10)
     assert (response.status_code, response.headers["Content-Type"]) == (405, "text/html; charset=utf-8")
@@ -69,7 +69,7 @@ def test_an_unsupported_content_type_is_406_as_plain_text(start: Start, content_
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"\xff", b"[]", b'"text"'])
-def test_a_body_that_is_no_json_object_is_400(start: Start, body: Any) -> None:
+def test_a_body_that_is_not_a_json_object_is_400(start: Start, body: Any) -> None:
     response = start().post("/v2/fast-flux-schnell", data=body, headers={"Content-Type": "application/json"})
     assert response.status_code == 400
     assert "JSON" in response.json()["error"]
@@ -187,7 +187,7 @@ def test_gets_count_against_the_limit_only_when_asked_to(start: Start) -> None:
         assert [client.get("/v1/get-user-credits").status_code for _ in range(3)] == codes
 
 
-def test_outputs_health_and_the_witness_are_never_rate_limited(start: Start) -> None:
+def test_outputs_health_and_request_counts_are_never_rate_limited(start: Start) -> None:
     client = start(requests_per_minute=0, rate_counts_gets=True)
     assert client.get("/v1/get-user-credits").status_code == 429
     assert client.get("/health", headers={"x-api-key": None}).json() == {"status": "ok", "sandbox": True}

@@ -47,7 +47,7 @@ def test_it_answers_on_loopback(start: Start, host: str) -> None:
         {"max_picture_px": 8},
     ],
 )
-def test_numbers_that_make_no_sense_are_refused_by_name(wrong: dict[str, Any]) -> None:
+def test_invalid_numbers_are_refused_by_name(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(SettingsError) as refused:
         SandboxSettings(**wrong)
@@ -85,7 +85,7 @@ def test_importing_it_does_not_load_the_drawing_library() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_in_the_foreground_it_announces_itself_and_ends_cleanly(number: signal.Signals, tmp_path: Path) -> None:
+def test_in_the_foreground_it_prints_its_address_and_exits_cleanly(number: signal.Signals, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from segmind_dagster.sandbox import SandboxSettings, serve\n"
         f"settings = SandboxSettings(state_dir=Path({str(tmp_path)!r}), fixed_latency_s=0.0)\n"
@@ -128,7 +128,7 @@ def test_jobs_money_uploads_and_attempts_survive_a_restart(start: Start, clock: 
     assert second.server.account()["charges"] == before["charges"] + 1
 
 
-def test_a_job_that_fell_due_while_it_was_down_is_charged_at_the_next_start(
+def test_a_job_that_completed_while_it_was_down_is_charged_at_the_next_start(
     start: Start, clock: Clock, tmp_path: Path
 ) -> None:
     first = start(state_dir=tmp_path)
@@ -139,7 +139,7 @@ def test_a_job_that_fell_due_while_it_was_down_is_charged_at_the_next_start(
     assert (account["charges"], account["jobs"][0]["status"]) == (1, "COMPLETED")
 
 
-def test_a_stuck_or_faulty_job_stays_so_over_a_restart(start: Start, clock: Clock, tmp_path: Path) -> None:
+def test_a_stuck_or_faulty_job_survives_a_restart(start: Start, clock: Clock, tmp_path: Path) -> None:
     first = start(state_dir=tmp_path, faults=Faults(script=["stuck", "undecodable"]))
     stuck, noise = first.submit({"prompt": "a"}), first.submit({"prompt": "b"})
     clock.advance(20)
@@ -156,7 +156,7 @@ def test_with_durable_a_submission_is_on_disk_before_its_answer(start: Start, tm
 
 
 @given(cut=st.integers(1, 60), records=st.lists(st.dictionaries(st.text(), st.text()), min_size=1, max_size=5))
-def test_a_torn_last_line_is_dropped_and_the_file_goes_on_whole(
+def test_a_torn_last_line_is_dropped_and_the_journal_continues(
     tmp_path: Path, records: list[dict[str, str]], cut: int
 ) -> None:
     path = tmp_path / "journal.jsonl"

@@ -151,7 +151,7 @@ def test_the_section_segmind_wins_over_that_of_the_seed_document(project: Projec
 @pytest.mark.parametrize(
     "toml", ["", "sources = 3\n", "[sources]\nsegmind = 3\n", "[destination.duckdb]\ncredentials = 'x'\n"]
 )
-def test_toml_that_says_nothing_about_segmind_changes_nothing(project: Project, toml: str) -> None:
+def test_toml_without_a_segmind_section_changes_nothing(project: Project, toml: str) -> None:
     project.write("config.toml", toml)
     assert project.load().destination == "duckdb"
 
@@ -172,7 +172,7 @@ def test_a_placeholder_is_no_key(project: Project, placeholder: str) -> None:
     assert project.load().api_key is None
 
 
-def test_a_missing_key_names_both_ways_to_give_one_and_the_stand_in(project: Project) -> None:
+def test_a_missing_key_names_both_ways_to_set_one_and_the_sandbox(project: Project) -> None:
     with pytest.raises(SettingsError) as raised:
         project.load().require_api_key()
     assert raised.value.setting == "SEGMIND_API_KEY"
@@ -266,7 +266,7 @@ def test_a_name_in_a_file_that_is_no_setting_is_refused(project: Project, name: 
         ("SOURCES__SEGMIND__DAILY_BUDGET", "SOURCES__SEGMIND__DAILY_BUDGET_USD"),
     ],
 )
-def test_a_variable_with_a_slip_in_its_name_is_refused(project: Project, variable: str, meant: str) -> None:
+def test_a_misspelt_variable_is_refused(project: Project, variable: str, meant: str) -> None:
     error = project.refusal({variable: "1"})
     assert error.setting == variable
     assert f"Did you mean {meant}?" in str(error)
@@ -349,7 +349,7 @@ def test_the_project_is_the_nearest_folder_upward_that_holds_dlt(project: Projec
     assert find_project_dir({}, deep) == project.folder / "a"
 
 
-def test_the_dlt_folder_of_the_home_marks_no_project(project: Project) -> None:
+def test_the_dlt_folder_in_the_home_directory_is_no_project(project: Project) -> None:
     deep = project.folder / "a"
     deep.mkdir()
     assert find_project_dir({"HOME": str(project.folder)}, deep) == deep

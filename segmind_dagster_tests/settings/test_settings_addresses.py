@@ -15,7 +15,7 @@ def load(folder: Path, environ: dict[str, str] | None = None, **overrides: Any) 
     return load_settings(environ={"SEGMIND_PROJECT_DIR": str(folder), **(environ or {})}, **overrides)
 
 
-def test_an_explicit_gateway_takes_history_uploads_and_outputs_along(tmp_path: Path) -> None:
+def test_an_explicit_gateway_also_sets_history_uploads_and_outputs(tmp_path: Path) -> None:
     settings = load(tmp_path, api_url="http://127.0.0.1:8777")
     assert settings.platform_url == settings.storage_url == "http://127.0.0.1:8777"
     assert settings.output_hosts == ()

@@ -40,11 +40,11 @@ def seen(rows: list[dict[str, Any]], state: dict[str, Any], origin: str = ORIGIN
     return [(row["slug"], row["field"], row["old_value"], row["new_value"]) for row in found]
 
 
-def test_a_list_that_says_what_is_bundled_is_no_change() -> None:
+def test_a_list_equal_to_the_bundled_catalogue_is_no_change() -> None:
     assert seen(listing(), {}) == []
 
 
-def test_a_new_price_is_told_once_against_the_bundled_one_and_then_against_the_last() -> None:
+def test_a_new_price_is_reported_once_against_the_last_known_one() -> None:
     state: dict[str, Any] = {}
     old = f"{FLUX.cost_usd.normalize():f}"
     assert seen(listing(mean_cost_usd=Decimal("0.5")), state) == [(FLUX.slug, "mean_cost_usd", old, "0.5")]
@@ -52,13 +52,13 @@ def test_a_new_price_is_told_once_against_the_bundled_one_and_then_against_the_l
     assert seen(listing(mean_cost_usd=Decimal("0.4")), state) == [(FLUX.slug, "mean_cost_usd", "0.5", "0.4")]
 
 
-def test_a_change_says_by_how_much() -> None:
+def test_a_change_has_its_size() -> None:
     rows = listing(mean_cost_usd=FLUX.cost_usd * 2)
     (row,) = catalogue_changes(rows, {}, api_origin=ORIGIN, now=NOW)
     assert (row["change_percent"], row["seen_at"], row["api_origin"]) == (100.0, NOW, ORIGIN)
 
 
-def test_a_mean_time_that_moves_a_little_is_noise_and_one_that_creeps_is_noticed() -> None:
+def test_small_latency_changes_are_noise_and_a_drift_is_noticed() -> None:
     usual = round(FLUX.latency_s * 1000)
     state: dict[str, Any] = {}
     assert seen(listing(mean_latency_ms=round(usual * 1.09)), state) == []
@@ -67,11 +67,11 @@ def test_a_mean_time_that_moves_a_little_is_noise_and_one_that_creeps_is_noticed
     ]
 
 
-def test_what_the_list_does_not_say_is_no_change() -> None:
+def test_missing_values_in_the_list_are_no_change() -> None:
     assert seen(listing(mean_cost_usd=None, mean_latency_ms=None, is_deprecated=None), {}) == []
 
 
-def test_models_come_go_retire_and_come_back() -> None:
+def test_new_removed_retired_and_returned_models_are_reported() -> None:
     state: dict[str, Any] = {}
     new = {"slug": "new-model", "mean_cost_usd": Decimal(1), "mean_latency_ms": None, "is_deprecated": False}
     assert seen([*listing(), new], state) == [
@@ -85,11 +85,11 @@ def test_models_come_go_retire_and_come_back() -> None:
     assert seen([*listing(is_deprecated=True), new], state) == [("new-model", "is_listed", "false", "true")]
 
 
-def test_an_empty_list_is_not_the_end_of_every_model() -> None:
+def test_an_empty_list_removes_no_model() -> None:
     assert seen([], {}) == []
 
 
-def test_each_account_has_its_own_past() -> None:
+def test_each_account_has_its_own_catalogue_history() -> None:
     state: dict[str, Any] = {}
     raised = listing(mean_cost_usd=Decimal("0.5"))
     assert len(seen(raised, state)) == len(seen(raised, state, "http://127.0.0.1:8765")) == 1
@@ -104,7 +104,7 @@ def test_the_same_list_again_is_never_a_change(lists: list[tuple[int | None, int
         assert seen(rows, state) == []
 
 
-def test_changes_pile_up_in_a_table_and_are_remembered_with_the_load(proxied: tuple[Project, Proxy]) -> None:
+def test_changes_are_appended_to_a_table_and_saved_with_the_load(proxied: tuple[Project, Proxy]) -> None:
     project, proxy = proxied
     project.load("models", "model_changes")
     at_first = project.rows("SELECT count(*) FROM model_changes WHERE slug = 'fast-flux-schnell'")

@@ -63,7 +63,7 @@ def values_of(config: Any) -> Iterator[str]:
             yield str(value)
 
 
-def test_every_destination_we_promise_has_an_example() -> None:
+def test_every_documented_destination_has_an_example() -> None:
     assert {example["SEGMIND_DESTINATION"] for example in EXAMPLES} == {
         "bigquery", "databricks", "ducklake", "filesystem", "motherduck", "postgres", "redshift", "snowflake",
     }  # fmt: skip

@@ -52,7 +52,7 @@ def refusal(project: Project, destination: str) -> str:
     return message
 
 
-def test_a_name_that_is_no_destination_is_refused(project: Project) -> None:
+def test_an_unknown_destination_is_refused(project: Project) -> None:
     assert "dlt knows no destination 'postgress'" in refusal(project, "postgress")
 
 
@@ -99,12 +99,12 @@ def refusal_of_snowflake(project: Project, monkeypatch: pytest.MonkeyPatch) -> s
     return refusal(project, "snowflake")
 
 
-def test_a_folder_that_depends_on_where_we_are_is_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_destination_folder_is_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", "lake")
     assert "DESTINATION__FILESYSTEM__BUCKET_URL: 'lake' is relative" in refusal(project, "filesystem")
 
 
-def test_a_bucket_out_of_reach_is_refused(project: Project, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_bucket_is_refused(project: Project, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", f"{s3_bucket}/lake")
     check_destination(project.settings(SEGMIND_DESTINATION="filesystem"))
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -143,7 +143,7 @@ def test_a_load_that_fails_after_generating_loses_nothing(
     assert project.posts == 1
 
 
-def test_changing_the_destination_shows_what_is_there_and_not_what_was_elsewhere(
+def test_a_new_destination_shows_its_own_rows(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", f"file://{tmp_path}/lake")
@@ -156,7 +156,7 @@ def test_changing_the_destination_shows_what_is_there_and_not_what_was_elsewhere
     assert duckdb.rows(f"SELECT prompt FROM {FLUX} ORDER BY 1") == [("a pear",), ("a plum",)]
 
 
-def test_a_script_of_somebodys_own_is_kept_from_doubling_its_rows(project: Project, tmp_path: Path) -> None:
+def test_a_custom_script_cannot_double_its_rows(project: Project, tmp_path: Path) -> None:
     project.write("fruit", ["a pear"])
     url = f"file://{tmp_path}/lake"
     done = project.python(SCRIPT.format(url=url), cwd=project.folder)

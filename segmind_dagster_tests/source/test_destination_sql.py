@@ -78,7 +78,7 @@ def merging(warehouse: Any, table: str) -> list[exp.Expression]:
     return [parsed(warehouse, line) for line in Path(job.new_file_path()).read_text(encoding="utf-8").splitlines()]
 
 
-def test_every_table_can_be_made_with_all_of_its_columns_and_grow(warehouse: Any) -> None:
+def test_every_table_can_be_created_with_all_columns_and_extended(warehouse: Any) -> None:
     tables = warehouse.schema.data_table_names() + warehouse.schema.dlt_table_names()
     assert {*MERGED, "usage_by_day", "spend_balance", "credits", "models", "model_changes"} <= set(tables)
     for table in tables:

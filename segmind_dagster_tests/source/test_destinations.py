@@ -69,7 +69,7 @@ def test_loading_twice_keeps_every_row_single_and_its_money_exact(project: Proje
     assert warehouse.rows("SELECT count(*) FROM credits") == [(2,)]
 
 
-def test_a_row_that_changed_is_the_row_that_was_there(project: Project, warehouse: Warehouse) -> None:
+def test_a_changed_row_replaces_the_existing_one(project: Project, warehouse: Warehouse) -> None:
     key = project.write("fruit", ["a pear", "a plum"])
     project.buy(key)
     warehouse.load(FLUX, "attempts")
@@ -80,7 +80,7 @@ def test_a_row_that_changed_is_the_row_that_was_there(project: Project, warehous
     assert rows == [("a pear", True), ("a plum", False), ("a quince", True)]
 
 
-def test_a_column_that_comes_later_joins_the_table_and_stays(project: Project, warehouse: Warehouse) -> None:
+def test_a_new_column_is_added_to_the_table_and_stays(project: Project, warehouse: Warehouse) -> None:
     project.buy(project.write("fruit", ["a pear"]))
     warehouse.load(FLUX, "attempts")
     project.buy(project.write("harvest", ["a plum"]))
@@ -91,9 +91,7 @@ def test_a_column_that_comes_later_joins_the_table_and_stays(project: Project, w
     assert rows == [("a medlar", None), ("a pear", None), ("a plum", "rain")]
 
 
-def test_a_table_is_there_before_its_first_row_and_takes_rows_afterwards(
-    project: Project, warehouse: Warehouse
-) -> None:
+def test_a_table_exists_before_its_first_row_and_accepts_rows_later(project: Project, warehouse: Warehouse) -> None:
     names = [FLUX, REALITY, TEXT, "attempts"]
     warehouse.load(*names)
     for name in names:
@@ -105,7 +103,7 @@ def test_a_table_is_there_before_its_first_row_and_takes_rows_afterwards(
     assert warehouse.rows(f"SELECT count(*) FROM {REALITY}") == [(0,)]
 
 
-def test_loads_at_the_same_moment_take_turns_and_lose_nothing(project: Project, warehouse: Warehouse) -> None:
+def test_concurrent_loads_take_turns_and_lose_nothing(project: Project, warehouse: Warehouse) -> None:
     keys = [project.write(f"set{number}", [f"pear {number}"]) for number in range(3)]
     project.buy(*keys)
     with ThreadPoolExecutor(3) as pool:
@@ -114,7 +112,7 @@ def test_loads_at_the_same_moment_take_turns_and_lose_nothing(project: Project, 
     assert warehouse.rows("SELECT count(*), sum(cost_usd) FROM attempts") == [(3, project.charged_usd)]
 
 
-def test_the_summaries_are_made_where_the_rows_are(project: Project, warehouse: Warehouse) -> None:
+def test_the_summaries_are_created_beside_the_rows(project: Project, warehouse: Warehouse) -> None:
     project.buy(project.write("fruit", ["a pear", "a plum"]))
     warehouse.load(*(model.resource for model in MODELS), "attempts")
     load(warehouse.settings, usage_source())
@@ -123,7 +121,7 @@ def test_the_summaries_are_made_where_the_rows_are(project: Project, warehouse: 
     assert (row["generations"], row["succeeded"], row["cost_usd"]) == (2, 2, project.charged_usd)
 
 
-def test_a_lost_ledger_finds_there_what_it_knew(project: Project, warehouse: Warehouse) -> None:
+def test_a_lost_ledger_is_restored_from_the_destination(project: Project, warehouse: Warehouse) -> None:
     models = {FLUX: {"steps": 3}, REALITY: {}}
     project.buy(project.write("fruit", ["a pear", "a plum"], models=models))
     warehouse.load(*(model.resource for model in MODELS), "attempts")
@@ -136,9 +134,7 @@ def test_a_lost_ledger_finds_there_what_it_knew(project: Project, warehouse: War
     assert sum(rows[0]["cost_usd"] for rows in remembered.attempts.values()) == project.charged_usd
 
 
-def test_the_dataset_is_there_for_whoever_types_its_name(
-    project: Project, warehouse: Warehouse, tmp_path: Path
-) -> None:
+def test_the_dataset_can_be_queried_by_its_name(project: Project, warehouse: Warehouse, tmp_path: Path) -> None:
     project.buy(project.write("fruit", ["a pear"]))
     warehouse.load(FLUX, "attempts")
     tables, rows = last_line(project.python(DATASET, cwd=tmp_path))

@@ -67,7 +67,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "_LOOK_EVERY_S", 0.05)
 
 
-def test_a_second_loader_waits_and_says_who_holds_the_lock_then_goes_on(project: Project) -> None:
+def test_a_second_loader_waits_and_names_the_lock_holder(project: Project) -> None:
     said: list[str] = []
     with another_process(HOLDS_THE_LOCK, **project.environ) as holder:
 
@@ -108,7 +108,7 @@ def test_an_error_inside_releases_the_lock(project: Project) -> None:
         pass
 
 
-def test_never_two_at_once_among_threads(project: Project) -> None:
+def test_two_threads_never_hold_the_lock_at_once(project: Project) -> None:
     inside, most = 0, 0
     turn = threading.Lock()
 
@@ -127,7 +127,7 @@ def test_never_two_at_once_among_threads(project: Project) -> None:
     assert most == 1
 
 
-def test_another_projects_lock_is_another_lock(project: Project, tmp_path: Path) -> None:
+def test_each_project_has_its_own_lock(project: Project, tmp_path: Path) -> None:
     elsewhere = project.settings(SEGMIND_DATA_DIR=str(tmp_path / "elsewhere"))
     with (
         load_lock(project.settings(), purpose="one"),
@@ -136,7 +136,7 @@ def test_another_projects_lock_is_another_lock(project: Project, tmp_path: Path)
         pass
 
 
-def test_dlts_working_folder_is_one_for_all_projects(tmp_path: Path) -> None:
+def test_all_projects_share_dlts_working_folder(tmp_path: Path) -> None:
     with (
         working_folder_lock(tmp_path, purpose="one"),
         pytest.raises(LoadLockError, match=r"\(one\)"),
@@ -170,7 +170,7 @@ def test_waiting_for_a_duckdb_file_is_bounded_and_names_the_process(tmp_path: Pa
         assert f"PID {holder.pid}" in str(raised.value)
 
 
-def test_a_file_that_is_held_lets_this_process_in_and_no_other(tmp_path: Path) -> None:
+def test_a_held_file_is_open_to_this_process_only(tmp_path: Path) -> None:
     path = tmp_path / "segmind.duckdb"
     opens_it = [sys.executable, "-c", "import duckdb, sys; duckdb.connect(sys.argv[1])", str(path)]
     with duckdb_held(path, wait_s=0.1):

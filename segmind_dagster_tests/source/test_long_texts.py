@@ -20,7 +20,7 @@ LONGEST = 500
 
 
 @given(st.text(max_size=400), st.integers(1, 5), st.integers(60, 3000))
-def test_any_text_fits_and_is_whole_unless_it_had_to_be_cut(text: str, times: int, longest: int) -> None:
+def test_any_text_fits_and_is_complete_unless_truncated(text: str, times: int, longest: int) -> None:
     text *= times
     stored = short_text(text, longest)
     assert len(stored.encode("utf-8", errors="replace")) <= longest
@@ -28,7 +28,7 @@ def test_any_text_fits_and_is_whole_unless_it_had_to_be_cut(text: str, times: in
         assert whole_text(stored) == text.encode("utf-8", errors="replace").decode()
 
 
-def test_what_fits_is_left_alone_and_what_is_long_is_compressed_before_it_is_cut() -> None:
+def test_short_texts_are_unchanged_and_long_ones_compressed_before_truncation() -> None:
     assert short_text("a" * LONGEST, LONGEST) == "a" * LONGEST
     assert short_text("a" * 9999, LONGEST).startswith(COMPRESSED)
     noise = "".join(random.Random(7).choices("abcdefghijklmnopqrstuvwxyz", k=9999))

@@ -64,7 +64,7 @@ def test_columns_are_found_by_what_they_are_called(headings: list[str], cells: l
         ("9" * 400, "9" * 400 + " s", (None, None)),
     ],
 )
-def test_a_price_or_a_time_that_is_none_is_not_known(price: str, latency: str, expected: tuple[Any, Any]) -> None:
+def test_an_invalid_price_or_time_is_unknown(price: str, latency: str, expected: tuple[Any, Any]) -> None:
     (row,) = models_on_page(table(["slug", "price", "latency"], ["a", price, latency]))
     assert (row["price_usd"], row["latency_ms"]) == expected
 
@@ -81,7 +81,7 @@ def test_a_page_of_another_shape_has_no_models(page: str) -> None:
     assert models_on_page(page) == []
 
 
-def test_a_model_that_stands_twice_is_listed_once_and_other_tables_are_left_alone() -> None:
+def test_a_model_in_two_rows_is_listed_once_and_other_tables_are_ignored() -> None:
     page = (
         table(["Plan"], ["Free"]) + table(["slug", "name"], ["a", "first"]) + table(["slug", "name"], ["a", "second"])
     )
@@ -89,7 +89,7 @@ def test_a_model_that_stands_twice_is_listed_once_and_other_tables_are_left_alon
 
 
 @given(st.text(st.sampled_from(list("<>/=\"'& abcslugtrhdTABLE\n")), max_size=200))
-def test_no_page_makes_reading_fail(text: str) -> None:
+def test_no_page_raises_an_error(text: str) -> None:
     for row in models_on_page(text) + models_on_page(table(["slug", "price", "time"], [text, text, text])):
         assert row["slug"]
 

@@ -1,4 +1,4 @@
-"""The account's own facts: history, balance, catalogue, models page; exact, incremental, and never guessed."""
+"""The account's own data: history, balance, catalogue, models page; exact, incremental, and never guessed."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_request_that_was_in_flight_is_brought_up_to_date_by_the_next_load(ope
     assert project.rows("SELECT status, cost_usd FROM request_history") == [("COMPLETED", project.charged_usd)]
 
 
-def test_balances_are_snapshots_that_pile_up(project: Project) -> None:
+def test_balances_are_appended_as_snapshots(project: Project) -> None:
     project.load("credits")
     project.buy(project.write("fruit", ["a pear"]))
     project.load("credits")
@@ -130,7 +130,7 @@ def test_the_catalogue_has_every_model_once_however_often_it_is_loaded(project: 
     ]
 
 
-def test_what_the_models_list_says_of_prices_replaces_the_bundled_catalogue(
+def test_prices_in_the_models_list_replace_the_bundled_catalogue(
     proxied: tuple[Project, Proxy],
 ) -> None:
     project, proxy = proxied
@@ -185,7 +185,7 @@ def test_the_models_page_is_kept_as_it_came_and_once_while_it_does_not_change(
         '"a text"',
     ],
 )
-def test_a_history_that_is_not_understood_is_an_error_and_no_rows(proxied: tuple[Project, Proxy], answer: Any) -> None:
+def test_an_unreadable_history_is_an_error_and_no_rows(proxied: tuple[Project, Proxy], answer: Any) -> None:
     project, proxy = proxied
     proxy.replace(HISTORY, answer)
     with pytest.raises(ResourceExtractionError, match="not understood") as raised:
@@ -194,9 +194,7 @@ def test_a_history_that_is_not_understood_is_an_error_and_no_rows(proxied: tuple
 
 
 @pytest.mark.parametrize("answer", [{}, {"credits": None}, {"credits": "many"}, {"credits": True}])
-def test_a_balance_that_is_not_understood_is_an_error_and_never_zero(
-    proxied: tuple[Project, Proxy], answer: Any
-) -> None:
+def test_an_unreadable_balance_is_an_error_and_never_zero(proxied: tuple[Project, Proxy], answer: Any) -> None:
     project, proxy = proxied
     proxy.replace("/v1/get-user-credits", answer)
     with pytest.raises(ResourceExtractionError, match="without a balance") as raised:
@@ -204,7 +202,7 @@ def test_a_balance_that_is_not_understood_is_an_error_and_never_zero(
     assert isinstance(root_cause(raised.value), SegmindDagsterError)
 
 
-def test_a_load_that_fails_leaves_what_was_there_and_makes_no_table(proxied: tuple[Project, Proxy]) -> None:
+def test_a_failed_load_keeps_existing_rows_and_creates_no_table(proxied: tuple[Project, Proxy]) -> None:
     project, proxy = proxied
     project.buy(project.write("fruit", ["a pear"]))
     project.load("request_history")
@@ -219,7 +217,7 @@ def test_a_load_that_fails_leaves_what_was_there_and_makes_no_table(proxied: tup
     assert "credits" not in project.tables()
 
 
-def test_a_history_that_breaks_off_on_its_second_page_loads_nothing_of_it(
+def test_a_history_that_fails_on_its_second_page_loads_nothing(
     proxied: tuple[Project, Proxy],
 ) -> None:
     project, proxy = proxied
@@ -234,7 +232,7 @@ def _only_the_first_page(document: Any) -> str:
     return json.dumps(document if document["pagination"]["page"] == 1 else {"error": "too many pages"})
 
 
-def test_a_catalogue_that_is_not_understood_leaves_the_one_that_was_there(
+def test_an_unreadable_catalogue_keeps_the_existing_one(
     proxied: tuple[Project, Proxy],
 ) -> None:
     project, proxy = proxied
@@ -246,7 +244,7 @@ def test_a_catalogue_that_is_not_understood_leaves_the_one_that_was_there(
     assert project.rows("SELECT count(*) FROM models") == before
 
 
-def test_account_facts_need_a_key_and_say_how_to_give_one(project: Project) -> None:
+def test_account_resources_need_a_key_and_say_how_to_set_one(project: Project) -> None:
     project.environ["SEGMIND_API_KEY"] = ""
     with pytest.raises(SegmindDagsterError, match="SEGMIND_API_KEY"):
         project.load("credits")

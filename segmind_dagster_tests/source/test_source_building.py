@@ -27,7 +27,7 @@ print(json.dumps([source.name, source.section, sorted(source.resources)]))
 """
 
 
-def test_building_needs_no_key_no_network_and_makes_no_file(tmp_path: Path) -> None:
+def test_building_needs_no_key_or_network_and_creates_no_file(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()
     environ = {
@@ -52,12 +52,12 @@ def test_models_are_chosen_by_resource_name_or_slug(name: str) -> None:
     assert resources == {"fast_flux_schnell", "attempts", *ACCOUNT_RESOURCES}
 
 
-def test_a_model_nobody_knows_is_refused_with_those_that_exist() -> None:
+def test_an_unknown_model_is_refused_with_the_existing_ones() -> None:
     with pytest.raises(RegistryError, match="fast_flux_schnell"):
         segmind_source(models=["fast_flux"])
 
 
-def test_every_resource_says_what_it_is_and_how_it_is_written() -> None:
+def test_every_resource_has_a_description_and_a_write_disposition() -> None:
     source = segmind_source()
     dispositions = {name: resource.write_disposition for name, resource in source.resources.items()}
     others = {name: dispositions.pop(name) for name in ("credits", "models", "model_changes")}

@@ -16,7 +16,7 @@ from lab.proxy import HISTORY, Proxy
 from segmind_dagster.errors import SegmindDagsterError
 from segmind_dagster.gateway import history as pages
 from segmind_dagster.gateway.redaction import Redactor
-from segmind_dagster.source.history import Reading, history_rows
+from segmind_dagster.source.history import HistoryCoverage, history_rows
 
 if TYPE_CHECKING:
     from lab.source_project import Project
@@ -67,8 +67,8 @@ def test_the_first_reading_covers_ninety_days_in_windows_of_at_most_thirty_one()
     assert {row["request_id"] for row in read(provider, state)} == {"old", "new"}
     assert all(last - first <= 31 * DAY for first, last in provider.windows)
     assert min(first for first, _ in provider.windows) <= NOW - 90 * DAY
-    reading = Reading.of(state, ORIGIN)
-    assert reading == Reading(NOW - 90 * DAY, NOW, None)
+    reading = HistoryCoverage.of(state, ORIGIN)
+    assert reading == HistoryCoverage(NOW - 90 * DAY, NOW, None)
 
 
 def test_a_row_that_arrives_two_days_late_is_found() -> None:
@@ -80,7 +80,7 @@ def test_a_row_that_arrives_two_days_late_is_found() -> None:
     assert min(first for first, _ in provider.windows) >= NOW - 3 * DAY
 
 
-def test_a_request_that_was_under_way_is_read_again_however_long_it_takes_up_to_a_month() -> None:
+def test_an_unfinished_request_is_read_again_for_up_to_a_month() -> None:
     slow = made("slow", NOW - DAY, status="PENDING", cost="0")
     provider, state = Provider(slow), {}
     (row,) = read(provider, state)
@@ -93,7 +93,7 @@ def test_a_request_that_was_under_way_is_read_again_however_long_it_takes_up_to_
     assert min(first for first, _ in provider.windows) >= NOW + 17 * DAY
 
 
-def test_a_window_with_too_many_pages_is_read_in_halves_and_a_day_with_too_many_is_an_error(
+def test_a_window_with_too_many_pages_is_halved_and_a_day_with_too_many_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pages, "_MOST_PAGES", 20)
@@ -111,10 +111,10 @@ def test_an_account_that_was_never_read_starts_from_its_own_beginning() -> None:
     read(Provider(made("ours", NOW)), state)
     theirs = Provider(made("theirs", NOW - 80 * DAY))
     assert [row["request_id"] for row in read(theirs, state, origin=OTHER)] == ["theirs"]
-    assert Reading.of(state, ORIGIN) == Reading.of(state, OTHER)
+    assert HistoryCoverage.of(state, ORIGIN) == HistoryCoverage.of(state, OTHER)
 
 
-def test_a_reading_that_breaks_off_remembers_nothing() -> None:
+def test_an_incomplete_reading_saves_no_state() -> None:
     state: dict[str, Any] = {}
     read(Provider(), state)
     before = json.dumps(state)
@@ -132,9 +132,7 @@ def test_a_reading_that_breaks_off_remembers_nothing() -> None:
     st.lists(st.tuples(st.integers(-100, 60), st.integers(0, 2)), max_size=25),
     st.lists(st.integers(0, 10), min_size=1, max_size=6),
 )
-def test_whatever_arrives_within_two_days_is_read_by_some_reading(
-    arrivals: list[tuple[int, int]], pauses: list[int]
-) -> None:
+def test_rows_that_arrive_within_two_days_are_read(arrivals: list[tuple[int, int]], pauses: list[int]) -> None:
     """Requests are made on a day and show in the history up to two days later; readings come whenever they come."""
     state: dict[str, Any] = {}
     found: set[str] = set()
@@ -159,9 +157,7 @@ def test_whatever_arrives_within_two_days_is_read_by_some_reading(
         '{"generations": [{"request_id": "r1"}, "half a row"]}', '{"a": [], "b": []}',
     ],
 )  # fmt: skip
-def test_a_page_that_is_no_page_is_one_clear_error_and_nothing_is_loaded(
-    proxied: tuple[Project, Proxy], answer: str
-) -> None:
+def test_an_invalid_page_is_one_clear_error_and_nothing_is_loaded(proxied: tuple[Project, Proxy], answer: str) -> None:
     project, proxy = proxied
     project.buy(project.write("fruit", ["a pear"]))
     proxy.replace(HISTORY, answer)
@@ -176,7 +172,9 @@ def test_a_page_that_is_no_page_is_one_clear_error_and_nothing_is_loaded(
 
 
 @pytest.mark.parametrize("resource", ["credits", "models"])
-def test_an_answer_that_is_no_json_is_our_own_error_everywhere(proxied: tuple[Project, Proxy], resource: str) -> None:
+def test_an_answer_that_is_not_json_is_a_project_error_everywhere(
+    proxied: tuple[Project, Proxy], resource: str
+) -> None:
     project, proxy = proxied
     for path in ("/v1/get-user-credits", "/inference-model-information/list"):
         proxy.replace(path, '{"credits": 9')

@@ -69,7 +69,7 @@ def test_loading_again_and_again_keeps_every_row_single(project: Project) -> Non
     assert project.rows("SELECT count(*), sum(cost_usd) FROM attempts") == [(3, project.charged_usd)]
 
 
-def test_what_another_set_paid_for_costs_nothing_and_says_what_it_saved(project: Project) -> None:
+def test_outputs_paid_by_another_set_cost_nothing_and_show_the_savings(project: Project) -> None:
     project.buy(project.write("fruit", ["a pear", "a plum"]))
     project.buy(project.write("harvest", ["a plum", "a fig"]))
     project.load()
@@ -118,7 +118,7 @@ def test_failures_are_rows_with_their_kind_and_every_post_is_an_attempt(open_pro
     assert project.rows("SELECT sum(cost_usd) FROM attempts") == [(project.charged_usd,)]
 
 
-def test_every_table_exists_though_nothing_was_generated(project: Project) -> None:
+def test_every_table_exists_before_anything_is_generated(project: Project) -> None:
     names = [*(model.resource for model in MODELS), "attempts"]
     project.load(*names)
     assert project.tables() == set(names)
@@ -137,7 +137,7 @@ def test_a_load_of_one_model_leaves_the_others_tables_in_the_dataset(project: Pr
     assert len(pipeline.dataset()[REALITY].fetchall()) == 1
 
 
-def test_two_projects_take_turns_with_dlts_folder_and_keep_their_own_rows(open_project: OpenProject) -> None:
+def test_two_projects_share_dlts_folder_and_keep_their_own_rows(open_project: OpenProject) -> None:
     one, two = open_project(), open_project()
     one.buy(one.write("fruit", ["a pear"]))
     two.buy(two.write("fruit", ["a plum", "a fig"]))
@@ -160,7 +160,7 @@ def test_a_source_that_generates_stops_with_the_reason_when_nothing_could_be_bou
     assert project.posts == 0
 
 
-def test_a_source_told_not_to_generate_only_reads(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_with_generate_false_only_reads(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in project.environ.items():
         monkeypatch.setenv(name, value)
     key = project.write("fruit", ["a pear"])
@@ -168,7 +168,7 @@ def test_a_source_told_not_to_generate_only_reads(project: Project, monkeypatch:
     assert project.posts == 0
 
 
-def test_a_table_that_is_there_already_costs_no_job(project: Project) -> None:
+def test_an_existing_table_costs_no_load_job(project: Project) -> None:
     def jobs() -> set[str]:
         source = build_source(project.settings(), prompt_sets=["fruit"], models=[FLUX]).with_resources(*ROWS)
         (package,) = load(project.settings(), source)[0].load_packages
@@ -213,7 +213,7 @@ def test_rows_of_another_account_never_replace_those_that_are_there(
     assert rows == [(mine.server.url, mine.charged_usd)]
 
 
-def test_a_script_that_ends_well_while_paid_work_is_not_stored_says_so_on_standard_error(
+def test_a_script_with_paid_work_not_stored_warns_on_standard_error(
     open_project: OpenProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = open_project(faults=Faults(script=["stuck"]))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("resource", ACCOUNT_RESOURCES)
-def test_a_refused_key_is_an_error_that_says_so_and_never_a_row(project: Project, resource: str) -> None:
+def test_a_refused_key_is_an_error_and_never_a_row(project: Project, resource: str) -> None:
     project.environ["SEGMIND_API_KEY"] = "SG_0123456789abcdef"
     with pytest.raises(ResourceExtractionError, match="answered 401: Unauthorized") as raised:
         project.extract(resource)
@@ -31,7 +31,7 @@ def test_the_models_page_is_utf_8_though_its_header_does_not_say(proxied: tuple[
     assert project.rows("SELECT html FROM models_page") == [("<html><meta charset=utf-8>two models: 1 €</html>",)]
 
 
-def test_loads_at_the_same_moment_take_turns_and_lose_nothing(project: Project) -> None:
+def test_concurrent_loads_take_turns_and_lose_nothing(project: Project) -> None:
     keys = [project.write(f"set{number}", [f"pear {number}"]) for number in range(3)]
     project.buy(*keys)
     with ThreadPoolExecutor(3) as pool:

@@ -23,7 +23,7 @@ ORIGIN = "http://127.0.0.1:1234"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def record(**facts: Any) -> dict[str, Any]:
+def record(**fields: Any) -> dict[str, Any]:
     """A generation as one prompt set sees it."""
     columns = dict.fromkeys(column.name for column in GENERATIONS.columns)
     return {
@@ -37,7 +37,7 @@ def record(**facts: Any) -> dict[str, Any]:
         "is_current": True,
         "asked_at": NOON,
         "is_reused": False,
-        **facts,
+        **fields,
     }
 
 
@@ -49,9 +49,7 @@ def test_each_row_has_exactly_the_columns_of_its_table(cost: Decimal | None, sta
 
 
 @given(cost=st.none() | MONEY, state=st.sampled_from(STATES), is_reused=st.booleans())
-def test_what_a_set_paid_and_what_it_saved_never_add_up_to_more_than_the_cost(
-    cost: Decimal | None, state: str, *, is_reused: bool
-) -> None:
+def test_cost_and_savings_of_a_set_never_exceed_the_cost(cost: Decimal | None, state: str, *, is_reused: bool) -> None:
     row = model_row(record(cost_usd=cost, state=state, is_reused=is_reused), api_origin=ORIGIN, redactor=Redactor(None))
     # free until it is sent, and after a failure that was not charged; not known where money may have gone
     known = Decimal(0) if cost is None and state in {"planned", "failed"} else cost
@@ -63,7 +61,7 @@ def test_what_a_set_paid_and_what_it_saved_never_add_up_to_more_than_the_cost(
 
 
 @pytest.mark.parametrize("kind", [*sorted(PAID_KINDS), "from_the_future"])
-def test_a_paid_failure_of_unknown_price_is_not_said_to_be_free(kind: str) -> None:
+def test_a_paid_failure_of_unknown_cost_is_not_free(kind: str) -> None:
     row = model_row(
         record(cost_usd=None, state="failed", failure_kind=kind), api_origin=ORIGIN, redactor=Redactor(None)
     )
@@ -71,7 +69,7 @@ def test_a_paid_failure_of_unknown_price_is_not_said_to_be_free(kind: str) -> No
 
 
 @given(body=st.dictionaries(st.text(max_size=12), VALUES))
-def test_params_are_what_was_sent_besides_what_has_a_column(body: dict[str, Any]) -> None:
+def test_params_exclude_what_has_its_own_column(body: dict[str, Any]) -> None:
     sent = {**body, "prompt": "a pear", "negative_prompt": "stones", "seed": 7}
     params = model_row(record(body=sent), api_origin=ORIGIN, redactor=Redactor(None))["params"]
     assert params == {name: value for name, value in body.items() if name not in {"prompt", "negative_prompt", "seed"}
@@ -85,12 +83,12 @@ def test_a_local_image_is_named_by_its_content_and_never_by_its_path() -> None:
 
 
 @given(cost=st.none() | MONEY, reserved=MONEY, state=st.sampled_from(STATES))
-def test_an_attempts_row_has_its_tables_columns_and_its_cost_unchanged(
+def test_an_attempt_row_has_the_columns_of_its_table_and_its_cost_unchanged(
     cost: Decimal | None, reserved: Decimal, state: str
 ) -> None:
     columns = dict.fromkeys(column.name for column in ATTEMPTS.columns)
-    facts = {**columns, "cost_usd": cost, "reserved_usd": reserved, "state": state, "model_slug": "m"}
-    row = attempt_row(facts, api_origin=ORIGIN)
+    fields = {**columns, "cost_usd": cost, "reserved_usd": reserved, "state": state, "model_slug": "m"}
+    row = attempt_row(fields, api_origin=ORIGIN)
     assert set(row) == set(tables.ATTEMPT_COLUMNS)
     assert row["day"] is None
     assert (row["cost_usd"], row["reserved_usd"], row["status"], row["model"]) == (cost, reserved, state, "m")
@@ -104,10 +102,10 @@ def test_times_are_passed_on_as_they_are(moment: datetime | None) -> None:
 
 
 @given(moment=st.datetimes(datetime(2026, 1, 1), datetime(2036, 1, 1)), hours=st.integers(-14, 14))  # noqa: DTZ001  made aware below
-def test_an_attempts_day_is_that_of_utc_wherever_its_time_was_told(moment: datetime, hours: int) -> None:
-    facts = dict.fromkeys(column.name for column in ATTEMPTS.columns) | {"model_slug": "m", "state": "failed"}
+def test_the_day_of_an_attempt_is_in_utc(moment: datetime, hours: int) -> None:
+    fields = dict.fromkeys(column.name for column in ATTEMPTS.columns) | {"model_slug": "m", "state": "failed"}
     told = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
-    row = attempt_row({**facts, "intent_at": told}, api_origin=ORIGIN)
+    row = attempt_row({**fields, "intent_at": told}, api_origin=ORIGIN)
     assert row["day"] == (moment - timedelta(hours=hours)).date()
 
 

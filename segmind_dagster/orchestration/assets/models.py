@@ -132,7 +132,7 @@ def _read_sets(
 
 
 def _also_loaded(run: RunContext, report: "RunReport") -> list[AssetPartition]:
-    """Units of the other prompt sets for which the run has collected something."""
+    """The asset partitions of other prompt sets for which the run has collected something."""
     if not report.also_collected:
         return []
     ledger, _ = run.folder()

@@ -1,7 +1,7 @@
 """The asset checks, one module an asset group (`models`, `prompt_sets`, `account`): when they are asked, and of what.
 
 What they ask is in `ledger.check_reads` and `outputs.inspection`, what an answer means in `checks.outcomes`, how the
-UI shows it in `results`. They read recorded facts and files; never the network, never the warehouse. Those of
+UI shows it in `results`. They read records and files; never the network, never the warehouse. Those of
 models and prompt sets are partitioned and follow each materialization; the schedule `check_refresh` asks them again.
 Those that time alone can turn red are not partitioned, and the automation sensor runs them once a day as well. The
 checks of the reconciliation are not here: the step that compares answers them, in `assets.spend`.

@@ -43,7 +43,7 @@ _WAITING: Final = "nothing_about_to_expire"
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
+class _CheckInputs:
     """What the questions of one run share: the ledger, the time, what is not loaded, and the budgets in the files."""
 
     run: RunContext
@@ -74,47 +74,49 @@ class _Desk:
         return self._budgets[key]
 
 
-def _all_stored(desk: _Desk, resource: str, key: str) -> CheckOutcome:
-    asked_for, rows = desk.ledger.read(
+def _all_stored(inputs: _CheckInputs, resource: str, key: str) -> CheckOutcome:
+    asked_for, rows = inputs.ledger.read(
         check_reads.open_rows,
         resource=resource,
         prompt_set=key,
-        is_alive=desk.ledger.liveness(),
+        is_alive=inputs.ledger.liveness(),
         uncounted_kinds=UNCOUNTED,
     )
-    found = completeness(asked_for, rows, prompt_set=key, now=desk.now, quarantined=desk.quarantined(resource, rows))
-    run_id = desk.unloaded.get((key, asset_key(resource)))
+    found = completeness(
+        asked_for, rows, prompt_set=key, now=inputs.now, quarantined=inputs.quarantined(resource, rows)
+    )
+    run_id = inputs.unloaded.get((key, asset_key(resource)))
     return found if run_id is None else judged.not_loaded(found, run_id=run_id)
 
 
-def _files_match(desk: _Desk, resource: str, key: str) -> CheckOutcome:
+def _files_match(inputs: _CheckInputs, resource: str, key: str) -> CheckOutcome:
     from segmind_dagster.outputs.inspection import inspect
 
-    rows = desk.ledger.read(check_reads.stored_rows, resource=resource, prompt_set=key)
+    rows = inputs.ledger.read(check_reads.stored_rows, resource=resource, prompt_set=key)
     # another sample each day
-    return judged.files(inspect(rows, seed=f"{key}/{resource}/{desk.now.date().isoformat()}"))
+    return judged.files(inspect(rows, seed=f"{key}/{resource}/{inputs.now.date().isoformat()}"))
 
 
-def _spend_under_budget(desk: _Desk, resource: str, key: str) -> CheckOutcome:
-    budget_usd, problem = desk.budget(key)
-    day = desk.now.date().isoformat()
+def _spend_under_budget(inputs: _CheckInputs, resource: str, key: str) -> CheckOutcome:
+    budget_usd, problem = inputs.budget(key)
+    day = inputs.now.date().isoformat()
     return judged.budget(
         prompt_set=key,
         budget_usd=budget_usd,
-        committed_usd=desk.ledger.read(reads.spent, run_id=None, day=day, prompt_set=key).set_usd,
-        of_model_usd=desk.ledger.read(check_reads.charged_for, resource=resource, prompt_set=key),
+        committed_usd=inputs.ledger.read(reads.spent, run_id=None, day=day, prompt_set=key).set_usd,
+        of_model_usd=inputs.ledger.read(check_reads.charged_for, resource=resource, prompt_set=key),
         problem=problem,
     )
 
 
-def _charged_once(desk: _Desk, resource: str, key: str) -> CheckOutcome:
-    charges = desk.ledger.read(check_reads.charged_again, resource=resource, prompt_set=key)
-    since = desk.now - ABSENT_REVIEW
-    inferred = desk.ledger.read(reads.inferred_absent, since=since, resource=resource, prompt_set=key)
+def _charged_once(inputs: _CheckInputs, resource: str, key: str) -> CheckOutcome:
+    charges = inputs.ledger.read(check_reads.charged_again, resource=resource, prompt_set=key)
+    since = inputs.now - ABSENT_REVIEW
+    inferred = inputs.ledger.read(reads.inferred_absent, since=since, resource=resource, prompt_set=key)
     return judged.charged_once(paid_twice(charges), inferred=inferred)
 
 
-_QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_Desk, str, str], CheckOutcome]]]] = {
+_QUESTIONS: Final[Mapping[str, tuple[str, Callable[[_CheckInputs, str, str], CheckOutcome]]]] = {
     _OPEN: (
         "All that the prompt set asks of the model is stored and loaded: nothing failed, unknown or left out.",
         _all_stored,
@@ -146,8 +148,8 @@ def model_checks(
     """What a model has made of a prompt set."""
     expect_evaluations(context)
     with as_failure():
-        desk = _desk(segmind_run.context(), _not_loaded(context.instance))
-        found = _ask(desk, context.selected_asset_check_keys, checked_sets(context))
+        inputs = _check_inputs(segmind_run.context(), _not_loaded(context.instance))
+        found = _ask(inputs, context.selected_asset_check_keys, checked_sets(context))
     yield from partitioned(context.instance, found)
 
 
@@ -170,8 +172,8 @@ def outputs_waiting(
     """What Segmind still has to give; of all prompt sets, also those whose file is gone."""
     expect_evaluations(context)
     with as_failure():
-        desk = _desk(segmind_run.context())
-        found = {check: _waiting(desk, check.asset_key) for check in sorted(context.selected_asset_check_keys)}
+        inputs = _check_inputs(segmind_run.context())
+        found = {check: _waiting(inputs, check.asset_key) for check in sorted(context.selected_asset_check_keys)}
     yield from whole(found)
 
 
@@ -194,9 +196,9 @@ def follow_up(
     """
     assets = [asset_key(resource) for resource in resources]
     not_loaded = {} if is_loaded else {(key, asset): context.run_id for key in keys for asset in assets}
-    desk = _desk(run, not_loaded)
-    found = _ask(desk, [dg.AssetCheckKey(asset, name) for asset in assets for name in _QUESTIONS], keys)
-    waiting = {dg.AssetCheckKey(asset, _WAITING): _waiting(desk, asset) for asset in assets}
+    inputs = _check_inputs(run, not_loaded)
+    found = _ask(inputs, [dg.AssetCheckKey(asset, name) for asset in assets for name in _QUESTIONS], keys)
+    waiting = {dg.AssetCheckKey(asset, _WAITING): _waiting(inputs, asset) for asset in assets}
     yield from partitioned(context.instance, found)
     yield from whole(waiting)
 
@@ -206,15 +208,15 @@ def not_loaded(
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """The results of `all_stored` for what a run has stored and could not load."""
     found: defaultdict[dg.AssetCheckKey, dict[str, CheckOutcome]] = defaultdict(dict)
-    desk = _desk(run, dict.fromkeys(partitions, context.run_id))
-    for key, asset in desk.unloaded:
-        found[dg.AssetCheckKey(asset, _OPEN)][key] = _all_stored(desk, asset.path[-1], key)
+    inputs = _check_inputs(run, dict.fromkeys(partitions, context.run_id))
+    for key, asset in inputs.unloaded:
+        found[dg.AssetCheckKey(asset, _OPEN)][key] = _all_stored(inputs, asset.path[-1], key)
     yield from partitioned(context.instance, found)
 
 
-def _desk(run: RunContext, not_loaded: Mapping[AssetPartition, str] | None = None) -> _Desk:
+def _check_inputs(run: RunContext, not_loaded: Mapping[AssetPartition, str] | None = None) -> _CheckInputs:
     ledger, outputs = run.folder()
-    return _Desk(run, ledger, outputs, datetime.now(UTC), not_loaded or {})
+    return _CheckInputs(run, ledger, outputs, datetime.now(UTC), not_loaded or {})
 
 
 def _not_loaded(instance: dg.DagsterInstance) -> dict[AssetPartition, str]:
@@ -223,14 +225,14 @@ def _not_loaded(instance: dg.DagsterInstance) -> dict[AssetPartition, str]:
 
 
 def _ask(
-    desk: _Desk, checks: Iterable[dg.AssetCheckKey], keys: Sequence[str]
+    inputs: _CheckInputs, checks: Iterable[dg.AssetCheckKey], keys: Sequence[str]
 ) -> dict[dg.AssetCheckKey, dict[str, CheckOutcome]]:
     return {
-        check: {key: _QUESTIONS[check.name][1](desk, check.asset_key.path[-1], key) for key in keys}
+        check: {key: _QUESTIONS[check.name][1](inputs, check.asset_key.path[-1], key) for key in keys}
         for check in sorted(checks)
     }
 
 
-def _waiting(desk: _Desk, asset: dg.AssetKey) -> CheckOutcome:
-    rows = desk.ledger.read(check_reads.waiting_rows, resource=asset.path[-1])
-    return judged.about_to_expire(rows, now=desk.now)
+def _waiting(inputs: _CheckInputs, asset: dg.AssetKey) -> CheckOutcome:
+    rows = inputs.ledger.read(check_reads.waiting_rows, resource=asset.path[-1])
+    return judged.about_to_expire(rows, now=inputs.now)

@@ -1,4 +1,4 @@
-"""Findings as the results that Dagster records, each on the partition it is about."""
+"""Check outcomes as the results that Dagster records, each on the partition it is about."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -69,26 +69,26 @@ def partitioned(
     for check, of_sets in found.items():
         if check.asset_key not in targets:
             targets[check.asset_key] = latest_materializations(instance, check.asset_key, of_sets)
-        for key, finding in of_sets.items():
-            yield _evaluation(check, finding, partition=key, target=targets[check.asset_key].get(key))
+        for key, outcome in of_sets.items():
+            yield _evaluation(check, outcome, partition=key, target=targets[check.asset_key].get(key))
         if len(of_sets) > 1:
             yield _evaluation(check, combined(of_sets))
 
 
 def whole(found: Mapping[dg.AssetCheckKey, CheckOutcome]) -> Iterator[dg.AssetCheckEvaluation]:
     """A result for each check that is not partitioned."""
-    for check, finding in found.items():
-        yield _evaluation(check, finding)
+    for check, outcome in found.items():
+        yield _evaluation(check, outcome)
 
 
-def figures(finding: CheckOutcome) -> dict[str, Any]:
-    """The figures of a finding as metadata."""
-    return {name: as_plain(value) for name, value in finding.figures.items()}
+def figures(outcome: CheckOutcome) -> dict[str, Any]:
+    """The figures of an outcome as metadata."""
+    return {name: as_plain(value) for name, value in outcome.figures.items()}
 
 
 def _evaluation(
     check: dg.AssetCheckKey,
-    finding: CheckOutcome,
+    outcome: CheckOutcome,
     *,
     partition: str | None = None,
     target: dg.EventLogRecord | None = None,
@@ -102,18 +102,18 @@ def _evaluation(
             storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp
         ),
         blocking=False,
-        **_shown(finding),
+        **_shown(outcome),
     )
 
 
-def _shown(finding: CheckOutcome) -> dict[str, Any]:
-    sample = [dg.TableRecord(dict(row)) for row in finding.sample]
+def _shown(outcome: CheckOutcome) -> dict[str, Any]:
+    sample = [dg.TableRecord(dict(row)) for row in outcome.sample]
     return {
-        "passed": finding.verdict == "passed",
-        "severity": _SEVERITIES[finding.verdict],
-        "description": finding.description,
+        "passed": outcome.verdict == "passed",
+        "severity": _SEVERITIES[outcome.verdict],
+        "description": outcome.description,
         "metadata": {
-            **figures(finding),
+            **figures(outcome),
             **({"sample": dg.MetadataValue.table(records=sample)} if sample else {}),
         },
     }

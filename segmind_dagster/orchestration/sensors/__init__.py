@@ -1,4 +1,4 @@
-"""Sensors: they read recorded facts and files, never the network, and start or prepare runs.
+"""Sensors: they read records and files, never the network, and start or prepare runs.
 
 `prompt_files` follows the files, `failed_generations` runs again what failed unpaid, `paid_outputs` collects what was
 paid for, `low_balance` warns. `activity` and `unbegun` read Dagster's records for them,

@@ -1,6 +1,6 @@
 """What Dagster's own records say: which prompt sets and models are being run, were stopped, were tried before.
 
-Reads the instance only. What a run is about is read in `partitions`.
+Reads the instance only. What a run is about is read in `asset_partitions`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -36,7 +36,7 @@ class Activity:
 
     Args:
         run_ids: of all of them.
-        partitions: which run is at each unit.
+        partitions: which run is at each asset partition.
         jobs: which run is at each job.
     """
 
@@ -46,7 +46,7 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
+class PastRuns:
     """Runs that were asked to do one piece of work.
 
     Args:
@@ -89,11 +89,11 @@ def activity(
 
 
 def stopped_partitions(instance: dg.DagsterInstance, wanted: Collection[AssetPartition]) -> set[AssetPartition]:
-    """Those of the wanted units whose latest run was stopped by a person: only a person starts them again.
+    """The wanted partitions whose latest run was stopped by a person: only a person starts them again.
 
     Args:
         instance: where runs are recorded.
-        wanted: units to look up; one look for each of their prompt sets.
+        wanted: partitions to look up, with one query for each of their prompt sets.
     """
     keys = partition_keys(instance)
     canceled = instance.get_run_records(dg.RunsFilter(statuses=[_STATUS.CANCELED]), limit=_LOOK_BACK)
@@ -109,12 +109,12 @@ def stopped_partitions(instance: dg.DagsterInstance, wanted: Collection[AssetPar
     return stopped
 
 
-def tries(instance: dg.DagsterInstance, work: str) -> Tries:
+def past_runs(instance: dg.DagsterInstance, work: str) -> PastRuns:
     """The runs that were asked for this very work, found by its digest."""
     return _counted(instance.get_run_records(dg.RunsFilter(tags={WORK: work}), limit=_LOOK_BACK))
 
 
-def failures_in_a_row(instance: dg.DagsterInstance, job_name: str) -> Tries:
+def failures_in_a_row(instance: dg.DagsterInstance, job_name: str) -> PastRuns:
     """The runs of a job that failed since it last succeeded."""
     records = instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=_LOOK_BACK)
     failed: list[dg.RunRecord] = []
@@ -125,5 +125,5 @@ def failures_in_a_row(instance: dg.DagsterInstance, job_name: str) -> Tries:
     return _counted(failed)
 
 
-def _counted(records: Sequence[dg.RunRecord]) -> Tries:
-    return Tries(len(records), max(map(end_of, records), default=None))
+def _counted(records: Sequence[dg.RunRecord]) -> PastRuns:
+    return PastRuns(len(records), max(map(end_of, records), default=None))

@@ -1,8 +1,8 @@
-"""The sensor that runs prompt sets again whose unpaid failures, or what a run left undone, are due.
+"""The sensor that retries prompt sets with unpaid failures, or with work that a run left unfinished.
 
-Left undone is also what was stored and not loaded, see `orchestration.loads`, and all that a run was for that died
-before it began, see `unbegun`. The sensor reads the ledger, Dagster's records and the prompt files of what is due,
-never the network. When something is due is decided in `lifecycle.next_step`, what may be bought in `planning.plan`;
+Unfinished is also what was stored but not loaded, see `orchestration.loads`, and everything that a run was for that
+died before it began, see `unbegun`. The sensor reads the ledger, Dagster's records and the prompt files that it may
+run, never the network. When to retry is decided in `lifecycle.next_step`, what may be bought in `planning.plan`;
 permanent failures and those that enough runs have tried are left to the asset checks.
 """
 
@@ -36,8 +36,8 @@ from segmind_dagster.orchestration.resources import SegmindResource
 from segmind_dagster.orchestration.sensors.activity import (
     Activity,
     activity,
+    past_runs,
     stopped_partitions,
-    tries,
     unfinished_runs,
 )
 from segmind_dagster.orchestration.sensors.budget import cheapest_usd, to_buy, why_refused
@@ -62,7 +62,7 @@ def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime
 
     @dg.sensor(
         name=NAME,
-        description="Runs prompt sets again whose failed or unfinished generations are due: after "
+        description="Runs prompt sets again that have failed or unfinished generations: after "
         "SEGMIND_RETRY_AFTER_SECONDS (300), then after twice as long each time, at most six times, within the budgets, "
         "and only the models concerned. Sets whose load failed are loaded again in the same way, and "
         "those whose run died before it began are run.",
@@ -73,7 +73,7 @@ def build_failed_generations(*, clock: Callable[[], datetime] = lambda: datetime
     def failed_generations(
         context: dg.SensorEvaluationContext, segmind: SegmindResource
     ) -> dg.SensorResult | dg.SkipReason:
-        """Ask for a run of each prompt set that is due."""
+        """Request a run of each prompt set that may be retried now."""
         try:
             settings = segmind.load()
             with ledger_at_tick(settings) as ledger:
@@ -137,7 +137,7 @@ class _Tick:
             return []
         if self.settings.api_key is None:
             ready_sets = waiting.keys() | {request.partition_key for request in anew}
-            self.notes.append(f"{len(ready_sets)} prompt sets are due, but no API key is set (SEGMIND_API_KEY).")
+            self.notes.append(f"{len(ready_sets)} prompt sets could run, but no API key is set (SEGMIND_API_KEY).")
             return []
         order = sorted(waiting, key=lambda key: (key <= (after or ""), key))
         self.looked_at = order[:_SETS_A_TICK]
@@ -166,7 +166,7 @@ class _Tick:
             self.notes.append(f"{died}, as {last.runs - 1} had before it; see why, then materialize it by hand.")
             return None
         if at > self.now:
-            self.notes.append(f"{died}; the next one is due at {at:%Y-%m-%d %H:%M:%S} UTC.")
+            self.notes.append(f"{died}; the next retry is at {at:%Y-%m-%d %H:%M:%S} UTC.")
             return None
         return dg.RunRequest(
             run_key=f"{key[:80]}/{last.run_id[:16]}/{last.runs + 1}",
@@ -176,7 +176,7 @@ class _Tick:
         )
 
     def _ready(self, work: Sequence[OpenWork]) -> dict[str, list[OpenWork]]:
-        """What is due of each prompt set."""
+        """What may be retried now, by prompt set."""
         found: dict[str, list[OpenWork]] = {}
         later: list[datetime] = []
         given_up = 0
@@ -196,7 +196,7 @@ class _Tick:
             else:
                 found.setdefault(each.prompt_set, []).append(each)
         if later:
-            self.notes.append(f"The next failures are due at {min(later):%Y-%m-%d %H:%M:%S} UTC.")
+            self.notes.append(f"The next retry is at {min(later):%Y-%m-%d %H:%M:%S} UTC.")
         if given_up:
             self.notes.append(f"{given_up} generations failed in enough runs; the asset checks name them.")
         return found
@@ -229,7 +229,7 @@ class _Tick:
     def _free(
         self, found: dict[str, list[OpenWork]], active: Activity, leases: Sequence[RecordedLease]
     ) -> dict[str, list[OpenWork]]:
-        """What no run works on, no person has stopped, and Dagster has a partition for."""
+        """What no run owns, no person has stopped, and Dagster has a partition for."""
         is_alive = self.ledger.liveness()
         is_a_stranger_at_work = any(lease.run_id not in active.run_ids and is_alive(lease.owner) for lease in leases)
         exists = set(partition_keys(self.instance))
@@ -295,14 +295,14 @@ class _Tick:
             return None
         poor = self._why_poor(cheapest_usd(plans), sorted({generation.model.slug for generation in bought}))
         digest = _digest(key, work, is_poor=poor is not None)
-        before = tries(self.instance, digest)
+        before = past_runs(self.instance, digest)
         # a run that dies before it records anything leaves the ledger as it was: only Dagster knows that it tried
         at = self.now if before.last_at is None else next_run(before.runs, before.last_at, first=self._first_pause)
         if at is None or at > self.now:
             why = poor or (
                 f"{before.runs} runs for '{key}' changed nothing, the last one at {before.last_at:%H:%M:%S} UTC."
             )
-            then = "materialize it by hand" if at is None else f"the next run is due at {at:%Y-%m-%d %H:%M:%S} UTC"
+            then = "materialize it by hand" if at is None else f"the next retry is at {at:%Y-%m-%d %H:%M:%S} UTC"
             self.notes.append(f"{why} '{key}': {then}.")
             return None
         return dg.RunRequest(
@@ -351,7 +351,7 @@ class _Tick:
 
 @dataclass(slots=True)
 class _KnownSets:
-    """Whether the ledger tells what became of a unit, or there is nothing to tell."""
+    """Whether the ledger knows an asset partition, or there is nothing to know."""
 
     settings: Settings
     ledger: Ledger

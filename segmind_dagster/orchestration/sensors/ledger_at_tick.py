@@ -1,4 +1,4 @@
-"""Opens the ledger for a tick: recorded facts only, and nothing is made where nothing is yet."""
+"""Opens the ledger for a tick: it only reads, and creates nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -64,7 +64,7 @@ def _collect_and_load(
 
     problem: SegmindDagsterError | None = None
     try:
-        # due from the first: whatever ends this run, what it has stored by then is loaded by another one
+        # pending from the start: whatever ends this run, another one loads what it has stored
         with recorded_load(context.instance, context.run_id, also=partitions):
             problem = _collect(context, settings)
             source = build_source(settings, prompt_sets=sets).with_resources(*_NAMES, "attempts")
@@ -152,7 +152,7 @@ def _why_not(instance: dg.DagsterInstance, settings: Settings, count: int, now: 
     failed = failures_in_a_row(instance, collect_job.name)
     if failed.last_at is not None and (at := failed.last_at + pause_after(failed.runs)) > now:
         return (
-            f"{count} outputs can be collected, but {failed.runs} runs have failed in a row; the next one is due at "
+            f"{count} outputs can be collected, but {failed.runs} runs have failed in a row; the next run is at "
             f"{at:%Y-%m-%d %H:%M:%S} UTC."
         )
     return None

@@ -49,21 +49,21 @@ def prompt_files(context: dg.SensorEvaluationContext, segmind: SegmindResource) 
     except (PromptSetError, SettingsError) as error:
         return dg.SkipReason(str(error))
     changes, problems = partition_changes(context.instance, folder)
-    reading = _Reading(context.instance, settings, _read_cursor(context.cursor))
-    reading.read(folder.files)
-    context.update_cursor(json.dumps(reading.now, separators=(",", ":")))
-    said = [*problems, *reading.problems, *reading.notes]
-    if changes or reading.run_requests:
+    scan = _FileScan(context.instance, settings, _read_cursor(context.cursor))
+    scan.read(folder.files)
+    context.update_cursor(json.dumps(scan.now, separators=(",", ":")))
+    said = [*problems, *scan.problems, *scan.notes]
+    if changes or scan.run_requests:
         for problem in said:
             context.log.warning(problem)
         return dg.SensorResult(
-            run_requests=reading.run_requests,
+            run_requests=scan.run_requests,
             dynamic_partitions_requests=changes,
-            asset_events=reading.observations,
+            asset_events=scan.observations,
         )
     reason = "; ".join(said) or "Every prompt file has its partition."
-    if reading.observations:
-        return dg.SensorResult(skip_reason=reason, asset_events=reading.observations)
+    if scan.observations:
+        return dg.SensorResult(skip_reason=reason, asset_events=scan.observations)
     return dg.SkipReason(reason)
 
 
@@ -76,7 +76,7 @@ def partition_changes(instance: dg.DagsterInstance, folder: PromptFolder) -> tup
     removed = sorted(existing - set(folder.files) - blamed)
     problems = [str(problem) for problem in folder.problems]
     if removed and not folder.files:
-        # more likely a folder that is not mounted than a wish to forget every set
+        # more likely a folder that is not mounted than the removal of every set
         removed = []
         problems.append("The prompts folder is empty: the partitions are kept until it holds a prompt file again.")
     changes: list[Change] = []
@@ -88,7 +88,7 @@ def partition_changes(instance: dg.DagsterInstance, folder: PromptFolder) -> tup
 
 
 @dataclass(slots=True)
-class _Reading:
+class _FileScan:
     """One tick's look into the files that have changed.
 
     Args:
@@ -115,7 +115,7 @@ class _Reading:
         """Look into each file that is not the one the last tick saw, while there is time."""
         until = time.monotonic() + _READING_S
         unread = 0
-        # what the last tick could not settle comes last, so that it never keeps others from being read
+        # broken files come last, so that they never delay others
         for key in sorted(files, key=lambda key: (self.before.get(key, "").startswith(_BROKEN), key)):
             signature = _signature(files[key])
             if self.before.get(key) == signature:
@@ -186,11 +186,11 @@ class _Reading:
 
     def _refusal(self, found: PromptSet, resources: tuple[str, ...]) -> str | None:
         """What stands in the way of buying what a set asks for."""
-        from segmind_dagster.data_folder import opened
+        from segmind_dagster.data_folder import as_found
         from segmind_dagster.runner import Batch, plan_set
 
         self.settings.require_api_key()
-        with opened(self.settings) as (ledger, _):
+        with as_found(self.settings) as (ledger, _):
             plans = plan_set(ledger, self.settings, Batch(found, resources), is_by_person=False)
             return why_refused(ledger, self.settings, plans, now=datetime.now(UTC))
 

@@ -1,7 +1,7 @@
-"""Runs that died before they had recorded anything: their process never came up, or was gone at once.
+"""Runs that died before they recorded anything: their process never started, or died at once.
 
 The ledger knows nothing of what they were for; only Dagster's records do. A run whose own code failed has said why, and
-is none of these. Reads the instance only; when another run is due is decided in `lifecycle.next_step`.
+is none of these. Reads the instance only; when another run follows is decided in `lifecycle.next_step`.
 """
 
 from collections.abc import Callable
@@ -29,11 +29,11 @@ _MOST: Final = 100
 def unbegun(
     instance: dg.DagsterInstance, *, is_known: Callable[[AssetPartition], bool], now: datetime
 ) -> dict[AssetPartition, FailedRuns]:
-    """The units whose latest failed runs have left nothing behind.
+    """The asset partitions whose latest failed runs recorded nothing.
 
     Args:
         instance: where runs are recorded.
-        is_known: whether the ledger knows what a unit asks for, so that it is handled from there.
+        is_known: whether the ledger knows what a partition asks for, so that it is handled from there.
         now: the time.
     """
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=now - _LOOK_BACK)

@@ -28,13 +28,13 @@ class Axis:
         name: tells axes apart.
         label: for people.
         values: in the order they are laid out.
-        places: for each card the number of its value; None where it has none.
+        positions: for each card the number of its value; None where it has none.
     """
 
     name: str
     label: str
     values: tuple[str, ...]
-    places: tuple[int | None, ...]
+    positions: tuple[int | None, ...]
 
     @property
     def can_be_columns(self) -> bool:
@@ -73,7 +73,7 @@ def find_axes(cards: Sequence[Card]) -> list[Axis]:
 def first_layout(axes: Sequence[Axis]) -> Layout:
     """The layout a gallery opens with: a table if one would be well filled, else groups, or else a wall."""
     prompt = axes[0]
-    others = [axis for axis in axes[1:] if axis.name != _FILLED_IN and None not in axis.places]
+    others = [axis for axis in axes[1:] if axis.name != _FILLED_IN and None not in axis.positions]
     columns = [axis for axis in others if len(axis.values) <= _GOOD_COLUMNS]
     rows = [prompt] if len(prompt.values) > 1 else others
     for across in columns:
@@ -83,7 +83,7 @@ def first_layout(axes: Sequence[Axis]) -> Layout:
     if len(prompt.values) == len(others) == len(columns) == 1:
         return Layout(None, columns[0].name)
     # no table would be well filled: what has something in common stands together, if nothing is left alone by that
-    groups = [axis for axis in columns if min(Counter(axis.places).values()) > 1]
+    groups = [axis for axis in columns if min(Counter(axis.positions).values()) > 1]
     return Layout(groups[0].name if groups else None, None)
 
 
@@ -91,14 +91,14 @@ def offered(axes: Sequence[Axis], layout: Layout) -> list[Axis]:
     """The axes worth choosing: of several values, and not of one for each card unless the gallery opens with it."""
     kept = {_PROMPT, layout.rows, layout.columns}
     return [
-        axis for axis in axes if len(axis.values) > 1 and (axis.name in kept or len(axis.values) < len(axis.places))
+        axis for axis in axes if len(axis.values) > 1 and (axis.name in kept or len(axis.values) < len(axis.positions))
     ]
 
 
 def _filled(rows: Axis, columns: Axis) -> float:
     """The share of a table's cells that hold something."""
-    pairs = set(zip(rows.places, columns.places, strict=True))
-    return len(pairs) / (len(set(rows.places)) * len(set(columns.places)))
+    pairs = set(zip(rows.positions, columns.positions, strict=True))
+    return len(pairs) / (len(set(rows.positions)) * len(set(columns.positions)))
 
 
 def template(prompt: str, variables: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ class Charges:
     Args:
         cost_usd: sum of what is known, US dollars.
         estimated_usd: the part of it that is not reported.
-        open_usd: reserved for what is not settled yet.
+        open_usd: reserved for what is not charged yet.
         unpriced: charges of which nothing is known.
         attempts: POSTs sent.
     """
@@ -56,7 +56,7 @@ class Charges:
         if self.unpriced < self.attempts and (self.cost_usd or not self.open_usd):
             parts.append(shown(self.cost_usd) + self._doubt(shown))
         if self.open_usd:
-            parts.append(f"up to {shown(self.open_usd)} not settled yet")
+            parts.append(f"up to {shown(self.open_usd)} reserved")
         if self.unpriced:
             one = "a charge" if self.unpriced == 1 else f"{self.unpriced} charges"
             parts.append(f"{one} of unknown price")

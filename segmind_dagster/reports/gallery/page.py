@@ -71,7 +71,7 @@ def render_page(
                 "name": axis.name,
                 "label": axis.label,
                 "values": axis.values,
-                "places": axis.places,
+                "positions": axis.positions,
                 "columns": axis.can_be_columns,
             }
             for axis in axes
@@ -110,7 +110,7 @@ def _card_data(cards: Sequence[Card], previews: Mapping[str, bytes], shelf: Shel
             "status": STATUSES[card.status],
             "model": card.model.title,
             "line": _line(card),
-            "facts": _facts(card),
+            "details": _details(card),
         }
         if not card.is_current:
             data["former"] = True
@@ -144,9 +144,9 @@ def _line(card: Card) -> str:
     return " · ".join(part for part in (cost, latency) if part)
 
 
-def _facts(card: Card) -> list[tuple[str, str]]:
-    """What the viewer lists, in order; nothing that is not there."""
-    facts: list[tuple[str, str | None]] = [
+def _details(card: Card) -> list[tuple[str, str]]:
+    """What the viewer lists, in order, without what is unknown."""
+    details: list[tuple[str, str | None]] = [
         ("Model", card.model.title),
         ("Cost", card.cost_in_words()),
         ("Latency", _seconds(card.latency_ms) or ("not known" if card.is_stored else None)),
@@ -162,7 +162,7 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ("Request", card.request_id),
         ("Generation", card.generation_id),
     ]
-    return [(name, value) for name, value in facts if value]
+    return [(name, value) for name, value in details if value]
 
 
 def _shown(value: Any) -> str:

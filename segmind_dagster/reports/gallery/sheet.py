@@ -82,22 +82,22 @@ def _table(cards: Sequence[Card], side: int) -> _Table:
         return _Table(("",) * math.ceil(len(cards) / width), ("",) * width, cells, is_wall=True)
     across, down = axes[layout.columns], axes.get(layout.rows or "")
     for number, card in enumerate(cards):
-        cells[_place(down, number), _place(across, number)].append(card)
+        cells[_position(down, number), _position(across, number)].append(card)
     return _Table(_labels(down), _labels(across), cells)
 
 
-def _place(axis: Axis | None, number: int) -> int:
+def _position(axis: Axis | None, number: int) -> int:
     if axis is None:
         return 0
-    place = axis.places[number]
-    return len(axis.values) if place is None else place
+    position = axis.positions[number]
+    return len(axis.values) if position is None else position
 
 
 def _labels(axis: Axis | None) -> tuple[str, ...]:
     if axis is None:
         return ("",)
     values = tuple(value if axis.label in {"Prompt", "Model"} else f"{axis.label}: {value}" for value in axis.values)
-    return (*values, f"no {axis.label}") if None in axis.places else values
+    return (*values, f"no {axis.label}") if None in axis.positions else values
 
 
 def _rows_that_fit(table: _Table, side: int) -> int:

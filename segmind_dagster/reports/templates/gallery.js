@@ -41,7 +41,7 @@
     if (!axis) return [[null, numbers]];
     const groups = new Map();
     for (const number of numbers) {
-      const place = axis.places[number] ?? axis.values.length;
+      const place = axis.positions[number] ?? axis.values.length;
       if (!groups.has(place)) groups.set(place, []);
       groups.get(place).push(number);
     }
@@ -132,7 +132,7 @@
           const cell = role(make("div", "cell"), "cell");
           const found = cells.get(column) ?? [];
           if (columns && found.length) cell.append(make("span", "columnname", valueName(columns, column)));
-          const differing = others.filter((axis) => new Set(found.map((number) => axis.places[number])).size > 1);
+          const differing = others.filter((axis) => new Set(found.map((number) => axis.positions[number])).size > 1);
           for (const number of found) cell.append(card(number, captioned, differing));
           if (!found.length) {
             cell.classList.add("empty");
@@ -168,10 +168,10 @@
     const frame = make("span", "frame");
     frame.append(...face(shown));
     const caption = make("span", "caption");
-    const places = differing.filter((axis) => axis.places[number] !== null);
+    const places = differing.filter((axis) => axis.positions[number] !== null);
     if (places.length) {
       caption.append(make("span", "apart", places.map((axis) =>
-        axis.name === "model" ? axis.values[axis.places[number]] : `${axis.label} ${axis.values[axis.places[number]]}`).join(" · ")));
+        axis.name === "model" ? axis.values[axis.positions[number]] : `${axis.label} ${axis.values[axis.positions[number]]}`).join(" · ")));
     }
     if (captioned) caption.append(make("span", "text", shown.prompt));
     caption.append(make("span", "line", shown.former ? `no longer asked for · ${shown.line}` : shown.line));
@@ -240,8 +240,8 @@
     } else if (shown.link) {
       file.append("Stored at ", make("code", "", shown.link));
     }
-    byId("facts").replaceChildren(
-      ...shown.facts.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
+    byId("details").replaceChildren(
+      ...shown.details.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]));
     if (!viewer.open) viewer.showModal();
     document.querySelector(".about").scrollTop = 0;
   }
