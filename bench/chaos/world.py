@@ -72,7 +72,7 @@ class Options:
     time_scale: float = 0.15
     client_timeout_s: float = 3.0
     settling_time_s: float = 10.0
-    record_ttl_s: float = 25.0
+    record_ttl_s: float = 60.0
     requests_per_minute: int = 6000
     limit_s: float = 1200.0
 

@@ -116,7 +116,7 @@ class Engine:
             clock,
             settling_time_s=limits.unknown_settle_seconds,
             over_s=self._over_s,
-            longest_s=lambda model: self._schedule(model).longest_s,
+            likely_over_s=lambda model: self._schedule(model).likely_over_s(),
             stays_open=limits.stays_open,
             slugs=slugs,
         )

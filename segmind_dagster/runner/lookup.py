@@ -139,7 +139,7 @@ class Lookup:
         clock: the time.
         settling_time_s: the settling time: how late the history may be.
         over_s: when a job of a model must be over, in seconds.
-        longest_s: the longest that a job of a model took so far, in seconds; 0 when none is known.
+        likely_over_s: when a job of a model is probably over, in seconds.
         stays_open: settling times that a submission is waited for.
         slugs: models that Segmind sells, as far as we know.
     """
@@ -152,7 +152,7 @@ class Lookup:
         *,
         settling_time_s: float,
         over_s: Callable[[Model], float],
-        longest_s: Callable[[Model], float],
+        likely_over_s: Callable[[Model], float],
         stays_open: float = RUN_STAYS_OPEN,
         slugs: Collection[str] = (),
     ) -> None:
@@ -161,7 +161,7 @@ class Lookup:
         self._clock = clock
         self._settling_time = timedelta(seconds=settling_time_s)
         self._over_s = over_s
-        self._longest_s = longest_s
+        self._likely_over_s = likely_over_s
         self._stays_open = stays_open
         self._slugs = frozenset(slugs)
         self._waiting: list[_Waiting] = []
@@ -517,7 +517,7 @@ class Lookup:
         waited_s = self._clock.monotonic() - refused.since_s
         # an answer to a v1 call comes at the end of its job
         lists_job = self._has_shown_unfinished or refused.model.api_version == "v1"
-        job_s = 0.0 if lists_job else self._longest_s(refused.model)
+        job_s = 0.0 if lists_job else self._likely_over_s(refused.model)
         sent = _shifted(refused.submission, view.offset)
         failed = [row for row in view.free if row.is_failed and row.request_id in view.recent]
         is_listed_as_failed = any(compare(row, sent, view.names) >= Likeness.REWRITTEN for row in failed)

@@ -37,7 +37,7 @@ class PollSchedule:
         self._usual_s = usual_s if usual_s is not None else _UNKNOWN_LATENCY_S
         self._seen: deque[float] = deque(maxlen=_REMEMBERED)
         self._at_least_s = 0.0
-        self.longest_s = longest_s or 0.0
+        self._longest_s = longest_s or 0.0
         # a published mean may be far off for our parameters: a few jobs are polled early to find out
         self._scouts = 0 if is_measured else _SCOUTS
 
@@ -51,7 +51,7 @@ class PollSchedule:
     def learn(self, latency_s: float) -> None:
         """A job of this model took that long."""
         self._seen.append(latency_s)
-        self.longest_s = max(self.longest_s, latency_s)
+        self._longest_s = max(self._longest_s, latency_s)
 
     def learn_unfinished(self, elapsed_s: float) -> None:
         """A job of this model was not done after that long: until one is, others are not polled earlier."""
@@ -74,9 +74,13 @@ class PollSchedule:
         # later polls: a twentieth of the time so far, within what the provider advises for long jobs
         return min(max(0.05 * max(elapsed_s, expected), 0.1), 10.0)
 
+    def likely_over_s(self) -> float:
+        """When a job is probably over: after the longest that was seen, else twice what is expected."""
+        return self._longest_s or 2 * self.expected_s
+
     def over_s(self) -> float:
         """When a job must be over: after the longest latency seen, else at its poll deadline."""
-        return self.longest_s or self.deadline_s()
+        return self._longest_s or self.deadline_s()
 
     def deadline_s(self) -> float:
         """The poll deadline: then the job is left to a later run, which collects it."""

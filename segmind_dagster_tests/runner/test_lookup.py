@@ -74,7 +74,7 @@ class Bench:
         self.ledger = ledger
         self.clock = HandClock()
         self.history = History(self.clock)
-        self.over_s, self.longest_s = JOB_S, 0.0
+        self.over_s, self.likely_over_s = JOB_S, 0.0
 
     def lookup(self, **options: Any) -> Lookup:
         return Lookup(
@@ -83,7 +83,7 @@ class Bench:
             self.clock,
             settling_time_s=SETTLE_S,
             over_s=lambda model: V1_TIMEOUT_S if model.api_version == "v1" else self.over_s,
-            longest_s=lambda _: self.longest_s,
+            likely_over_s=lambda _: self.likely_over_s,
             slugs=bundled_catalogue().entries.keys(),
             **options,
         )
@@ -511,7 +511,7 @@ def test_a_request_that_was_accepted_before_the_error_is_no_control(bench: Bench
 def test_a_history_that_may_list_finished_jobs_only_shows_a_refusal_once_a_job_of_the_model_is_over(
     bench: Bench, status: str | None, waits_s: float
 ) -> None:
-    bench.longest_s = 300.0
+    bench.likely_over_s = 300.0
     bench.control(status=status)
     assert find_before_retry(bench) == "absent"
     assert waits_s <= bench.clock.monotonic() < waits_s + 31

@@ -273,6 +273,13 @@ def test_a_job_made_despite_an_error_and_listed_late_is_adopted_by_a_run_that_fo
     lab.check_all_bought_once(1)
 
 
+def test_a_job_that_outlasts_the_settling_time_is_adopted_though_only_finished_ones_are_listed(faulty: Any) -> None:
+    lab = faulty("accepted_then_429", lies=Lies(finished_only=True), fixed_latency_s=1.0)
+    assert lab.generate(lab.write("fruit", 1)).models[0].endings == {"succeeded": 1}
+    assert lab.posts == 1
+    lab.check_all_bought_once(1)
+
+
 def test_a_429_to_the_only_generation_is_sent_again_by_the_same_run(faulty: Any) -> None:
     lab = faulty("rate_limited")
     assert lab.generate(lab.write("fruit", 1)).models[0].endings == {"succeeded": 1}
