@@ -337,7 +337,7 @@ class Buyer:
                 if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
                     return await self.delivery.follow(generation, attempt, tries)
             if fate == "unresolved" and not policy.is_permanent:
-                message = f"{error} {_NOT_CLEAR}"
+                message = f"{str(error).rstrip('.')}. {_NOT_CLEAR}"
                 await self._mark_unknown(claim, error.kind, message, error.http_status)
                 return Ended("unknown", error.kind, message, attempts=claim.attempt)
         is_final = not tries.may_again(error.kind)

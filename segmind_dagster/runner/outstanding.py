@@ -40,7 +40,7 @@ class Outstanding:
     def sentence(self) -> str:
         """The message for people, with the command that helps."""
         parts = [f"{self.accepted} accepted by Segmind"] if self.accepted else []
-        parts += [f"{self.in_doubt} whose answer nobody saw"] if self.in_doubt else []
+        parts += [f"{self.in_doubt} whose outcome is not known"] if self.in_doubt else []
         count = self.accepted + self.in_doubt
         advice = " Decide what it cannot find with `segmind-dagster resolve`." if self.in_doubt else ""
         return (

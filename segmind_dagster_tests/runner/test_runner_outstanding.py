@@ -62,5 +62,5 @@ def test_an_error_of_a_run_includes_the_outstanding_outputs(open_lab: OpenLab, m
 def test_submissions_without_an_answer_are_counted_separately() -> None:
     said = Outstanding(1, 2, Decimal("0.0165")).sentence()
     assert "3 generations" in said
-    assert "1 accepted by Segmind and 2 whose answer nobody saw, $0.0165" in said
+    assert "1 accepted by Segmind and 2 whose outcome is not known, $0.0165" in said
     assert "`segmind-dagster resolve`" in said
