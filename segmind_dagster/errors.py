@@ -150,7 +150,7 @@ class BudgetError(SegmindDagsterError):
         message: which cap, what is spent and reserved, what is needed, how to raise it.
         scope: whose cap: `set`, `run` or `day`; None when it stood in the way of a whole plan.
         is_final: whether nothing that ends can free headroom.
-        awaits_outcome: whether the outcome of something in progress, of any run, may free headroom.
+        awaits_others: whether what another run has in progress may free headroom when it ends.
         awaits_report: whether costs that are not reported yet do.
     """
 
@@ -160,12 +160,12 @@ class BudgetError(SegmindDagsterError):
         *,
         scope: str | None = None,
         is_final: bool = True,
-        awaits_outcome: bool = False,
+        awaits_others: bool = False,
         awaits_report: bool = False,
     ) -> None:
         self.scope = scope
         self.is_final = is_final
-        self.awaits_outcome = awaits_outcome
+        self.awaits_others = awaits_others
         self.awaits_report = awaits_report
         super().__init__(message)
 

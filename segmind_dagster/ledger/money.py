@@ -91,7 +91,7 @@ def over_budget(refused: Refused) -> BudgetError:
         refused.explain("the next generation needs"),
         scope=refused.scope,
         is_final=refused.is_final,
-        awaits_outcome=refused.awaits_outcome,
+        awaits_others=refused.awaits_others,
         awaits_report=refused.awaits_report,
     )
 

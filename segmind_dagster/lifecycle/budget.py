@@ -216,7 +216,7 @@ class Refused:
         reserved_usd: kept for what is open or was never reported.
         needed_usd: what is asked for.
         is_final: whether nothing that ends can free headroom for it.
-        awaits_outcome: whether the outcome of something in progress, of any run, may free headroom.
+        awaits_others: whether what another run has in progress may free headroom when it ends.
         awaits_report: whether costs that are not reported yet do.
     """
 
@@ -227,7 +227,7 @@ class Refused:
     reserved_usd: Decimal
     needed_usd: Decimal
     is_final: bool = True
-    awaits_outcome: bool = False
+    awaits_others: bool = False
     awaits_report: bool = False
 
     def explain(self, needing: str) -> str:
@@ -296,7 +296,8 @@ class Budget:
         self._committed: defaultdict[tuple[Scope, str], Decimal] = defaultdict(Decimal, committed)
         self._highest_usd = {slug: price.highest_usd for slug, price in prices.items() if price.is_recent(now)}
         self._exposed: defaultdict[tuple[Scope, str], dict[str, _OfModel]] = defaultdict(dict)
-        self._awaiting: set[tuple[Scope, str]] = set()
+        self._runs_in: defaultdict[tuple[Scope, str], set[str]] = defaultdict(set)
+        self._runs_of: defaultdict[str, set[str]] = defaultdict(set)
         self._unreported: set[tuple[Scope, str]] = set()
         self._counts: Counter[str] = Counter()
         self._awaited: Counter[str] = Counter()
@@ -348,13 +349,14 @@ class Budget:
         self._counts[slug] += count
         if exposure.is_awaited:
             self._awaited[slug] += count
+            self._runs_of[slug].add(exposure.scopes.run)
         for key in exposure.scopes.pairs():
             found = self._exposed[key].setdefault(slug, _OfModel())
             found.reserved_usd += exposure.reserved_usd * count
             found.at_price_usd += at_price_usd
             found.counted_usd += exposure.counted_usd
             if exposure.is_awaited:
-                self._awaiting.add(key)
+                self._runs_in[key].add(exposure.scopes.run)
             if not exposure.is_open:
                 self._unreported.add(key)
 
@@ -370,6 +372,10 @@ class Budget:
         cap_usd = spend.caps.of(scope)
         if cap_usd is None:
             return None
+        awaited = self._runs_in[scope, name]
+        if needed_usd > reserve_usd:
+            # an open attempt of this model will show its price
+            awaited = awaited | self._runs_of[spend.model_slug]
         spent_usd, kept_usd = self._committed[scope, name], _NOTHING
         for slug, found in self._exposed.get((scope, name), {}).items():
             spent_usd -= found.counted_usd
@@ -387,7 +393,6 @@ class Budget:
             reserved_usd=kept_usd,
             needed_usd=needed_usd,
             is_final=spent_usd + reserve_usd > cap_usd,
-            # any open attempt of this model, of any run, will show its price
-            awaits_outcome=(scope, name) in self._awaiting or needed_usd > reserve_usd,
+            awaits_others=bool(awaited - {spend.scopes.run}),
             awaits_report=(scope, name) in self._unreported,
         )

@@ -108,7 +108,7 @@ class Headroom:
         if self._in_flight or self._asking or self._may_come():
             self._alone_since = None
             return True
-        if not refused.awaits_outcome:
+        if not refused.awaits_others:
             return False
         if self._alone_since is None:
             self._alone_since = self._clock.monotonic()

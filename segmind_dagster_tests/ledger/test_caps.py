@@ -42,10 +42,20 @@ def test_every_cap_refuses_the_claim_that_would_exceed_it(book: Book, scope: str
     before = book.everything()
     with pytest.raises(BudgetError) as raised:
         book.claim("c", caps=caps)
-    assert (raised.value.scope, raised.value.is_final, raised.value.awaits_outcome) == (scope, False, True)
+    assert (raised.value.scope, raised.value.is_final, raised.value.awaits_others) == (scope, False, False)
     for text in (f"The {scope} cap of $0.025", "$0.0000 is spent", "$0.0200 reserved", "$0.0100", REMEDIES[scope]):
         assert text in str(raised.value)
     assert book.everything() == before
+
+
+def test_a_refused_claim_waits_only_for_what_other_runs_have_in_progress(book: Book) -> None:
+    book.plan("a", "b")
+    book.priced()
+    caps = Caps(day_usd=CENT)
+    book.claim("a", caps=caps, run_id="another")
+    with pytest.raises(BudgetError) as raised:
+        book.claim("b", caps=caps)
+    assert raised.value.awaits_others
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,9 @@ def test_at_the_estimated_price_plans_that_just_fit_buy_everything(
                 left[run] -= 1
                 continue
             assert not decision.is_final
-            assert decision.awaits_outcome, "nothing is under way, and it is refused all the same"
+            others = {each.scopes.run for each in world.open} - {f"run {run}"}
+            assert world.open, "nothing is under way, and it is refused all the same"
+            assert decision.awaits_others is bool(others)
         world.end(chance.choice(world.open), "free" if len(world.attempts) in failing else "reported")
     assert len(world.attempts) == sum(sizes)
 

@@ -25,8 +25,8 @@ def work(prompt_set: str = "fruit") -> Generation:
     )
 
 
-def refused(scope: str = "day", *, is_final: bool = False, awaits_outcome: bool = False) -> BudgetError:
-    return BudgetError("no", scope=scope, is_final=is_final, awaits_outcome=awaits_outcome)
+def refused(scope: str = "day", *, is_final: bool = False, awaits_others: bool = False) -> BudgetError:
+    return BudgetError("no", scope=scope, is_final=is_final, awaits_others=awaits_others)
 
 
 async def asked(headroom: Headroom, error: BudgetError, prompt_set: str = "fruit") -> bool:
@@ -139,7 +139,7 @@ def test_waiting_for_other_runs_is_bounded() -> None:
         clock = HandClock()
         headroom = Headroom(clock, may_come=lambda: False)
         asks = 0
-        while await asked(headroom, refused(awaits_outcome=True)):
+        while await asked(headroom, refused(awaits_others=True)):
             asks += 1
             assert asks < 1000
         # every two seconds, for five minutes

@@ -80,7 +80,9 @@ def test_a_run_resumed_after_its_lease_sends_nothing_for_lost_claims(
 
 
 def test_reservations_of_a_frozen_run_do_not_block_the_set_budget(open_lab: OpenLab) -> None:
-    lab = open_lab(fixed_latency_s=0.1, price_jitter=False)
+    # a busy machine takes longer than the usual settling time between two readings
+    environ = {"SEGMIND_UNKNOWN_SETTLE_SECONDS": str(SHORT_LEASE_S)}
+    lab = open_lab(fixed_latency_s=0.1, price_jitter=False, environ=environ)
     lab.write("fruit", GENERATIONS)
     with lab.ledger() as ledger:
         (plan,) = plan_set(ledger, lab.settings(), Batch(lab.prompt_set("fruit"), (V2,)))
