@@ -76,6 +76,8 @@ CLAIM = (
     .values(
         state="submitting",
         attempts=GENERATIONS.c.attempts + 1,
+        failure_kind=None,
+        error=None,
         **{
             name: bindparam(f"new_{name}", type_=GENERATIONS.c[name].type)
             for name in ("owner", "prompt_set", "run_id", "intent_at", "updated_at")

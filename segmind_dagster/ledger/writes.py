@@ -283,6 +283,8 @@ def take_over(connection: Connection, *, generation_id: str, old_owner: str | No
     state: State = "unknown" if row.state == "submitting" else row.state
     if state != row.state:
         check_transition(generation_id, row.state, state)
+    error = "The run that sent this submission stopped before it saw the answer."
+    values = {"failure_kind": "unknown_outcome", "error": error} if state != row.state else {}
     changed = connection.execute(
         update(GENERATIONS)
         .where(
@@ -290,14 +292,12 @@ def take_over(connection: Connection, *, generation_id: str, old_owner: str | No
             GENERATIONS.c.owner.is_not_distinct_from(old_owner),
             GENERATIONS.c.state == row.state,
         )
-        .values(owner=owner, state=state, updated_at=now)
+        .values(owner=owner, state=state, updated_at=now, **values)
     )
     if changed.rowcount == 0:
         raise LostOwnershipError(generation_id)
     held = Claim(generation_id, row.attempts, owner)
-    if state != row.state:
-        error = "The run that sent this submission stopped before it saw the answer."
-        values = {"failure_kind": "unknown_outcome", "error": error}
+    if values:
         change_all(connection, statements.move_attempt("unknown", tuple(sorted(values))), [change(held, values)])
     return held
 

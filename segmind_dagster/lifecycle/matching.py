@@ -756,6 +756,7 @@ def shows_refusal(
     settling_time: timedelta,
     job_s: float,
     is_listed_as_failed: bool = False,
+    finds_out: bool = True,
 ) -> bool:
     """Whether a reading that lists no such request shows that one which was answered with an error never became a job.
 
@@ -768,9 +769,12 @@ def shows_refusal(
         settling_time: the settling time: how late the history may be.
         job_s: how long a job of the model takes, in seconds; 0 where the history lists requests before their end.
         is_listed_as_failed: whether it lists a job of the same content that failed, which is free.
+        finds_out: whether this one may be sent again while no accepted request is known, which would show that the
+            history lists anything: one has to find out.
     """
     settling_times = (waited_s - job_s) / settling_time.total_seconds() if settling_time else float("inf")
     if settling_times < 1 or not reading.lists_all_before(refused):
         return False
-    is_far = settling_times >= _REFUSED_WITHOUT_CONTROL and reading.lists_all(settling_time)
+    is_known = finds_out or bool(reading.accepted)
+    is_far = settling_times >= _REFUSED_WITHOUT_CONTROL and is_known and reading.lists_all(settling_time)
     return is_far or is_listed_as_failed or reading.has_control(refused)

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter, defaultdict
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from segmind_dagster.lifecycle.failures import POLICIES
 from segmind_dagster.lifecycle.parsing import FREE
-from segmind_dagster.runner.breaker import CircuitBreaker
+from segmind_dagster.runner.breaker import SCOUTS, CircuitBreaker
 from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from segmind_dagster.ledger.records import ModelDeliveries
     from segmind_dagster.lifecycle.failures import FailureKind
@@ -74,6 +74,7 @@ class Admission:
         self._alike: dict[str, Counter[tuple[str, str]]] = {}
         self._working: set[str] = set()
         self._admitted: set[str] = set()
+        self._aside: Counter[str] = Counter()
 
     def stop(self, kind: FailureKind | None, message: str) -> None:
         """Stop submitting for the whole run; the first reason counts."""
@@ -110,8 +111,7 @@ class Admission:
             if generation.generation_id in self._admitted:
                 return True
             if self._breakers[slug].answer() == "go":
-                self._breakers[slug] = self._breakers[slug].sent()
-                self._admitted.add(generation.generation_id)
+                self._count_in(generation)
                 return True
             await self._changed.wait()
         return False
@@ -124,6 +124,27 @@ class Admission:
         slug = generation.model.slug
         self._breakers[slug] = self._breakers[slug].landed()
         self._wake()
+
+    @contextmanager
+    def aside(self, generation: Generation) -> Iterator[None]:
+        """Let another scout go while this one waits for the history; so at most as many wait as there are scouts."""
+        slug = generation.model.slug
+        is_aside = generation.generation_id in self._admitted and self._aside[slug] < SCOUTS
+        if is_aside:
+            self._aside[slug] += 1
+            self.landed(generation)
+        try:
+            yield
+        finally:
+            if is_aside:
+                self._aside[slug] -= 1
+                # whatever is known by now, it goes on
+                self._count_in(generation)
+
+    def _count_in(self, generation: Generation) -> None:
+        slug = generation.model.slug
+        self._breakers[slug] = self._breakers[slug].sent()
+        self._admitted.add(generation.generation_id)
 
     def answered(self, generation: Generation) -> None:
         """A POST got an answer with a clear outcome."""

@@ -8,7 +8,7 @@ An interruption leaves a state that the next run can continue from. What follows
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager, nullcontext
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -109,9 +109,7 @@ class Buyer:
         if not await self.admission.admits(generation):
             return self.admission.held_back(generation)
         try:
-            # a v1 call holds its connection until the job is done, and polls need connections too
-            async with self.v1_limit if generation.model.api_version == "v1" else nullcontext():
-                return await self._buy(generation, generation.reserve_usd)
+            return await self._buy(generation, generation.reserve_usd)
         finally:
             self.admission.landed(generation)
 
@@ -124,10 +122,14 @@ class Buyer:
                 if (ended := await self._not_uploaded(generation, error, tries)) is not None:
                     return ended
                 continue
-            waited_ms = await self.rate_limiter.wait(may_go=lambda: self.admission.allows(generation))
-            if not self.admission.allows(generation):
-                break
-            ended = await self._send_within_caps(generation, body, tries, reserve_usd, waited_ms)
+            async with AsyncExitStack() as calling:
+                if generation.model.api_version == "v1":
+                    # a v1 call holds its connection until the job is done, and polls need connections too
+                    await calling.enter_async_context(self.v1_limit)
+                waited_ms = await self.rate_limiter.wait(may_go=lambda: self.admission.allows(generation))
+                if not self.admission.allows(generation):
+                    break
+                ended = await self._send_within_caps(generation, body, tries, reserve_usd, waited_ms, calling)
             if ended is not None:
                 return ended
         # tasks that wait for headroom learn the same
@@ -135,7 +137,13 @@ class Buyer:
         return self.admission.held_back(generation)
 
     async def _send_within_caps(
-        self, generation: Generation, body: Mapping[str, Any], tries: Tries, planned_usd: Decimal, waited_ms: int
+        self,
+        generation: Generation,
+        body: Mapping[str, Any],
+        tries: Tries,
+        planned_usd: Decimal,
+        waited_ms: int,
+        calling: AsyncExitStack,
     ) -> Ended | None:
         """One attempt, if the caps leave headroom for it; None when another attempt follows."""
         term = self.lease.term
@@ -143,6 +151,7 @@ class Buyer:
             with self.concurrency.submitting(), self.headroom.asking() as changes:
                 claim = await self._claim(generation, planned_usd, waited_ms)
         except BudgetError as error:
+            await calling.aclose()
             if error.awaits_report:
                 self.costs.wanted()
             if not await self.headroom.wait(generation, error, changes):
@@ -151,7 +160,7 @@ class Buyer:
         self.unsent.pop(generation.generation_id, None)
         self.headroom.granted()
         with self.in_flight():
-            return await self._send(generation, claim, body, tries, term)
+            return await self._send(generation, claim, body, tries, term, calling)
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -219,7 +228,13 @@ class Buyer:
         return Ended("failed", kind, message)
 
     async def _send(
-        self, generation: Generation, claim: Claim, body: Mapping[str, Any], tries: Tries, term: int
+        self,
+        generation: Generation,
+        claim: Claim,
+        body: Mapping[str, Any],
+        tries: Tries,
+        term: int,
+        calling: AsyncExitStack,
     ) -> Ended | None:
         """One attempt; None when another one follows."""
         intent_at = self.clock.now()
@@ -237,6 +252,8 @@ class Buyer:
             await self._withdraw(claim, error)
             return None
         except GatewayError as error:
+            # whatever is waited for from here on, the call is over
+            await calling.aclose()
             if isinstance(error, UnnamedAnswerError):
                 await self.delivery.put_unnamed_aside(generation, claim, sink, error)
             self.outputs.discard(sink)
@@ -245,6 +262,7 @@ class Buyer:
             elif error.http_status is not None:
                 self.admission.answered(generation)
             return await self._refused(generation, claim, body, tries, error, intent_at=intent_at)
+        await calling.aclose()
         accepted_at = self.clock.monotonic()
         self.admission.answered(generation)
         if accepted.received is None:
@@ -354,12 +372,11 @@ class Buyer:
         if POLICIES[kind].is_permanent:
             return await self.lookup.find_refused(generation.generation_id, generation.model, body, intent_at)
         self.concurrency.left_provider(generation.generation_id)
-        # a generation that waits for the history must not count as a scout
-        self.admission.landed(generation)
-        return await self.lookup.find_before_retry(
-            generation.generation_id, generation.model, body, intent_at,
-            goes_on=lambda: self.admission.allows(generation),
-        )  # fmt: skip
+        with self.admission.aside(generation):
+            return await self.lookup.find_before_retry(
+                generation.generation_id, generation.model, body, intent_at,
+                goes_on=lambda: self.admission.allows(generation),
+            )  # fmt: skip
 
     async def find(
         self,

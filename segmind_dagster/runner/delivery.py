@@ -328,7 +328,7 @@ class Delivery:
         try:
             with self._disk_errors(attempt, path):
                 for each in await asyncio.to_thread(self._outputs.quarantine.found, generation.model.resource):
-                    is_ours = (each.generation_id, each.attempt) == (generation.generation_id, attempt.claim.attempt)
+                    is_ours = each.generation_id == generation.generation_id
                     if is_ours and await asyncio.to_thread(self._outputs.quarantine.copy, each, path):
                         with suppress(OutputError):
                             return await asyncio.to_thread(self._keep, generation, attempt, path)

@@ -305,7 +305,7 @@ class Engine:
                 ended = await self._delivery.follow(generation, attempt, tries)
         else:
             body = await self._inputs.recall(generation.body, generation.images)
-            kind = known_kind(record.failure_kind)
+            kind = known_kind(record.failure_kind) if record.state == "unknown" else None
             ended = await self._buyer.find(generation, claim, body, record.intent_at or now, tries, kind=kind)
         return ended if ended is not None else await self._buyer.buy(generation)
 

@@ -167,6 +167,7 @@ class Lookup:
         self._waiting: list[_Waiting] = []
         self._readings: list[Reading] = []
         self._has_shown_unfinished = False
+        self._has_found_out = False
         self._assigned: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -230,8 +231,10 @@ class Lookup:
         newest = await asyncio.to_thread(self._ledger.read, reads.newest_accepted_at)
         since = min(newest, now) if newest is not None else now - _DEFAULT_WINDOW
         absent = await asyncio.to_thread(self._ledger.read, reads.unaccounted, since=now - ABSENT_REVIEW)
-        inferred = [each.submission.sent_at for each in absent if each.is_inferred and each.submission.sent_at]
-        view = await self._read(min([since, *inferred]) - CLOCK_TOLERANCE, now, is_whole=False, takes_part=True)
+        wanted = {each.key for each in planned}
+        looked_for = [each.submission.sent_at for each in absent if each.is_inferred or each.generation_id in wanted]
+        since = min([since, *filter(None, looked_for)]) - CLOCK_TOLERANCE
+        view = await self._read(since, now, is_whole=False, takes_part=True)
         await self._charge_late(view)
         taken = self._assigned | view.ambiguous
         paid = [row for row in view.free if not row.is_failed and row.request_id not in taken]
@@ -515,9 +518,7 @@ class Lookup:
         if reading.asked_s < refused.since_s:
             return None
         waited_s = self._clock.monotonic() - refused.since_s
-        # an answer to a v1 call comes at the end of its job
-        lists_job = self._has_shown_unfinished or refused.model.api_version == "v1"
-        job_s = 0.0 if lists_job else self._likely_over_s(refused.model)
+        job_s = 0.0 if self._has_shown_unfinished else self._likely_over_s(refused.model)
         sent = _shifted(refused.submission, view.offset)
         failed = [row for row in view.free if row.is_failed and row.request_id in view.recent]
         is_listed_as_failed = any(compare(row, sent, view.names) >= Likeness.REWRITTEN for row in failed)
@@ -528,7 +529,9 @@ class Lookup:
             settling_time=self._settling_time,
             job_s=job_s,
             is_listed_as_failed=is_listed_as_failed,
+            finds_out=not self._has_found_out,
         ):
+            self._has_found_out |= not reading.accepted
             return "absent"
         open_s = self._stays_open * self._settling_time.total_seconds() + job_s
         return None if goes_on() and waited_s < open_s else "unresolved"

@@ -75,8 +75,8 @@ class PollSchedule:
         return min(max(0.05 * max(elapsed_s, expected), 0.1), 10.0)
 
     def likely_over_s(self) -> float:
-        """When a job is probably over: after the longest that was seen, else twice what is expected."""
-        return self._longest_s or 2 * self.expected_s
+        """When a job is probably over: after the longest that was seen, done or not, else twice what is expected."""
+        return max(self._longest_s, self._at_least_s) or 2 * self.expected_s
 
     def over_s(self) -> float:
         """When a job must be over: after the longest latency seen, else at its poll deadline."""

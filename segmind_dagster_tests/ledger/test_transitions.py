@@ -315,6 +315,8 @@ def test_a_dead_runs_submission_is_taken_over_and_never_counts_as_unsent(book: B
     assert heir == Claim("g", held.attempt, "heir")
     assert book.record("g").state == ("unknown" if state == "submitting" else state)
     assert book.attempt(heir)["state"] == book.record("g").state
+    # what an earlier attempt failed of says nothing of this one
+    assert book.record("g").failure_kind == ("unknown_outcome" if state in {"submitting", "unknown"} else None)
     assert book.day_usd() == CENT
     with pytest.raises(LostOwnershipError):
         book.submitted(held)

@@ -567,6 +567,18 @@ def test_a_job_that_failed_long_before_a_submission_does_not_explain_it(bench: B
     assert bench.clock.monotonic() >= SETTLE_S * RUN_STAYS_OPEN
 
 
+def test_a_run_reads_back_to_what_it_is_about_to_send_again(bench: Bench) -> None:
+    """An error was answered to it, and the job was made all the same; a page may hold younger rows only."""
+    sent_at = bench.clock.now()
+    fail(bench, bench.send("g0", BODY), "invalid_request")
+    bench.clock.advance(3600)
+    bench.own("control")
+    look_before_buying(bench, Submission(key="other", model_slug=SLUG, body=OTHER))
+    assert bench.history.since[-1] > sent_at
+    look_before_buying(bench, Submission(key="g0", model_slug=SLUG, body=BODY))
+    assert bench.history.since[-1] <= sent_at
+
+
 @pytest.mark.parametrize(("made_before_s", "stops"), [(60, True), (SETTLE_S + 1, False)])
 @pytest.mark.parametrize("decided_by", ["a rebuild", "a person"])
 def test_a_decision_made_before_the_history_must_list_a_request_is_made_again(

@@ -12,8 +12,9 @@ from lab.project import V1, V2
 from lab.proxy import HISTORY, Proxy
 
 from segmind_dagster.gateway import client
+from segmind_dagster.runner import buying
 from segmind_dagster.runner.poll_schedule import PollSchedule
-from segmind_dagster.sandbox import Faults, Lies
+from segmind_dagster.sandbox import Faults, Lies, ScriptedFault
 
 if TYPE_CHECKING:
     from conftest import OpenLab
@@ -46,7 +47,7 @@ STOPS_THE_RUN = ("unauthorized", "no_credits", "team_limit")
 def faulty(open_lab: OpenLab) -> Any:
     """A lab whose first submissions meet these faults."""
 
-    def opened(*script: str, **sandbox: Any) -> Lab:
+    def opened(*script: str | ScriptedFault, **sandbox: Any) -> Lab:
         faults = Faults(script=script, rate_limit_reset_s=0.1, slow_s=0.05)
         return open_lab(faults=faults, **sandbox)
 
@@ -136,8 +137,6 @@ def test_a_sensors_run_leaves_a_permanent_failure_alone(faulty: Any) -> None:
         ("failed", V2, "job_failed", 3),
         # listed as failed: that says it all
         ("failed", V1, "server_error", 3),
-        ("server_error", V1, "server_error", 3),
-        ("unavailable", V1, "server_error", 3),
     ],
 )
 def test_free_failures_are_retried_a_bounded_number_of_times(
@@ -166,6 +165,38 @@ def test_an_output_that_never_decodes_is_paid_for_and_fetched_again_but_not_boug
     assert (lab.posts, lab.charges) == (1, 1)
     assert lab.server.account()["requests"]["output"] > fetched
     lab.check_money()
+
+
+@pytest.mark.parametrize("kind", ["server_error", "unavailable"])
+def test_a_server_error_is_retried_a_bounded_number_of_times(faulty: Any, kind: str) -> None:
+    lab = faulty(ScriptedFault(kind=None), *[kind] * 10)
+    lab.generate(lab.write("seen", 1, models=[V1]))
+    (result,) = lab.generate(lab.write("fruit", ["a plum"], models=[V1])).models
+    assert (result.endings, result.failures, result.cost_usd) == ({"failed": 1}, {"server_error": 1}, 0)
+    assert (lab.posts, lab.charges) == (4, 1)
+    lab.check_money()
+
+
+def test_an_empty_history_shows_of_one_error_at_most_that_it_made_no_job(faulty: Any) -> None:
+    """One is sent again to find out whether the history lists anything."""
+    lab = faulty(*["accepted_then_503"] * 3, lies=Lies(empty_readings=None))
+    key = lab.write("fruit", 3, models=[V1])
+    assert lab.generate(key).models[0].endings == {"unknown": 2, "succeeded": 1}
+    assert lab.generate(key).models[0].endings == {"unknown": 2, "reused": 1}
+    assert (lab.posts, lab.charges) == (4, 4)
+
+
+@pytest.mark.parametrize("count", [6, 12])
+def test_calls_that_wait_for_the_history_keep_no_connection_from_others(
+    faulty: Any, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(buying, "_V1_AT_ONCE", 3)
+    lab = faulty(*["unavailable"] * (count - 2))
+    key = lab.write("fruit", count, models=[V1])
+    assert lab.generate(key).models[0].endings["succeeded"] >= count / 2
+    # where nothing was accepted while they waited, only one of them has found out in the first run
+    lab.generate(key)
+    lab.check_all_bought_once(count)
 
 
 @pytest.mark.parametrize("kind", ["server_error", "unavailable", "rate_limited"])

@@ -35,6 +35,15 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
+def test_a_job_is_probably_over_after_the_longest_seen_or_twice_what_is_expected() -> None:
+    schedule = PollSchedule(3.0)
+    assert schedule.likely_over_s() == 6.0
+    schedule.learn(1.0)
+    assert schedule.likely_over_s() == 1.0
+    schedule.learn_unfinished(9.0)
+    assert schedule.likely_over_s() == 9.0
+
+
 def looks_at(schedule: PollSchedule, latency_s: float, *, is_scout: bool = False) -> list[float]:
     """The moments at which a job that takes that long is looked at, the last one finding it done."""
     elapsed_s, looks = 0.0, []

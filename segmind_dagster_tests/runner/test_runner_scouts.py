@@ -102,6 +102,15 @@ def test_after_one_good_output_the_rest_is_submitted(lab: ProxiedLab) -> None:
     lab.check_money()
 
 
+def test_scouts_that_wait_for_the_history_let_at_most_three_others_go(open_lab: OpenLab) -> None:
+    lab = open_lab(faults=Faults(rates={"accepted_then_503": 1.0}))
+    with Proxy(lab.server.url) as proxy:
+        proxy.outputs = [serving(SVG)]
+        report = lab.generate(lab.write("fruit", 12), settings=lab.settings(SEGMIND_API_URL=proxy.url))
+    assert report.models[0].endings == {"failed": lab.charges, "held_back": 12 - lab.charges}
+    assert 3 <= lab.charges <= 6
+
+
 @pytest.mark.parametrize("fault", ["failed", "failed_validation", "invalid", "server_error", "accepted_202"])
 def test_free_or_unknown_scout_failures_never_block_the_rest(open_lab: OpenLab, fault: Any) -> None:
     lab = open_lab(faults=Faults(script=[fault] * 3))
