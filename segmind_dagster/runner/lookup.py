@@ -167,7 +167,7 @@ class Lookup:
         self._waiting: list[_Waiting] = []
         self._readings: list[Reading] = []
         self._has_shown_unfinished = False
-        self._has_found_out = False
+        self._finds_out: str | None = None
         self._assigned: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -529,9 +529,10 @@ class Lookup:
             settling_time=self._settling_time,
             job_s=job_s,
             is_listed_as_failed=is_listed_as_failed,
-            finds_out=not self._has_found_out,
+            finds_out=self._finds_out in {None, refused.submission.key},
         ):
-            self._has_found_out |= not reading.accepted
+            if not reading.accepted:
+                self._finds_out = refused.submission.key
             return "absent"
         open_s = self._stays_open * self._settling_time.total_seconds() + job_s
         return None if goes_on() and waited_s < open_s else "unresolved"
