@@ -26,8 +26,8 @@ SMALL = Options(
     seed=286,
     time_scale=0.05,
     client_timeout_s=1.5,
-    settling_time_s=4.5,
-    record_ttl_s=9.0,
+    settling_time_s=2.0,
+    record_ttl_s=12.0,
     limit_s=200.0,
 )
 
