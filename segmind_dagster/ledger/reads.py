@@ -48,8 +48,6 @@ _RECENT = 200
 _ACCEPTED_STATUSES = range(200, 300)
 # what is answered with an error is over long before
 _LONGEST_ATTEMPT = timedelta(hours=2)
-# a key that Segmind does not accept makes no job; the others were looked up before they were recorded
-_LOOKED_UP = ("unauthorized", "server_error", "rate_limited")
 _IN_PROGRESS = and_(IS_OPEN, GENERATIONS.c.state.in_(IN_PROGRESS))
 
 
@@ -322,17 +320,20 @@ def unaccounted(connection: Connection, *, since: datetime) -> list[UnaccountedA
     ]
 
 
-def refused_since(connection: Connection, moment: datetime) -> dict[str, datetime]:
-    """When an attempt ended since with an error that was answered to its POST, by generation; the latest.
+def refused_since(connection: Connection, moment: datetime, *, without: Collection[str]) -> dict[str, datetime]:
+    """When an attempt ended since then with an error answer to its POST, by generation; the latest.
 
-    Without those that are recorded only once it is known that no job was made.
+    Args:
+        connection: the ledger.
+        moment: since when.
+        without: kinds of failure that do not count.
     """
     columns = ATTEMPTS.c
     rows = connection.execute(
         select(columns.generation_id, func.max(columns.completed_at).label("ended_at"))
         .where(
             columns.request_id.is_(None), columns.state == "failed", columns.http_status.is_not(None),
-            columns.completed_at >= moment, columns.failure_kind.not_in(_LOOKED_UP),
+            columns.completed_at >= moment, columns.failure_kind.not_in(sorted(without)),
             columns.intent_at >= moment - _LONGEST_ATTEMPT,
         )
         .group_by(columns.generation_id)

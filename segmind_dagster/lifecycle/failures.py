@@ -114,6 +114,8 @@ UNFAMILIAR: Final = Policy(
 )
 
 PAID_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if policy.is_paid)
+LOOKED_UP: Final[frozenset[FailureKind]] = frozenset({"rate_limited", "server_error"})
+"""Error answers after which the history has to show that no job was made, before the request is sent again."""
 FREE_KINDS: Final = frozenset(kind for kind, policy in POLICIES.items() if not policy.may_be_paid)
 """All other known kinds: one in neither set may have been charged, if it was accepted (`is_unclear`)."""
 

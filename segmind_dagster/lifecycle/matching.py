@@ -661,14 +661,12 @@ class Reading:
         asked_s: when it was asked, on the monotonic clock.
         asked_at: the same on the clock of the ledger.
         listed: request ids in it.
-        has_unfinished: whether it shows a request as still under way, so that this history lists them before their end.
         accepted: what the ledger knows to have been accepted in the window.
     """
 
     asked_s: float
     asked_at: datetime
     listed: frozenset[str]
-    has_unfinished: bool
     accepted: Sequence[Accepted]
 
     def lists_all(self, settling_time: timedelta) -> bool:
@@ -711,7 +709,6 @@ def judge_absence(
     waited_s: float,
     settling_time: timedelta,
     job_s: float,
-    is_sync: bool,
     is_doubted: bool,
 ) -> Absence:
     """Whether whole readings prove that a submission never arrived.
@@ -721,16 +718,13 @@ def judge_absence(
         readings: whole ones of this run, oldest first.
         waited_s: how long this run has known that it is lost, in seconds on the monotonic clock.
         settling_time: the settling time: how late the history may be.
-        job_s: how long a job of the model may take, in seconds; a history that lists finished jobs only does not show
-            it before.
-        is_sync: whether the call itself takes as long as the job (v1).
+        job_s: how long it may take until the history lists a job, in seconds; 0 where it lists jobs before their end.
         is_doubted: whether a row of the last reading may be it.
     """
     if is_doubted:
         return "doubt"
     settling_time_s = settling_time.total_seconds()
-    lists_unfinished = any(each.has_unfinished for each in readings) and not is_sync
-    if waited_s < settling_time_s + (0.0 if lists_unfinished else job_s):
+    if waited_s < settling_time_s + job_s:
         return "wait"
     if not readings or not readings[-1].lists_all(settling_time):
         return "wait"
@@ -767,7 +761,7 @@ def shows_refusal(
         reading: in which no row is, or may be, it.
         waited_s: how long this run has known of the error, in seconds on the monotonic clock.
         settling_time: the settling time: how late the history may be.
-        job_s: how long a job of the model takes, in seconds; 0 where the history lists requests before their end.
+        job_s: as for `judge_absence`.
         is_listed_as_failed: whether it lists a job of the same content that failed, which is free.
         finds_out: whether this one may be sent again while no accepted request is known, which would show that the
             history lists anything: one has to find out.

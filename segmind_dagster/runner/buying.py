@@ -11,12 +11,13 @@ import asyncio
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from segmind_dagster.errors import BudgetError, LostOwnershipError, RequestOwnedError
 from segmind_dagster.gateway.errors import GatewayError, NotSentError, UnnamedAnswerError
 from segmind_dagster.ledger import moves, reads, writes
-from segmind_dagster.lifecycle.failures import POLICIES, retry_delay_s
+from segmind_dagster.lifecycle.failures import LOOKED_UP, POLICIES, retry_delay_s
 from segmind_dagster.lifecycle.generation import Attempt
 from segmind_dagster.runner.attempts import Tries
 from segmind_dagster.runner.delivery import Delivery, fail
@@ -25,7 +26,7 @@ from segmind_dagster.runner.report import Ended
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from datetime import datetime
     from typing import Any
 
@@ -349,11 +350,9 @@ class Buyer:
             return Ended("held_back", error.kind, str(error))
         if error.http_status is not None:
             # the job may exist although the answer is an error
-            fate: Fate = Found("")
-            while isinstance(fate, Found):
-                fate = await self._fate_in_spite_of(error.kind, generation, body, intent_at)
-                if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
-                    return await self.delivery.follow(generation, attempt, tries)
+            fate = await self._adopted(claim, lambda: self._fate_in_spite_of(error.kind, generation, body, intent_at))
+            if isinstance(fate, Attempt):
+                return await self.delivery.follow(generation, fate, tries)
             if fate == "unresolved" and not policy.is_permanent:
                 message = f"{str(error).rstrip('.')}. {_NOT_CLEAR}"
                 await self._mark_unknown(claim, error.kind, message, error.http_status)
@@ -402,25 +401,29 @@ class Buyer:
         """
         # others are submitted meanwhile: accepted ones are controls for the history
         self.concurrency.left_provider(generation.generation_id)
-        fate: Fate = Found("")
-        while isinstance(fate, Found):
-            if kind in {"server_error", "rate_limited"}:
-                fate = await self.lookup.find_before_retry(
-                    generation.generation_id, generation.model, body, intent_at,
-                    goes_on=lambda: not self.admission.is_interrupted,
-                )  # fmt: skip
-            else:
-                fate = await self.lookup.find(generation.generation_id, generation.model, body, intent_at)
-            if isinstance(fate, Found) and (attempt := await self._adopt(claim, fate)) is not None:
-                return await self.delivery.follow(generation, attempt, tries)
+        find = self.lookup.find
+        if kind in LOOKED_UP:
+            find = partial(self.lookup.find_before_retry, goes_on=lambda: not self.admission.is_interrupted)
+        fate = await self._adopted(claim, lambda: find(generation.generation_id, generation.model, body, intent_at))
+        if isinstance(fate, Attempt):
+            return await self.delivery.follow(generation, fate, tries)
         if fate == "absent":
-            reason = "Segmind's history does not list this submission, though it lists what was accepted since."
+            reason = "Segmind's history does not list this submission by the time it must."
             await self.ledger.awrite(writes.mark_absent, claim, reason=reason, now=self.clock.now())
             if error is None or tries.may_again(error.kind):
                 return None
             # it never arrives, and no answer says why: others need not wait for it
             return await self._refuse(generation, "server_error", f"{error} It never reached Segmind's history.")
         return Ended("unknown", "unknown_outcome", POLICIES["unknown_outcome"].advice)
+
+    async def _adopted(
+        self, claim: Claim, look: Callable[[], Awaitable[Fate]]
+    ) -> Attempt | Literal["absent", "unresolved"]:
+        """The attempt with the request that a lookup finds; looks again while equal submissions get what it finds."""
+        while isinstance(fate := await look(), Found):
+            if (attempt := await self._adopt(claim, fate)) is not None:
+                return attempt
+        return fate
 
     async def _adopt(self, claim: Claim, found: Found) -> Attempt | None:
         """Record the request found in the history; None when an equal submission has it already."""

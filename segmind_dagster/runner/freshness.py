@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from segmind_dagster.gateway.errors import GatewayError
 from segmind_dagster.ledger import reads
 from segmind_dagster.ledger.restoring import REBUILD_REFUSED
+from segmind_dagster.lifecycle.failures import LOOKED_UP
 from segmind_dagster.lifecycle.matching import Submission
 from segmind_dagster.runner.inputs import digest_at
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from segmind_dagster.runner.ports import ClockPort, GatewayPort, OutputsPort
 
 LOGGER = logging.getLogger(__name__)
+# a key that Segmind does not accept makes no job; the others were looked up before they were recorded
+_NO_JOB: Final = LOOKED_UP | {"unauthorized"}
 _PART_S = 1.0
 _SHOWN: Final = 3
 _UNFINISHED: Final = (
@@ -84,7 +87,7 @@ async def _let_history_catch_up(
 ) -> None:
     """Wait until the history must list what an error was answered to a moment ago and is to be sent again."""
     now = clock.now()
-    answered_at = await asyncio.to_thread(ledger.read, reads.refused_since, now - settling_time)
+    answered_at = await asyncio.to_thread(ledger.read, reads.refused_since, now - settling_time, without=_NO_JOB)
     newest = max((answered_at[key] for each in to_buy if (key := each.generation_id) in answered_at), default=None)
     if newest is None:
         return

@@ -356,10 +356,9 @@ class Lookup:
                 asked_s=asked_s,
                 asked_at=asked_at,
                 listed=frozenset(row.request_id for row in view.rows),
-                has_unfinished=any(row.is_unfinished for row in view.rows),
                 accepted=view.accepted,
             )
-            self._has_shown_unfinished |= reading.has_unfinished
+            self._has_shown_unfinished |= any(row.is_unfinished for row in view.rows)
             if is_whole:
                 self._readings.append(reading)
             await self._judge(waiting, view, reading)
@@ -456,9 +455,13 @@ class Lookup:
             return Likeness.OTHER if row.is_failed and submission.key in refused else Likeness.EXACT
 
         matches = await asyncio.to_thread(match, submissions, free, names=view.names, rivals=rivals, admits=admits)
-        ours = {row.request_id for row in matches.found.values()} | self._assigned
+        # a failed job of the same content explains the error of one submission
+        failed = [row for row in free if row.is_failed and row.request_id in view.recent]
+        retried = [each for each in submissions if each.key in refused]
+        failures = await asyncio.to_thread(match, retried, failed, names=view.names)
+        others = view.recent - {row.request_id for row in matches.found.values()} - self._assigned
         # another buyer on this account may have bought this as well
-        has_others = any(row.request_id in view.recent - ours and not row.is_failed for row in free)
+        has_others = any(row.request_id in others and not row.is_failed for row in free)
         for each in waiting:
             each.readings += 1
             row = matches.found.get(each.submission.key)
@@ -475,7 +478,12 @@ class Lookup:
             elif each.goes_on is None:
                 fate = self._fate_of_refused(each, reading)
             else:
-                fate = self._fate_before_retry(each, view, reading, each.goes_on, is_doubted=is_doubted)
+                failure = failures.found.get(each.submission.key)
+                fate = self._fate_before_retry(
+                    each, reading, each.goes_on, is_doubted=is_doubted, is_listed_as_failed=failure is not None
+                )
+                if fate == "absent" and failure is not None:
+                    self._assigned.add(failure.request_id)
             if fate is not None:
                 self._finish([each], fate)
 
@@ -489,8 +497,8 @@ class Lookup:
             [each for each in self._readings if each.asked_s >= lost.since_s],
             waited_s=waited_s,
             settling_time=self._settling_time,
-            job_s=job_s,
-            is_sync=is_sync,
+            # a v1 call may last as long as its job, and is listed after that
+            job_s=job_s if is_sync or not self._has_shown_unfinished else 0.0,
             is_doubted=is_doubted,
         )
         if judged == "absent":
@@ -512,16 +520,19 @@ class Lookup:
         return "unresolved" if is_over else None
 
     def _fate_before_retry(
-        self, refused: _Waiting, view: _View, reading: Reading, goes_on: Callable[[], bool], *, is_doubted: bool
+        self,
+        refused: _Waiting,
+        reading: Reading,
+        goes_on: Callable[[], bool],
+        *,
+        is_doubted: bool,
+        is_listed_as_failed: bool,
     ) -> Fate | None:
         """The same before a retry: nothing is sent again before the history has come that far."""
         if reading.asked_s < refused.since_s:
             return None
         waited_s = self._clock.monotonic() - refused.since_s
         job_s = 0.0 if self._has_shown_unfinished else self._likely_over_s(refused.model)
-        sent = _shifted(refused.submission, view.offset)
-        failed = [row for row in view.free if row.is_failed and row.request_id in view.recent]
-        is_listed_as_failed = any(compare(row, sent, view.names) >= Likeness.REWRITTEN for row in failed)
         if not is_doubted and shows_refusal(
             refused.submission,
             reading,

@@ -269,12 +269,11 @@ def test_truncated_rows_leave_all_similar_submissions_in_doubt(count: int) -> No
 SETTLE = timedelta(seconds=120)
 
 
-def reading(at_s: float, *listed: str, accepted: tuple[str, ...] = ("c",), has_unfinished: bool = False) -> Reading:
+def reading(at_s: float, *listed: str, accepted: tuple[str, ...] = ("c",)) -> Reading:
     return Reading(
         asked_s=at_s,
         asked_at=NOON + timedelta(seconds=at_s),
         listed=frozenset(listed),
-        has_unfinished=has_unfinished,
         accepted=[
             Accepted(
                 request_id=each, model_slug=SLUG if each == "c" else "flux-dev",
@@ -288,7 +287,7 @@ def reading(at_s: float, *listed: str, accepted: tuple[str, ...] = ("c",), has_u
 def judged(*readings: Reading, waited_s: float = 130.0, job_s: float = 5.0, **options: Any) -> str:
     return judge_absence(
         sent(), readings, waited_s=waited_s, settling_time=SETTLE, job_s=job_s,
-        **{"is_sync": False, "is_doubted": False, **options},
+        **{"is_doubted": False, **options},
     )  # fmt: skip
 
 
@@ -308,20 +307,10 @@ def test_two_whole_readings_with_a_control_prove_absence() -> None:
         pytest.param([reading(65, "d", accepted=("d",)), reading(130, "d", accepted=("d",))], {}, id="no control"),
         pytest.param([reading(65, accepted=()), reading(2000, accepted=())], {"waited_s": 2000.0}, id="nothing known"),
         pytest.param([reading(65, "c"), reading(130, "c")], {"job_s": 60.0}, id="a job may still be at work"),
-        pytest.param(
-            [reading(65, "c", "u", has_unfinished=True), reading(130, "c")],
-            {"is_sync": True, "job_s": 600.0},
-            id="a call that lasts as long as its job",
-        ),
     ],
 )
 def test_weaker_evidence_does_not_prove_absence(readings: list[Reading], options: dict[str, Any]) -> None:
     assert judged(*readings, **options) == "wait"
-
-
-def test_a_history_that_lists_unfinished_requests_need_not_wait_for_the_job() -> None:
-    unfinished = reading(65, "c", "u", has_unfinished=True)
-    assert judged(unfinished, reading(130, "c"), job_s=600.0) == "absent"
 
 
 def test_without_a_control_readings_have_to_span_eight_settling_times() -> None:

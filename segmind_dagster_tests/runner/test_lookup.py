@@ -202,7 +202,7 @@ def test_an_incomplete_history_is_still_searched(bench: Bench) -> None:
 
 
 def test_a_v1_call_may_run_for_its_whole_timeout(bench: Bench) -> None:
-    bench.control(slug=V1_SLUG)
+    bench.control(slug=V1_SLUG, status="QUEUED")
     assert bench.find(BODY, slug=V1_SLUG) == ["absent"]
     assert SETTLE_S + V1_TIMEOUT_S <= bench.history.looks[-1] <= SETTLE_S + V1_TIMEOUT_S + 61
 
@@ -505,28 +505,38 @@ def test_a_request_that_was_accepted_before_the_error_is_no_control(bench: Bench
     assert bench.clock.monotonic() >= 20 + SETTLE_S * RUN_STAYS_OPEN
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
 @pytest.mark.parametrize(
     ("status", "waits_s"), [("COMPLETED", SETTLE_S + 300), (None, SETTLE_S + 300), ("QUEUED", SETTLE_S)]
 )
-def test_a_history_that_may_list_finished_jobs_only_shows_a_refusal_once_a_job_of_the_model_is_over(
-    bench: Bench, status: str | None, waits_s: float
+def test_absence_waits_for_the_job_until_the_history_lists_an_unfinished_one(
+    bench: Bench, status: str | None, waits_s: float, *, is_lost: bool
 ) -> None:
-    bench.likely_over_s = 300.0
+    """A finished job whose end the ledger has not seen yet is no unfinished one."""
+    bench.over_s = bench.likely_over_s = 300.0
     bench.control(status=status)
-    assert find_before_retry(bench) == "absent"
+    fate = bench.find(BODY, stays_open=COLLECT_STAYS_OPEN)[0] if is_lost else find_before_retry(bench)
+    assert fate == "absent"
     assert waits_s <= bench.clock.monotonic() < waits_s + 31
 
 
-@pytest.mark.parametrize(
-    ("status", "waits_s"), [("COMPLETED", SETTLE_S + 300), (None, SETTLE_S + 300), ("QUEUED", SETTLE_S)]
-)
-def test_a_finished_job_whose_end_the_ledger_has_not_seen_does_not_show_that_unfinished_ones_are_listed(
-    bench: Bench, status: str | None, waits_s: float
-) -> None:
-    bench.over_s = 300.0
-    bench.control(status=status)
-    assert bench.find(BODY, stays_open=COLLECT_STAYS_OPEN) == ["absent"]
-    assert waits_s <= bench.clock.monotonic() < waits_s + 31
+def test_one_failed_job_explains_the_error_of_one_submission(bench: Bench) -> None:
+    bench.history.add("r1", status="FAILED")
+
+    async def both() -> list[tuple[Any, float]]:
+        lookup = bench.lookup()
+
+        async def look(key: str) -> tuple[Any, float]:
+            fate = await lookup.find_before_retry(key, find_model(SLUG), BODY, bench.clock.now(), goes_on=lambda: True)
+            return fate, bench.clock.monotonic()
+
+        fates = await asyncio.gather(look("g0"), look("g1"))
+        await lookup.close()
+        return fates
+
+    (first, first_s), (second, second_s) = sorted(asyncio.run(both()), key=lambda each: each[1])
+    assert (first, second) == ("absent", "unresolved")
+    assert first_s < 2 * SETTLE_S < second_s
 
 
 @pytest.mark.parametrize("at_s", [31, 119])
