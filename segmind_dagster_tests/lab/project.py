@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,8 +17,10 @@ from sqlalchemy import select
 
 from lab.clocks import QuickClock
 from segmind_dagster.data_folder import opened
+from segmind_dagster.ledger import entries
 from segmind_dagster.ledger.schema import ATTEMPTS, GENERATIONS
 from segmind_dagster.prompts import find_prompt_set
+from segmind_dagster.registry import MODELS
 from segmind_dagster.runner import Batch, collect, generate
 from segmind_dagster.settings import load_settings
 
@@ -96,6 +99,12 @@ class Project:
     def ledger(self) -> Iterator[Ledger]:
         with opened(self.settings()) as (ledger, _):
             yield ledger
+
+    def publish_short_latencies(self) -> None:
+        """Record short latencies as of the models list, so that waiting for a job of an unseen model is short."""
+        with self.ledger() as ledger:
+            quick = {model.slug: (None, 50) for model in MODELS}
+            ledger.write(entries.record_model_prices, quick, now=datetime.now(UTC))
 
     def ledger_rows(self, table: Any) -> list[dict[str, Any]]:
         with self.ledger() as ledger, ledger.reading() as connection:

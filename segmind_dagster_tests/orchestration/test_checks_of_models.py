@@ -40,6 +40,7 @@ def test_after_a_good_run_every_check_is_green_on_its_partition(lab: DagsterLab)
 
 def test_a_failure_that_can_be_tried_again_is_a_warning_and_green_after_the_retry(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["server_error"] * 3))
+    lab.publish_short_latencies()
     key = lab.write("fruit", ["a fig"])
     assert lab.run(ASSET, partition=key).is_success
     red = recorded(lab, ASSET, "all_stored", key)

@@ -37,6 +37,7 @@ def test_the_sensor_is_on_by_default_and_skips_before_the_first_run(lab: Dagster
 
 def test_a_failure_is_retried_after_its_pause_and_then_nothing_is_left(open_lab: OpenLab) -> None:
     lab = open_lab(faults=Faults(script=["server_error"] * 3))
+    lab.publish_short_latencies()
     assert lab.run(ASSET, partition=lab.write("fruit", 1)).is_success
     requests_before = lab.server.account()["requests"]
     assert "The next retry is at" in Ticks(lab, failed_generations).reason()

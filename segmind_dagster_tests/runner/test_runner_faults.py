@@ -58,6 +58,7 @@ def faulty(open_lab: OpenLab) -> Any:
 @pytest.mark.parametrize("kind", ENDS_WELL)
 def test_after_a_fault_the_same_run_still_buys_each_generation_once(faulty: Any, kind: str, resource: str) -> None:
     lab = faulty(kind)
+    lab.publish_short_latencies()
     key = lab.write("fruit", 3, models=[resource])
     (result,) = lab.generate(key).models
     assert result.endings == {"succeeded": 3}
@@ -143,6 +144,7 @@ def test_free_failures_are_retried_a_bounded_number_of_times(
     faulty: Any, kind: str, resource: str, failure_kind: str, posts: int
 ) -> None:
     lab = faulty(*[kind] * 10)
+    lab.publish_short_latencies()
     (result,) = lab.generate(lab.write("fruit", 1, models=[resource])).models
     assert (result.endings, result.failures, result.cost_usd) == ({"failed": 1}, {failure_kind: 1}, 0)
     assert (lab.posts, lab.charges) == (posts, 0)
@@ -180,6 +182,7 @@ def test_a_server_error_is_retried_a_bounded_number_of_times(faulty: Any, kind: 
 def test_an_empty_history_shows_of_one_error_at_most_that_it_made_no_job(faulty: Any) -> None:
     """One is sent again to find out whether the history lists anything."""
     lab = faulty(*["accepted_then_503"] * 3, lies=Lies(empty_readings=None))
+    lab.publish_short_latencies()
     key = lab.write("fruit", 3, models=[V1])
     assert lab.generate(key).models[0].endings == {"unknown": 2, "succeeded": 1}
     assert lab.generate(key).models[0].endings == {"unknown": 2, "reused": 1}
@@ -192,6 +195,7 @@ def test_calls_that_wait_for_the_history_keep_no_connection_from_others(
 ) -> None:
     monkeypatch.setattr(buying, "_V1_AT_ONCE", 3)
     lab = faulty(*["unavailable"] * (count - 2))
+    lab.publish_short_latencies()
     key = lab.write("fruit", count, models=[V1])
     assert lab.generate(key).models[0].endings["succeeded"] >= count / 2
     # where nothing was accepted while they waited, only one of them has found out in the first run
@@ -204,6 +208,7 @@ def test_an_error_that_nothing_explains_leaves_the_outcome_unknown_and_the_cost_
     faulty: Any, kind: str
 ) -> None:
     lab = faulty(kind)
+    lab.publish_short_latencies()
     key = lab.write("fruit", 1, models=[V1])
     with Proxy(lab.server.url, is_platform=True) as proxy:
         proxy.statuses[HISTORY] = 502
@@ -313,6 +318,7 @@ def test_a_job_that_outlasts_the_settling_time_is_adopted_though_only_finished_o
 
 def test_a_429_to_the_only_generation_is_sent_again_by_the_same_run(faulty: Any) -> None:
     lab = faulty("rate_limited")
+    lab.publish_short_latencies()
     assert lab.generate(lab.write("fruit", 1, models=[V1])).models[0].endings == {"succeeded": 1}
     assert lab.posts == 2
 
